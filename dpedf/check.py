@@ -1,0 +1,66 @@
+"""Checks for debugging: of gradients by finite differences, and of every value for nan."""
+
+import numpy as np
+
+from dpedf.edf import Backward, CompNodes, Forward, Parameters, context, held
+
+
+def gradients(ell, samples=10, tolerance=1e-6, seed=0):
+    """Compare p.grad of Backward(ell) with central differences, in each p of float64.
+
+    For some numbers of each parameter (samples of them at most), with L = 1/B sum_b ell[b],
+
+        (L(p + h) - L(p - h)) / 2h,  h = 1e-6 max(1, |p|)
+
+    has to agree to tolerance times max(1, |p.grad|).  ValueError says where it does not.
+    """
+    random = np.random.default_rng(seed)
+    Forward(ell, train=True)
+    Backward(ell)
+    for p in Parameters(ell):
+        grad = p.grad.copy()
+        for k in random.permutation(p.value.size)[:samples]:
+            at = np.unravel_index(k, p.value.shape)
+            value = p.value[at]
+            h, L = 1e-6 * max(1.0, abs(float(value))), []
+            for shifted in value + h, value - h:
+                p.value[at] = shifted
+                Forward(ell, train=True)
+                L.append(float(ell.value.mean()))
+            p.value[at] = value
+            difference = (L[0] - L[1]) / (2 * h)
+            if not abs(difference - grad[at]) <= tolerance * max(1.0, abs(grad[at])):
+                where = f"{p.name}[{', '.join(map(str, at))}]"
+                raise ValueError(
+                    f"{where}: gradient {grad[at]:.10g} by Backward, "
+                    f"expected {difference:.10g} by finite differences"
+                )
+    Forward(ell, train=True)
+
+
+def nan(ell):
+    """From now on, FloatingPointError says which node made the first nan, forward or backward."""
+    for n in CompNodes(ell):
+        n.forward = watched(n, "forward", lambda n: [(n.name, n.value)])
+        n.backward = watched(n, "backward", lambda n: [(f"{h.name}.grad", h.grad) for h in fed(n)])
+
+
+def fed(n):
+    """The nodes to which n sends gradients."""
+    return [h for h in held(list(vars(n).values())) if h.grad is not None]
+
+
+def watched(n, name, results):
+    method = getattr(n, name)
+
+    def call():
+        method()
+        for result, array in results(n):
+            if np.isnan(array).any():
+                at = tuple(map(int, np.argwhere(np.isnan(array))[0]))
+                raise FloatingPointError(
+                    f"step {context.step}: {n.name} = {type(n).__name__}: {name} made "
+                    f"{result}{list(at)} nan, expected a number"
+                )
+
+    return call

@@ -1,0 +1,209 @@
+"""The ranks of a run, and how it ends: the only door to mpi4py.
+
+With one rank every call is a trivial one, so programs need not ask; without any MPI library
+there is one rank.
+"""
+
+import os
+import socket
+import sys
+import threading
+import time
+import traceback
+from contextlib import contextmanager
+from itertools import zip_longest
+
+import numpy as np
+
+from dpedf.errors import UserError
+
+# How launchers tell a process how many there are, and which one it is.
+LAUNCHERS = {
+    "PMI_SIZE": "PMI_RANK",
+    "OMPI_COMM_WORLD_SIZE": "OMPI_COMM_WORLD_RANK",
+    "SLURM_STEP_NUM_TASKS": "SLURM_PROCID",
+}
+
+
+class Ranks:
+    """The processes of a run: this is number rank of size, and number host_rank of its host."""
+
+    def __init__(self):
+        try:
+            from mpi4py import MPI
+        except (ImportError, RuntimeError):  # mpi4py is there, but no libmpi
+            MPI = None
+        self.MPI, self.rank, self.size, self.host_rank, self.hosts = MPI, 0, 1, 0, 1
+        self.library = "no MPI library"
+        if MPI:
+            self.library = MPI.Get_library_version().split("\n")[0].split(",")[0].rstrip("\0")
+            self.comm = MPI.COMM_WORLD
+            self.rank, self.size = self.comm.rank, self.comm.size
+        if self.size > 1:
+            self.host = self.comm.Split_type(MPI.COMM_TYPE_SHARED)
+            self.host_rank = self.host.rank
+            self.hosts = self.gather(self.host_rank).count(0)
+
+    def check_launcher(self):
+        """Under the launcher of another MPI every process takes itself for the only one."""
+        for size, rank in LAUNCHERS.items():
+            launched = int(os.environ.get(size, 1))
+            if self.size == 1 < launched:
+                self.rank = int(os.environ.get(rank, 0))  # so that one of them says it
+                raise AgreedError(
+                    f"{size} = {launched}, but {self.library} was loaded and sees one rank: "
+                    "expected the mpirun of that library"
+                )
+
+    def say(self, line):
+        """Rank 0 alone talks, a line a call."""
+        if self.rank == 0:
+            print(line, flush=True)
+
+    # what all ranks do together
+
+    def wait(self):
+        if self.size > 1:
+            self.comm.Barrier()
+
+    def broadcast(self, array):
+        """Give every rank the array of rank 0, in place."""
+        if self.size > 1:
+            self.comm.Bcast(array)
+
+    def gather(self, thing):
+        """The thing of every rank, in the order of ranks, on every rank."""
+        return self.comm.allgather(thing) if self.size > 1 else [thing]
+
+    def largest(self, *numbers):
+        """The largest over ranks of each number."""
+        numbers = np.array(numbers, np.float64)
+        if self.size > 1:
+            self.comm.Allreduce(self.MPI.IN_PLACE, numbers, self.MPI.MAX)
+        return numbers.tolist()
+
+    def add(self, array):
+        """Replace an array by its sum over ranks."""
+        if self.size > 1:
+            self.comm.Allreduce(self.MPI.IN_PLACE, array)
+
+    def start_add(self, array):
+        """The same while the caller goes on; the request that comes back can be waited for."""
+        return self.comm.Iallreduce(self.MPI.IN_PLACE, array)
+
+    def start_exchange(self, pieces, cuts, received, counts):
+        """Send pieces[cuts[q]:cuts[q+1]] to rank q, and receive counts[q] numbers from it."""
+        there = np.diff(cuts)
+        ends = np.cumsum(counts)
+        return self.comm.Ialltoallv(
+            [pieces, (there, cuts[:-1])], [received, (counts, ends - counts)]
+        )
+
+    def start_collect(self, vector, cuts):
+        """Fill vector[cuts[q]:cuts[q+1]] with that of rank q, everywhere."""
+        return self.comm.Iallgatherv(self.MPI.IN_PLACE, [vector, (np.diff(cuts), cuts[:-1])])
+
+    def shared(self, shape, dtype, fill):
+        """An array that the ranks of a host share; fill(array) is called by one of them."""
+        if self.size == 1:
+            array = np.empty(shape, dtype)
+            fill(array)
+            return array
+        dtype = np.dtype(dtype)
+        nbytes = int(np.prod(shape)) * dtype.itemsize
+        window = self.MPI.Win.Allocate_shared(
+            nbytes if self.host_rank == 0 else 0, dtype.itemsize, comm=self.host
+        )
+        array = np.ndarray(shape, dtype, window.Shared_query(0)[0])
+        if self.host_rank == 0:
+            fill(array)
+        window.Fence()
+        return array
+
+    def share_of_cores(self):
+        """The cores that are this rank's, if those that may run on the same ones share them."""
+        cores = sorted(os.sched_getaffinity(0))
+        everyone = self.gather((socket.gethostname(), cores))
+        return max(1, len(cores) // everyone.count((socket.gethostname(), cores)))
+
+    # how a run ends
+
+    @contextmanager
+    def together(self):
+        """A UserError of one rank becomes everyone's.  No rank may wait for another inside."""
+        error = None
+        try:
+            yield
+        except UserError as found:
+            error = str(found)
+        for found in self.gather(error):
+            if found:
+                raise AgreedError(found)
+
+    def same(self, what, text):
+        """Stop with one line unless all ranks hold the same text."""
+        texts = self.gather(text)
+        for rank, other in enumerate(texts):
+            if other != texts[0]:
+                lines = zip_longest(other.split("\n"), texts[0].split("\n"), fillvalue="nothing")
+                found, expected = next(pair for pair in lines if pair[0] != pair[1])
+                raise AgreedError(
+                    f"{what}: rank {rank} has {found}, expected {expected} as on rank 0"
+                )
+
+    def watch(self, timeout):
+        """From now on, end the job where this rank has not called alive() for timeout seconds."""
+        self.alive()
+        if self.size > 1:
+            threading.Thread(target=self.watchdog, args=[timeout], daemon=True).start()
+
+    def alive(self):
+        self.last_alive = time.monotonic()
+
+    def watchdog(self, timeout):
+        while time.monotonic() - self.last_alive < timeout:
+            time.sleep(min(1, timeout / 10))
+        complain(f"rank {self.rank}: no step for {timeout:g} seconds, which ends the job")
+        os._exit(1)  # Abort could wait for a rank that is stopped
+
+    def abort(self, status):
+        """End all ranks."""
+        sys.stdout.flush()
+        if self.size > 1:
+            self.comm.Abort(status)
+        os._exit(status)
+
+
+class AgreedError(UserError):
+    """A user's error that all ranks know of, so that all can leave."""
+
+
+def complain(text):
+    """On stderr, in one call, so that no other rank's line falls into it."""
+    sys.stderr.write(text.rstrip("\n") + "\n")
+    sys.stderr.flush()
+
+
+def run(main):
+    """Leave with the status of main(ranks); what ends one rank otherwise ends the whole job."""
+    ranks = Ranks()
+
+    def failed(kind, error, trace, thread=None):
+        complain(f"rank {ranks.rank}:\n" + "".join(traceback.format_exception(kind, error, trace)))
+        ranks.abort(1)
+
+    threading.excepthook = lambda args: failed(*args)
+    try:
+        ranks.check_launcher()
+        status = main(ranks)
+    except UserError as error:
+        if ranks.rank == 0 or not isinstance(error, AgreedError):
+            complain(str(error))
+        if not isinstance(error, AgreedError):
+            ranks.abort(2)
+        status = 2
+    except BaseException as error:
+        if ranks.size == 1:
+            raise
+        failed(type(error), error, error.__traceback__)
+    sys.exit(status)

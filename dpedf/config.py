@@ -1,0 +1,149 @@
+"""Configurations: TOML and overrides to typed, frozen settings."""
+
+import re
+import tomllib
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from dpedf.errors import UserError
+
+Count = Annotated[int, Meta(ge=0)]
+Positive = Annotated[int, Meta(ge=1)]
+Rate = Annotated[float, Meta(ge=0, le=1e9)]
+Fraction = Annotated[float, Meta(ge=0, lt=1)]
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A table of a config file."""
+
+
+class DataSection(Section):
+    file: str
+    valid: Count = 0  # rows held out of train, by seed, where the file has no valid group
+    cache: Literal["none", "memory", "device"] = "none"  # none: streamed
+
+
+class TrainSection(Section):
+    batch_size: Positive  # the global minibatch, all ranks together
+    learning_rate: Rate
+    epochs: Count = 0
+    steps: Count = 0  # instead of epochs, or where the run ends before them
+    slices: Count = 0
+    optimizer: Literal["sgd"] = "sgd"
+    momentum: Fraction = 0.0
+    nesterov: bool = False
+    weight_decay: Rate = 0.0
+    grad_clip: Rate = 0.0  # the longest gradient, after the sum over ranks; 0: any
+    schedule: Literal["constant", "step", "cosine"] = "constant"
+    warmup_steps: Count = 0
+    decay_steps: Positive = 1000  # of the schedule "step"
+    decay_rate: Rate = 0.1
+    precision: Literal["float32", "float64", "tf32", "bfloat16"] = "float32"
+    eval_every: Count = 0  # steps; 0: at every epoch
+    checkpoint_every: Positive | Annotated[str, Meta(pattern=r"^[1-9][0-9]*[smh]$")] = (
+        1000  # or "10m"
+    )
+
+
+class RunSection(Section):
+    dir: str = ""  # runs/<name of the config>
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    allreduce: Literal["auto", "whole", "buckets"] = "auto"
+    bucket: Positive = 1 << 18  # numbers that are summed over ranks at a time, of "buckets"
+    threads: Count = 0  # of BLAS in a rank; 0: one with slices, else this rank's cores
+    log_every: Positive = 100  # steps
+    timeout: Annotated[float, Meta(gt=0)] = 600.0  # seconds without a step that end the job
+    check_gradients: bool = False  # by finite differences, before the first step
+    check_nan: bool = False  # after every node
+
+
+class Config(Section):
+    data: DataSection
+    model: dict
+    train: TrainSection
+    seed: Count = 0
+    run: RunSection = RunSection()
+
+
+def load(path, overrides=()):
+    """The Config in a TOML file, after overrides such as "train.batch_size=64".
+
+    UserError: no such file, no TOML, an unknown or missing key, a wrong type or value.
+    """
+    try:
+        tree = tomllib.loads(Path(path).read_text())
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}, expected a configuration in TOML") from None
+    except ValueError as error:  # a TOMLDecodeError, or bytes that are no text
+        raise UserError(f"{path}: {error}, expected TOML") from None
+    for override in overrides:
+        override_key(tree, override)
+    try:
+        config = msgspec.convert(tree, Config)
+    except msgspec.ValidationError as error:
+        raise UserError(f"{path}: {explained(str(error), tree)}") from None
+    if not isinstance(config.model.get("build"), str):
+        raise UserError(f"{path}: no model.build, expected the name of a model")
+    if not (config.train.epochs or config.train.steps):
+        raise UserError(f"{path}: train.epochs = 0, expected at least 1, or train.steps")
+    if not config.run.dir:
+        run = msgspec.structs.replace(config.run, dir=f"runs/{Path(path).stem}")
+        config = msgspec.structs.replace(config, run=run)
+    return config
+
+
+def override_key(tree, override):
+    """Set section.key=value, value in TOML or a bare string, in a tree of tables."""
+    key, equals, value = override.removeprefix("--").partition("=")
+    *sections, name = key.split(".")
+    if not equals or not name:
+        raise UserError(f"{override}: expected section.key=value")
+    for section in sections:
+        tree = tree.setdefault(section, {})
+        if not isinstance(tree, dict):
+            raise UserError(f"{override}: {section} is no section, expected section.key=value")
+    try:
+        tree[name] = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        tree[name] = value
+
+
+def explained(error, tree):
+    """The message of msgspec as one of ours: key, what was found, what was expected."""
+    what, at = re.fullmatch(r"(.*?)(?: - at `\$\.?(.*)`)?", error).groups()
+    found, cls = tree, Config
+    for name in (at or "").split(".") if at else ():
+        found, fields = found[name], msgspec.structs.fields(cls)
+        cls = next(f.type for f in fields if f.name == name)
+    dot = f"{at}." if at else ""
+    if unknown := re.search(r"unknown field `(.*)`", what):
+        near = get_close_matches(unknown[1], names := [f.name for f in msgspec.structs.fields(cls)])
+        return f"{dot}{unknown[1]} is unknown, expected {near[0] if near else ', '.join(names)}"
+    if missing := re.search(r"missing required field `(.*)`", what):
+        return f"no {dot}{missing[1]}, expected one"
+    if "enum" in what:
+        what = "expected one of " + ", ".join(map(str, cls.__args__))
+    return f"{at} = {found!r}, {what[0].lower()}{what[1:]}".replace("`", "")
+
+
+def text(config):
+    """A Config as TOML, defaults and all, such that load gives it back."""
+    return msgspec.toml.encode(config).decode()
+
+
+# What a run that is resumed has to keep, since its state has no meaning without it.
+KEPT = "seed", "data.file", "data.valid", "train.batch_size", "train.precision"
+
+
+def check_resumable(old, new):
+    """UserError: a run of the Config old cannot go on as new."""
+    for key in KEPT:
+        was, now = old, new
+        for name in key.split("."):
+            was, now = getattr(was, name), getattr(now, name)
+        if was != now:
+            raise UserError(f"{key} = {now!r}, expected {was!r} as in the run to be resumed")

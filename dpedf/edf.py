@@ -1,0 +1,204 @@
+"""The Educational Framework (EDF), on any number of ranks.
+
+A model is Python source that binds variables to nodes:
+
+    L1  = Sigmoid(Affine(Phi1, x))
+    Q   = Softmax(Affine(Phi2, L1))
+    ell = LogLoss(Q, y)
+
+There are three kinds of node: inputs, parameters and computed nodes.  The values of
+inputs and computed nodes have a batch index b, always the first; parameters have none.
+From D. McAllester, TTIC 31230, "The Educational Framework (EDF)", 2024.
+
+Arrays are NumPy's or CuPy's.  A NumPy function called on a CuPy array runs on the GPU
+(NEP 13, NEP 18), so a graph computes wherever its parameters and inputs live.
+"""
+
+import itertools
+from types import SimpleNamespace
+
+import numpy as np
+
+made = itertools.count()
+
+# What a node may need to know of the pass: is it training?  Random draws are functions of
+# seed, step and the row in the global minibatch of B rows; row is the first one at hand.
+context = SimpleNamespace(train=False, seed=0, step=0, row=0, B=None)
+
+
+class Node:
+    """Something with a value."""
+
+    value = grad = None
+    varies = True  # does it depend on a parameter?  If not, no gradient is sent to it.
+    batched = True  # is the first index of its value the batch index b?
+
+    def __new__(cls, *args, **keywords):
+        node = super().__new__(cls)  # so that subclasses need no super().__init__()
+        node.number = next(made)  # the order of the source
+        return node
+
+
+class Input(Node):
+    """A value set from outside, (B, *shape); classes: how many, where it holds labels."""
+
+    varies = False
+
+    def __init__(self, shape=None, dtype=None, classes=None):
+        self.shape, self.dtype, self.classes = shape, dtype, classes
+
+    def addgrad(self, delta):
+        """Nothing varies with an input."""
+
+
+class Parameter(Node):
+    """A value that SGD changes.  value, grad: of one shape, without b"""
+
+    name, package = "a parameter", None
+    batched = False
+    fresh = True  # nothing was added yet in this pass, so grad need not be zeroed
+
+    def __init__(self, value):
+        self.value = value
+        self.grad = np.zeros_like(value)
+
+    def addgrad(self, delta):
+        """grad += delta, of the shape of value or with b before it, which is summed."""
+        if delta.shape != self.value.shape:
+            if delta.shape[1:] != self.value.shape:
+                raise ValueError(
+                    f"{self.name}: addgrad of shape {delta.shape}, expected "
+                    f"{self.value.shape}, or the same after one batch index"
+                )
+            delta = delta.sum(axis=0)  # delta[b, ...], as on the slides
+        if self.fresh:
+            self.grad[...] = delta
+        else:
+            self.grad += delta
+        self.fresh = False
+
+    def addproduct(self, a, b):
+        """grad += a @ b, computed in place where it is the first contribution."""
+        if self.fresh:
+            np.matmul(a, b, out=self.grad)
+            self.fresh = False
+        else:
+            self.grad += a @ b
+
+
+class CompNode(Node):
+    """A value computed from other nodes.  Subclasses define forward and backward."""
+
+    def addgrad(self, delta):
+        # never +=, for delta may be another node's grad
+        self.grad = delta if self.grad is None else self.grad + delta
+
+
+class Package:
+    """Parameters under one name: Phi.w, Phi.b."""
+
+    name = None
+
+    def __new__(cls, *args, **keywords):
+        package = super().__new__(cls)
+        vars(package)["number"] = next(made)
+        return package
+
+    def __init__(self, name=None, /, **parameters):
+        self.name = name
+        for key, p in parameters.items():
+            setattr(self, key, p)
+
+    def __setattr__(self, key, thing):
+        vars(self)[key] = thing
+        if isinstance(thing, Parameter):
+            thing.package = self
+
+
+def held(thing):
+    """The nodes that thing is or holds, in the order in which they were bound."""
+    if isinstance(thing, Node):
+        yield thing
+    elif isinstance(thing, (list, tuple)):
+        for t in thing:
+            yield from held(t)
+    elif isinstance(thing, Package):
+        yield from held(list(vars(thing).values()))
+
+
+class Program:
+    """What a loss depends on, read once, in the order of the source."""
+
+    def __init__(self, loss):
+        self.loss, inputs, todo = loss, {}, [loss]
+        while todo:
+            n = todo.pop()
+            if n not in inputs:
+                inputs[n] = list(held(list(vars(n).values())))
+                todo += inputs[n]
+        self.nodes = sorted((n for n in inputs if isinstance(n, CompNode)), key=lambda n: n.number)
+        first = {}  # parameter -> its first user; backward, the last to add to its gradient
+        for number, n in enumerate(self.nodes, 1):
+            n.name = f"z{number}"
+            n.varies = any(i.varies for i in inputs[n])
+            n.batched = any(i.batched for i in inputs[n])
+            for i in inputs[n]:
+                if isinstance(i, Parameter):
+                    first.setdefault(i, n)
+        loss.name = "ell"
+        together = (q for p in first for q in held(p.package or p) if q in first)
+        self.parameters = list(dict.fromkeys(together))  # a package where its first one is used
+        self.completes = {n: [p for p in reversed(first) if first[p] is n] for n in self.nodes}
+
+    def forward(self):
+        for n in self.nodes:
+            n.forward()
+
+    def backward(self, B, ready):
+        for n in self.nodes:
+            n.grad = None
+        for p in self.parameters:
+            p.fresh = True
+        self.loss.grad = np.full_like(self.loss.value, 1 / B)
+        for n in reversed(self.nodes):
+            if n.varies and n.grad is not None:
+                n.backward()
+            for p in self.completes[n]:
+                if p.fresh:  # nothing reached it
+                    p.grad[...] = 0
+                if ready:
+                    ready(p)
+
+
+def program(loss):
+    if "program" not in vars(loss):
+        loss.program = Program(loss)
+    return loss.program
+
+
+def CompNodes(loss):
+    return program(loss).nodes
+
+
+def Parameters(loss):
+    return program(loss).parameters
+
+
+def Forward(loss, train=False):
+    """Compute the value of every node that loss depends on; train: is it to be learned from?"""
+    context.train = train
+    program(loss).forward()
+
+
+def Backward(loss, B=None, ready=None):
+    """Leave in each p.grad the gradient of 1/B sum_b loss[b].
+
+    loss.value: (b,), the examples at hand; B: the size of the whole minibatch, of which
+    they may be a shard.  ready(p) is called as soon as p.grad is complete.
+    """
+    program(loss).backward(B or len(loss.value) or 1, ready)
+
+
+def SGD(parameters, eta):
+    for p in parameters:
+        p.value -= eta * p.grad

@@ -1,0 +1,156 @@
+"""+ - * / @ ** of nodes and numbers, which build nodes.
+
+The batch index of one operand meets the batch index of the other; the indices after it
+broadcast as NumPy's do.  So where ell is (B,) and x is (B, J), ell * x is ell[b] x[b,j].
+A parameter has no batch index, and a number has no index at all.
+"""
+
+import math
+from numbers import Real
+
+import numpy as np
+
+from dpedf.edf import CompNode, Node
+from dpedf.ops.broadcast import aligned, send
+from dpedf.ops.pointwise import Square
+from dpedf.ops.tensor import MatMul
+
+
+class Number(Node):
+    """A constant, as a Python float: such a one never changes the dtype of a graph."""
+
+    varies = batched = False
+
+    def __init__(self, value):
+        self.value = float(value)
+
+    def addgrad(self, delta):
+        """A constant stays."""
+
+
+class Operator(CompNode):
+    """z = x o y, number by number.  Subclasses define z, and what x and y get of its grad g."""
+
+    def __init__(self, x, y):
+        self.x, self.y = x, y
+
+    def forward(self):
+        self.value = self.z(*aligned((self.x, self.x.value), (self.y, self.y.value)))
+
+    def backward(self):
+        a, b = aligned((self.x, self.x.value), (self.y, self.y.value))
+        if self.x.varies:
+            send(self.x, self.dx(a, b, self.grad), a)
+        if self.y.varies:
+            send(self.y, self.dy(a, b, self.grad), b)
+
+
+class Add(Operator):
+    """z = x + y
+
+    x.grad += z.grad
+    y.grad += z.grad
+    """
+
+    def z(self, x, y):
+        return x + y
+
+    def dx(self, x, y, g):
+        return g
+
+    def dy(self, x, y, g):
+        return g
+
+
+class Subtract(Operator):
+    """z = x - y
+
+    x.grad += z.grad
+    y.grad -= z.grad
+    """
+
+    def z(self, x, y):
+        return x - y
+
+    def dx(self, x, y, g):
+        return g
+
+    def dy(self, x, y, g):
+        return -g
+
+
+class Multiply(Operator):
+    """z = x y
+
+    x.grad += z.grad y
+    y.grad += z.grad x
+    """
+
+    def z(self, x, y):
+        return x * y
+
+    def dx(self, x, y, g):
+        return g * y
+
+    def dy(self, x, y, g):
+        return g * x
+
+
+class Divide(Operator):
+    """z = x / y
+
+    x.grad += z.grad / y
+    y.grad -= z.grad z / y
+    """
+
+    def z(self, x, y):
+        return x / y
+
+    def dx(self, x, y, g):
+        return g / y
+
+    def dy(self, x, y, g):
+        return -g * self.value / y
+
+
+class Power(Operator):
+    """z = x**y
+
+    x.grad += z.grad y x**(y-1), which is 0 where y = 0
+    y.grad += z.grad z log x, which is 0 where x = 0
+    """
+
+    def z(self, x, y):
+        return x**y
+
+    def dx(self, x, y, g):
+        return g * (y * x ** (y - (y != 0)))
+
+    def dy(self, x, y, g):
+        log = math.log if isinstance(x, float) else np.log
+        return g * (self.value * log(x + (x == 0)))
+
+
+def square_or_power(x, y):
+    return Square(x) if isinstance(y, Number) and y.value == 2 else Power(x, y)
+
+
+def operator(make, reflected=False):
+    def build(self, other):
+        if isinstance(other, Real):
+            other = Number(other)
+        elif not isinstance(other, Node):
+            return NotImplemented
+        return make(other, self) if reflected else make(self, other)
+
+    return build
+
+
+# Node learns its operators here, so that the framework itself depends on no node.
+OPERATORS = {"add": Add, "sub": Subtract, "mul": Multiply, "truediv": Divide}
+OPERATORS |= {"pow": square_or_power, "matmul": MatMul}
+for name, make in OPERATORS.items():
+    setattr(Node, f"__{name}__", operator(make))
+    setattr(Node, f"__r{name}__", operator(make, reflected=True))
+Node.__neg__ = lambda x: Multiply(x, Number(-1))
+Node.__array_ufunc__ = None  # a NumPy number on the left leaves the operation to the node

@@ -1,0 +1,22 @@
+"""Two values in one operation: which indices meet, and who gets which part of the gradient."""
+
+import numpy as np
+
+
+def aligned(*operands):
+    """The values of (node, value) pairs, shaped such that NumPy broadcasts b against b."""
+    indices = max(np.ndim(value) - node.batched for node, value in operands)
+    for node, value in operands:
+        if node.batched:
+            b, rest = value.shape[:1], value.shape[1:]
+            value = value.reshape(b + (1,) * (indices - len(rest)) + rest)
+        yield value
+
+
+def send(node, delta, value):
+    """node.grad += delta, summed over the indices along which its (aligned) value repeats."""
+    shape = (1,) * (delta.ndim - value.ndim) + value.shape
+    repeated = tuple(i for i, size in enumerate(shape) if size == 1 and delta.shape[i] != 1)
+    if repeated:
+        delta = delta.sum(axis=repeated, keepdims=True)
+    node.addgrad(delta.reshape(node.value.shape))

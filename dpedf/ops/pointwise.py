@@ -1,0 +1,75 @@
+"""Nodes that act on each number by itself."""
+
+import numpy as np
+
+from dpedf.edf import CompNode
+
+
+class Sigmoid(CompNode):
+    """y = 1 / (1 + exp(-x)) = (1 + tanh(x/2)) / 2
+
+    x.grad += y.grad y (1 - y)
+    """
+
+    def __init__(self, x):
+        self.x = x
+
+    def forward(self):
+        y = np.tanh(0.5 * self.x.value)
+        y += 1
+        y *= 0.5
+        self.value = y
+
+    def backward(self):
+        delta = 1 - self.value
+        delta *= self.value
+        delta *= self.grad
+        self.x.addgrad(delta)
+
+
+class Tanh(CompNode):
+    """y = tanh(x)
+
+    x.grad += y.grad (1 - y**2)
+    """
+
+    def __init__(self, x):
+        self.x = x
+
+    def forward(self):
+        self.value = np.tanh(self.x.value)
+
+    def backward(self):
+        self.x.addgrad(self.grad * (1 - np.square(self.value)))
+
+
+class Relu(CompNode):
+    """y = max(x, 0)
+
+    x.grad += y.grad [x > 0]
+    """
+
+    def __init__(self, x):
+        self.x = x
+
+    def forward(self):
+        self.value = np.maximum(self.x.value, 0)
+
+    def backward(self):
+        self.x.addgrad(self.grad * (self.value > 0))
+
+
+class Square(CompNode):
+    """y = x**2
+
+    x.grad += 2 x y.grad
+    """
+
+    def __init__(self, x):
+        self.x = x
+
+    def forward(self):
+        self.value = np.square(self.x.value)
+
+    def backward(self):
+        self.x.addgrad(2 * self.x.value * self.grad)

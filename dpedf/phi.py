@@ -1,0 +1,102 @@
+"""Phi: all parameters of a graph as one vector, with names and initial values."""
+
+import hashlib
+
+import numpy as np
+
+from dpedf.edf import CompNodes, Package, Parameter, Parameters, held
+
+
+class Uniform(Parameter):
+    """A parameter whose initial value Phi draws from U(-bound, bound)."""
+
+    def __init__(self, shape, bound):
+        super().__init__(np.zeros(shape))
+        self.bound = bound
+
+    def draw(self, seed):
+        """The same numbers for the same (seed, name), whatever else the model holds."""
+        key = hashlib.sha256(f"{seed} {self.name}".encode()).digest()
+        random = np.random.Generator(np.random.Philox(key=int.from_bytes(key[:16], "little")))
+        return (2 * random.random(self.value.shape) - 1) * self.bound
+
+
+def glorot(I, J):  # noqa: E741
+    """The bound for weights (I, J) that feed a sigmoid, tanh or softmax: Glorot and Bengio, 2010."""
+    return (6 / (I + J)) ** 0.5
+
+
+def he(I, J):  # noqa: E741
+    """The bound for weights (I, J) that feed a relu: He et al., 2015."""
+    return (6 / I) ** 0.5
+
+
+def affine(I, J, bound=glorot, name=None):  # noqa: E741
+    """A package for Affine: w, (I, J), drawn from U(-bound(I, J), bound(I, J)); b, (J,), zero."""
+    return Package(name, w=Uniform((I, J), bound(I, J)), b=Parameter(np.zeros(J)))
+
+
+def name_parameters(parameters):
+    """Phi1.w, Phi1.b, Phi2.w, ...: packages count as they were made, or have a name of their own.
+
+    A parameter outside of any package is named like one.  Two of one name: ValueError.
+    """
+    packages = sorted({p.package or p for p in parameters}, key=lambda package: package.number)
+    for number, package in enumerate(packages, 1):
+        if isinstance(package, Parameter):
+            package.name = f"Phi{number}"
+        else:
+            for key, p in vars(package).items():
+                if p in held(package):
+                    p.name = f"{package.name or f'Phi{number}'}.{key}"
+    names = [p.name for p in parameters]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"two parameters are named {name}, expected a name for each")
+
+
+def listing(loss):
+    """The program of a loss, a line a node: z1 = Affine(Phi1.w (784, 10), Phi1.b (10,), x)."""
+
+    def shown(node):
+        shape = f" {node.value.shape}" if isinstance(node, Parameter) else ""
+        return f"{getattr(node, 'name', type(node).__name__)}{shape}"
+
+    return "\n".join(
+        f"{n.name} = {type(n).__name__}({', '.join(map(shown, held(list(vars(n).values()))))})"
+        for n in CompNodes(loss)
+    )
+
+
+class Phi:
+    """The vector of all parameters that a loss depends on, and that of their gradients.
+
+    value, grad: (n,), in program order; the value and grad of every parameter become views
+    of them, so that SGD([Phi], eta), a broadcast or a sum over ranks moves one array.
+    """
+
+    def __init__(self, loss, seed=0, dtype=np.float32):
+        self.parameters = Parameters(loss)
+        name_parameters(self.parameters)
+        sizes = [p.value.size for p in self.parameters]
+        self.offsets = [sum(sizes[:k]) for k in range(len(sizes) + 1)]
+        self.value = np.empty(self.offsets[-1], dtype)
+        for p, view in zip(self.parameters, self.views(self.value), strict=True):
+            view[...] = p.draw(seed) if isinstance(p, Uniform) else p.value
+            p.value = view
+        self.differentiate_into(np.zeros_like(self.value))
+
+    def views(self, vector):
+        """The parts of a vector like Phi, each in the shape of its parameter."""
+        places = zip(self.offsets, self.offsets[1:], self.parameters, strict=False)
+        return [vector[start:end].reshape(p.value.shape) for start, end, p in places]
+
+    def differentiate_into(self, grad, views=None):
+        """From now on, Backward leaves the gradient in the vector grad."""
+        self.grad = grad
+        for p, view in zip(self.parameters, views or self.views(grad), strict=True):
+            p.grad = view
+
+    def sha256(self):
+        """The SHA-256 of the bytes of Phi, in hexadecimal."""
+        return hashlib.sha256(self.value.tobytes()).hexdigest()

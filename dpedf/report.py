@@ -1,0 +1,116 @@
+"""What a run says of itself: lines, a bar, metrics.jsonl.  Rank 0 alone talks."""
+
+import sys
+import time
+
+import numpy as np
+from tqdm import tqdm
+
+LINE_EVERY = 5  # seconds between lines of progress, where there is no bar
+
+
+class Clock:
+    """Examples a second since it was last read."""
+
+    def __init__(self):
+        self.rows, self.since = 0, time.monotonic()
+
+    def read(self):
+        now = time.monotonic()
+        rate = self.rows / (now - self.since)
+        self.rows, self.since = 0, now
+        return round(rate, 1)
+
+
+class Report:
+    """Of a run of so many steps, which begins or goes on from the state of a checkpoint.
+
+    Losses are added by step for each slice, then over slices: the same bits on any number of
+    ranks.  losses, (V,), and rows are those since the last evaluation.
+    """
+
+    def __init__(self, ranks, directory, gradient, steps, state):
+        self.ranks, self.directory, self.gradient = ranks, directory, gradient
+        self.losses, self.rows = np.zeros(gradient.V), state.get("rows", 0)
+        if len(state.get("losses", ())) == gradient.V:
+            self.losses[gradient.mine] = state["losses"][gradient.mine]
+        elif ranks.rank == 0:  # slices, or ranks without slices, are not as many as they were
+            self.losses[0] = np.sum(state.get("losses", 0))
+        self.clocks = self.since_event, self.since_evaluation = Clock(), Clock()
+        self.began = self.said = time.monotonic()
+        self.steps, self.said_loss = steps, ""
+        bar = ranks.rank == 0 and sys.stderr.isatty()
+        self.bar = tqdm(total=steps, initial=state.get("step", 0), unit="step", disable=not bar)
+
+    def say(self, line):
+        if self.bar.disable:
+            self.ranks.say(line)
+        else:
+            self.bar.write(line)  # above the bar
+
+    def step(self, B):
+        """One more step was made, of B examples."""
+        self.losses += self.gradient.losses
+        self.rows += B
+        for clock in self.clocks:
+            clock.rows += B
+        self.bar.update()
+
+    def train(self, step, epoch, B, eta, length):
+        """The minibatch of this step: its mean loss, and the length of its gradient."""
+        losses = self.gradient.losses.copy()
+        self.ranks.add(losses)
+        loss = losses.sum().item() / B
+        self.said_loss = f", loss {loss:.4f}"
+        self.bar.set_postfix_str(f"loss {loss:.4f}")
+        self.directory.event(
+            "train",
+            **dict(step=step, epoch=epoch, loss=loss, learning_rate=eta, grad_norm=length),
+            samples_per_second=self.since_event.read(),
+        )
+
+    def state(self):
+        """What a run that goes on has to know: the losses of all ranks."""
+        losses = self.losses.copy()
+        self.ranks.add(losses)
+        return {"losses": losses, "rows": self.rows}
+
+    def progress(self, step, epoch):
+        """A line every few seconds."""
+        now = time.monotonic()
+        if self.bar.disable and now - self.said > LINE_EVERY:
+            self.said = now
+            self.say(f"epoch {epoch}, step {step} of {self.steps}{self.said_loss}")
+
+    def evaluated(self, step, epoch, loss, accuracy, sha256, took):
+        """The mean loss of training since the last evaluation, and what that one found."""
+        for clock in self.clocks:
+            clock.since += took
+        losses = self.losses.copy()
+        self.ranks.add(losses)
+        train_loss = losses.sum().item() / self.rows
+        self.losses[:], self.rows, self.said = 0, 0, time.monotonic()
+        rate = self.since_evaluation.read()
+        self.directory.event(
+            "eval",
+            **dict(epoch=epoch, step=step, train_loss=train_loss),
+            **dict(valid_loss=loss, valid_accuracy=accuracy),
+            **dict(samples_per_second=rate, seconds=round(self.said - self.began, 3)),
+            **dict(ranks=self.ranks.size, phi_sha256=sha256),
+        )
+        found = f", {described('valid', loss, accuracy)}" if loss is not None else ""
+        self.say(
+            f"epoch {epoch}, step {step}: train loss {train_loss:.4f}{found}, {rate:,.0f} rows/s"
+        )
+
+    def tested(self, step, loss, accuracy, sha256):
+        self.bar.close()
+        self.directory.event(
+            "test", step=step, test_loss=loss, test_accuracy=accuracy, phi_sha256=sha256
+        )
+        self.say(f"{described('test', loss, accuracy)}\nphi_sha256 {sha256}")
+
+
+def described(rows, loss, accuracy):
+    correct = "" if accuracy is None else f", {rows} accuracy {100 * accuracy:.2f} %"
+    return f"{rows} loss {loss:.4f}{correct}"
