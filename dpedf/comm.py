@@ -36,7 +36,8 @@ class Ranks:
         self.MPI, self.rank, self.size, self.host_rank, self.hosts = MPI, 0, 1, 0, 1
         self.library = "no MPI library"
         if MPI:
-            self.library = MPI.Get_library_version().split("\n")[0].split(",")[0].rstrip("\0")
+            version = MPI.Get_library_version().split("\n")[0].split(",")[0]
+            self.library = " ".join(version.replace("Version:", "").split())
             self.comm = MPI.COMM_WORLD
             self.rank, self.size = self.comm.rank, self.comm.size
         if self.size > 1:

@@ -123,7 +123,7 @@ class Split:
         return rows[np.argsort(window[chunk], kind="stable")]
 
     def minibatches(self, seed, epoch, B, shard, start=0):
-        """Yield (x, y, b): this rank's rows of each minibatch of an epoch, and the size of all of it.
+        """Yield (x, y, b): this rank's rows of each minibatch of an epoch; it has b in all.
 
         B: rows of a minibatch, all ranks together; the last one may have less.
         shard(b): where in b rows those of this rank start and end.
@@ -221,10 +221,8 @@ class Data:
         for group, y in labels.items():
             wrong = np.argwhere((y < 0) | (y >= classes))
             if len(wrong):
-                at = tuple(wrong[0])
-                raise UserError(
-                    f"{self.path}: {group}/y: label {y[at]} in row {at[0]}, expected 0..{classes - 1}"
-                )
+                label = f"label {y[tuple(wrong[0])]} in row {wrong[0][0]}"
+                raise UserError(f"{self.path}: {group}/y: {label}, expected 0..{classes - 1}")
         return classes
 
     def put(self, x, y):

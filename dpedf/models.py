@@ -42,14 +42,14 @@ def layers(sizes, activation, x, y):
 
 
 def mlp(x, y, sizes, activation="relu"):
-    """A classifier: Q = Softmax(Affine(Phi[-1], MLP(Phi[:-1], x))); two sizes: softmax regression."""
+    """Softmax(Affine(Phi[-1], MLP(Phi[:-1], x))); with two sizes, softmax regression."""
     Phi, Activation, x = layers(sizes, activation, x, y)
     Q = Softmax(Affine(Phi[-1], MLP(Phi[:-1], x, Activation)))
     return Q, LogLoss(Q, y)
 
 
 def slides(x, y, sizes):
-    """The classifier of the slides, a Sigmoid on the scores too: Q = Softmax(MLP(Phi, x))."""
+    """The classifier of the slides, Softmax(MLP(Phi, x)): a Sigmoid on the scores too."""
     Phi, Activation, x = layers(sizes, "sigmoid", x, y)
     Q = Softmax(MLP(Phi, x, Sigmoid))
     return Q, LogLoss(Q, y)

@@ -21,17 +21,17 @@ class Uniform(Parameter):
         return (2 * random.random(self.value.shape) - 1) * self.bound
 
 
-def glorot(I, J):  # noqa: E741
-    """The bound for weights (I, J) that feed a sigmoid, tanh or softmax: Glorot and Bengio, 2010."""
+def glorot(I, J):
+    """The bound for weights (I, J) into a sigmoid, tanh or softmax: Glorot and Bengio, 2010."""
     return (6 / (I + J)) ** 0.5
 
 
-def he(I, J):  # noqa: E741
-    """The bound for weights (I, J) that feed a relu: He et al., 2015."""
+def he(I, J):
+    """The bound for weights (I, J) into a relu: He et al., 2015."""
     return (6 / I) ** 0.5
 
 
-def affine(I, J, bound=glorot, name=None):  # noqa: E741
+def affine(I, J, bound=glorot, name=None):
     """A package for Affine: w, (I, J), drawn from U(-bound(I, J), bound(I, J)); b, (J,), zero."""
     return Package(name, w=Uniform((I, J), bound(I, J)), b=Parameter(np.zeros(J)))
 

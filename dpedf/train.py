@@ -204,23 +204,26 @@ class Training:
         self.report.tested(self.step, loss, accuracy, self.phi.sha256())
 
 
+def counted(n, noun):
+    return f"{n:,} {noun}{'s' * (n != 1)}"
+
+
 def introduce(training, where, threads, allreduce):
     """The first lines: what runs where."""
     ranks, data, settings = training.ranks, training.data, training.settings
-    rows = [f"{len(split):,}" for split in (data.train, data.valid, data.test)]
+    train, path, x = settings.train, data.path, data.train.x
+    learnt, held, tested = (f"{len(split):,}" for split in (data.train, data.valid, data.test))
     kept = "streamed" if settings.data.cache == "none" else "in memory"
     lines = [
-        f"dpedf {__version__}: {ranks.size} ranks on {ranks.hosts} hosts, {where}, "
-        f"{threads} BLAS threads a rank, {ranks.library}",
-        f"{data.path}: rows to learn from {rows[0]}, to validate {rows[1]}, to test {rows[2]}; {kept}",
-        f"{settings.model['build']}: {len(training.phi.value):,} parameters, "
-        f"{settings.train.precision}; {settings.train.slices} slices; allreduce {allreduce}",
+        f"dpedf {__version__} on {counted(ranks.size, 'rank')}, {counted(ranks.hosts, 'host')}, "
+        f"{where}, {counted(threads, 'BLAS thread')} a rank, {ranks.library}",
+        f"{path}: {learnt} rows to learn from, {held} to validate, {tested} to test, {kept}",
+        f"{settings.model['build']}: {counted(len(training.phi.value), 'parameter')}, "
+        f"{train.precision}, {counted(train.slices, 'slice')}, allreduce {allreduce}",
     ]
     if not data.train.global_shuffle:
-        window = data.train.x.window * data.train.x.chunk
-        lines.append(
-            f"{data.path}: shuffled by chunks in windows of {window:,} rows: not a global shuffle"
-        )
+        window = f"windows of {x.window * x.chunk:,} rows"
+        lines.append(f"{path}: shuffled by chunks in {window}, which is not a global shuffle")
     if training.step:
         lines.append(f"resumed from {settings.run.dir}/checkpoint.h5 at step {training.step:,}")
     ranks.say("\n".join(lines))

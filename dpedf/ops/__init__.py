@@ -5,8 +5,3 @@ from dpedf.ops.arithmetic import Add, Divide, Multiply, Power, Subtract
 from dpedf.ops.loss import LogLoss, Softmax, SquareLoss
 from dpedf.ops.pointwise import Relu, Sigmoid, Square, Tanh
 from dpedf.ops.tensor import Flatten, MatMul
-
-__all__ = [
-    *("Add", "Affine", "Divide", "Flatten", "LogLoss", "MatMul", "Multiply", "Power", "Relu"),
-    *("Sigmoid", "Softmax", "Square", "SquareLoss", "Subtract", "Tanh"),
-]
