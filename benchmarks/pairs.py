@@ -1,0 +1,84 @@
+"""Interleaved timings: the same work done by two programs in turn, and the ratio of each pair.
+
+What else a machine does changes by the second, so a pair is timed back to back, and a ratio
+is reported as its median and quartiles over pairs.
+"""
+
+import os
+import platform
+import time
+
+import numpy as np
+
+from dpedf.edf import Input
+from dpedf.gradient import Gradient
+from dpedf.models import mlp
+from dpedf.optim import Momentum
+from dpedf.phi import Phi
+
+MODELS = {
+    "softmax 784-10": [784, 10],
+    "784-128-10": [784, 128, 10],
+    "784-1024-1024-10": [784, 1024, 1024, 10],
+}
+
+
+def machine():
+    """One line: what these figures were measured on."""
+    with open("/proc/cpuinfo") as file:
+        names = [line.split(":")[1].strip() for line in file if line.startswith("model name")]
+    cpu = f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
+    return f"{cpu}, Python {platform.python_version()}, NumPy {np.__version__}"
+
+
+def seconds(work, times):
+    start = time.perf_counter()
+    for _ in range(times):
+        work()
+    return (time.perf_counter() - start) / times
+
+
+def paired(ours, theirs, pairs=11, least=0.15):
+    """[(our seconds, their seconds)] of one call each, timed in turn for least seconds or more."""
+    ours(), theirs()
+    times = [max(1, round(least / seconds(work, 3))) for work in (ours, theirs)]
+    return [(seconds(ours, times[0]), seconds(theirs, times[1])) for _ in range(pairs)]
+
+
+def ratio(measured):
+    """How many times faster ours is: "1.25 [1.21, 1.30]", the median and the quartiles."""
+    low, median, high = np.percentile([t / o for o, t in measured], [25, 50, 75])
+    return f"{median:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def microseconds(measured):
+    ours, theirs = np.median(measured, axis=0) * 1e6
+    return f"{ours:10,.0f} us {theirs:10,.0f} us"
+
+
+class Alone:
+    """One rank, where a benchmark must not start MPI."""
+
+    rank, size = 0, 1
+
+
+def our_step(sizes, B, slices=0, eta=0.01, ranks=Alone):
+    """A function that makes one SGD step of an MLP on this rank's part of B random rows."""
+    x, y = Input((sizes[0],), np.dtype(np.float32)), Input((), np.dtype(np.intp), sizes[-1])
+
+    def put(images, labels):
+        x.value, y.value = images, labels
+
+    Q, ell = mlp(x, y, sizes)
+    phi = Phi(ell)
+    gradient, update = Gradient(ell, phi, ranks, put, slices), Momentum(phi)
+    random = np.random.default_rng(0)
+    low, high = gradient.shard(B)
+    images = random.random((high - low, sizes[0]), np.float32)
+    labels = random.integers(0, sizes[-1], high - low)
+
+    def step():
+        gradient(images, labels, B)
+        update(eta)
+
+    return step
