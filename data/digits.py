@@ -1,0 +1,41 @@
+"""Digits: 1,797 handwritten digits, 8 x 8, as a data file of dpedf; needs no network.
+
+    python data/digits.py   # reads data/digits.csv.gz, writes data/digits.h5
+
+The first 1,437 train, the last 360 test.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from dpedf.data import write
+
+ABOUT = {
+    "name": "Digits",
+    "source": "E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten Digits, 1998, "
+    "UCI Machine Learning Repository, https://doi.org/10.24432/C50P49",
+    "licence": "CC BY 4.0",
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add, here = parser.add_argument, Path(__file__)
+    add("--output", metavar="FILE", type=Path, default=here.with_suffix(".h5"), help="write FILE")
+    args = parser.parse_args()
+    rows = np.loadtxt(here.with_suffix(".csv.gz"), np.uint8, delimiter=",")
+    x, y = rows[:, :-1].reshape(-1, 8, 8), rows[:, -1]
+    train, test = (x[:1437], y[:1437]), (x[1437:], y[1437:])
+    try:
+        write(args.output, **ABOUT, classes=10, scale=1 / 16, train=train, test=test)
+    except OSError as error:
+        parser.exit(2, " ".join(f"{error}".split()) + "\n")  # HDF5's have line breaks
+    print(f"{args.output}: {len(train[0])} images to train, {len(test[0])} to test")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Trains on this machine, which needs nothing but Python 3.11 or later and a package index.
+#
+#     ./launch/local.sh [-n RANKS] CONFIG [section.key=value ...] [--resume] [--overwrite]
+#     ./launch/local.sh -n 4 configs/digits.toml train.epochs=5
+#
+# The first run makes .venv, and the data file where it is missing; later ones start at once.
+# RANKS is 1 by default.  Paths in a config or an override start from the repository root.
+# PYTHON=python3.12 chooses the Python.
+set -euo pipefail
+
+root=$(dirname "$(dirname "$(realpath "$0")")")
+ranks=1
+if [[ ${1:-} == -n ]]; then
+    ranks=${2:-}
+    shift $(($# < 2 ? 1 : 2))
+fi
+config=${1:-}
+if [[ ! $ranks =~ ^[1-9][0-9]*$ || -z $config || $config == -* ]]; then
+    sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2
+    exit 2
+fi
+shift
+[[ ! -f $config ]] || config=$(realpath --relative-base="$root" "$config")
+
+# shellcheck source=launch/setup.sh
+source "$root/launch/setup.sh" mpich
+
+# The data file that dpedf.train would read; it is the one to tell what is wrong with a config.
+data=$(
+    python - "$config" "$@" 2>/dev/null <<'END' || true
+import sys
+from dpedf.config import load
+print(load(sys.argv[1], [a for a in sys.argv[2:] if "=" in a]).data.file)
+END
+)
+recipe=${data%.h5}.py
+if [[ $data == data/*.h5 && ! -e $data && -f $recipe ]]; then
+    say "python $recipe"
+    python "$recipe"
+fi
+
+job=(mpirun -n "$ranks" python -m dpedf.train "$config" "$@")
+say "${job[@]}"
+exec "${job[@]}"

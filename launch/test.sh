@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Runs the tests on this machine, which needs nothing but Python 3.11 or later and a package index.
+#
+#     ./launch/test.sh [pytest arguments]
+#     ./launch/test.sh -m slow
+#
+# The first run makes .venv.  Paths start from the repository root.  PYTHON=python3.12 chooses the
+# Python.
+set -euo pipefail
+
+# shellcheck source=launch/setup.sh
+source "$(dirname "$(realpath "$0")")/setup.sh" mpich,dev
+exec python -m pytest "$@"

@@ -1,0 +1,53 @@
+"""Sums over ranks have the bits of one rank's, for any slices, length, and bucket."""
+
+import numpy as np
+
+from dpedf import comm
+from dpedf.sums import TreeSum, carry_out, climb, cuts
+
+
+def whole(leaves):
+    """The tree of one rank."""
+    steps, partial = climb(0, len(leaves), len(leaves))
+    assert partial == [(0, len(leaves))]
+    vectors = [np.empty_like(leaves[0]) for _ in range(1 + max(k for v, k, _ in steps))]
+    for v, k, additions in steps:
+        vectors[k][...] = leaves[v]
+        carry_out(additions, vectors, 0, len(leaves[0]))
+    return vectors[0]
+
+
+def shared(leaves, ranks, bucket):
+    """The tree of all ranks, by buckets from the end, as Backward completes them."""
+    V, n = len(leaves), len(leaves[0])
+    owned = cuts(V, ranks.size)
+    climbs = [climb(*q, V) for q in zip(owned, owned[1:], strict=False)]
+    steps = climbs[ranks.rank][0]
+    vectors = [np.empty_like(leaves[0]) for _ in range(1 + max(k for v, k, _ in steps))]
+    for v, k, additions in steps:
+        vectors[k][...] = leaves[v]
+        carry_out(additions, vectors, 0, n)
+    tree = TreeSum(ranks, [partial for steps, partial in climbs], V)
+    for high in range(n, 0, -bucket):
+        tree.start(vectors, max(0, high - bucket), high, overlap=True)
+    tree.finish(vectors)
+    return vectors[0]
+
+
+def main(ranks):
+    random = np.random.default_rng(0)
+    sums = 0
+    for V in [*range(ranks.size, 20), 33, 64]:
+        for n in 1, 5, 1000, 70_000:
+            leaves = (random.normal(size=(V, n)) * 10.0 ** random.integers(-8, 8, (V, 1))).astype(
+                "f"
+            )
+            expected = whole(leaves)
+            for bucket in n, max(1, n // 3), max(1, n // 7):
+                assert shared(leaves, ranks, bucket).tobytes() == expected.tobytes(), (V, n, bucket)
+                sums += 1
+    ranks.say(f"{sums} sums")
+    return 0
+
+
+comm.run(main)

@@ -1,0 +1,185 @@
+"""It ends: whatever happens to one rank, and whatever the user gave."""
+
+import os
+import signal
+import sys
+import time
+
+import pytest
+from launcher import ROOT, mpirun, phi_sha256, start, train
+
+DIGITS = ROOT / "configs" / "digits.toml"
+FAULTS = {
+    "raises": "raise RuntimeError('a fault of this test')",
+    "leaves with status 0": "sys.exit(0)",
+    "leaves with status 1": "sys.exit(1)",
+    "is ended by the operating system": "os.kill(os.getpid(), signal.SIGKILL)",
+    "touches memory that is not its own": "ctypes.string_at(0)",
+    "exits at once": "os._exit(3)",
+    "fails in a thread": "threading.Thread(target=lambda: 1 / 0).start()",
+    "fails in the loader's thread": "np.take = None",
+}
+MODEL = """
+import ctypes, os, signal, sys, threading
+import numpy as np
+from dpedf import models
+from dpedf.comm import Ranks
+from dpedf.edf import CompNode, context
+
+class Fault(CompNode):
+    def __init__(self, x):
+        self.x = x
+    def forward(self):
+        self.value = self.x.value
+        if context.step == 20 and os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK")) == "1":
+            {fault}
+    def backward(self):
+        self.x.addgrad(self.grad)
+
+def faulty(x, y, sizes, activation="relu"):
+    Q, ell = models.mlp(x, y, sizes, activation)
+    return Q, Fault(ell)
+"""  # noqa: E501
+
+
+def settings(digits, directory, *more):
+    return [DIGITS, f"data.file={digits}", f"run.dir={directory}", *more]
+
+
+@pytest.mark.parametrize("what", FAULTS)
+def test_a_rank_that_fails_ends_the_job_within_5_seconds(digits, tmp_path, what):
+    model = tmp_path / "model.py"
+    model.write_text(MODEL.format(fault=FAULTS[what]))
+    more = f"model.build={model}:faulty", "train.epochs=1000", "run.log_every=1"
+    job = start(3, "-m", "dpedf.train", *settings(digits, tmp_path / "run", *more))
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    while job.poll() is None and not (metrics.exists() and metrics.read_text().count("\n") >= 20):
+        time.sleep(0.01)
+    began = time.monotonic()
+    job.communicate(timeout=30)
+    assert time.monotonic() - began < 5
+    assert job.returncode not in (0, 2, 75)
+
+
+def test_a_rank_that_is_killed_ends_the_job_within_5_seconds(digits, tmp_path):
+    job = start(3, "-m", "dpedf.train", *settings(digits, tmp_path, "train.epochs=100000"))
+    victim = ranks_of(job, tmp_path)[-1]
+    began = time.monotonic()
+    os.kill(victim, signal.SIGKILL)
+    job.communicate(timeout=30)
+    assert time.monotonic() - began < 5
+    assert job.returncode not in (0, 2, 75)
+
+
+def test_a_rank_that_is_stopped_ends_the_job_after_the_timeout(digits, tmp_path):
+    more = "train.epochs=100000", "run.timeout=2"
+    job = start(3, "-m", "dpedf.train", *settings(digits, tmp_path, *more))
+    victim = ranks_of(job, tmp_path)[-1]
+    began = time.monotonic()
+    os.kill(victim, signal.SIGSTOP)
+    _, err = job.communicate(timeout=30)
+    assert time.monotonic() - began < 2 + 5
+    assert job.returncode not in (0, 2, 75)
+    assert "no step for 2 seconds" in err
+
+
+def ranks_of(job, directory):
+    """The processes of a job that trains, by rank or nearly so."""
+    while not (directory / "metrics.jsonl").exists():
+        assert job.poll() is None, job.communicate()
+        time.sleep(0.05)
+    time.sleep(0.5)
+    found = []
+    for process in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{process}/cmdline") as file:
+                words = file.read().split("\0")
+        except OSError:
+            continue  # it has ended meanwhile
+        if f"run.dir={directory}" in words and "mpirun" not in words[0] and "-m" in words[:3]:
+            found.append(int(process))
+    assert len(found) == 3
+    return sorted(found)
+
+
+WRONG = {
+    "a missing config": (["configs/no.toml"], "configs/no.toml"),
+    "an unknown key": ([DIGITS, "train.batchsize=3"], "batchsize"),
+    "a wrong type": ([DIGITS, "train.batch_size=many"], "batch_size"),
+    "an impossible value": ([DIGITS, "train.batch_size=0"], "batch_size"),
+    "no config at all": ([], "CONFIG"),
+    "a missing data file": ([DIGITS, "data.file=data/no.h5"], "data/no.h5"),
+    "a model that does not fit": (["model.sizes=[63,10]"], "63"),
+    "more ranks than slices": (["train.slices=2"], "slices = 2"),
+    "a run directory that cannot be": (["run.dir=/proc/no/run"], "/proc/no/run"),
+    "no GPU": (["run.device=gpu"], "gpu"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_users_error_is_one_line_and_status_2_once(digits, tmp_path, what):
+    arguments, named = WRONG[what]
+    if arguments and arguments[0] not in (DIGITS, "configs/no.toml"):
+        arguments = settings(digits, tmp_path / "run", *arguments)
+    done = mpirun(3, "-m", "dpedf.train", *arguments)
+    assert done.returncode == 2
+    ours = [line for line in done.stderr.splitlines() if named in line]
+    assert len(ours) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_an_error_that_one_rank_alone_meets_is_everyones(digits, tmp_path):
+    """Rank 1 is given another file, as where a host lacks it."""
+    common = settings(digits, tmp_path / "run")[2:]
+    train_it = ["-m", "dpedf.train", DIGITS, *common]
+    here, there = f"data.file={digits}", "data.file=data/elsewhere.h5"
+    done = mpirun(1, *train_it, here, ":", *another(train_it, there))
+    assert done.returncode == 2
+    assert done.stderr.count("data/elsewhere.h5") == 1
+
+
+def test_ranks_of_other_settings_or_models_stop_with_one_line(digits, tmp_path):
+    train_it = ["-m", "dpedf.train", *settings(digits, tmp_path / "run")]
+    for one, other in (
+        ("train.learning_rate=0.1", "train.learning_rate=0.2"),
+        ("model.sizes=[64,32,10]", "model.sizes=[64,33,10]"),
+    ):
+        done = mpirun(1, *train_it, one, ":", *another(train_it, other))
+        assert done.returncode == 2, done.stderr
+        ours = [line for line in done.stderr.splitlines() if "rank 1 has" in line]
+        assert len(ours) == 1, done.stderr
+
+
+def another(*arguments):
+    """The words that add a rank with a command line of its own."""
+    train_it, *more = arguments
+    return ["-n", "1", sys.executable, *train_it, *more]
+
+
+def test_help_is_printed_once_and_is_no_error():
+    done = mpirun(3, "-m", "dpedf.train", "--help")
+    assert done.returncode == 0
+    assert done.stdout.count("CONFIG") >= 1
+    assert done.stdout.count("Train a model") == 1
+
+
+def test_a_job_told_to_stop_goes_on_elsewhere_as_if_nothing_had_been(digits, tmp_path):
+    """SIGUSR1 to mpirun: status 75 and a checkpoint; then more and fewer ranks finish it."""
+    more = "train.epochs=60", "run.log_every=1"
+    expected = train(2, *settings(digits, tmp_path / "whole", *more))
+    arguments = settings(digits, tmp_path / "parts", *more)
+    for n in 2, 3:
+        job = start(n, "-m", "dpedf.train", *arguments, "--resume")
+        wait_for_steps(job, tmp_path / "parts", 100 if n == 2 else 400)
+        job.send_signal(signal.SIGUSR1)
+        job.communicate(timeout=30)
+        assert job.returncode == 75
+    assert phi_sha256(train(1, *arguments, "--resume")) == phi_sha256(expected)
+
+
+def wait_for_steps(job, directory, steps):
+    metrics = directory / "metrics.jsonl"
+    while not metrics.exists() or metrics.read_text().count('"train"') < steps:
+        assert job.poll() is None, job.communicate()
+        time.sleep(0.005)
