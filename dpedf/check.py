@@ -1,8 +1,9 @@
-"""Checks for debugging: of gradients by finite differences, and of every value for nan."""
+"""Checks: of gradients by finite differences, of every value for nan; and what ranks compare."""
 
 import numpy as np
 
-from dpedf.edf import Backward, CompNodes, Forward, Parameters, context, held
+from dpedf.edf import Backward, CompNodes, Forward, Parameter, Parameters, context, held
+from dpedf.errors import UserError
 
 
 def gradients(ell, samples=10, tolerance=1e-6, seed=0):
@@ -12,13 +13,17 @@ def gradients(ell, samples=10, tolerance=1e-6, seed=0):
 
         (L(p + h) - L(p - h)) / 2h,  h = 1e-6 max(1, |p|)
 
-    has to agree to tolerance times max(1, |p.grad|).  ValueError says where it does not.
+    has to agree to tolerance times the largest of |p.grad| and 0.01.  UserError says where it
+    does not.
     """
     random = np.random.default_rng(seed)
     Forward(ell, train=True)
     Backward(ell)
     for p in Parameters(ell):
+        if p.value.dtype != np.float64:
+            raise UserError(f"{p.name} is {p.value.dtype}, expected float64 to check gradients")
         grad = p.grad.copy()
+        most = tolerance * max(0.01, np.abs(grad).max(initial=0))
         for k in random.permutation(p.value.size)[:samples]:
             at = np.unravel_index(k, p.value.shape)
             value = p.value[at]
@@ -29,9 +34,9 @@ def gradients(ell, samples=10, tolerance=1e-6, seed=0):
                 L.append(float(ell.value.mean()))
             p.value[at] = value
             difference = (L[0] - L[1]) / (2 * h)
-            if not abs(difference - grad[at]) <= tolerance * max(1.0, abs(grad[at])):
+            if not abs(difference - grad[at]) <= most:
                 where = f"{p.name}[{', '.join(map(str, at))}]"
-                raise ValueError(
+                raise UserError(
                     f"{where}: gradient {grad[at]:.10g} by Backward, "
                     f"expected {difference:.10g} by finite differences"
                 )
@@ -64,3 +69,16 @@ def watched(n, name, results):
                 )
 
     return call
+
+
+def listing(loss):
+    """The program of a loss, a line a node: z1 = Affine(Phi1.w (784, 10), Phi1.b (10,), x)."""
+
+    def shown(node):
+        shape = f" {node.value.shape}" if isinstance(node, Parameter) else ""
+        return f"{getattr(node, 'name', type(node).__name__)}{shape}"
+
+    return "\n".join(
+        f"{n.name} = {type(n).__name__}({', '.join(map(shown, held(list(vars(n).values()))))})"
+        for n in CompNodes(loss)
+    )

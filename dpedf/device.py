@@ -8,14 +8,21 @@ from dpedf.errors import UserError
 GRANTS = "CUDA_VISIBLE_DEVICES", "SLURM_STEP_GPUS", "SLURM_JOB_GPUS"
 
 
-def chosen(device):
-    """The device of run.device: "auto", "cpu" or "gpu".  UserError: it cannot be had."""
+def chosen(settings):
+    """The device of a run, "cpu".  UserError: settings that it cannot follow."""
+    device, precision = settings.run.device, settings.train.precision
     granted = [f"{name} = {os.environ[name]}" for name in GRANTS if os.environ.get(name)]
     if device == "gpu":
         raise UserError("run.device = 'gpu', expected 'cpu': this version has no GPU path yet")
     if device == "auto" and granted and not granted[0].endswith("= -1"):
         raise UserError(
-            f"{granted[0]} grants GPUs, but this version has no GPU path yet: "
-            "expected run.device=cpu"
+            f"{granted[0]} grants GPUs, expected run.device=cpu: this version has no GPU path yet"
         )
+    if precision not in ("float32", "float64"):
+        raise UserError(
+            f"train.precision = {precision!r}, expected float32 or float64 on the CPU, "
+            "which computes in no other"
+        )
+    if settings.data.cache == "device":
+        raise UserError("data.cache = 'device', expected 'none' or 'memory' on the CPU")
     return "cpu"

@@ -7,6 +7,7 @@ ones.  With slices = 0 there is a slice a rank, and the sum is in the MPI librar
 import numpy as np
 
 from dpedf.edf import Backward, Forward, context
+from dpedf.errors import UserError
 from dpedf.sums import LibrarySum, TreeSum, carry_out, climb, cuts
 
 
@@ -15,13 +16,16 @@ class Gradient:
 
     x, y: this rank's rows, those of shard(B).  put(x, y) sets the Inputs.
     slices: V, or 0.  overlap: are buckets summed over ranks while Backward runs?
-    bucket: numbers.  losses: (V,), the sum of ell over each slice of this rank, 0 elsewhere.
+    bucket: numbers.  UserError: more ranks than slices.
+    losses: (V,), the sum of ell over each slice of this rank, 0 elsewhere.
     """
 
     def __init__(self, ell, phi, ranks, put, slices=0, overlap=False, bucket=1 << 18):
         self.ell, self.phi, self.ranks, self.put = ell, phi, ranks, put
         self.overlap, self.bucket = overlap, bucket
         self.V = slices or ranks.size
+        if self.V < ranks.size:
+            raise UserError(f"slices = {slices}, expected 0 or at least the {ranks.size} ranks")
         self.losses = np.zeros(self.V)
         owned = cuts(self.V, ranks.size)  # by rank q: slices owned[q]:owned[q+1]
         self.mine = slice(*owned[ranks.rank : ranks.rank + 2])

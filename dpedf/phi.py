@@ -4,7 +4,7 @@ import hashlib
 
 import numpy as np
 
-from dpedf.edf import CompNodes, Package, Parameter, Parameters, held
+from dpedf.edf import Package, Parameter, Parameters, held
 
 
 class Uniform(Parameter):
@@ -53,19 +53,6 @@ def name_parameters(parameters):
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"two parameters are named {name}, expected a name for each")
-
-
-def listing(loss):
-    """The program of a loss, a line a node: z1 = Affine(Phi1.w (784, 10), Phi1.b (10,), x)."""
-
-    def shown(node):
-        shape = f" {node.value.shape}" if isinstance(node, Parameter) else ""
-        return f"{getattr(node, 'name', type(node).__name__)}{shape}"
-
-    return "\n".join(
-        f"{n.name} = {type(n).__name__}({', '.join(map(shown, held(list(vars(n).values()))))})"
-        for n in CompNodes(loss)
-    )
 
 
 class Phi:

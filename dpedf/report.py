@@ -6,7 +6,37 @@ import time
 import numpy as np
 from tqdm import tqdm
 
+from dpedf import __version__
+
 LINE_EVERY = 5  # seconds between lines of progress, where there is no bar
+
+
+def counted(n, noun):
+    return f"{n:,} {noun}{'s' * (n != 1)}"
+
+
+def introduce(training, where, threads, resuming):
+    """The first lines: what runs where."""
+    ranks, data, settings = training.ranks, training.data, training.settings
+    train, path, x = settings.train, data.path, data.train.x
+    learnt, held, tested = (f"{len(split):,}" for split in (data.train, data.valid, data.test))
+    kept = "streamed" if settings.data.cache == "none" else "in memory"
+    allreduce = "buckets" if training.gradient.overlap else "whole"
+    lines = [
+        f"dpedf {__version__} on {counted(ranks.size, 'rank')}, {counted(ranks.hosts, 'host')}, "
+        f"{where}, {counted(threads, 'BLAS thread')} a rank, {ranks.library}",
+        f"{path}: {learnt} rows to learn from, {held} to validate, {tested} to test, {kept}",
+        f"{settings.model['build']}: {counted(len(training.phi.value), 'parameter')}, "
+        f"{train.precision}, {counted(train.slices, 'slice')}, allreduce {allreduce}",
+    ]
+    if not data.train.global_shuffle:
+        window = f"windows of {x.window * x.chunk:,} rows"
+        lines.append(f"{path}: shuffled by chunks in {window}, which is not a global shuffle")
+    if training.step:
+        lines.append(f"resumed from {settings.run.dir}/checkpoint.h5 at step {training.step:,}")
+    elif resuming:
+        lines.append(f"{settings.run.dir}: no checkpoint to resume from, starting afresh")
+    ranks.say("\n".join(lines))
 
 
 class Clock:

@@ -8,7 +8,6 @@ A directory that already holds a run is left alone, but for --resume, which goes
 checkpoint, and --overwrite.
 """
 
-import signal
 import sys
 import time
 from math import inf
@@ -16,7 +15,7 @@ from math import inf
 from msgspec.structs import replace
 from threadpoolctl import threadpool_limits
 
-from dpedf import __version__, check, comm, config, device, models
+from dpedf import check, comm, config, device, models
 from dpedf.checkpoint import RunDirectory
 from dpedf.data import Data
 from dpedf.edf import Forward, context
@@ -24,65 +23,11 @@ from dpedf.errors import UserError
 from dpedf.evaluate import evaluate
 from dpedf.gradient import Gradient
 from dpedf.optim import Momentum, clip, schedule
-from dpedf.phi import Phi, listing
-from dpedf.report import Report
+from dpedf.phi import Phi
+from dpedf.pulse import Pulse
+from dpedf.report import Report, introduce
 
 STOPPED = 75  # the status of a run that was told to stop, and can be resumed
-
-
-class Pulse:
-    """About twice a second all ranks meet, and agree on what each sees for itself.
-
-    stop: was a rank told to, by SIGUSR1 or SIGTERM?  seconds: since the run began.
-    """
-
-    def __init__(self, ranks):
-        self.ranks, self.began = ranks, time.monotonic()
-        self.told, self.stop, self.seconds = False, False, 0.0
-        self.interval, self.left = 1, 1  # steps from one meeting to the next, and until it
-        for number in signal.SIGUSR1, signal.SIGTERM:
-            signal.signal(number, self.tell)
-
-    def tell(self, number, frame):
-        self.told = True
-
-    def beat(self):
-        """After each step: do the ranks meet now?  When they do follows from the last time."""
-        self.ranks.alive()
-        self.left -= 1
-        if self.left:
-            return False
-        before, now = self.seconds, time.monotonic() - self.began
-        self.stop, self.seconds = self.ranks.largest(self.told, now)
-        steps = int(self.interval * 0.5 / max(self.seconds - before, 1e-3))
-        self.interval = self.left = max(1, min(steps, 2 * self.interval))
-        return True
-
-
-def arguments(argv):
-    """(flags, config) of a command line."""
-    flags = {a for a in argv if a in ("--resume", "--overwrite")}
-    rest = [a for a in argv if a not in flags]
-    if not rest or "=" in rest[0] or rest[0].startswith("-"):
-        raise UserError("dpedf.train: no CONFIG, expected a TOML file, such as configs/mnist.toml")
-    if len(flags) == 2:
-        raise UserError("dpedf.train: --resume and --overwrite, expected one of them")
-    return flags, config.load(rest[0], rest[1:])
-
-
-def check_settings(settings, ranks):
-    """UserError: what the types of the settings allow, but nothing here can do."""
-    train, found = settings.train, None
-    if train.precision not in ("float32", "float64"):
-        found = f"train.precision = {train.precision!r}, expected float32 or float64 on the CPU"
-    elif settings.data.cache == "device":
-        found = "data.cache = 'device', expected 'none' or 'memory' on the CPU"
-    elif 0 < train.slices < ranks.size:
-        found = f"train.slices = {train.slices}, expected 0, or at least the {ranks.size} ranks"
-    elif settings.run.check_gradients and train.precision != "float64":
-        found = f"train.precision = {train.precision!r}, expected float64 for run.check_gradients"
-    if found:
-        raise UserError(found)
 
 
 def try_out(ell, data):
@@ -143,7 +88,7 @@ class Training:
     def run(self):
         """Train to the last step, or until told to stop."""
         pulse = Pulse(self.ranks)
-        while self.step < self.steps and not pulse.stop:
+        while not (self.finished or pulse.stop):
             epoch, first = divmod(self.step, self.per_epoch)
             for x, y, B in self.minibatches(epoch, first):
                 self.learn(x, y, B)
@@ -153,10 +98,13 @@ class Training:
                     self.report.progress(self.step, epoch + 1)
                 if self.checkpoint_due(pulse.seconds):
                     self.save("checkpoint.h5")
-                if pulse.stop or self.step == self.steps:
+                if pulse.stop or self.finished:
                     break
         self.save("checkpoint.h5")
-        return self.step == self.steps
+
+    @property
+    def finished(self):
+        return self.step >= self.steps
 
     def learn(self, x, y, B):
         """One step: the gradient of a minibatch over all ranks, then the same update on each."""
@@ -178,7 +126,7 @@ class Training:
         return -(-self.step // self.per_epoch)
 
     def due(self, every):
-        return self.step % every == 0 or self.step == self.steps
+        return self.step % every == 0 or self.finished
 
     def checkpoint_due(self, seconds):
         every = self.settings.train.checkpoint_every
@@ -204,80 +152,54 @@ class Training:
         self.report.tested(self.step, loss, accuracy, self.phi.sha256())
 
 
-def counted(n, noun):
-    return f"{n:,} {noun}{'s' * (n != 1)}"
-
-
-def introduce(training, where, threads, allreduce):
-    """The first lines: what runs where."""
-    ranks, data, settings = training.ranks, training.data, training.settings
-    train, path, x = settings.train, data.path, data.train.x
-    learnt, held, tested = (f"{len(split):,}" for split in (data.train, data.valid, data.test))
-    kept = "streamed" if settings.data.cache == "none" else "in memory"
-    lines = [
-        f"dpedf {__version__} on {counted(ranks.size, 'rank')}, {counted(ranks.hosts, 'host')}, "
-        f"{where}, {counted(threads, 'BLAS thread')} a rank, {ranks.library}",
-        f"{path}: {learnt} rows to learn from, {held} to validate, {tested} to test, {kept}",
-        f"{settings.model['build']}: {counted(len(training.phi.value), 'parameter')}, "
-        f"{train.precision}, {counted(train.slices, 'slice')}, allreduce {allreduce}",
-    ]
-    if not data.train.global_shuffle:
-        window = f"windows of {x.window * x.chunk:,} rows"
-        lines.append(f"{path}: shuffled by chunks in {window}, which is not a global shuffle")
-    if training.step:
-        lines.append(f"resumed from {settings.run.dir}/checkpoint.h5 at step {training.step:,}")
-    ranks.say("\n".join(lines))
-
-
 def main(ranks):
     if {"--help", "-h"} & set(sys.argv):
         ranks.say(__doc__)
         return 0
     with ranks.together():
-        flags, settings = arguments(sys.argv[1:])
-        where = device.chosen(settings.run.device)
-        check_settings(settings, ranks)
-        data = Data(
-            settings.data.file, settings.data.valid, settings.seed, settings.train.precision
-        )
+        settings, flags = config.from_command_line(sys.argv[1:])
+        data_section, run, dtype = settings.data, settings.run, settings.train.precision
+        where = device.chosen(settings)
+        data = Data(data_section.file, data_section.valid, settings.seed, dtype)
         Q, ell = models.built(settings.model, data.x, data.y)
-        phi = Phi(ell, settings.seed, settings.train.precision)
+        phi = Phi(ell, settings.seed, dtype)
         try_out(ell, data)
-        directory = RunDirectory(settings.run.dir, ranks)
+        directory = RunDirectory(run.dir, ranks)
         directory.claim("--resume" in flags, "--overwrite" in flags)
         state = directory.resume(phi, settings)
-    ranks.same("the model", listing(ell))
+    ranks.same("the model", check.listing(ell))
     ranks.same("the settings", config.text(settings))
     ranks.broadcast(phi.value)
-    ranks.broadcast(phi.value)
     state = ranks.gather(state)[0]
-    threads = settings.run.threads or (1 if settings.train.slices else ranks.share_of_cores())
+    threads = run.threads or (1 if settings.train.slices else ranks.share_of_cores())
     threadpool_limits(threads, "blas")
     context.seed = settings.seed
-    if settings.data.cache == "memory":
+    if data_section.cache == "memory":
         data.keep_in_memory(ranks)
     elif ranks.host_rank == 0 and data.fits_in_memory:
         data.read_through()
 
-    ranks.watch(settings.run.timeout)
-    training = Training(settings, ranks, data, Q, ell, phi, directory, state)
-    if settings.run.allreduce == "auto" and ranks.size > 1:
+    ranks.watch(run.timeout)
+    with ranks.together():
+        training = Training(settings, ranks, data, Q, ell, phi, directory, state)
+    if run.allreduce == "auto" and ranks.size > 1:
         training.choose_overlap(state)
-    allreduce = "buckets" if training.gradient.overlap else "whole"
-    introduce(training, where, threads, allreduce)
-    if state.get("tested") and training.step == training.steps:
-        ranks.say(f"{settings.run.dir}: finished at step {training.step}, nothing to resume")
+    introduce(training, where, threads, "--resume" in flags)
+    if state.get("tested") and training.finished:
+        ranks.say(f"{run.dir}: finished at step {training.step}, nothing is left to do")
         return 0
-    run = replace(settings.run, device=where, threads=threads, allreduce=allreduce)
-    directory.begin(replace(settings, run=run), training.step)
-    if settings.run.check_gradients:
+    if run.check_gradients:
         with ranks.together():
             data.put(*data.train.take(data.train.rows[:4]))
             check.gradients(ell)
-    if settings.run.check_nan:
+    if run.check_nan:
         check.nan(ell)
-    if not training.run():
-        ranks.say(f"stopped at step {training.step}: {settings.run.dir} can be resumed")
+    overlap = "buckets" if training.gradient.overlap else "whole"
+    run = replace(run, device=where, threads=threads, allreduce=overlap)
+    directory.begin(replace(settings, run=run), training.step)
+    training.run()
+    if not training.finished:
+        ranks.say(f"stopped at step {training.step}, to go on with --resume")
         return STOPPED
     training.test()
     return 0
