@@ -97,14 +97,14 @@ def load(path, overrides=()):
 
 
 def from_command_line(words):
-    """(Config, flags) of "CONFIG [section.key=value ...] [--resume | --overwrite]"."""
+    """(path, Config, flags) of "CONFIG [section.key=value ...] [--resume | --overwrite]"."""
     flags = {word for word in words if word in ("--resume", "--overwrite")}
     path, *overrides = [word for word in words if word not in flags] or [""]
     if not path or "=" in path or path.startswith("-"):
         raise UserError("no CONFIG, expected a TOML file first, such as configs/mnist.toml")
     if len(flags) == 2:
         raise UserError("--resume and --overwrite, expected one of them")
-    return load(path, overrides), flags
+    return path, load(path, overrides), flags
 
 
 def override_key(tree, override):

@@ -1,8 +1,19 @@
 """The one kind of error that is the user's to mend."""
 
+from contextlib import contextmanager
+
 
 class UserError(Exception):
     """What the user gave is wrong: one line says what was found, where, and what was expected.
 
     A run that meets one leaves with status 2, before any training.
     """
+
+
+@contextmanager
+def concerning(what):
+    """Say of a UserError inside what it is about: a file, say."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{what}: {error}") from None

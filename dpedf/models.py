@@ -65,8 +65,8 @@ def built(settings, x, y):
     try:
         inspect.signature(build).bind(x, y, **keywords)
     except TypeError as error:
-        expected = f"those of {build.__name__}{inspect.signature(build)}"
-        raise UserError(f"model: {error}, expected keys {expected}") from None
+        expected = f"{build.__name__}{inspect.signature(build)}"
+        raise UserError(f"model: {error}, expected the keywords of {expected}") from None
     try:
         return build(x, y, **keywords)
     except ValueError as error:

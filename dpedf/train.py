@@ -19,7 +19,7 @@ from dpedf import check, comm, config, device, models
 from dpedf.checkpoint import RunDirectory
 from dpedf.data import Data
 from dpedf.edf import Forward, context
-from dpedf.errors import UserError
+from dpedf.errors import UserError, concerning
 from dpedf.evaluate import evaluate
 from dpedf.gradient import Gradient
 from dpedf.optim import Momentum, clip, schedule
@@ -157,13 +157,14 @@ def main(ranks):
         ranks.say(__doc__)
         return 0
     with ranks.together():
-        settings, flags = config.from_command_line(sys.argv[1:])
-        data_section, run, dtype = settings.data, settings.run, settings.train.precision
-        where = device.chosen(settings)
-        data = Data(data_section.file, data_section.valid, settings.seed, dtype)
-        Q, ell = models.built(settings.model, data.x, data.y)
-        phi = Phi(ell, settings.seed, dtype)
-        try_out(ell, data)
+        path, settings, flags = config.from_command_line(sys.argv[1:])
+        run, dtype = settings.run, settings.train.precision
+        with concerning(path):
+            where = device.chosen(settings)
+            data = Data(settings.data.file, settings.data.valid, settings.seed, dtype)
+            Q, ell = models.built(settings.model, data.x, data.y)
+            phi = Phi(ell, settings.seed, dtype)
+            try_out(ell, data)
         directory = RunDirectory(run.dir, ranks)
         directory.claim("--resume" in flags, "--overwrite" in flags)
         state = directory.resume(phi, settings)
@@ -174,7 +175,7 @@ def main(ranks):
     threads = run.threads or (1 if settings.train.slices else ranks.share_of_cores())
     threadpool_limits(threads, "blas")
     context.seed = settings.seed
-    if data_section.cache == "memory":
+    if settings.data.cache == "memory":
         data.keep_in_memory(ranks)
     elif ranks.host_rank == 0 and data.fits_in_memory:
         data.read_through()
