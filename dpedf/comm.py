@@ -5,7 +5,6 @@ there is one rank.
 """
 
 import os
-import socket
 import sys
 import threading
 import time
@@ -120,12 +119,6 @@ class Ranks:
             fill(array)
         window.Fence()
         return array
-
-    def share_of_cores(self):
-        """The cores that are this rank's, if those that may run on the same ones share them."""
-        cores = sorted(os.sched_getaffinity(0))
-        everyone = self.gather((socket.gethostname(), cores))
-        return max(1, len(cores) // everyone.count((socket.gethostname(), cores)))
 
     # how a run ends
 

@@ -1,6 +1,7 @@
 """Where a run computes.  There is the CPU so far; this is to be the only door to cupy."""
 
 import os
+import socket
 
 from dpedf.errors import UserError
 
@@ -26,3 +27,14 @@ def chosen(settings):
     if settings.data.cache == "device":
         raise UserError("data.cache = 'device', expected 'none' or 'memory' on the CPU")
     return "cpu"
+
+
+def blas_threads(settings, ranks):
+    """How many threads BLAS gets in this rank.
+
+    run.threads; or else one where there are slices, since two add in another order; or else
+    this rank's part of the cores, where ranks that may run on the same cores share them.
+    """
+    here = socket.gethostname(), sorted(os.sched_getaffinity(0))
+    sharing = ranks.gather(here).count(here)
+    return settings.run.threads or (1 if settings.train.slices else max(1, len(here[1]) // sharing))

@@ -26,17 +26,24 @@ made = itertools.count()
 context = SimpleNamespace(train=False, seed=0, step=0, row=0, B=None)
 
 
-class Node:
+class Counted(type):
+    """The class of classes whose objects are numbered as they are made: the source's order."""
+
+    def __call__(cls, *args, **keywords):
+        thing = super().__call__(*args, **keywords)  # so that no __init__ needs super()
+        thing.number = next(made)
+        return thing
+
+
+class Node(metaclass=Counted):
     """Something with a value."""
 
     value = grad = None
     varies = True  # does it depend on a parameter?  If not, no gradient is sent to it.
     batched = True  # is the first index of its value the batch index b?
 
-    def __new__(cls, *args, **keywords):
-        node = super().__new__(cls)  # so that subclasses need no super().__init__()
-        node.number = next(made)  # the order of the source
-        return node
+    def addgrad(self, delta):
+        """Nothing, where nothing varies."""
 
 
 class Input(Node):
@@ -46,9 +53,6 @@ class Input(Node):
 
     def __init__(self, shape=None, dtype=None, classes=None):
         self.shape, self.dtype, self.classes = shape, dtype, classes
-
-    def addgrad(self, delta):
-        """Nothing varies with an input."""
 
 
 class Parameter(Node):
@@ -90,19 +94,17 @@ class CompNode(Node):
     """A value computed from other nodes.  Subclasses define forward and backward."""
 
     def addgrad(self, delta):
-        # never +=, for delta may be another node's grad
-        self.grad = delta if self.grad is None else self.grad + delta
+        if self.varies:  # never +=, for delta may be another node's grad
+            self.grad = delta if self.grad is None else self.grad + delta
+
+    def addproduct(self, a, b):
+        self.addgrad(a @ b)
 
 
-class Package:
+class Package(metaclass=Counted):
     """Parameters under one name: Phi.w, Phi.b."""
 
     name = None
-
-    def __new__(cls, *args, **keywords):
-        package = super().__new__(cls)
-        vars(package)["number"] = next(made)
-        return package
 
     def __init__(self, name=None, /, **parameters):
         self.name = name
@@ -159,9 +161,9 @@ class Program:
             n.grad = None
         for p in self.parameters:
             p.fresh = True
-        self.loss.grad = np.full_like(self.loss.value, 1 / B)
+        self.loss.addgrad(np.full_like(self.loss.value, 1 / B))
         for n in reversed(self.nodes):
-            if n.varies and n.grad is not None:
+            if n.grad is not None:
                 n.backward()
             for p in self.completes[n]:
                 if p.fresh:  # nothing reached it

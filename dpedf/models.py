@@ -7,6 +7,7 @@ b), y also its number of classes; ell is the loss of each example, (B,).  Every 
 
 import importlib.util
 import inspect
+import sys
 from math import prod
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def MLP(Phi, x, Activation=Sigmoid):
 
 def layers(sizes, activation, x, y):
     """Of an MLP: its packages, the node of its activation, x as vectors.  ValueError: no such."""
-    if activation not in ACTIVATIONS:
+    if activation not in [*ACTIVATIONS]:
         raise ValueError(f'activation = "{activation}", expected one of {", ".join(ACTIVATIONS)}')
     positive = isinstance(sizes, list) and all(type(n) is int and n > 0 for n in sizes)
     if not positive or len(sizes) < 2:
@@ -82,12 +83,12 @@ def found(name):
         raise UserError(f'model.build = "{name}", expected {expected}')
     if not colon:
         return here[name]
-    if not Path(file).is_file():
+    if not (file.endswith(".py") and Path(file).is_file()):
         raise UserError(
             f'model.build = "{name}": no file {file}, expected path/to/file.py:procedure'
         )
-    spec = importlib.util.spec_from_file_location(Path(file).stem, file)
-    module = importlib.util.module_from_spec(spec)
+    spec = importlib.util.spec_from_file_location(f"dpedf.models.{Path(file).stem}", file)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     if not takes_x_and_y(getattr(module, procedure, None)):
         raise UserError(f'model.build = "{name}", expected a procedure of (x, y, ...) in that file')

@@ -172,7 +172,7 @@ def main(ranks):
     ranks.same("the settings", config.text(settings))
     ranks.broadcast(phi.value)
     state = ranks.gather(state)[0]
-    threads = run.threads or (1 if settings.train.slices else ranks.share_of_cores())
+    threads = device.blas_threads(settings, ranks)
     threadpool_limits(threads, "blas")
     context.seed = settings.seed
     if settings.data.cache == "memory":

@@ -24,9 +24,6 @@ class Number(Node):
     def __init__(self, value):
         self.value = float(value)
 
-    def addgrad(self, delta):
-        """A constant stays."""
-
 
 class Operator(CompNode):
     """z = x o y, number by number.  Subclasses define z, and what x and y get of its grad g."""

@@ -83,4 +83,5 @@ class SquareLoss(CompNode):
     def backward(self):
         delta = (2 * self.grad * self.difference.T).T
         self.x.addgrad(delta)
-        self.y.addgrad(-delta)
+        if self.y.varies:
+            self.y.addgrad(-delta)

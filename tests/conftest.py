@@ -1,0 +1,60 @@
+"""What tests share: the data set of digits, Python on this tree, and how an error reads."""
+
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from dpedf.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Launchers and schedulers speak to a process through these; here, the tests alone do.
+SPOKEN = "PMI", "OMPI_", "PRTE_", "SLURM_", "CUDA_VISIBLE_DEVICES"
+
+
+@pytest.fixture(scope="session")
+def environment():
+    """The variables of a process of its own, which imports this tree."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(SPOKEN)}
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    return inherited | {"PYTHONPATH": path}
+
+
+@pytest.fixture(scope="session")
+def python(environment):
+    """python(*arguments) runs Python to its end; variables are added to its environment."""
+
+    def run(*arguments, cwd=None, **variables):
+        command = [sys.executable, *map(str, arguments)]
+        streams = {"capture_output": True, "text": True, "stdin": subprocess.DEVNULL}
+        return subprocess.run(command, cwd=cwd, env=environment | variables, timeout=60, **streams)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def digits(python, tmp_path_factory):
+    """data/digits.h5, as its recipe writes it."""
+    file = tmp_path_factory.mktemp("digits") / "digits.h5"
+    assert python(ROOT / "data" / "digits.py", "--output", file).returncode == 0
+    return file
+
+
+@pytest.fixture(scope="session")
+def refused():
+    """with refused(where, *words): a UserError of one line names where, and beside it the words."""
+
+    @contextmanager
+    def expect(where, *words):
+        with pytest.raises(UserError) as caught:
+            yield
+        line = str(caught.value)
+        assert "\n" not in line and str(where) in line
+        for word in words:
+            assert str(word) in line.replace(str(where), "", 1)
+
+    return expect

@@ -1,0 +1,133 @@
+"""A strict device array: NumPy inside, but as far from the host as an array on a GPU.
+
+It does what CuPy 14 does through NumPy's functions, operators and methods, and its results are
+device arrays again, those of one number too.  It refuses to become a host array, to meet one,
+or a NumPy number, which would promote, and to answer what CuPy does not.
+"""
+
+import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
+METHODS = {
+    *("all", "any", "argmax", "argmin", "argsort", "astype", "clip", "copy", "cumprod", "cumsum"),
+    *("diagonal", "dot", "fill", "flatten", "max", "mean", "min", "prod", "ravel", "repeat"),
+    *("reshape", "round", "sort", "squeeze", "std", "sum", "swapaxes", "take", "trace"),
+    *("transpose", "var", "view"),
+}
+PROPERTIES = {"T", "dtype", "flags", "itemsize", "mT", "nbytes", "ndim", "shape", "size", "strides"}
+# These copy to the host, or wait until the GPU knows how many there are.
+TO_THE_HOST = {
+    *("__array__", "__bool__", "__bytes__", "__complex__", "__contains__", "__float__", "__int__"),
+    *("__iter__", "__str__", "argwhere", "extract", "flatnonzero", "get", "item", "nonzero"),
+    *("tobytes", "tofile", "tolist", "unique"),
+}
+# These NumPy has, but not CuPy.
+MISSING = {
+    *("block", "einsum_path", "geomspace", "histogram_bin_edges", "insert", "isnat", "matvec"),
+    *("nanpercentile", "nanquantile", "polyder", "polydiv", "polyint", "spacing", "unstack"),
+    *("vecdot", "vecmat"),
+}
+
+
+def put(array):
+    """A copy of a host array on the device, in the same order in memory."""
+    return DeviceArray(np.array(array))
+
+
+def get(array):
+    """A copy on the host, made on purpose."""
+    return np.array(array._host)
+
+
+class DeviceArray(NDArrayOperatorsMixin):
+    """What put makes of a NumPy array."""
+
+    __hash__ = None
+    __imatmul__ = None  # CuPy has none
+
+    def __init__(self, host):
+        self._host = host
+
+    def __repr__(self):
+        return f"DeviceArray(shape={self.shape}, dtype={self.dtype})"
+
+    def __len__(self):
+        return len(self._host)
+
+    def __getitem__(self, index):
+        index = unwrapped(index)
+        for i in index if isinstance(index, tuple) else (index,):
+            if isinstance(i, np.ndarray) and i.dtype == bool:
+                raise TypeError("a mask of a device array: how many it takes, only the GPU knows")
+        return on_device(self._host[index])
+
+    def __setitem__(self, index, value):
+        self._host[unwrapped(index)] = unwrapped(value)
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **keywords):
+        if method != "__call__":
+            raise TypeError(f"np.{ufunc.__name__}.{method} of a device array: CuPy has none")
+        return called(ufunc, inputs, keywords)
+
+    def __array_function__(self, function, types, inputs, keywords):
+        return called(function, inputs, keywords)
+
+
+def unwrapped(thing):
+    """What NumPy can compute with, of an argument that CuPy takes."""
+    if isinstance(thing, DeviceArray):
+        return thing._host
+    if isinstance(thing, (tuple, list)):
+        return type(thing)(map(unwrapped, thing))
+    if isinstance(thing, (np.ndarray, np.generic)):
+        raise TypeError(f"a device array meets {type(thing).__name__} of the host")
+    return thing
+
+
+def on_device(result):
+    if isinstance(result, (np.ndarray, np.generic)):
+        return DeviceArray(np.asarray(result))
+    if isinstance(result, (tuple, list)):
+        return type(result)(map(on_device, result))
+    if isinstance(result, bool):
+        raise TypeError("a truth about a device array: this copies it to the host")
+    return result
+
+
+def called(function, inputs, keywords):
+    name = function.__name__
+    if name in TO_THE_HOST:
+        raise TypeError(f"np.{name} of a device array: this copies it to the host")
+    if name in MISSING:
+        raise TypeError(f"np.{name} of a device array: CuPy has none")
+    if name != "copyto" and {"where", "initial"} & keywords.keys():
+        raise TypeError(f"np.{name}(where=..., initial=...) of a device array: CuPy has none")
+    host = {key: unwrapped(value) for key, value in keywords.items()}
+    result = on_device(function(*unwrapped(tuple(inputs)), **host))
+    out = keywords.get("out")
+    if out is None:
+        return result
+    return out[0] if isinstance(out, tuple) else out  # so that += leaves the array that it was
+
+
+def method(name):
+    return lambda self, *inputs, **keywords: called(
+        getattr(np.ndarray, name), (self, *inputs), keywords
+    )
+
+
+def refused(name):
+    def refuse(self, *inputs, **keywords):
+        raise TypeError(f"{name} of a device array: this copies it to the host")
+
+    return refuse
+
+
+for name in METHODS:
+    setattr(DeviceArray, name, method(name))
+for name in PROPERTIES:
+    setattr(
+        DeviceArray, name, property(lambda self, name=name: on_device(getattr(self._host, name)))
+    )
+for name in TO_THE_HOST:
+    setattr(DeviceArray, name, refused(name))

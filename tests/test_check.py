@@ -1,0 +1,164 @@
+"""The checks find what they are for, and name it."""
+
+import numpy as np
+import pytest
+
+from dpedf import check
+from dpedf.edf import Backward, CompNode, Forward, Input
+from dpedf.errors import UserError
+from dpedf.models import mlp
+from dpedf.ops import Affine, LogLoss, Sigmoid, Softmax, SquareLoss, Tanh
+from dpedf.phi import Phi, affine
+
+
+class WrongTanh(Tanh):
+    """Its backward is off by a factor."""
+
+    def backward(self):
+        self.x.addgrad(1.001 * self.grad * (1 - np.square(self.value)))
+
+
+def network(Activation):
+    """(ell, Phi) of two Affine layers with this between them, in float64."""
+    random, x, y = np.random.default_rng(0), Input(), Input()
+    x.value, y.value = random.normal(size=(4, 3)), random.normal(size=(4, 2))
+    ell = SquareLoss(Affine(affine(5, 2, name="top"), Activation(Affine(affine(3, 5), x))), y)
+    return ell, Phi(ell, dtype=np.float64)
+
+
+def test_right_gradients_pass_and_leave_phi_as_it_was():
+    ell, phi = network(Tanh)
+    before = phi.value.copy()
+    check.gradients(ell, samples=1000)
+    assert np.array_equal(phi.value, before)
+
+
+def test_a_wrong_backward_is_found_and_the_parameter_named():
+    ell, phi = network(WrongTanh)
+    with pytest.raises(UserError, match=r"^Phi2\.w\[\d, \d\]: gradient .* by Backward, expected"):
+        check.gradients(ell)
+
+
+def test_a_wrong_gradient_of_one_number_among_many_is_found():
+    class Wrong(Affine):
+        def backward(self):
+            super().backward()
+            self.Phi.w.grad[1, 1] += 1e-4
+
+    random, x, y = np.random.default_rng(0), Input(), Input()
+    x.value, y.value = random.normal(size=(4, 3)), random.normal(size=(4, 2))
+    ell = SquareLoss(Wrong(affine(3, 2), x), y)
+    Phi(ell, dtype=np.float64)
+    with pytest.raises(UserError, match=r"^Phi1\.w\[1, 1\]: gradient"):
+        check.gradients(ell, samples=6)
+
+
+def test_a_gradient_that_is_nan_is_wrong():
+    class Nan(Tanh):
+        def backward(self):
+            self.x.addgrad(np.full_like(self.value, np.nan))
+
+    with pytest.raises(UserError, match="gradient nan by Backward"):
+        check.gradients(network(Nan)[0])
+
+
+def test_the_gradients_of_a_classifier_pass():
+    x, y = Input((4,), np.float64), Input((), np.int64, 3)
+    x.value, y.value = np.random.default_rng(0).normal(size=(6, 4)), np.arange(6) % 3
+    Q, ell = mlp(x, y, [4, 5, 3])
+    Phi(ell, dtype=np.float64)
+    check.gradients(ell)
+
+
+def test_gradients_of_float32_are_not_checked():
+    ell, phi = network(Tanh)
+    Phi(ell, dtype=np.float32)
+    with pytest.raises(UserError, match=r"Phi2\.w is float32, expected float64"):
+        check.gradients(ell)
+
+
+class Faulty(CompNode):
+    """y = x, with a nan at [1, 2] of its value, or of what it sends back."""
+
+    def __init__(self, x, where):
+        self.x, self.where = x, where
+
+    def spoilt(self, array, where):
+        array = array.copy()
+        if where == self.where:
+            array[1, 2] = np.nan
+        return array
+
+    def forward(self):
+        self.value = self.spoilt(self.x.value, "forward")
+
+    def backward(self):
+        self.x.addgrad(self.spoilt(self.grad, "backward"))
+
+
+def test_the_node_that_made_a_nan_forward_is_named():
+    ell, phi = network(lambda x: Faulty(x, "forward"))
+    check.nan(ell)
+    with pytest.raises(FloatingPointError, match=r"z2 = Faulty: forward made z2\[1, 2\] nan"):
+        Forward(ell)
+
+
+def test_the_node_that_made_a_nan_backward_is_named():
+    ell, phi = network(lambda x: Faulty(x, "backward"))
+    check.nan(ell)
+    Forward(ell)
+    with pytest.raises(
+        FloatingPointError, match=r"z2 = Faulty: backward made z1\.grad\[1, 2\] nan"
+    ):
+        Backward(ell)
+
+
+def test_a_nan_that_reaches_a_parameter_is_named():
+    ell, phi = network(Tanh)
+    check.nan(ell)
+    Forward(ell)
+    x = ell.x.x.x.x  # SquareLoss, Affine, Tanh, Affine
+    x.value = np.full((4, 3), np.nan)
+    with pytest.raises(
+        FloatingPointError, match=r"z1 = Affine: backward made Phi2\.w\.grad\[0, 0\] nan"
+    ):
+        Backward(ell)
+
+
+def test_nan_is_found_where_a_graph_was_right_before():
+    ell, phi = network(Tanh)
+    check.nan(ell)
+    Forward(ell)
+    Backward(ell)
+    phi.value[phi.offsets[2]] = np.nan  # the first of its package that is third in Phi
+    with pytest.raises(FloatingPointError, match="forward made .* nan, expected a number"):
+        Forward(ell)
+
+
+def test_a_graph_without_nan_passes_and_gives_the_same():
+    (watched, phi), (plain, other) = network(Tanh), network(Tanh)
+    check.nan(watched)
+    for ell in watched, plain:
+        Forward(ell)
+        Backward(ell)
+    assert np.array_equal(phi.grad, other.grad)
+
+
+def test_infinity_is_no_nan():
+    ell, phi = network(Tanh)
+    check.nan(ell)
+    phi.value[0] = np.inf
+    Forward(ell)
+
+
+def test_a_listing_shows_the_program_a_line_a_node():
+    s = Affine(affine(4, 3), Sigmoid(Affine(affine(2, 4), Input())))
+    ell = LogLoss(Softmax(s), Input())
+    Phi(ell)
+    assert check.listing(ell).splitlines() == [
+        "z1 = Affine(Phi2.w (2, 4), Phi2.b (4,), Input)",
+        "z2 = Sigmoid(z1)",
+        "z3 = Affine(Phi1.w (4, 3), Phi1.b (3,), z2)",
+        "z4 = Softmax(z3)",
+        "ell = LogLoss(z4, Input)",
+    ]

@@ -1,0 +1,515 @@
+"""The framework: what the slides' classes need of it, and what data parallelism does."""
+
+import numpy as np
+import pytest
+
+from dpedf import edf, ops
+from dpedf.edf import (
+    SGD,
+    Backward,
+    CompNode,
+    CompNodes,
+    Forward,
+    Input,
+    Package,
+    Parameter,
+    Parameters,
+)
+from dpedf.phi import name_parameters
+
+
+# The classes of the slides, which each had a line CompNodes.append(self).
+class Affine(CompNode):
+    def __init__(self, Phi, x):
+        self.Phi = Phi
+        self.x = x
+
+    def forward(self):
+        self.value = np.matmul(self.x.value, self.Phi.w.value) - self.Phi.b.value
+
+    def backward(self):
+        self.x.addgrad(np.matmul(self.grad, self.Phi.w.value.transpose()))
+        self.Phi.b.addgrad(-self.grad)
+        self.Phi.w.addgrad(self.x.value[:, :, np.newaxis] * self.grad[:, np.newaxis, :])
+
+
+class Sigmoid(CompNode):
+    def __init__(self, x):
+        self.x = x
+
+    def forward(self):
+        self.value = 1.0 / (1.0 + np.exp(-self.x.value))
+
+    def backward(self):
+        self.x.addgrad(self.grad * self.value * (1.0 - self.value))
+
+
+class Softmax(CompNode):
+    def __init__(self, s):
+        self.s = s
+
+    def forward(self):
+        smax = np.max(self.s.value, axis=1, keepdims=True)
+        bsmax = np.exp(self.s.value - smax)
+        Z = np.sum(bsmax, axis=1, keepdims=True)
+        self.value = bsmax / Z
+
+    def backward(self):
+        a = np.sum(self.grad * self.value, axis=1, keepdims=True)
+        self.s.addgrad(self.value * (self.grad - a))
+
+
+class LogLoss(CompNode):
+    def __init__(self, Q, y):
+        self.Q = Q
+        self.y = y
+
+    def forward(self):
+        b = np.arange(len(self.y.value))
+        self.value = -np.log(self.Q.value[b, self.y.value])
+
+    def backward(self):
+        b = np.arange(len(self.y.value))
+        delta = np.zeros(self.Q.value.shape)
+        delta[b, self.y.value] = -self.grad / self.Q.value[b, self.y.value]
+        self.Q.addgrad(delta)
+
+
+def perceptron(affine=ops.Affine, sigmoid=ops.Sigmoid, softmax=ops.Softmax, loss=ops.LogLoss):
+    """The model of the slides, with some data: (ell, x, y)."""
+    random, x, y = np.random.default_rng(0), Input(), Input()
+
+    def package(I, J):
+        return Package(w=Parameter(random.normal(size=(I, J))), b=Parameter(random.normal(size=J)))
+
+    x.value, y.value = random.normal(size=(12, 4)), random.integers(0, 3, 12)
+    L1 = sigmoid(affine(package(4, 5), x))
+    Q = softmax(affine(package(5, 3), L1))
+    return loss(Q, y), x, y
+
+
+def gradients(ell, B=None):
+    Forward(ell)
+    Backward(ell, B)
+    return [p.grad.copy() for p in Parameters(ell)]
+
+
+def rows(value):
+    """An Input of this value."""
+    x = Input()
+    x.value = np.asarray(value)
+    return x
+
+
+class Sum(CompNode):
+    """z[b] = sum of all that x holds, x: nodes in lists, tuples and packages"""
+
+    def __init__(self, *x):
+        self.x = x
+
+    def forward(self):
+        self.value = sum(n.value for n in edf.held(self.x))
+
+    def backward(self):
+        for n in edf.held(self.x):
+            if n.varies:
+                n.addgrad(self.grad)
+
+
+def test_the_slides_classes_give_the_gradients_of_dpedf_ops():
+    theirs, x, y = perceptron(Affine, Sigmoid, Softmax, LogLoss)
+    ours, x, y = perceptron()
+    for p, q in zip(gradients(theirs), gradients(ours), strict=True):
+        np.testing.assert_allclose(p, q, rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(theirs.value, ours.value, rtol=1e-12)
+
+
+def test_the_slides_classes_learn():
+    ell, x, y = perceptron(Affine, Sigmoid, Softmax, LogLoss)
+    losses = []
+    for _ in range(200):
+        Forward(ell)
+        Backward(ell)
+        SGD(Parameters(ell), 1.0)
+        losses.append(ell.value.mean())
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_the_gradient_is_that_of_the_mean_over_b():
+    ell, x, y = perceptron()
+    whole = gradients(ell)
+    for grad, fixed in zip(whole, gradients(ell, B=24), strict=True):
+        np.testing.assert_allclose(grad, 2 * fixed, rtol=1e-12)
+    assert np.array_equal(ell.grad, np.full(12, 1 / 24))
+
+
+def test_a_parameter_used_twice_gets_both_contributions():
+    p, x = Parameter(np.array([2.0, 3.0])), rows([[1.0, 1.0], [5.0, 7.0]])
+    z = ops.SquareLoss(p * x + p, rows(np.zeros((2, 2))))
+    Forward(z)
+    Backward(z)
+    slope = 2 * p.value * (x.value + 1) ** 2
+    np.testing.assert_allclose(p.grad, slope.mean(axis=0), rtol=1e-12)
+
+
+def test_a_computed_node_used_twice_gets_both_contributions():
+    p = Parameter(np.array([2.0, 3.0]))
+    a = ops.Square(p)
+    z = a + a * 3
+    Forward(z)
+    Backward(z, 1)
+    assert np.array_equal(a.grad, [4, 4])
+    assert np.array_equal(p.grad, [16, 24])
+
+
+def test_tied_affine_layers_add_up():
+    random = np.random.default_rng(0)
+    w, b, x = random.normal(size=(3, 3)), random.normal(size=3), rows(random.normal(size=(4, 3)))
+
+    def network(Phi1, Phi2):
+        zero = rows(np.zeros((4, 3)))
+        return ops.SquareLoss(ops.Affine(Phi2, ops.Tanh(ops.Affine(Phi1, x))), zero)
+
+    one, two = (Package(w=Parameter(w), b=Parameter(b)) for _ in range(2))
+    first_w, first_b, second_w, second_b = gradients(network(one, two))
+    tied_w, tied_b = gradients(network(one, one))
+    np.testing.assert_allclose(tied_w, first_w + second_w, rtol=1e-12)
+    np.testing.assert_allclose(tied_b, first_b + second_b, rtol=1e-12)
+
+
+@pytest.mark.parametrize("cuts", [[0, 12], [0, 3, 3, 5, 12], [0, 0, 1, 12, 12]])
+def test_shards_add_up(cuts):
+    ell, x, y = perceptron()
+    whole, images, labels = gradients(ell), x.value, y.value
+    total = [np.zeros_like(grad) for grad in whole]
+    for start, end in zip(cuts, cuts[1:], strict=False):
+        x.value, y.value = images[start:end], labels[start:end]
+        for t, grad in zip(total, gradients(ell, B=12), strict=True):
+            t += grad
+    for t, grad in zip(total, whole, strict=True):
+        np.testing.assert_allclose(t, grad, rtol=1e-12, atol=1e-12)
+
+
+def test_an_empty_shard_has_no_gradient():
+    ell, x, y = perceptron()
+    gradients(ell)
+    x.value, y.value = x.value[:0], y.value[:0]
+    for grad in gradients(ell, B=12) + gradients(ell):
+        assert not grad.any()
+
+
+def readied(ell):
+    """What Backward calls ready with: (p, its gradient then)."""
+    calls = []
+    Forward(ell)
+    Backward(ell, ready=lambda p: calls.append((p, p.grad.copy())))
+    return calls
+
+
+def test_ready_is_called_once_for_each_parameter_when_its_gradient_is_complete():
+    ell, x, y = perceptron()
+    calls = readied(ell)
+    assert len(calls) == len(Parameters(ell)) == 4
+    assert {p for p, grad in calls} == set(Parameters(ell))
+    for p, grad in calls:
+        assert np.array_equal(p.grad, grad)
+
+
+def test_what_is_ready_in_a_chain_is_a_suffix_of_program_order():
+    ell, x, y = perceptron()
+    assert [p for p, grad in readied(ell)] == Parameters(ell)[::-1]
+
+
+def test_a_parameter_is_ready_before_earlier_layers_run_backward():
+    ell, x, y = perceptron()
+    L1 = next(n for n in CompNodes(ell) if isinstance(n, ops.Sigmoid))
+    Forward(ell)
+    ran = []
+    backward = L1.backward
+    L1.backward = lambda: (ran.append("L1"), backward())
+    Backward(ell, ready=lambda p: ran.append(p))
+    w1, b1, w2, b2 = Parameters(ell)
+    assert ran == [b2, w2, "L1", b1, w1]
+
+
+def test_a_tied_parameter_is_ready_after_its_first_use():
+    p, q = Parameter(np.array([2.0, 3.0])), Parameter(np.array([5.0, 7.0]))
+    calls = readied(ops.Square(p) * q + p * 3)
+    assert [r for r, grad in calls] == [q, p]
+    for r, grad in calls:
+        assert np.array_equal(r.grad, grad)
+
+
+def test_ready_is_called_where_no_gradient_arrives_too():
+    class Stop(CompNode):
+        def __init__(self, x):
+            self.x = x
+
+        def forward(self):
+            self.value = self.x.value
+
+        def backward(self):
+            pass
+
+    p, q = Parameter(np.ones(3)), Parameter(np.ones(3))
+    calls = dict(readied(Stop(ops.Square(p)) + q))
+    assert calls.keys() == {p, q}
+    assert np.array_equal(calls[p], np.zeros(3))
+
+
+def test_a_parameter_that_nothing_reaches_has_no_gradient_after_one_that_had():
+    class Gate(CompNode):
+        open = True
+
+        def __init__(self, x):
+            self.x = x
+
+        def forward(self):
+            self.value = self.x.value
+
+        def backward(self):
+            if self.open:
+                self.x.addgrad(self.grad)
+
+    p, q = Parameter(np.ones(3)), Parameter(np.ones(3))
+    gate = Gate(ops.Square(p))
+    ell = gate + q
+    Forward(ell)
+    Backward(ell)
+    assert p.grad.any()
+    gate.open = False
+    Backward(ell)
+    assert not p.grad.any() and q.grad.any()
+
+
+def test_a_loss_of_inputs_alone_has_nothing_to_learn():
+    x, y = rows([[1.0, 2.0]]), rows([[3.0, 5.0]])
+    ell = ops.SquareLoss(x, y)
+    Forward(ell)
+    Backward(ell, ready=lambda p: pytest.fail("there is no parameter"))
+    assert ell.value == 13
+    assert Parameters(ell) == []
+    assert x.grad is None and y.grad is None
+
+
+@pytest.mark.parametrize("affine", [ops.Affine, Affine])
+@pytest.mark.parametrize("scaled", [ops.Square, lambda x: x * 2])
+def test_what_depends_on_inputs_alone_gets_no_gradient_and_no_work(affine, scaled):
+    L0 = scaled(rows(np.ones((2, 3))))
+    L0.backward = lambda: pytest.fail("backward of a node that depends on inputs alone")
+    P = Package(w=Parameter(np.ones((3, 3))), b=Parameter(np.ones(3)))
+    grads = gradients(ops.SquareLoss(affine(P, L0), L0))
+    assert grads[0].any() and grads[1].any()
+    assert L0.grad is None
+
+
+def test_a_value_that_is_a_number_or_a_parameter_has_no_batch_index():
+    p, x = Parameter(np.ones(3)), rows(np.ones((2, 3)))
+    a, b = p * 2, p * x
+    Forward(b)
+    Forward(a)
+    assert not p.batched and not a.batched
+    assert b.batched and x.batched
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (7, 3, 4)])
+def test_addgrad_takes_the_parameters_shape_or_one_batch_index_more(shape):
+    p = Parameter(np.zeros((3, 4)))
+    delta = np.random.default_rng(0).normal(size=shape)
+    p.addgrad(delta)
+    p.addgrad(delta)
+    np.testing.assert_allclose(p.grad, 2 * delta.reshape(-1, 3, 4).sum(axis=0), rtol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (4,), (3, 1), (1, 4), (4, 3), (3, 3), (2, 7, 3, 4)])
+def test_addgrad_refuses_other_shapes(shape):
+    p = Parameter(np.zeros((3, 4)))
+    p.name = "Phi7.w"
+    with pytest.raises(ValueError, match=r"Phi7\.w: addgrad of shape .*, expected \(3, 4\)"):
+        p.addgrad(np.zeros(shape))
+
+
+def test_addgrad_does_not_keep_or_change_what_it_is_given():
+    p, delta = Parameter(np.zeros(3)), np.ones(3)
+    p.addgrad(delta)
+    p.addgrad(delta)
+    node = ops.Square(p)
+    node.addgrad(delta)
+    node.addgrad(delta)
+    assert np.array_equal(delta, np.ones(3))
+    assert np.array_equal(p.grad, 2 * delta) and np.array_equal(node.grad, 2 * delta)
+
+
+def test_addproduct_adds_a_product():
+    p, random = Parameter(np.zeros((3, 4))), np.random.default_rng(0)
+    a, b = random.normal(size=(3, 5)), random.normal(size=(5, 4))
+    for times in 1, 2:
+        p.addproduct(a, b)
+        np.testing.assert_allclose(p.grad, times * (a @ b), rtol=1e-12)
+
+
+def test_program_order_is_that_of_the_source_and_of_what_the_loss_reaches():
+    p = Parameter(np.ones(3))
+    a = ops.Square(p)
+    unused = ops.Square(a)
+    b = ops.Tanh(p)
+    ell = b + a
+    assert CompNodes(ell) == [a, b, ell]
+    assert [n.name for n in CompNodes(ell)] == ["z1", "z2", "ell"]
+    assert CompNodes(unused) == [a, unused]
+
+
+def test_a_parameter_stands_before_its_first_user():
+    p, q, r = (Parameter(np.ones(3)) for _ in range(3))
+    ell = (r * p) + q
+    assert Parameters(ell) == [r, p, q]
+
+
+def test_a_node_may_make_nodes_of_its_own():
+    class Twice(CompNode):
+        def __init__(self, x):
+            self.inner = ops.Tanh(x)
+
+        def forward(self):
+            self.value = 2 * self.inner.value
+
+        def backward(self):
+            self.inner.addgrad(2 * self.grad)
+
+    p = Parameter(np.ones(3))
+    ell = Twice(p)
+    Forward(ell)
+    Backward(ell, 1)
+    np.testing.assert_allclose(p.grad, 2 * (1 - np.tanh(1.0) ** 2) * np.ones(3), rtol=1e-12)
+
+
+def test_nodes_are_found_in_lists_tuples_and_packages_but_not_in_dicts_and_sets():
+    p = [Parameter(np.full(3, float(k))) for k in range(8)]
+    ell = Sum(p[3], [p[1], (p[2], [p[0]])], Package(a=p[5], b=p[4]))
+    ell.hidden = {"p": p[6]}
+    ell.others = {p[7]}
+    assert Parameters(ell) == [p[3], p[1], p[2], p[0], p[5], p[4]]
+    Forward(ell)
+    assert np.array_equal(ell.value, np.full(3, 15.0))
+
+
+def test_a_package_keeps_w_before_b_and_together_wherever_they_are_used():
+    Phi1 = Package(w=Parameter(np.ones(3)), b=Parameter(np.ones(3)))
+    Phi2 = Package(w=Parameter(np.ones(3)), b=Parameter(np.ones(3)))
+    ell = Phi2.b * Phi1.b + Phi1.w + Phi2.w
+    assert Parameters(ell) == [Phi2.w, Phi2.b, Phi1.w, Phi1.b]
+
+
+def test_packages_are_named_as_they_were_made_or_by_argument():
+    Phi1 = Package(w=Parameter(np.ones(3)), b=Parameter(np.ones(3)))
+    head = Package("head", w=Parameter(np.ones(3)))
+    Phi3 = Package(w=Parameter(np.ones(3)))
+    unused = Package(w=Parameter(np.ones(3)))
+    Phi4 = Package(w=Parameter(np.ones(3)))
+    ell = Phi4.w * Phi3.w * head.w * Phi1.b * Phi1.w
+    name_parameters(Parameters(ell))
+    named = {p.name: p for p in Parameters(ell)}
+    assert [*named] == ["Phi4.w", "Phi3.w", "head.w", "Phi1.w", "Phi1.b"]
+    assert named["Phi1.b"] is Phi1.b and named["head.w"] is head.w and named["Phi4.w"] is Phi4.w
+    assert unused.w not in Parameters(ell)
+
+
+def test_a_package_subclass_needs_no_super_and_learns_of_attributes_set_later():
+    class Gates(Package):
+        def __init__(self):
+            self.w = Parameter(np.ones(3))
+
+    first, Phi = Package(w=Parameter(np.ones(3))), Gates()
+    Phi.late = Parameter(np.ones(3))
+    ell = Sum(Phi, first)
+    name_parameters(Parameters(ell))
+    assert [p.name for p in Parameters(ell)] == ["Phi2.w", "Phi2.late", "Phi1.w"]
+    assert Phi.late.package is Phi
+
+
+def test_a_package_may_hold_computed_nodes():
+    u, b, x = Parameter(np.ones((4, 3))), Parameter(np.ones(3)), rows(np.ones((2, 4)))
+    ell = ops.SquareLoss(ops.Affine(Package(w=u * 2, b=b), x), rows(np.zeros((2, 3))))
+    Forward(ell)
+    Backward(ell)
+    np.testing.assert_allclose(u.grad, np.full((4, 3), 2 * 2 * 7.0), rtol=1e-12)
+
+
+ORDER = """
+import sys, numpy as np
+from dpedf.edf import CompNodes, Package, Parameter, Parameters
+from dpedf.ops import Sigmoid, Square, Tanh
+from dpedf.check import listing
+from dpedf.phi import Phi
+junk = [np.empty(1 + n % 97) for n in range(int(sys.argv[1]))]
+del junk[::3]
+nodes = []
+for k in range(12):
+    P = Package(w=Parameter(np.ones(3)), b=Parameter(np.ones(3)))
+    nodes.append((Sigmoid, Square, Tanh)[k % 3](P.w * nodes[k // 2] + P.b if nodes else P.w))
+ell = nodes[0]
+for n in reversed(nodes):
+    ell = ell * n
+phi = Phi(ell)
+assert CompNodes(ell) == sorted(CompNodes(ell), key=lambda n: n.number)
+print(*(p.name for p in phi.parameters))
+print(listing(ell))
+"""
+
+
+def test_program_order_depends_on_the_source_alone(python):
+    printed = []
+    for seed in "0", "1", "2":
+        ran = python("-c", ORDER, 1000 * int(seed), PYTHONHASHSEED=seed)
+        assert ran.returncode == 0, ran.stderr
+        printed.append(ran.stdout)
+    names = [f"Phi{k}.{part}" for k in range(1, 13) for part in "wb"]
+    names.remove("Phi1.b")
+    assert printed[0].splitlines()[0].split() == names
+    assert printed[0] == printed[1] == printed[2]
+
+
+def test_a_node_reads_whether_it_is_trained_in_the_context():
+    class Trained(CompNode):
+        def __init__(self, x):
+            self.x = x
+
+        def forward(self):
+            self.value = self.x.value * (2 if edf.context.train else 1)
+
+    ell = Trained(rows([1.0]))
+    for train, expected in (True, 2), (False, 1):
+        Forward(ell, train=train)
+        assert ell.value == expected
+    Forward(ell, train=True)
+    Forward(ell)
+    assert ell.value == 1
+
+
+@pytest.mark.parametrize("B", [0, 1, 5])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_graph_keeps_its_dtype_with_any_number_of_rows(dtype, B):
+    ell, x, y = perceptron()
+    x.value, y.value = x.value[:B].astype(dtype), y.value[:B]
+    for p in Parameters(ell):
+        p.value, p.grad = p.value.astype(dtype), p.grad.astype(dtype)
+    ell = 0.5 * ell + 1
+    Forward(ell)
+    Backward(ell, 8)
+    SGD(Parameters(ell), 0.1)
+    for n in CompNodes(ell):
+        assert n.value.dtype == dtype and len(n.value) == B
+        if not isinstance(n, ops.Softmax):  # LogLoss goes past it
+            assert n.grad.dtype == dtype and len(n.grad) == B
+    for p in Parameters(ell):
+        assert p.value.dtype == p.grad.dtype == dtype
+        assert p.grad.any() == (B > 0)
+
+
+def test_sgd_steps_against_the_gradient_in_place():
+    p = Parameter(np.array([1.0, 2.0]))
+    value = p.value
+    p.grad[...] = [10.0, 20.0]
+    SGD([p], 0.1)
+    assert p.value is value
+    np.testing.assert_allclose(value, [0.0, 0.0], atol=1e-15)

@@ -1,0 +1,70 @@
+"""What the README tells a newcomer to type, typed in a clean clone."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+SHARED = Path(os.environ.get("DPEDF_SHARED", ROOT.parent / "shared"))
+# Not what the tests themselves were started with: a newcomer's shell has no such variables.
+CLEAN = {k: v for k, v in os.environ.items() if not k.startswith(("VIRTUAL_ENV", "PYTHON", "PMI"))}
+
+
+def commands(language):
+    """The lines of the README's blocks of a language, without their comments."""
+    blocks = re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    return [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
+
+
+def typed(command, folder, timeout):
+    """Run a line in bash, with the environment that launch/local.sh made, if it is there."""
+    line = f"[ ! -d .venv ] || source .venv/bin/activate; {command}"
+    run = {"cwd": folder, "env": CLEAN, "timeout": timeout, "text": True, "executable": "/bin/bash"}
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL}
+    done = subprocess.run(line, shell=True, **run, **streams)
+    assert done.returncode == 0, f"{command}\n{done.stdout}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("newcomer") / "dpedf"
+    subprocess.run(["git", "clone", "-q", ROOT, folder], check=True)
+    return folder
+
+
+@pytest.mark.slow
+def test_every_command_of_the_readme_works_in_a_clean_clone(clone):
+    lines = [line for line in commands("bash") if line]
+    assert len(lines) == 5
+    for line in lines:
+        if line == "python data/mnist.py":
+            if not (SHARED / "mnist").is_dir():
+                pytest.skip("neither a network nor local copies of MNIST's files")
+            line += f" --from {SHARED / 'mnist'}"  # there may be no network
+        output = typed(line, clone, timeout=1200)
+        if "test.sh" in line:
+            assert re.search(r"\d+ passed", output)
+        if "dpedf.train" in line or "local.sh" in line:
+            assert re.search(r"phi_sha256 [0-9a-f]{64}", output)
+
+
+@pytest.mark.slow
+def test_the_demonstration_of_the_readme_prints_what_the_readme_says(clone):
+    session = re.search(r"```console\n(.*?)```", README, re.DOTALL)[1].splitlines()
+    command = "\n".join(line[2:] for line in session if line[:2] in ("$ ", "> "))
+    expected = [line for line in session if line.startswith("phi_sha256")]
+    typed("./launch/local.sh -n 1 configs/digits.toml train.epochs=1 --overwrite", clone, 600)
+    output = typed(command, clone, 600).splitlines()
+    assert output == expected
+    assert len(expected) == 5
+    assert len(set(expected)) == 1
+
+
+def test_the_readme_names_files_that_exist():
+    for path in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / path).exists(), path
