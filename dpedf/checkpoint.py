@@ -15,7 +15,8 @@ import h5py
 import numpy as np
 
 from dpedf import config
-from dpedf.errors import UserError
+from dpedf.comm import complain
+from dpedf.errors import UserError, line
 
 FILES = "config.toml", "metrics.jsonl", "checkpoint.h5", "best.h5"
 
@@ -55,17 +56,18 @@ def load(path, phi):
             state = {name: number.item() for name, number in file.attrs.items()} | {
                 name: thing[...] for name, thing in file.items() if isinstance(thing, h5py.Dataset)
             }
+            value = state.pop("phi")
     except (OSError, KeyError) as error:
-        raise UserError(f"{path}: {error}, expected a checkpoint") from None
+        raise UserError(f"{path}: {line(error)}, expected a whole checkpoint") from None
     here = {p.name: list(p.value.shape) for p in phi.parameters}
     for name in here | there:
         if here.get(name) != there.get(name):
             found, expected = there.get(name, "missing"), here.get(name, "no such parameter")
             raise UserError(f"{path}: {name} is {found}, expected {expected} as in the model")
-    if list(there) != list(here) or state["phi"].dtype != phi.value.dtype:
-        found = f"{', '.join(there)} in {state['phi'].dtype}"
+    if list(there) != list(here) or value.dtype != phi.value.dtype:
+        found = f"{', '.join(there)} in {value.dtype}"
         raise UserError(f"{path}: {found}, expected {', '.join(here)} in {phi.value.dtype}")
-    phi.value[...] = state.pop("phi")
+    phi.value[...] = value
     return state
 
 
@@ -83,13 +85,13 @@ class RunDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
             self.lock = open(self.path / ".lock", "w")  # held open, and so locked, while we live
         except OSError as error:
-            raise UserError(
-                f"{self.path}: {error.strerror}, expected a writable directory"
-            ) from None
+            raise UserError(f"{self.path}: {line(error)}, expected a writable directory") from None
         try:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(f"{self.path}: a live job trains there, expected none") from None
+        except OSError as error:  # as on many shared file systems
+            complain(f"{self.path}: {line(error)}: nothing would keep a second job away")
         held = [self.path / name for name in FILES if (self.path / name).exists()]
         if held and not (resume or overwrite):
             raise UserError(f"{self.path}: holds a run, expected none, or --resume or --overwrite")
@@ -117,9 +119,9 @@ class RunDirectory:
     def events(self):
         """What metrics.jsonl holds; a line that a crash cut short is no event."""
         file, events = self.path / "metrics.jsonl", []
-        for line in file.read_text().splitlines() if file.exists() else ():
+        for event in file.read_text().splitlines() if file.exists() else ():
             try:
-                events.append(json.loads(line))
+                events.append(json.loads(event))
             except ValueError:
                 break
         return events
@@ -127,7 +129,7 @@ class RunDirectory:
     def begin(self, settings, step):
         """Write config.toml, and go on with the metrics after this step."""
         if self.writes:
-            (self.path / "config.toml").write_text(config.text(settings))
+            (self.path / "config.toml").write_text(config.text(settings), "utf-8")
             kept = [e for e in self.events() if e["step"] <= step and e["event"] != "test"]
             unfinished = self.path / "metrics.jsonl.unfinished"
             unfinished.write_text("".join(json.dumps(event) + "\n" for event in kept))

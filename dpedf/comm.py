@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from contextlib import contextmanager
 from itertools import zip_longest
 
@@ -29,7 +30,8 @@ class Ranks:
 
     def __init__(self):
         try:
-            from mpi4py import MPI
+            with warnings.catch_warnings(action="ignore"):  # check_launcher says it in our words
+                from mpi4py import MPI
         except (ImportError, RuntimeError):  # mpi4py is there, but no libmpi
             MPI = None
         self.MPI, self.rank, self.size, self.host_rank, self.hosts = MPI, 0, 1, 0, 1

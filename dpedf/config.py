@@ -22,7 +22,7 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DataSection(Section):
-    file: str
+    file: Annotated[str, Meta(min_length=1)]
     valid: Count = 0  # rows held out of train, by seed, where the file has no valid group
     cache: Literal["none", "memory", "device"] = "none"  # none: streamed
 
@@ -65,7 +65,7 @@ class Config(Section):
     data: DataSection
     model: dict
     train: TrainSection
-    seed: Count = 0
+    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
     run: RunSection = RunSection()
 
 
@@ -75,7 +75,7 @@ def load(path, overrides=()):
     UserError: no such file, no TOML, an unknown or missing key, a wrong type or value.
     """
     try:
-        tree = tomllib.loads(Path(path).read_text())
+        tree = tomllib.loads(Path(path).read_text("utf-8"))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}, expected a configuration in TOML") from None
     except ValueError as error:  # a TOMLDecodeError, or bytes that are no text
@@ -87,7 +87,8 @@ def load(path, overrides=()):
     except msgspec.ValidationError as error:
         raise UserError(f"{path}: {explained(str(error), tree)}") from None
     if not isinstance(config.model.get("build"), str):
-        raise UserError(f"{path}: no model.build, expected the name of a model")
+        found = config.model.get("build", "nothing")
+        raise UserError(f"{path}: model.build = {found!r}, expected the name of a model")
     if not (config.train.epochs or config.train.steps):
         raise UserError(f"{path}: train.epochs = 0, expected at least 1, or train.steps")
     if not config.run.dir:
@@ -147,7 +148,7 @@ def text(config):
 
 
 # What a run that is resumed has to keep, since its state has no meaning without it.
-KEPT = "seed", "data.file", "data.valid", "train.batch_size", "train.precision"
+KEPT = "seed", "data.file", "data.valid", "train.batch_size", "train.precision", "train.momentum"
 
 
 def check_resumable(old, new):

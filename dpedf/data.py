@@ -1,4 +1,4 @@
-"""Data files: HDF5 in, shards of minibatches out; and the writer that recipes use.
+"""Data files: HDF5 in, inputs of a graph out; and the writer that recipes use.
 
 A file holds groups train, test and perhaps valid, each with x (N, ...) and y (N,) or (N, ...).
 Its attributes say where it comes from, how many classes there are, and what turns stored
@@ -7,18 +7,14 @@ with, so that a quarter of the bytes travels.
 """
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import h5py
 import numpy as np
 
 from dpedf.edf import Input
-from dpedf.errors import UserError
-
-BLOCK = 16  # minibatches that the loader's thread hands over at a time
-WINDOW = 1 << 27  # bytes of chunks that are shuffled together, where a file is not mapped
-MEMORY = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+from dpedf.errors import UserError, line
+from dpedf.rows import MEMORY, Mapped, Split, source
 
 
 def write(path, *, name, source, licence, classes=None, scale=1.0, mean=0.0, std=1.0, **groups):
@@ -38,119 +34,6 @@ def write(path, *, name, source, licence, classes=None, scale=1.0, mean=0.0, std
         unfinished.unlink(missing_ok=True)
 
 
-class Mapped:
-    """A dataset as an array, in memory or mapped into it: any row costs the same."""
-
-    window = None
-
-    def __init__(self, array):
-        self.array, self.shape, self.dtype = array, array.shape, array.dtype
-
-    def take(self, rows, out):
-        np.take(self.array, rows, axis=0, out=out, mode="clip")  # "raise" would copy out
-
-    def read(self, out):
-        """All rows, in order."""
-        out[...] = self.array
-
-
-class Chunks:
-    """A dataset that is read by whole chunks of rows; the newest ones are kept."""
-
-    def __init__(self, dataset, chunk):
-        self.dataset, self.shape, self.dtype = dataset, dataset.shape, dataset.dtype
-        self.chunk, self.kept = chunk, {}
-        nbytes = chunk * dataset.nbytes // len(dataset)
-        self.window = max(2, WINDOW // nbytes)  # chunks
-
-    def take(self, rows, out):
-        chunk = rows // self.chunk
-        for c in np.unique(chunk):
-            if c not in self.kept:
-                if len(self.kept) > 2 * self.window:
-                    del self.kept[next(iter(self.kept))]
-                self.kept[c] = self.dataset[c * self.chunk : (c + 1) * self.chunk]
-            here = chunk == c
-            out[here] = self.kept[c][rows[here] - c * self.chunk]
-
-    def read(self, out):
-        """All rows, in order."""
-        for first in range(0, len(out), self.chunk):
-            rows = slice(first, first + self.chunk)
-            out[rows] = self.dataset[rows]
-
-
-def source(path, dataset):
-    """The rows of a dataset, as fast as its layout and the memory of this machine allow."""
-    offset = dataset.id.get_offset()
-    if offset is None or dataset.nbytes > MEMORY // 2:
-        return Chunks(dataset, dataset.chunks[0] if dataset.chunks else 4096)
-    if offset + dataset.nbytes > os.path.getsize(path):  # to touch such a map kills the process
-        raise UserError(f"{path}: {dataset.name} ends beyond the file, expected a whole file")
-    return Mapped(np.asarray(np.memmap(path, dataset.dtype, "r", offset, dataset.shape)))
-
-
-class Split:
-    """Some rows of a group: to learn from, to validate or to test on."""
-
-    def __init__(self, x, y, rows):
-        self.x, self.y, self.rows = x, y, rows
-
-    def __len__(self):
-        return len(self.rows)
-
-    def take(self, rows):
-        """x, (len(rows), ...), and y of these rows of the group, as they are stored."""
-        x = np.empty((len(rows), *self.x.shape[1:]), self.x.dtype)
-        y = np.empty((len(rows), *self.y.shape[1:]), self.y.dtype)
-        self.x.take(rows, x)
-        self.y.take(rows, y)
-        return x, y
-
-    @property
-    def global_shuffle(self):
-        """Can a row meet any other?  Or only those whose chunks share a window with its own?"""
-        return self.x.window is None or self.x.window * self.x.chunk >= self.x.shape[0]
-
-    def order(self, seed, epoch):
-        """All rows once, shuffled: a function of (seed, epoch), the same on every rank."""
-        random = np.random.Generator(np.random.Philox(key=[seed, epoch]))
-        rows = random.permutation(self.rows)
-        if self.global_shuffle:
-            return rows
-        chunk = rows // self.x.chunk
-        window = random.permutation(chunk.max() + 1) // self.x.window  # of each chunk
-        return rows[np.argsort(window[chunk], kind="stable")]
-
-    def minibatches(self, seed, epoch, B, shard, start=0):
-        """Yield (x, y, b): this rank's rows of each minibatch of an epoch; it has b in all.
-
-        B: rows of a minibatch, all ranks together; the last one may have less.
-        shard(b): where in b rows those of this rank start and end.
-        start: how many minibatches of the epoch to skip.
-        """
-        order, cuts = self.order(seed, epoch), []
-        for first in range(start * B, len(order), B):
-            b = min(B, len(order) - first)
-            low, high = shard(b)
-            cuts.append((first + low, first + high, b))
-
-        def load(cuts):
-            x, y = self.take(np.concatenate([order[low:high] for low, high, b in cuts]))
-            minibatches, end = [], 0
-            for low, high, b in cuts:
-                here = slice(end, end := end + high - low)
-                minibatches.append((x[here], y[here], b))
-            return minibatches
-
-        with ThreadPoolExecutor(1, "loader") as loader:
-            size, ahead = 1, loader.submit(load, cuts[:1])  # a small block is there at once
-            while cuts:
-                cuts, size = cuts[size:], min(2 * size, BLOCK)
-                block, ahead = ahead, cuts and loader.submit(load, cuts[:size])
-                yield from block.result()
-
-
 class Data:
     """An open data file, and the Inputs x and y that its rows are put into.
 
@@ -160,27 +43,27 @@ class Data:
 
     def __init__(self, path, valid=0, seed=0, dtype=np.float32):
         self.path, self.dtype = path, np.dtype(dtype)
-        recipe = Path(path).with_suffix(".py")
-        if not Path(path).exists():
-            make = f"python {recipe}" if recipe.exists() else "a recipe of dpedf.data.write"
-            raise UserError(f"{path}: no such file, make it with: {make}")
         try:
-            self.file = h5py.File(path, "r", locking=False)
+            with open(path, "rb"):  # whose errors are clearer than HDF5's
+                self.file = h5py.File(path, "r", locking=False)
+        except FileNotFoundError:
+            recipe = f"{os.path.splitext(path)[0]}.py"
+            make = f"python {recipe}" if os.path.exists(recipe) else "dpedf.data.write"
+            raise UserError(f"{path}: no such file, make it with: {make}") from None
         except OSError as error:
-            raise UserError(f"{path}: {error}, expected a whole HDF5 file") from None
+            raise UserError(f"{path}: {line(error)}, expected a whole HDF5 file") from None
         self.train, self.test = self.split("train"), self.split("test")
         if "valid" in self.file:
             self.valid = self.split("valid")
         else:
             self.hold_out(valid, seed)
-        found = {"scale": 1.0, "mean": 0.0, "std": 1.0, "classes": None} | dict(self.file.attrs)
-        self.scale = np.asarray(found["scale"] / found["std"], dtype)
-        self.shift = np.asarray(-found["mean"] / found["std"], dtype)
+        scale, mean, std = (self.numbers(*a) for a in (("scale", 1), ("mean", 0), ("std", 1)))
+        self.scale, self.shift = (scale / std).astype(dtype), (-mean / std).astype(dtype)
         self.x = Input(self.train.x.shape[1:], self.dtype)
         self.y = Input(self.train.y.shape[1:], self.dtype)
         if self.train.y.dtype.kind in "iu":
             self.y.dtype = np.dtype(np.intp)
-            self.y.classes = self.classes(found["classes"])
+            self.y.classes = self.classes()
 
     def split(self, group):
         """The rows of a group, after a look at its datasets."""
@@ -189,13 +72,15 @@ class Data:
                 raise UserError(f"{self.path}: no dataset {group}/{name}, expected x and y")
         x, y = self.file[group]["x"], self.file[group]["y"]
         for name, found in ("x", x), ("y", y):
-            first = self.file.get(f"train/{name}")
-            if found.dtype.kind not in "iuf" or not found.shape:
-                what = f"of type {found.dtype}, shape {found.shape}, expected rows of numbers"
+            first, kind = self.file["train"].get(name, found), found.dtype.kind
+            if kind not in "iuf" or not found.shape or 0 in found.shape[1:]:
+                what = f"{found.dtype} of shape {found.shape}, expected rows of numbers"
+            elif not 0 < len(found) == len(x):
+                what = f"{len(found)} rows, expected as many as x has, and some"
             elif found.shape[1:] != first.shape[1:]:
                 what = f"rows of {found.shape[1:]}, expected {first.shape[1:]} as in train"
-            elif not 0 < len(found) == len(x):
-                what = f"{len(found)} rows, expected as many as x, and not none"
+            elif name == "y" and (kind == "f") != (first.dtype.kind == "f"):
+                what = f"{found.dtype}, expected {first.dtype} as in train"
             else:
                 continue
             raise UserError(f"{self.path}: {group}/{name}: {what}")
@@ -213,17 +98,37 @@ class Data:
         self.valid = Split(x, y, np.sort(rows[:valid]))
         self.train = Split(x, y, np.sort(rows[valid:]))
 
-    def classes(self, classes):
+    def numbers(self, name, default):
+        """An attribute of the file that scales its rows, as float64."""
+        found = self.file.attrs.get(name, default)
+        try:
+            numbers = np.array(found, np.float64)
+            np.broadcast_to(numbers, self.train.x.shape[1:])
+            fits = np.isfinite(numbers).all() and not (name == "std" and (numbers == 0).any())
+        except ValueError:
+            fits = False
+        if not fits:
+            what = f"numbers for rows of {self.train.x.shape[1:]}, and no std of 0"
+            raise UserError(f"{self.path}: attribute {name} = {found!r}, expected {what}")
+        return numbers
+
+    def classes(self):
         """How many classes the labels have, after a look at every label."""
-        groups = [group for group in ("train", "valid", "test") if group in self.file]
-        labels = {group: self.file[group]["y"][...] for group in groups}
-        classes = int(labels["train"].max()) + 1 if classes is None else int(classes)
+        labels = {}
+        for group in (g for g in ("train", "valid", "test") if g in self.file):
+            try:
+                labels[group] = self.file[group]["y"][...]
+            except OSError as error:
+                raise UserError(f"{self.path}: {group}/y: {line(error)}") from None
+        classes = self.file.attrs.get("classes", int(labels["train"].max()) + 1)
+        if not np.issubdtype(type(classes), np.integer):
+            raise UserError(f"{self.path}: attribute classes = {classes!r}, expected an integer")
         for group, y in labels.items():
             wrong = np.argwhere((y < 0) | (y >= classes))
             if len(wrong):
                 label = f"label {y[tuple(wrong[0])]} in row {wrong[0][0]}"
                 raise UserError(f"{self.path}: {group}/y: {label}, expected 0..{classes - 1}")
-        return classes
+        return int(classes)
 
     def put(self, x, y):
         """Set the Inputs to these rows, as the graph computes with them."""

@@ -10,6 +10,11 @@ class UserError(Exception):
     """
 
 
+def line(error):
+    """What an error says, in one line, which HDF5's errors do not keep to."""
+    return " ".join(str(getattr(error, "strerror", None) or error).split())
+
+
 @contextmanager
 def concerning(what):
     """Say of a UserError inside what it is about: a file, say."""

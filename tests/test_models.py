@@ -135,12 +135,8 @@ def test_an_unknown_activation_names_those_there_are(activation, fails):
 def test_an_unknown_keyword_names_those_there_are(fails):
     settings = {"build": "mlp", "sizes": [6, 3], "width": 5}
     fails(settings, "'width'", "expected", "mlp(x, y, sizes, activation")
-    fails(
-        {"build": "slides", "sizes": [6, 3], "activation": "relu"},
-        "'activation'",
-        "expected",
-        "slides(x, y, sizes)",
-    )
+    settings = {"build": "slides", "sizes": [6, 3], "activation": "relu"}
+    fails(settings, "'activation'", "expected", "slides(x, y, sizes)")
 
 
 def test_a_missing_keyword_is_named(fails):

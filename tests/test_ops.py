@@ -107,7 +107,7 @@ class Case:
 PAIRS = [
     *("b b", "b b3", "b3 b", "b3 b3", "b3 b23", "b23 b", "b1 b3", "b3 b1"),
     *("b3 p3", "p3 b3", "b3 p1", "p1 b3", "b3 p", "p b3", "b p3", "p3 b", "b3 p23", "p23 b3"),
-    *("p3 p3", "p p23", "p1 p3"),
+    *("p3 p3", "p p23", "p1 p3", "b3 x3", "x3 b3", "p3 x3"),
 ]
 
 
@@ -119,7 +119,7 @@ def of_pairs(node, operation, low=-2.0):
         def reference(*tensors, words=(x, y), indices=indices):
             shapes = [
                 t.shape[:1] + (1,) * (indices + 1 - len(word)) + t.shape[1:]
-                if word[0] == "b"
+                if word[0] in "bx"
                 else t.shape
                 for t, word in zip(tensors, words, strict=True)
             ]
@@ -160,6 +160,8 @@ def of_indices():
             for word in (x, y)
         )
         yield Case(MatMul, operands, operator.matmul, reference, name=f"{x} @ {y}")
+    yield Case(MatMul, "x3 p34", operator.matmul)
+    yield Case(MatMul, "p43 x3", operator.matmul, lambda W, x: x @ W.T)
 
 
 def of_numbers(node, reference):
@@ -175,14 +177,14 @@ def picked(Q, y):
     return Q.gather(1, y[:, None])[:, 0]
 
 
-def with_softmax_elsewhere(s, y):
+def with_other_uses(s, y):
     Q = Softmax(s)
-    return LogLoss(Q, y) * Q + Q * Q
+    return LogLoss(Q, y) * Q + Q * s
 
 
-def reference_with_softmax_elsewhere(s, y):
+def reference_with_other_uses(s, y):
     Q = s.softmax(1)
-    return -picked(Q, y).log()[:, None] * Q + Q * Q
+    return -picked(Q, y).log()[:, None] * Q + Q * s
 
 
 def flat(x):
@@ -212,9 +214,9 @@ CASES = [
     Case(
         LogLoss,
         "b4 y4",
-        with_softmax_elsewhere,
-        reference_with_softmax_elsewhere,
-        name="of a Softmax with other uses",
+        with_other_uses,
+        reference_with_other_uses,
+        name="of a Softmax with other uses, and scores too",
     ),
     *(
         Case(SquareLoss, operands, SquareLoss, lambda x, y: flat((x - y) ** 2).sum(1))
@@ -275,6 +277,17 @@ def test_values_and_gradients_agree_with_pytorch(case, B):
     for k in learnt:
         expected = 0 if tensors[k].grad is None else tensors[k].grad
         np.testing.assert_allclose(leaves[k].grad, expected, rtol=1e-10, atol=1e-10)
+
+
+FROM_INPUTS = [case for case in CASES if "x3" in case.operands and case.node is not SquareLoss]
+
+
+@pytest.mark.parametrize("case", FROM_INPUTS, ids=lambda case: case.name)
+def test_no_gradient_is_computed_for_an_input(case, monkeypatch):
+    ell, leaves = case.program(3)
+    Forward(ell)
+    monkeypatch.setattr(Input, "addgrad", lambda x, delta: pytest.fail("a gradient for an input"))
+    Backward(ell)
 
 
 def move(nodes):

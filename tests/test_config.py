@@ -1,0 +1,368 @@
+"""dpedf.config: what a configuration may say, and one line for each thing that is wrong."""
+
+import math
+import string
+import tomllib
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dpedf import config
+from dpedf.errors import UserError
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.toml"))
+SOUND = """
+seed = 3
+
+[data]
+file = "data/digits.h5"
+
+[model]
+build = "mlp"
+sizes = [64, 10]
+
+[train]
+epochs = 2
+batch_size = 64
+learning_rate = 0.1
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A sound config file."""
+    path = tmp_path / "sound.toml"
+    path.write_text(SOUND)
+    return path
+
+
+# What a file says.
+
+
+def test_keys_that_are_not_given_have_the_documented_defaults(path):
+    found = config.load(path)
+    assert found.seed == 3 and found.train.epochs == 2
+    assert found.model == {"build": "mlp", "sizes": [64, 10]}
+    assert (found.data.valid, found.data.cache) == (0, "none")
+    assert (found.train.slices, found.train.momentum) == (0, 0)
+    assert (found.train.optimizer, found.train.precision) == ("sgd", "float32")
+    assert (found.run.device, found.run.allreduce) == ("auto", "auto")
+    assert found.run.dir == "runs/sound"
+
+
+def test_settings_are_frozen(path):
+    with pytest.raises(AttributeError):
+        config.load(path).train.epochs = 3
+
+
+@pytest.mark.parametrize("shipped", CONFIGS, ids=lambda path: path.stem)
+def test_every_shipped_config_loads(shipped):
+    found = config.load(shipped)
+    assert found.run.dir == f"runs/{shipped.stem}"
+    assert (Path(__file__).parents[1] / found.data.file).with_suffix(".py").exists()
+
+
+def test_the_configs_that_the_readme_speaks_of_are_shipped():
+    names = {"digits", "mnist", "softmax", "slides", "debug"}
+    assert names <= {path.stem for path in CONFIGS}
+
+
+# Overrides.
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "value"),
+    [
+        ("train.batch_size=32", "train.batch_size", 32),
+        ("--train.batch_size=32", "train.batch_size", 32),
+        ("train.learning_rate=1e-3", "train.learning_rate", 1e-3),
+        ("train.learning_rate=1", "train.learning_rate", 1.0),
+        ("seed=1", "seed", 1),
+        ("--seed=1", "seed", 1),
+        ("run.dir=runs/two words", "run.dir", "runs/two words"),
+        ('run.dir="runs/quoted"', "run.dir", "runs/quoted"),
+        ("run.dir=a=b", "run.dir", "a=b"),
+        ("train.nesterov=true", "train.nesterov", True),
+        ("train.schedule=cosine", "train.schedule", "cosine"),
+        ("train.checkpoint_every=10m", "train.checkpoint_every", "10m"),
+        ("train.checkpoint_every=7", "train.checkpoint_every", 7),
+        ("model.sizes=[64, 32, 10]", "model.sizes", [64, 32, 10]),
+        ("model.activation=tanh", "model.activation", "tanh"),
+    ],
+)
+def test_an_override_takes_the_place_of_a_key(path, override, key, value):
+    found = msgspec.to_builtins(config.load(path, [override]))
+    expected = msgspec.to_builtins(config.load(path))
+    *sections, name = key.split(".")
+    table = expected
+    for section in sections:
+        table = table[section]
+    table[name] = value
+    assert found == expected
+
+
+def test_the_last_of_two_overrides_holds(path):
+    assert config.load(path, ["seed=1", "seed=2"]).seed == 2
+
+
+def test_an_override_may_give_what_the_file_lacks(path):
+    path.write_text(SOUND.replace("batch_size = 64", ""))
+    assert config.load(path, ["train.batch_size=5"]).train.batch_size == 5
+
+
+# What is wrong with a value: the override, and what the line names beside the file.
+WRONG = {
+    "train.batchsize=3": ["train.batchsize", "batch_size"],
+    "train.larning_rate=3": ["train.larning_rate", "learning_rate"],
+    "run.log_evry=3": ["run.log_evry", "log_every"],
+    "sed=3": ["sed", "seed"],
+    "trian.epochs=3": ["trian", "train"],
+    "train.zzzz=3": ["train.zzzz", "batch_size", "epochs", "learning_rate"],
+    "train.batch_size=0": ["train.batch_size", "0", "1"],
+    "train.batch_size=-1": ["train.batch_size", "-1", "1"],
+    "train.batch_size=2.5": ["train.batch_size", "2.5", "int"],
+    "train.batch_size=many": ["train.batch_size", "'many'", "int"],
+    "train.batch_size=": ["train.batch_size", "''", "int"],
+    "train.batch_size=true": ["train.batch_size", "True", "int"],
+    "train.batch_size=[64]": ["train.batch_size", "[64]", "int"],
+    "train.epochs=-1": ["train.epochs", "-1", "0"],
+    "train.epochs=0": ["train.epochs", "0", "1", "train.steps"],
+    "train.learning_rate=-0.1": ["train.learning_rate", "-0.1", "0"],
+    "train.learning_rate=nan": ["train.learning_rate", "nan"],
+    "train.learning_rate=inf": ["train.learning_rate", "inf"],
+    "train.learning_rate=fast": ["train.learning_rate", "'fast'", "float"],
+    "train.momentum=1": ["train.momentum", "1", "< 1"],
+    "train.momentum=nan": ["train.momentum", "nan"],
+    "train.weight_decay=-1.0": ["train.weight_decay", "-1", "0"],
+    "train.grad_clip=-1.0": ["train.grad_clip", "-1", "0"],
+    "train.nesterov=1": ["train.nesterov", "1", "bool"],
+    "train.optimizer=adamm": ["train.optimizer", "'adamm'", "sgd"],
+    "train.schedule=sine": ["train.schedule", "'sine'", "constant", "step", "cosine"],
+    "train.precision=float16": ["train.precision", "'float16'", "float32", "float64"],
+    "train.checkpoint_every=0": ["train.checkpoint_every", "0", "1"],
+    "train.checkpoint_every=10x": ["train.checkpoint_every", "'10x'"],
+    "train.checkpoint_every=0m": ["train.checkpoint_every", "'0m'"],
+    "train.slices=-8": ["train.slices", "-8", "0"],
+    "data.valid=-5": ["data.valid", "-5", "0"],
+    "data.cache=disk": ["data.cache", "'disk'", "none", "memory"],
+    "data.file=3": ["data.file", "3", "str"],
+    "run.device=tpu": ["run.device", "'tpu'", "auto", "cpu", "gpu"],
+    "run.allreduce=ring": ["run.allreduce", "'ring'", "auto"],
+    "run.log_every=0": ["run.log_every", "0", "1"],
+    "run.timeout=0": ["run.timeout", "0"],
+    "run.timeout=nan": ["run.timeout", "nan"],
+    "seed=-1": ["seed", "-1", "0"],
+    "seed=1.5": ["seed", "1.5", "int"],
+    "seed=18446744073709551616": ["seed", "18446744073709551616"],
+    "seed=2026-01-01": ["seed", "int"],
+    "train=3": ["train", "3"],
+    "model=mlp": ["model", "'mlp'"],
+    "data=[1, 2]": ["data", "[1, 2]"],
+    "model.build=3": ["model.build", "3"],
+}
+
+
+@pytest.mark.parametrize("override", WRONG)
+def test_a_wrong_value_is_one_line_with_file_key_found_and_expected(path, override, refused):
+    with refused(path, *WRONG[override]):
+        config.load(path, [override])
+
+
+@pytest.mark.parametrize("override", ["train.batch_size", "--resum", "=3", "train.=3", "", "."])
+def test_an_override_that_is_none_is_shown_as_it_was_given(path, override, refused):
+    with refused(override, "section.key=value"):
+        config.load(path, [override])
+
+
+def test_a_key_below_a_value_is_refused(path, refused):
+    with refused("seed.deep=3", "seed"):
+        config.load(path, ["seed.deep=3"])
+    with refused("train.epochs.many=3", "epochs"):
+        config.load(path, ["train.epochs.many=3"])
+
+
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [
+        ("batch_size = 64", "train.batch_size"),
+        ("learning_rate = 0.1", "train.learning_rate"),
+        ('file = "data/digits.h5"', "data.file"),
+        ('build = "mlp"', "model.build"),
+        ("epochs = 2", "train.epochs"),
+    ],
+)
+def test_a_missing_key_is_named(path, line, key, refused):
+    assert line in SOUND
+    path.write_text(SOUND.replace(line, ""))
+    with refused(path, key):
+        config.load(path)
+
+
+@pytest.mark.parametrize("section", ["data", "model", "train"])
+def test_a_missing_section_is_named(path, section, refused):
+    before, after = SOUND.split(f"[{section}]")
+    path.write_text(before + "".join(after.partition("\n[")[1:]))
+    with refused(path, section):
+        config.load(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (SOUND + "momentum = = 3\n", 15),
+        (SOUND + "epochs = 3\n", 15),
+        ("[data\n" + SOUND, 1),
+        (SOUND.replace("0.1", "0,1"), 14),
+    ],
+    ids=["a second sign", "a second value", "no bracket", "a comma"],
+)
+def test_what_is_no_toml_is_named_by_its_line(path, text, line, refused):
+    path.write_text(text)
+    with refused(path, f"line {line}", "TOML"):
+        config.load(path)
+
+
+def test_bytes_that_are_no_text_are_no_toml(path, refused):
+    path.write_bytes(b"\xff\xfe" + SOUND.encode("utf-16-le"))
+    with refused(path, "TOML"):
+        config.load(path)
+
+
+def test_text_is_read_as_utf_8_in_any_locale(path, python):
+    path.write_text(SOUND.replace("digits", "číslice"), "utf-8")
+    code = "import sys; from dpedf import config; print(ascii(config.load(sys.argv[1]).data.file))"
+    ran = python("-X", "utf8=0", "-c", code, path, LC_ALL="C", PYTHONCOERCECLOCALE="0")
+    assert (ran.stdout, ran.stderr) == (ascii("data/číslice.h5") + "\n", "")
+
+
+def test_a_file_that_is_not_there_or_is_none_is_named(tmp_path, refused):
+    with refused(tmp_path / "nowhere.toml", "No such file"):
+        config.load(tmp_path / "nowhere.toml")
+    with refused(tmp_path, "directory"):
+        config.load(tmp_path)
+    (tmp_path / "empty.toml").touch()
+    with refused(tmp_path / "empty.toml", "data"):
+        config.load(tmp_path / "empty.toml")
+
+
+# Whatever is said.
+
+NAMES = st.text(string.ascii_letters + string.digits + "_-", min_size=1, max_size=8)
+TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
+PLAIN = st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats() | TEXT
+VALUES = st.recursive(
+    PLAIN, lambda v: st.lists(v, max_size=3) | st.dictionaries(NAMES, v), max_leaves=5
+)
+
+
+def sound(type):
+    """Values that a type of the settings takes."""
+    kind = msgspec.inspect
+    match type:
+        case kind.IntType():
+            return st.integers(type.ge or 0, 2**63 - 1)
+        case kind.FloatType():
+            low = type.ge if type.gt is None else type.gt
+            high = type.le if type.lt is None else type.lt
+            return st.floats(
+                low, high, exclude_min=type.gt is not None, exclude_max=type.lt is not None
+            )
+        case kind.BoolType():
+            return st.booleans()
+        case kind.LiteralType():
+            return st.sampled_from(type.values)
+        case kind.StrType():
+            return st.from_regex(type.pattern, fullmatch=True) if type.pattern else TEXT
+        case kind.UnionType():
+            return st.one_of(map(sound, type.types))
+        case kind.DictType():
+            return st.dictionaries(NAMES, VALUES, max_size=4).map(
+                lambda keys: keys | {"build": "mlp"}
+            )
+        case kind.StructType():
+            fields = {field.name: sound(field.type) for field in type.fields}
+            return st.builds(type.cls, **fields)
+    raise TypeError(type)
+
+
+SETTINGS = sound(msgspec.inspect.type_info(config.Config)).filter(
+    lambda settings: settings.run.dir and (settings.train.epochs or settings.train.steps)
+)
+
+
+def same(one, other):
+    """Equal, nan being equal to nan."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, float) and math.isnan(one):
+        return math.isnan(other)
+    return type(one) is type(other) and one == other
+
+
+@given(settings=SETTINGS)
+def test_the_text_of_a_config_loads_as_the_same_config(settings, tmp_path_factory):
+    path = tmp_path_factory.getbasetemp() / "round.toml"
+    path.write_text(config.text(settings), "utf-8")
+    assert same(msgspec.to_builtins(config.load(path)), msgspec.to_builtins(settings))
+
+
+KEYS = ["seed", "data", "model", "train", "run", "model.build", "model.sizes"] + [
+    f"{section.name}.{field.name}"
+    for section in msgspec.structs.fields(config.Config)
+    if isinstance(section.type, type) and issubclass(section.type, msgspec.Struct)
+    for field in msgspec.structs.fields(section.type)
+]
+
+
+@given(key=st.sampled_from(KEYS) | NAMES, value=VALUES)
+def test_any_value_of_any_key_is_taken_or_refused_in_one_line(key, value, tmp_path_factory):
+    path = tmp_path_factory.getbasetemp() / "any.toml"
+    tree = {"run": {}} | tomllib.loads(SOUND)
+    *sections, name = key.split(".")
+    table = tree[sections[0]] if sections else tree
+    table[name] = value
+    path.write_text(msgspec.toml.encode(tree).decode(), "utf-8")
+    try:
+        found = msgspec.to_builtins(config.load(path))
+    except UserError as error:
+        line = str(error)
+        assert line.startswith(f"{path}: ") and key in line and "\n" not in line
+    else:
+        for name in key.split("."):
+            found = found[name]
+        if isinstance(value, dict) and not sections:  # a section, whose defaults are filled in
+            found = {name: found[name] for name in value}
+        taken = same(found, value) or (type(value) is int and type(found) is float)
+        assert taken or (key, value) == ("run.dir", "")
+
+
+# A run that goes on.
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "seed=4",
+        "data.file=other.h5",
+        "data.valid=7",
+        "train.batch_size=32",
+        "train.precision=float64",
+    ],
+)
+def test_a_run_does_not_go_on_with_another_of(path, override, refused):
+    key, _, value = override.partition("=")
+    old, new = config.load(path), config.load(path, [override])
+    config.check_resumable(old, old)
+    with refused(key, value, "resume"):
+        config.check_resumable(old, new)
+
+
+def test_a_run_may_go_on_for_longer_and_elsewhere(path):
+    old = config.load(path)
+    new = ["train.epochs=9", "run.dir=x", "run.log_every=3", "train.learning_rate=0.01"]
+    config.check_resumable(old, config.load(path, new))

@@ -1,0 +1,413 @@
+"""The recipes of data/, run as a user runs them, against mirrors good and bad."""
+
+import csv
+import gzip
+import importlib.util
+import os
+import resource
+import shutil
+import struct
+import subprocess
+import sys
+import termios
+import threading
+import time
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import h5py
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = Path(os.environ.get("DPEDF_SHARED", ROOT.parent / "shared"))
+IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
+TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
+PACKED = gzip.compress(np.random.default_rng(0).bytes(100_000))  # a file, but not of MNIST
+
+ENVIRONMENT = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
+ENVIRONMENT["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+
+
+def run(recipe, *arguments, **keywords):
+    """Run a recipe to its end."""
+    command = [sys.executable, ROOT / "data" / recipe, *arguments]
+    keywords = {"capture_output": True, "text": True, "timeout": 30, "env": ENVIRONMENT} | keywords
+    return subprocess.run([str(word) for word in command], **keywords)
+
+
+def assert_refused(ran, *words):
+    """Status 2, and one line on stderr, with these words."""
+    assert ran.returncode == 2, ran.stderr
+    assert ran.stderr.count("\n") == 1 and ran.stderr.endswith("\n"), ran.stderr
+    for word in words:
+        assert word in ran.stderr
+
+
+def places(mirrors):
+    """The options that name these mirrors."""
+    return [word for mirror in mirrors for word in ("--mirror", mirror.url)]
+
+
+def wait(request):
+    request.server.over.wait(20)
+
+
+def sends(data, size=None, then=lambda request: None):
+    """An answer: data, of which size bytes were announced, and then something."""
+
+    def answer(request, name):
+        request.send_response(200)
+        if size is not None:
+            request.send_header("Content-Length", size)
+        request.end_headers()
+        request.wfile.write(data)
+        then(request)
+
+    return answer
+
+
+def sends_files(folder, *names):
+    """An answer: a file of the folder, and of these names if any; else 404."""
+
+    def answer(request, name):
+        if names and name.removesuffix(".gz") not in names:
+            return request.send_error(404)
+        data = (folder / name).read_bytes()
+        sends(data, len(data))(request, name)
+
+    return answer
+
+
+def drips(data, seconds, pieces):
+    """A continuation: data in so many pieces, over so many seconds."""
+
+    def drip(request):
+        size = -(-len(data) // pieces)
+        for start in range(0, len(data), size):
+            if request.server.over.wait(seconds / pieces):
+                break
+            request.wfile.write(data[start : start + size])
+
+    return drip
+
+
+def cuts_off_a_chunk(request, name):
+    request.send_response(200)
+    request.send_header("Transfer-Encoding", "chunked")
+    request.end_headers()
+    request.wfile.write(b"%x\r\n" % len(PACKED) + PACKED[:50_000])
+
+
+def never_ends(request, name):
+    sends(b"")(request, name)
+    while True:  # until the recipe hangs up
+        request.wfile.write(bytes(1 << 20))
+
+
+@pytest.fixture(scope="module")
+def serve():
+    """serve(answer) starts a mirror; it has a url, and asked, the files that it was asked for."""
+    mirrors = []
+
+    class Request(BaseHTTPRequestHandler):
+        def do_GET(self):
+            name = self.path.removeprefix("/mnist/")
+            self.server.asked.append(name.removesuffix(".gz"))
+            with suppress(OSError):  # the recipe may hang up
+                self.server.answer(self, name)
+
+        def log_message(self, *_):
+            pass
+
+    def start(answer):
+        mirror = ThreadingHTTPServer(("127.0.0.1", 0), Request)
+        mirror.answer, mirror.asked, mirror.over = answer, [], threading.Event()
+        mirror.url = f"http://127.0.0.1:{mirror.server_port}/mnist/"
+        threading.Thread(target=mirror.serve_forever, args=[0.02], daemon=True).start()
+        mirrors.append(mirror)
+        return mirror
+
+    yield start
+    for mirror in mirrors:
+        mirror.over.set()
+        mirror.shutdown()
+        mirror.server_close()
+
+
+@pytest.fixture(scope="module")
+def copies():
+    """The folder with the four files of MNIST, gzipped."""
+    if not (SHARED / "mnist").is_dir():
+        pytest.skip("needs MNIST in ../shared/mnist, or in mnist/ of the folder DPEDF_SHARED")
+    return SHARED / "mnist"
+
+
+@pytest.fixture(scope="module")
+def downloaded(copies, serve, tmp_path_factory):
+    """A finished run of data/mnist.py, and the file that it wrote."""
+    file = tmp_path_factory.mktemp("mnist") / "mnist.h5"
+    return run("mnist.py", *places([serve(sends_files(copies))]), "--output", file), file
+
+
+# What a good run writes and says.
+
+
+def test_the_downloaded_file_holds_every_row_of_mnist(downloaded, copies):
+    with h5py.File(downloaded[1]) as file:
+        assert set(file) == {"train", "test"}
+        for group, images, labels in [
+            ("train", IMAGES, LABELS),
+            ("test", TEST_IMAGES, TEST_LABELS),
+        ]:
+            x = gzip.decompress((copies / f"{images}.gz").read_bytes())
+            y = gzip.decompress((copies / f"{labels}.gz").read_bytes())
+            assert struct.unpack(">iiii", x[:16]) == (0x803, *file[group]["x"].shape)
+            assert struct.unpack(">ii", y[:8]) == (0x801, *file[group]["y"].shape)
+            assert file[group]["x"][...].tobytes() == x[16:]
+            assert file[group]["y"][...].tobytes() == y[8:]
+        assert file["train/y"][:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
+        counts = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+        assert np.bincount(file["test/y"]).tolist() == counts
+
+
+def test_the_downloaded_file_can_be_mapped_and_says_what_it_is(downloaded):
+    with h5py.File(downloaded[1]) as file:
+        for dataset in (file["train/x"], file["train/y"], file["test/x"], file["test/y"]):
+            assert dataset.dtype == np.uint8
+            assert dataset.chunks is None and dataset.id.get_offset()
+        assert file.attrs["scale"] == 1 / 255
+        assert (file.attrs["mean"], file.attrs["std"], file.attrs["classes"]) == (0, 1, 10)
+        assert (file.attrs["name"], file.attrs["licence"]) == ("MNIST", "CC BY-SA 3.0")
+        assert "LeCun" in file.attrs["source"]
+
+
+def test_a_run_says_which_file_from_where_and_is_silent_on_stderr(downloaded):
+    ran, file = downloaded
+    *lines, last = ran.stdout.splitlines()
+    names = (IMAGES, LABELS, TEST_IMAGES, TEST_LABELS)
+    assert [line.split(" from http://127.0.0.1:")[0] for line in lines] == list(names)
+    assert last == f"{file}: 60000 images to train, 10000 to test"
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert list(file.parent.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("gzipped", [True, False])
+def test_local_copies_gzipped_or_not_give_the_same_file(downloaded, copies, gzipped, tmp_path):
+    folder, output = copies, tmp_path / "mnist.h5"
+    output.write_bytes(b"what an earlier run wrote")
+    if not gzipped:
+        folder = tmp_path / "unpacked"
+        folder.mkdir()
+        for path in copies.glob("*.gz"):
+            (folder / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
+    ran = run("mnist.py", "--from", folder, "--output", output)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert output.read_bytes() == downloaded[1].read_bytes()
+
+
+def test_a_recipe_writes_beside_itself_from_wherever_it_is_run(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    for name in ("digits.py", "digits.csv.gz"):
+        shutil.copy(ROOT / "data" / name, data)
+    assert run(data / "digits.py", cwd=tmp_path).returncode == 0
+    assert {path.name for path in data.iterdir()} == {"digits.py", "digits.csv.gz", "digits.h5"}
+
+
+def test_the_digits_are_split_in_the_order_of_their_rows(tmp_path):
+    ran = run("digits.py", "--output", tmp_path / "digits.h5")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    with gzip.open(ROOT / "data" / "digits.csv.gz", "rt") as file:
+        rows = [[int(number) for number in row] for row in csv.reader(file)]
+    with h5py.File(tmp_path / "digits.h5") as file:
+        for group, here in ("train", rows[:1437]), ("test", rows[1437:]):
+            x, y = file[group]["x"], file[group]["y"]
+            assert x.shape == (len(here), 8, 8) and y.shape == (len(here),)
+            assert x.dtype == y.dtype == np.uint8
+            assert x.chunks is None and y.chunks is None
+            assert x[...].reshape(-1, 64).tolist() == [row[:64] for row in here]
+            assert y[...].tolist() == [row[64] for row in here]
+        labels = np.concatenate([file["train/y"], file["test/y"]])
+        counts = [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+        assert np.bincount(labels).tolist() == counts
+        assert file["train/x"][...].max() * file.attrs["scale"] == 1
+        assert (file.attrs["mean"], file.attrs["std"], file.attrs["classes"]) == (0, 1, 10)
+        assert (file.attrs["name"], file.attrs["licence"]) == ("Digits", "CC BY 4.0")
+        assert "10.24432/C50P49" in file.attrs["source"]
+
+
+# Mirrors that fail at once, with what the recipe says of them, and mirrors that take their time.
+
+BAD = {
+    "has no such file": (
+        lambda request, name: request.send_error(404),
+        "HTTP Error 404: Not Found",
+    ),
+    "cuts off": (sends(PACKED[:5000], 9000), "cut off after 5000 of 9000 bytes"),
+    "cuts off, no length": (sends(PACKED[:5000]), "file ended before the end-of-stream marker"),
+    "cuts off a chunk": (cuts_off_a_chunk, "IncompleteRead"),
+    "sends other bytes": (sends(PACKED, len(PACKED)), "100000 bytes unpacked, MD5 "),
+    "sends damaged bytes": (sends(PACKED[:-8] + bytes(8)), "CRC check failed"),
+    "sends no deflated bytes": (sends(PACKED[:10] + b"\xff" * 99), "invalid block type"),
+    "sends a page": (sends(b"<html>Sign in</html>"), "expected 6bbc9ace898e44ae57da46a324031adb"),
+    "sends nothing": (sends(b"", 0), "0 bytes unpacked"),
+    "sends without end": (never_ends, "bytes unpacked, MD5 "),
+    "announces no number": (sends(b"", "many"), "'many'"),
+    "hangs up": (lambda request, name: None, "closed connection without response"),
+    "speaks no HTTP": (lambda request, name: request.wfile.write(b"220 ftp\r\n"), "220 ftp"),
+}
+SLOW = {
+    "never answers": (lambda request, name: wait(request), "timed out"),
+    "falls silent": (sends(PACKED[:5000], 9000, then=wait), "timed out"),
+    "trickles": (sends(PACKED[:5000], 9000, then=drips(bytes(200), 20, 200)), "too slow"),
+    "trickles a header": (
+        lambda request, name: drips(b"HTTP/1.0 200 OK\r\nX: " + b"x" * 179, 20, 200)(request),
+        "too slow",
+    ),
+}
+
+
+def test_whatever_is_wrong_with_a_mirror_is_one_line_and_the_next_is_asked(serve, tmp_path):
+    mirrors = [serve(answer) for answer, what in BAD.values()]
+    ran = run("mnist.py", *places(mirrors), "--output", tmp_path / "mnist.h5")
+    assert_refused(ran, IMAGES, "--mirror", "--from")
+    lines = iter(ran.stdout.splitlines())
+    for mirror, (_, what) in zip(mirrors, BAD.values(), strict=True):
+        asked = f"{IMAGES} from {mirror.url}"
+        assert next(lines) == asked
+        failed = next(lines)
+        assert failed.startswith(f"{asked}: failed: ") and what in failed
+    assert list(lines) == list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("how", SLOW)
+def test_a_mirror_is_given_up_that(how, serve, tmp_path):
+    answer, what = SLOW[how]
+    mirror, output, start = serve(answer), tmp_path / "mnist.h5", time.monotonic()
+    ran = run("mnist.py", *places([mirror]), "--output", output, "--timeout", 0.3)
+    assert time.monotonic() - start < 10
+    assert_refused(ran, IMAGES)
+    assert what in ran.stdout.splitlines()[1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_slow_line_is_waited_for(serve, tmp_path):
+    data = PACKED[:10_000]  # in 2.4 seconds; in 1.8 of them 1800 bytes must come
+    mirror = serve(sends(b"", len(data), then=drips(data, 2.4, 24)))
+    ran = run("mnist.py", *places([mirror]), "--output", tmp_path / "x", "--timeout", 0.6)
+    assert_refused(ran)
+    assert "file ended before the end-of-stream marker" in ran.stdout  # so all of it had come
+
+
+def test_a_good_mirror_is_found_behind_all_the_bad_ones(downloaded, copies, serve, tmp_path):
+    bad, good = [serve(answer) for answer, what in BAD.values()], serve(sends_files(copies))
+    ran = run("mnist.py", *places([*bad, good]), "--output", tmp_path / "mnist.h5")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert [mirror.asked for mirror in bad] == [[IMAGES]] * len(bad)  # once, not for each file
+    assert (tmp_path / "mnist.h5").read_bytes() == downloaded[1].read_bytes()
+
+
+def test_two_mirrors_that_lack_different_files_are_enough(copies, serve, tmp_path):
+    first = serve(sends_files(copies, IMAGES, TEST_IMAGES))
+    second = serve(sends_files(copies, LABELS, TEST_LABELS))
+    ran = run("mnist.py", *places([first, second]), "--output", tmp_path / "mnist.h5")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert first.asked == [IMAGES, LABELS, TEST_IMAGES, TEST_LABELS]
+    assert second.asked == [LABELS, TEST_IMAGES, TEST_LABELS]
+
+
+def test_without_options_two_public_mirrors_are_asked_in_turn(serve, monkeypatch, capsys):
+    specification = importlib.util.spec_from_file_location("mnist", ROOT / "data" / "mnist.py")
+    mnist = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(mnist)
+    hosts = [urlsplit(url)[:2] for url in mnist.MIRRORS]
+    assert {scheme for scheme, host in hosts} == {"https"} and len(set(hosts)) >= 2
+    mirrors = [serve(BAD["has no such file"][0]) for host in hosts]
+    monkeypatch.setattr(mnist, "MIRRORS", [mirror.url for mirror in mirrors])
+    monkeypatch.setattr(sys, "argv", ["mnist.py"])
+    with pytest.raises(SystemExit) as left:
+        mnist.main()
+    assert left.value.code == 2 and capsys.readouterr().err.count("\n") == 1
+    assert [mirror.asked for mirror in mirrors] == [[IMAGES]] * len(mirrors)
+
+
+@pytest.mark.parametrize("url", ["shared/mnist", "http://127.0.0.1:1", "http://[", "http://a b"])
+def test_a_place_that_is_no_mirror_is_one_line(url, tmp_path):
+    ran = run("mnist.py", "--mirror", url, "--output", tmp_path / "mnist.h5")
+    assert_refused(ran, IMAGES)
+    assert f"{url}: failed: " in ran.stdout
+
+
+def test_the_bar_is_shown_on_a_terminal(serve, tmp_path):
+    terminal, stderr = os.openpty()
+    termios.tcsetwinsize(stderr, (24, 80))
+    mirror = serve(sends(b"", 9000, then=drips(PACKED[:9000], 0.5, 5)))
+    command = [sys.executable, ROOT / "data" / "mnist.py", *places([mirror])]
+    options = {"stdout": subprocess.DEVNULL, "stderr": stderr, "env": ENVIRONMENT}
+    with subprocess.Popen([*command, "--output", tmp_path / "x"], **options):
+        os.close(stderr)
+        shown = b""
+        with suppress(OSError):  # so ends a terminal on Linux
+            while piece := os.read(terminal, 4096):
+                shown += piece
+    os.close(terminal)
+    assert b"%|" in shown and b"/9.00k" in shown
+
+
+# Bad copies, and nowhere to write.
+
+
+def test_a_folder_without_the_files_is_one_line(tmp_path):
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        ran = run("mnist.py", "--from", folder, "--output", tmp_path / "mnist.h5")
+        assert_refused(ran, f"{folder}: no {IMAGES}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_lacks_the_last_file_is_one_line(copies, tmp_path):
+    for name in (IMAGES, LABELS, TEST_IMAGES):
+        (tmp_path / f"{name}.gz").symlink_to(copies / f"{name}.gz")
+    ran = run("mnist.py", "--from", tmp_path, "--output", tmp_path / "mnist.h5")
+    assert_refused(ran, f"{tmp_path}: no {TEST_LABELS}")
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "what"),
+    [
+        (f"{IMAGES}.gz", PACKED[:5000], "file ended before the end-of-stream marker"),
+        (f"{IMAGES}.gz", PACKED, "100000 bytes unpacked, MD5 "),
+        (IMAGES, b"", "MD5 d41d8cd98f00b204e9800998ecf8427e, expected 6bbc9ace"),
+        (IMAGES, None, "Is a directory"),
+    ],
+    ids=["cut off", "another file", "empty", "a folder"],
+)
+def test_a_bad_local_copy_is_one_line(name, data, what, tmp_path):
+    path = tmp_path / name
+    path.mkdir() if data is None else path.write_bytes(data)
+    ran = run("mnist.py", "--from", tmp_path, "--output", tmp_path / "mnist.h5")
+    assert_refused(ran, f"{path}: ", what)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_old_file_whole(tmp_path):
+    output = tmp_path / "digits.h5"
+    output.write_bytes(b"old")
+
+    def small_files():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+
+    ran = run("digits.py", "--output", output, preexec_fn=small_files)
+    assert_refused(ran, "File too large")
+    assert list(tmp_path.iterdir()) == [output] and output.read_bytes() == b"old"
+
+
+def test_a_folder_that_is_not_there_to_write_in_is_one_line(copies, tmp_path):
+    output = tmp_path / "nowhere" / "file.h5"
+    assert_refused(run("digits.py", "--output", output), str(output), "No such file")
+    ran = run("mnist.py", "--from", copies, "--output", output)
+    assert_refused(ran, str(output), "No such file")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,782 @@
+"""dpedf.train as a user runs it, on one rank: what it ends with, writes, says and goes on from."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import termios
+from contextlib import suppress
+
+import h5py
+import numpy as np
+import pytest
+
+from dpedf.data import write
+
+# 1,300 rows to learn from: an epoch is 20 minibatches and one of 20 rows.
+CONFIG = """
+seed = 1
+
+[data]
+file = {file}
+valid = 137
+
+[model]
+build = "mlp"
+sizes = [64, 32, 10]
+
+[train]
+epochs = 2
+batch_size = 64
+learning_rate = 0.2
+momentum = 0.9
+nesterov = true
+schedule = "cosine"
+slices = 8
+
+[run]
+log_every = 3
+"""
+
+MODELS = '''
+"""Models of a user's own."""
+
+import os
+import time
+
+import numpy as np
+
+from dpedf import models
+from dpedf.edf import CompNode, context
+from dpedf.ops import Affine, SquareLoss, Tanh
+from dpedf.phi import affine
+
+
+class At(CompNode):
+    """ell; and at step STEP of training, this process gets the signal SIGNAL, or is slow."""
+
+    def __init__(self, ell):
+        self.ell = ell
+
+    def forward(self):
+        if context.train and str(context.step) == os.environ.get("STEP"):
+            os.kill(os.getpid(), int(os.environ["SIGNAL"]))
+        if context.train and str(context.step) == os.environ.get("SLOW"):
+            time.sleep(0.15)  # for each of 8 slices
+        self.value = self.ell.value
+
+    def backward(self):
+        self.ell.addgrad(self.grad)
+
+
+class WrongTanh(Tanh):
+    def backward(self):
+        self.x.addgrad(1.1 * self.grad * (1 - np.square(self.value)))
+
+
+class Root(CompNode):
+    """The square root of x, which is nan below 0."""
+
+    def __init__(self, x):
+        self.x = x
+
+    def forward(self):
+        with np.errstate(invalid="ignore"):
+            self.value = np.sqrt(self.x.value)
+
+    def backward(self):
+        self.x.addgrad(self.grad / (2 * self.value))
+
+
+def interrupted(x, y, sizes):
+    Q, ell = models.mlp(x, y, sizes)
+    return Q, At(ell)
+
+
+def wrong(x, y, hidden):
+    z = WrongTanh(Affine(affine(3, hidden), x))
+    z = Affine(affine(hidden, 1), z)
+    return z, SquareLoss(z, y)
+
+
+def rooted(x, y):
+    z = Affine(affine(3, 1), Root(x))
+    return z, SquareLoss(z, y)
+
+
+def linear(x, y):
+    z = Affine(affine(3, 1), x)
+    return z, SquareLoss(z, y)
+
+
+def no_loss(x, y):
+    Q, ell = models.mlp(x, y, [64, 10])
+    return Q, Q
+'''
+
+
+@pytest.fixture
+def train(python, digits, tmp_path):
+    """train(*words) runs dpedf.train on digits.toml in tmp_path."""
+    (tmp_path / "digits.toml").write_text(CONFIG.format(file=json.dumps(str(digits))))
+    (tmp_path / "models.py").write_text(MODELS)
+
+    def train(*words, file="digits.toml", **variables):
+        words = [file, *words] if file else words
+        return python("-m", "dpedf.train", *words, cwd=tmp_path, **variables)
+
+    return train
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Where train leaves its run."""
+    return tmp_path / "runs" / "digits"
+
+
+@pytest.fixture(scope="module")
+def finished(python, digits, tmp_path_factory):
+    """A run that came to its end, and its directory; to be read, not changed."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "digits.toml").write_text(CONFIG.format(file=json.dumps(str(digits))))
+    ran = python("-m", "dpedf.train", "digits.toml", cwd=folder)
+    return ran, folder / "runs" / "digits"
+
+
+def strict(number):
+    raise ValueError(f"{number} is no JSON")
+
+
+def events_of(run, kind=None):
+    """The lines of metrics.jsonl, or those of one kind."""
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    events = [json.loads(line, parse_constant=strict) for line in lines]
+    return [event for event in events if kind in (None, event["event"])]
+
+
+def untimed(run):
+    """What metrics.jsonl says, but for times and rates."""
+    return [
+        {key: e[key] for key in e if key not in ("seconds", "samples_per_second")}
+        for e in events_of(run)
+    ]
+
+
+def saved(path):
+    """All that a checkpoint holds, as bytes or numbers."""
+    with h5py.File(path) as file:
+        arrays = {name: file[name][...].tobytes() for name in file if name != "parameters"}
+        return arrays | dict(file.attrs)
+
+
+def contents(run):
+    """What the files of a run hold, and when they were written."""
+    files = [file for file in run.iterdir() if file.name != ".lock"]
+    return {file.name: (file.read_bytes(), file.stat().st_mtime_ns) for file in files}
+
+
+def phi_sha256(ran):
+    assert (ran.returncode, ran.stderr) == (0, "")
+    last = ran.stdout.splitlines()[-1].split()
+    assert last[0] == "phi_sha256" and len(last[1]) == 64
+    return last[1]
+
+
+def assert_refused(ran, *words):
+    """Status 2, one line on stderr that has these words, and nothing else."""
+    assert (ran.returncode, ran.stdout) == (2, ""), ran.stderr
+    assert ran.stderr.count("\n") == 1 and ran.stderr.endswith("\n"), ran.stderr
+    for word in words:
+        assert str(word) in ran.stderr
+
+
+# A run that comes to its end.
+
+
+def test_a_run_ends_with_status_0_and_says_its_phi(finished):
+    ran, run = finished
+    assert phi_sha256(ran) == events_of(run, "test")[0]["phi_sha256"]
+    assert {"config.toml", "metrics.jsonl", "checkpoint.h5", "best.h5"} <= set(os.listdir(run))
+    assert not list(run.glob("*.unfinished"))
+
+
+def test_the_first_lines_say_what_runs_where(finished, digits):
+    ran, run = finished
+    for word in ("1 rank", "1 host", "cpu", "1 BLAS thread", str(digits), "1,300", "137", "360"):
+        assert word in ran.stdout
+    assert "2,410 parameters" in ran.stdout and "float32" in ran.stdout
+
+
+def test_metrics_hold_the_documented_events_and_keys(finished):
+    run = finished[1]
+    learned, evaluated, tested = (events_of(run, kind) for kind in ("train", "eval", "test"))
+    assert len(events_of(run)) == len(learned) + len(evaluated) + len(tested)
+    assert [e["step"] for e in learned] == list(range(3, 43, 3))
+    assert [(e["epoch"], e["step"]) for e in evaluated] == [(1, 21), (2, 42)]
+    assert events_of(run)[-1:] == tested
+    for e in learned:
+        assert {"epoch", "loss", "learning_rate", "grad_norm", "samples_per_second"} <= set(e)
+        assert e["epoch"] == -(-e["step"] // 21) and e["grad_norm"] > 0
+    documented = {"train_loss", "valid_loss", "valid_accuracy", "samples_per_second", "seconds"}
+    for e in evaluated:
+        assert documented | {"ranks", "phi_sha256"} <= set(e)
+        assert e["ranks"] == 1 and e["samples_per_second"] > 0 and e["seconds"] > 0
+    assert {"test_loss", "test_accuracy", "phi_sha256"} <= set(tested[0])
+
+
+def test_the_learning_rate_follows_its_schedule(finished):
+    for e in events_of(finished[1], "train"):
+        expected = 0.2 * (1 + np.cos(np.pi * (e["step"] - 1) / 42)) / 2
+        np.testing.assert_allclose(e["learning_rate"], expected, 1e-12)
+
+
+def test_the_sha_is_that_of_phi_in_the_checkpoint(finished):
+    run = finished[1]
+    phi = saved(run / "checkpoint.h5")["phi"]
+    sha256 = hashlib.sha256(phi).hexdigest()
+    assert sha256 == events_of(run, "test")[0]["phi_sha256"]
+    assert sha256 == events_of(run, "eval")[-1]["phi_sha256"]
+
+
+def test_what_is_said_of_rows_is_what_a_few_lines_of_numpy_find(finished, digits):
+    run = finished[1]
+    with h5py.File(run / "checkpoint.h5") as file:
+        Phi = file["phi"][...].astype(float)
+    (w1, b1), (w2, b2) = (
+        (Phi[a : a + I * J].reshape(I, J), Phi[a + I * J : a + I * J + J])
+        for a, I, J in ((0, 64, 32), (2080, 32, 10))
+    )
+    with h5py.File(digits) as file:
+        x, y = file["test/x"][...].reshape(-1, 64) / 16, file["test/y"][...]
+    s = np.maximum(x @ w1 - b1, 0) @ w2 - b2
+    losses = np.log(np.exp(s).sum(axis=1)) - s[np.arange(360), y]
+    (said,) = events_of(run, "test")
+    np.testing.assert_allclose(said["test_loss"], losses.mean(), 1e-5)
+    assert said["test_accuracy"] == (s.argmax(axis=1) == y).mean() > 0.8
+
+
+def test_a_run_does_the_same_again_with_the_settings_that_it_wrote(finished, train, run):
+    ran = train("run.dir=again", file=finished[1] / "config.toml")
+    assert phi_sha256(ran) == phi_sha256(finished[0])
+    assert untimed(run.parents[1] / "again") == untimed(finished[1])
+
+
+def test_another_seed_is_another_run(finished, train):
+    assert phi_sha256(train("seed=2")) != phi_sha256(finished[0])
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_its_rows(train, run):
+    assert train("run.log_every=1").returncode == 0
+    losses = np.array([e["loss"] for e in events_of(run, "train")]).reshape(2, 21)
+    rows = np.array([64] * 20 + [20])
+    means = [e["train_loss"] for e in events_of(run, "eval")]
+    np.testing.assert_allclose(means, losses @ rows / 1300, 1e-12)
+
+
+def test_the_best_checkpoint_is_that_of_the_lowest_loss_on_rows_held_out(train, run):
+    ran = train("train.eval_every=4", "train.learning_rate=0.3", "train.schedule=constant")
+    assert ran.returncode == 0
+    evaluated = events_of(run, "eval")
+    assert [e["step"] for e in evaluated] == [*range(4, 43, 4), 42]
+    best = min(evaluated, key=lambda e: e["valid_loss"])
+    assert evaluated[0] is not best is not evaluated[-1]  # or this would test little
+    state = saved(run / "best.h5")
+    assert (state["step"], state["best"]) == (best["step"], best["valid_loss"])
+    assert hashlib.sha256(state["phi"]).hexdigest() == best["phi_sha256"]
+
+
+@pytest.mark.parametrize(
+    ("words", "steps"),
+    [
+        (["train.steps=5"], 5),
+        (["train.steps=5", "train.epochs=0"], 5),
+        (["train.steps=30", "train.epochs=1"], 21),
+    ],
+)
+def test_a_run_is_as_long_as_the_shorter_of_steps_and_epochs(train, run, words, steps):
+    phi_sha256(train(*words))
+    assert [e["step"] for e in events_of(run, "eval")] == sorted({min(21, steps), steps})
+    assert events_of(run, "test")[0]["step"] == saved(run / "checkpoint.h5")["step"] == steps
+
+
+def test_where_the_rows_lie_and_how_they_are_summed_changes_nothing(
+    finished, train, digits, tmp_path
+):
+    files = {"chunked": {"chunks": True}, "compressed": {"compression": "gzip"}}
+    for name, options in files.items():
+        with h5py.File(digits) as old, h5py.File(tmp_path / f"{name}.h5", "w") as new:
+            new.attrs.update(old.attrs)
+            for at in ("train/x", "train/y", "test/x", "test/y"):
+                new.create_dataset(at, data=old[at][...], **options)
+    for words in (
+        ["data.cache=memory"],
+        ["data.file=chunked.h5", "run.allreduce=whole"],
+        ["data.file=compressed.h5", "run.allreduce=buckets", "run.bucket=100"],
+        ["data.file=compressed.h5", "data.cache=memory"],
+    ):
+        assert phi_sha256(train(*words, "--overwrite")) == phi_sha256(finished[0])
+
+
+def test_chunks_beyond_the_window_are_said_to_be_no_global_shuffle(train, tmp_path, python):
+    n = 1437
+    about = {"name": "a", "source": "b", "licence": "c", "classes": 10}
+    random = np.random.default_rng(0)
+    pair = random.integers(0, 17, (n, 64), np.uint8), random.integers(0, 10, n, np.uint8)
+    write(tmp_path / "plain.h5", **about, train=pair, test=pair)
+    with h5py.File(tmp_path / "plain.h5") as old, h5py.File(tmp_path / "chunked.h5", "w") as new:
+        for at in ("train/x", "train/y", "test/x", "test/y"):
+            new.create_dataset(at, data=old[at][...], chunks=(100, *old[at].shape[1:]))
+    narrow = "from dpedf import comm, rows, train; rows.WINDOW = 3 * 6400; comm.run(train.main)"
+    words = "digits.toml", "train.epochs=1"
+    for file, said in ("plain.h5", 0), ("chunked.h5", 1):
+        ran = python(
+            "-c", narrow, *words, f"data.file={file}", f"run.dir=runs/{file}", cwd=tmp_path
+        )
+        assert (ran.returncode, ran.stderr) == (0, "")
+        assert ran.stdout.count("not a global shuffle") == said
+    assert "300 rows" in ran.stdout
+
+
+def test_without_rows_to_validate_there_is_no_best(train, run):
+    phi_sha256(train("data.valid=0"))
+    for e in events_of(run, "eval"):
+        assert e["valid_loss"] is None and e["valid_accuracy"] is None
+    assert not (run / "best.h5").exists()
+    assert "1,437 rows" in train("data.valid=0", "train.steps=1", "--overwrite").stdout
+
+
+def test_a_gradient_that_is_too_long_is_shortened_before_the_step(train, run, tmp_path):
+    moved = {}
+    start = saved_after(train, run, "train.learning_rate=0")
+    for most in 0, 0.25, 100:
+        words = f"train.grad_clip={most}", "train.learning_rate=1", "train.warmup_steps=0"
+        moved[most] = saved_after(train, run, *words) - start
+        (said,) = events_of(run, "train")
+        assert said["grad_norm"] > 0.5  # that before it is shortened
+    full = np.linalg.norm(moved[0])
+    np.testing.assert_allclose(full, said["grad_norm"], 1e-5)
+    np.testing.assert_allclose(np.linalg.norm(moved[0.25]), 0.25, 1e-5)
+    np.testing.assert_allclose(moved[0.25], moved[0] * 0.25 / full, 1e-4, 1e-6)
+    np.testing.assert_array_equal(moved[100], moved[0])
+
+
+def saved_after(train, run, *words):
+    """Phi after one step of plain SGD."""
+    plain = "train.steps=1", "train.momentum=0", "train.nesterov=false", "run.log_every=1"
+    phi_sha256(train(*plain, *words, "train.schedule=constant", "--overwrite"))
+    return np.frombuffer(saved(run / "checkpoint.h5")["phi"], np.float32).astype(float)
+
+
+def test_a_run_that_diverges_writes_json_all_the_same(train, run):
+    train("train.learning_rate=1e9", "train.steps=4", "run.log_every=1", "train.schedule=constant")
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line, parse_constant=strict)["event"] for line in lines][-1] == "test"
+
+
+# What the user gave is wrong: status 2, one line, no run directory.
+
+WRONG = {
+    "no config": (None, ["CONFIG", "TOML"]),
+    "no such config": ("nowhere.toml", ["nowhere.toml", "No such file"]),
+    "a flag that is none": (["--resum"], ["--resum", "section.key=value"]),
+    "two flags": (["--resume", "--overwrite"], ["--resume", "--overwrite"]),
+    "a key that is none": (["train.epoch=3"], ["digits.toml", "train.epoch", "epochs"]),
+    "a seed beyond 64 bits": ([f"seed={2**64}"], ["seed", 2**64]),
+    "no such data": (["data.file=nowhere.h5"], ["nowhere.h5", "no such file"]),
+    "no file for data": (["data.file="], ["data.file"]),
+    "a folder for data": (["data.file=."], ["."]),
+    "more rows held out": (["data.valid=1437"], ["data.valid = 1437", 1437]),
+    "no such model": (["model.build=mpl"], ["model.build", "mpl", "mlp"]),
+    "no such procedure": (["model.build=models.py:none"], ["model.build", "models.py:none"]),
+    "a keyword that is none": (["model.depth=3"], ["depth"]),
+    "sizes that do not fit": (["model.sizes=[63, 10]"], ["sizes", 63, 64]),
+    "no loss of each row": (["model={build='models.py:no_loss'}"], ["model.build", "(B, 10)"]),
+    "a GPU": (["run.device=gpu"], ["run.device", "gpu", "cpu"]),
+    "a precision of GPUs": (["train.precision=bfloat16"], ["train.precision", "bfloat16"]),
+    "a cache on GPUs": (["data.cache=device"], ["data.cache", "device"]),
+    "a file for a folder": (["run.dir=digits.toml"], ["digits.toml", "directory"]),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_status_2_and_one_line_for(what, train, tmp_path):
+    words, named = WRONG[what]
+    before = {path.name for path in tmp_path.iterdir()}
+    ran = train(*words) if isinstance(words, list) else train(file=words)
+    assert_refused(ran, *named)
+    assert {path.name for path in tmp_path.iterdir()} - {"__pycache__"} == before
+
+
+def test_a_label_out_of_range_is_named_with_its_row(train, digits, tmp_path):
+    with h5py.File(digits) as old, h5py.File(tmp_path / "labels.h5", "w") as new:
+        for group in old:
+            old.copy(group, new)
+        new.attrs.update(old.attrs)
+        new["train/y"][77] = 10
+    ran = train("data.file=labels.h5")
+    assert_refused(ran, "labels.h5", "train/y", "label 10", "row 77", "0..9")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_missing_data_file_says_what_makes_it(train, tmp_path):
+    (tmp_path / "mine.py").touch()
+    assert_refused(train("data.file=mine.h5"), "mine.h5", "python mine.py")
+
+
+def test_gpus_that_were_granted_are_not_passed_over_in_silence(train):
+    assert_refused(train(CUDA_VISIBLE_DEVICES="0"), "CUDA_VISIBLE_DEVICES", "run.device=cpu")
+    for words, granted in ((["run.device=cpu"], "0"), ([], ""), ([], "-1")):
+        ran = train(*words, "train.steps=1", "--overwrite", CUDA_VISIBLE_DEVICES=granted)
+        assert ran.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("size", "rank"),
+    [("PMI_SIZE", "PMI_RANK"), ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK")],
+    ids=["MPICH", "Open MPI"],
+)
+def test_under_the_wrong_launcher_one_process_says_so(size, rank, train, tmp_path):
+    first, second = (train(**{size: "4", rank: str(number)}) for number in (0, 1))
+    assert_refused(first, f"{size} = 4", "mpirun")
+    assert (second.returncode, second.stdout, second.stderr) == (2, "", "")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_help_is_no_error_and_shows_the_command(python):
+    for word in "--help", "-h":
+        ran = python("-m", "dpedf.train", word)
+        assert (ran.returncode, ran.stderr) == (0, "")
+        assert "python -m dpedf.train CONFIG" in ran.stdout
+        assert "--resume" in ran.stdout and "--overwrite" in ran.stdout
+
+
+# A directory that holds a run, or cannot.
+
+
+def test_a_run_is_not_written_over_unless_told_to(train, run):
+    first = train("train.epochs=1")
+    before = contents(run)
+    assert_refused(train("train.epochs=1"), "runs/digits", "--resume", "--overwrite")
+    assert contents(run) == before
+    again = train("train.epochs=1", "--overwrite")
+    assert phi_sha256(again) == phi_sha256(first) and "resumed" not in again.stdout
+    assert contents(run) != before and len(events_of(run, "test")) == 1
+
+
+def test_a_run_directory_that_cannot_be_written_is_one_line(train, tmp_path, python):
+    tmp_path.chmod(0o755)
+    (tmp_path / "locked").mkdir(mode=0o555)
+    (tmp_path / "plain.h5").symlink_to(tmp_path / "rows.h5")
+    random = np.random.default_rng(0)
+    pair = random.random((99, 64)), random.integers(0, 10, 99)
+    write(tmp_path / "rows.h5", name="a", source="b", licence="c", train=pair, test=pair)
+    drop = "os.geteuid() or os.setresuid(65534, 65534, 65534)"
+    ready = "from dpedf.data import Data; Data('rows.h5'); from mpi4py import MPI"  # imports all
+    code = f"import os; from dpedf import comm, train; {ready}; {drop}; comm.run(train.main)"
+    words = "digits.toml", "data.file=rows.h5", "data.valid=9"
+    ran = python("-c", code, *words, "run.dir=locked/run", cwd=tmp_path)
+    assert_refused(ran, "locked/run", "Permission denied")
+
+
+@pytest.fixture
+def live(train, run, environment, tmp_path):
+    """A job that trains for long, once it has begun."""
+    words = "digits.toml", "train.epochs=100000", "run.log_every=1"
+    command = [sys.executable, "-m", "dpedf.train", *words]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, **pipes) as job:
+        for line in job.stdout:
+            if line.startswith("epoch 1"):
+                break
+        yield job
+        job.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
+def test_a_job_that_is_told_to_stop_ends_with_status_75_and_a_checkpoint(live, run, number):
+    live.send_signal(number)
+    out, err = live.communicate(timeout=20)
+    assert (live.returncode, err) == (75, "")
+    step = saved(run / "checkpoint.h5")["step"]
+    assert f"step {step}" in out.splitlines()[-1].replace(",", "")
+    assert events_of(run)[-1]["event"] != "test" and "phi_sha256" not in out
+
+
+def test_a_second_live_job_on_a_directory_is_refused(live, train):
+    for words in [], ["--resume"], ["--overwrite"]:
+        assert_refused(train(*words), "runs/digits", "live")
+    assert live.poll() is None
+
+
+# A run that goes on.
+
+
+@pytest.fixture(scope="module")
+def whole(python, digits, tmp_path_factory):
+    """whole(*words): the directory of a run of models.py:interrupted that nothing interrupted."""
+    folder, runs = tmp_path_factory.mktemp("whole"), {}
+    (folder / "digits.toml").write_text(CONFIG.format(file=json.dumps(str(digits))))
+    (folder / "models.py").write_text(MODELS)
+
+    def of(*words):
+        if words not in runs:
+            run = runs[words] = folder / str(len(runs))
+            ran = python("-m", "dpedf.train", "digits.toml", *words, f"run.dir={run}", cwd=folder)
+            assert (ran.returncode, ran.stderr) == (0, "")
+        return runs[words]
+
+    return of
+
+
+OFTEN = "model.build=models.py:interrupted", "train.eval_every=5", "train.checkpoint_every=4"
+
+
+@pytest.mark.parametrize("slices", [0, 8])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGUSR1, 75), (signal.SIGKILL, -9)], ids=["stopped", "killed"]
+)
+def test_a_run_that_was_interrupted_twice_ends_as_if_it_had_not_been(
+    number, status, slices, train, run, whole
+):
+    words = *OFTEN, f"train.slices={slices}"
+    told = {"SIGNAL": str(int(number))}
+    for step, flags in (9, []), (22, ["--resume"]):  # amid an epoch, between two evaluations
+        ran = train(*words, *flags, STEP=str(step), **told)
+        assert (ran.returncode, ran.stderr) == (status, "")
+        assert step - 4 < saved(run / "checkpoint.h5")["step"] < 42
+    last = train(*words, "--resume")
+    step = saved(run / "checkpoint.h5")["step"]
+    assert last.returncode == 0 and "resumed" in last.stdout
+    expected = whole(*words)
+    assert untimed(run) == untimed(expected)
+    assert step == 42 and saved(run / "checkpoint.h5") == saved(expected / "checkpoint.h5")
+    assert saved(run / "best.h5") == saved(expected / "best.h5")
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_afresh_and_says_so(train, run, whole):
+    words = *OFTEN, "train.slices=8"
+    assert train(*words, STEP="3", SIGNAL="9").returncode == -9
+    assert events_of(run)  # which the next run tells anew
+    ran = train(*words, "--resume")
+    assert ran.returncode == 0 and "no checkpoint" in ran.stdout and "afresh" in ran.stdout
+    assert untimed(run) == untimed(whole(*words))
+
+
+def test_to_resume_what_never_was_starts_afresh_and_says_so(train, run, finished):
+    ran = train("--resume")
+    assert "no checkpoint" in ran.stdout and "afresh" in ran.stdout
+    assert phi_sha256(ran) == phi_sha256(finished[0])
+    assert "afresh" not in finished[0].stdout
+
+
+def test_to_resume_a_finished_run_does_nothing(train, run):
+    assert train().returncode == 0
+    before = contents(run)
+    ran = train("--resume")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert contents(run) == before
+
+
+def test_a_run_killed_before_its_test_is_tested_when_it_is_resumed(train, run, finished):
+    assert train().returncode == 0
+    *lines, last = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_text("".join(lines) + last[: len(last) // 2])
+    ran = train("--resume")
+    assert phi_sha256(ran) == phi_sha256(finished[0])
+    assert untimed(run) == untimed(finished[1])
+
+
+def test_a_finished_run_may_go_on_for_longer_as_if_it_had_been_longer_from_the_first(train, run):
+    constant = "train.schedule=constant"
+    expected = train(constant, "train.epochs=4", "run.dir=long")
+    assert train(constant).returncode == 0
+    ran = train(constant, "train.epochs=4", "--resume")
+    assert phi_sha256(ran) == phi_sha256(expected)
+    assert untimed(run) == untimed(run.parents[1] / "long")
+    assert len(events_of(run, "test")) == 1
+
+
+def test_a_finished_run_cannot_be_stopped_by_being_shorter(train, run):
+    assert train().returncode == 0
+    ran = train("train.epochs=1", "--resume")
+    assert ran.returncode in (0, 2)  # and not 75, which would ask for more of the same
+    assert len(events_of(run, "test")) == 1
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("train.batch_size=32", "train.batch_size"),
+        ("seed=2", "seed"),
+        ("model.sizes=[64, 16, 10]", "Phi1.w"),
+    ],
+)
+def test_a_run_does_not_go_on_with_another(override, key, train, run):
+    assert train("train.steps=3").returncode == 0
+    before = contents(run)
+    ran = train("train.steps=6", override, "--resume")
+    assert_refused(ran, key)
+    assert contents(run) == before
+
+
+@pytest.mark.parametrize(("old", "new"), [(0, 0.9), (0.9, 0)])
+def test_a_run_goes_on_with_another_momentum_or_is_refused(old, new, train):
+    plain = "train.nesterov=false", "train.schedule=constant"
+    assert train(*plain, f"train.momentum={old}", "train.steps=3").returncode == 0
+    ran = train(*plain, f"train.momentum={new}", "train.steps=6", "--resume")
+    if ran.returncode:
+        assert_refused(ran, "train.momentum")
+
+
+def test_a_checkpoint_may_be_due_by_time(train, run):
+    words = *OFTEN[:-1], "train.checkpoint_every=1s"
+    ran = train(*words, SLOW="3", STEP="12", SIGNAL="9")
+    assert ran.returncode == -9
+    assert 4 <= saved(run / "checkpoint.h5")["step"] <= 12
+
+
+def test_a_checkpoint_is_due_every_so_many_steps(train, run):
+    words = *OFTEN[:-1], "train.checkpoint_every=6"
+    assert train(*words, STEP="17", SIGNAL="9").returncode == -9
+    assert saved(run / "checkpoint.h5")["step"] == 12
+
+
+def test_a_disk_that_fills_up_leaves_a_run_that_can_be_resumed(train, run, whole, environment):
+    """The first checkpoint fits, the second would not."""
+    words = *OFTEN, "train.slices=8"
+    code = (
+        "import os; from dpedf import checkpoint, comm, train\n"
+        "save, saves = checkpoint.save, []\n"
+        "def fill(path, phi, **state):\n"
+        "    saves.append(path)\n"
+        "    if len(saves) == 3:\n"
+        "        with open('runs/digits/filler', 'wb', 0) as file:\n"
+        "            try:\n"
+        "                while file.write(bytes(4096)): pass\n"
+        "            except OSError: pass\n"
+        "    save(path, phi, **state)\n"
+        "checkpoint.save = fill\n"
+        "comm.run(train.main)"
+    )
+    run.mkdir(parents=True)
+    mounted = (
+        f'mount -t tmpfs -o size=200k tmpfs {run} && "$@"; s=$?; cp -a {run}/. {run}.kept; exit $s'
+    )
+    alone = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-rm"]
+    shell = [*alone, "sh", "-c", mounted, "sh"]
+    streams = {"capture_output": True, "text": True, "timeout": 60, "cwd": run.parents[1]}
+    if subprocess.run([*shell, "true"], **streams).returncode:
+        pytest.skip("needs root, or a kernel that lets users mount a tmpfs")
+    command = [*shell, sys.executable, "-c", code, "digits.toml", *words]
+    ran = subprocess.run(command, env=environment, **streams)
+    assert ran.returncode == 1 and "No space left on device" in ran.stderr
+    kept = run.with_name("digits.kept")
+    assert not list(kept.glob("*.unfinished"))
+    (kept / "filler").unlink()
+    assert saved(kept / "checkpoint.h5")["step"] == 4
+    assert train(*words, "--resume", f"run.dir={kept}").returncode == 0
+    assert untimed(kept) == untimed(whole(*words))
+
+
+# Debugging.
+
+
+def test_gradients_are_not_checked_in_float32(train):
+    ran = train("run.check_gradients=true")
+    assert ran.returncode == 2 and ran.stderr.count("\n") == 1
+    assert "float32" in ran.stderr and "float64" in ran.stderr
+
+
+@pytest.fixture
+def numbers(tmp_path):
+    """numbers(x): a data file of x, (n, 3), and of y that follows from it."""
+
+    def make(x):
+        y = np.nan_to_num(x) @ [[1.0], [-2.0], [0.5]] - 3
+        about = {"name": "a", "source": "b", "licence": "c"}
+        write(tmp_path / "numbers.h5", **about, train=(x, y), test=(x[:9], y[:9]))
+
+    return make
+
+
+@pytest.fixture
+def settings_of(train):
+    """settings_of(build): the words for a model of models.py on the numbers."""
+
+    def words(build, **keywords):
+        keys = [f"build = 'models.py:{build}'", *(f"{k} = {v}" for k, v in keywords.items())]
+        return f"model={{ {', '.join(keys)} }}", "data.file=numbers.h5", "data.valid=20"
+
+    return words
+
+
+def test_the_settings_for_debugging_pass_on_a_model_that_is_right(train, run):
+    debug = "run.check_gradients=true", "run.check_nan=true", "train.precision=float64"
+    plain = phi_sha256(train("train.precision=float64"))
+    assert phi_sha256(train(*debug, "--overwrite")) == plain
+
+
+def test_a_model_whose_gradient_is_wrong_is_not_trained(train, run, numbers, settings_of):
+    numbers(np.random.default_rng(0).normal(size=(100, 3)))
+    words = *settings_of("wrong", hidden=4), "train.precision=float64"
+    ran = train(*words, "run.check_gradients=true")
+    assert ran.returncode == 2 and ran.stderr.count("\n") == 1
+    assert "Phi1.w" in ran.stderr and "finite differences" in ran.stderr
+    assert not (run / "metrics.jsonl").exists() or not events_of(run, "train")
+
+
+def test_a_nan_is_named_with_the_node_that_made_it(train, numbers, settings_of):
+    x = np.abs(np.random.default_rng(0).normal(size=(100, 3))) + 0.1
+    x[57, 1] = -1
+    numbers(x)
+    words = *settings_of("rooted"), "run.check_nan=true", "data.valid=0"
+    ran = train(*words, "train.batch_size=10")
+    assert ran.returncode == 1
+    assert "z1 = Root" in ran.stderr.splitlines()[-1] and "nan" in ran.stderr.splitlines()[-1]
+
+
+def test_a_nan_in_the_data_is_named_with_the_node_that_it_comes_to(train, numbers, settings_of):
+    x = np.random.default_rng(0).normal(size=(100, 3))
+    x[57, 1] = np.nan
+    numbers(x)
+    ran = train(*settings_of("linear"), "run.check_nan=true", "data.valid=0")
+    assert ran.returncode == 1
+    assert "z1 = Affine" in ran.stderr.splitlines()[-1]
+
+
+def test_a_model_of_a_users_file_learns_what_is_no_label(train, run, numbers, settings_of):
+    numbers(np.random.default_rng(0).normal(size=(1000, 3)))
+    words = *settings_of("linear"), "train.learning_rate=0.05", "train.epochs=10"
+    ran = train(*words)
+    assert ran.returncode == 0 and "accuracy" not in ran.stdout
+    first, *_, last = events_of(run, "eval")
+    assert first["valid_loss"] > 1e-3 > 1e-6 > last["valid_loss"]
+    assert last["valid_accuracy"] is None
+    (tested,) = events_of(run, "test")
+    assert tested["test_loss"] < 1e-6 and tested["test_accuracy"] is None
+    Phi = np.frombuffer(saved(run / "checkpoint.h5")["phi"], np.float32)
+    np.testing.assert_allclose(Phi, [1, -2, 0.5, 3], 0, 1e-3)
+
+
+# On a terminal.
+
+
+def test_the_bar_is_shown_on_a_terminal_and_not_elsewhere(train, tmp_path, environment, finished):
+    assert "%|" not in finished[0].stderr + finished[0].stdout
+    terminal, stderr = os.openpty()
+    termios.tcsetwinsize(stderr, (24, 100))
+    command = [sys.executable, "-m", "dpedf.train", "digits.toml", "train.epochs=1"]
+    streams = {"stdout": subprocess.PIPE, "stderr": stderr}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, **streams) as job:
+        os.close(stderr)
+        shown = b""
+        with suppress(OSError):  # so ends a terminal on Linux
+            while piece := os.read(terminal, 4096):
+                shown += piece
+        out = job.stdout.read()
+    os.close(terminal)
+    assert job.returncode == 0
+    assert b"21/21" in shown and b"loss" in shown  # that of the last steps
+    assert b"valid loss" in out and b"21/21" not in out
