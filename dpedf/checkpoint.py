@@ -15,8 +15,7 @@ import h5py
 import numpy as np
 
 from dpedf import config
-from dpedf.comm import complain
-from dpedf.errors import UserError, line
+from dpedf.errors import UserError, complain, line
 
 FILES = "config.toml", "metrics.jsonl", "checkpoint.h5", "best.h5"
 

@@ -15,7 +15,7 @@ from itertools import zip_longest
 
 import numpy as np
 
-from dpedf.errors import UserError
+from dpedf.errors import UserError, complain
 
 # How launchers tell a process how many there are, and which one it is.
 LAUNCHERS = {
@@ -172,12 +172,6 @@ class Ranks:
 
 class AgreedError(UserError):
     """A user's error that all ranks know of, so that all can leave."""
-
-
-def complain(text):
-    """On stderr, in one call, so that no other rank's line falls into it."""
-    sys.stderr.write(text.rstrip("\n") + "\n")
-    sys.stderr.flush()
 
 
 def run(main):

@@ -14,7 +14,7 @@ import numpy as np
 
 from dpedf.edf import Input
 from dpedf.errors import UserError, line
-from dpedf.rows import MEMORY, Mapped, Split, source
+from dpedf.rows import Mapped, Split, fits_in_memory, source
 
 
 def write(path, *, name, source, licence, classes=None, scale=1.0, mean=0.0, std=1.0, **groups):
@@ -139,14 +139,10 @@ class Data:
             x += self.shift
         self.x.value, self.y.value = x, y.astype(self.y.dtype)
 
-    @property
-    def fits_in_memory(self):
-        return os.path.getsize(self.path) <= MEMORY // 2
-
     def read_through(self):
-        """Read the file once, in order: from then on its rows come from memory in any order."""
+        """Read the file once, in order, if memory can hold it: its rows then come from there."""
         with open(self.path, "rb") as file:
-            while file.read(1 << 24):
+            while fits_in_memory(os.path.getsize(self.path)) and file.read(1 << 24):
                 pass
 
     def keep_in_memory(self, ranks):

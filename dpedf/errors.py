@@ -1,5 +1,6 @@
-"""The one kind of error that is the user's to mend."""
+"""The one kind of error that is the user's to mend, and how it is said."""
 
+import sys
 from contextlib import contextmanager
 
 
@@ -22,3 +23,9 @@ def concerning(what):
         yield
     except UserError as error:
         raise UserError(f"{what}: {error}") from None
+
+
+def complain(text):
+    """On stderr, in one call, so that no other rank's line falls into it."""
+    sys.stderr.write(text.rstrip("\n") + "\n")
+    sys.stderr.flush()

@@ -18,6 +18,11 @@ WINDOW = 1 << 27  # bytes of chunks that are shuffled together
 MEMORY = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
+def fits_in_memory(nbytes):
+    """May the page cache be expected to keep so much?"""
+    return nbytes <= MEMORY // 2
+
+
 class Mapped:
     """A dataset as an array, in memory or mapped into it: any row costs the same."""
 
@@ -64,7 +69,7 @@ class Chunks:
 def source(path, dataset):
     """The rows of a dataset, as fast as its layout and the memory of this machine allow."""
     offset = dataset.id.get_offset()
-    if offset is None or dataset.nbytes > MEMORY // 2:
+    if offset is None or not fits_in_memory(dataset.nbytes):
         return Chunks(dataset, dataset.chunks[0] if dataset.chunks else 4096)
     if offset + dataset.nbytes > os.path.getsize(path):  # to touch such a map kills the process
         raise UserError(f"{path}: {dataset.name} ends beyond the file, expected a whole file")

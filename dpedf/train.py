@@ -177,7 +177,7 @@ def main(ranks):
     context.seed = settings.seed
     if settings.data.cache == "memory":
         data.keep_in_memory(ranks)
-    elif ranks.host_rank == 0 and data.fits_in_memory:
+    elif ranks.host_rank == 0:
         data.read_through()
 
     ranks.watch(run.timeout)

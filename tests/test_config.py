@@ -275,7 +275,9 @@ def sound(type):
         case kind.LiteralType():
             return st.sampled_from(type.values)
         case kind.StrType():
-            return st.from_regex(type.pattern, fullmatch=True) if type.pattern else TEXT
+            least = type.min_length or 0
+            some = TEXT.filter(lambda text: len(text) >= least)
+            return st.from_regex(type.pattern, fullmatch=True) if type.pattern else some
         case kind.UnionType():
             return st.one_of(map(sound, type.types))
         case kind.DictType():

@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "check": ("edf", "errors"),
     "device": ("errors",),
     "config": ("errors",),
-    "data": ("edf", "errors"),
+    "data": ("edf", "errors", "rows"),
     "checkpoint": ("config", "errors"),
     "comm": ("errors",),
 }

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from dpedf import data
 from dpedf.comm import Ranks
-from dpedf.data import Chunks, Data, Mapped, Split, write
+from dpedf.data import Data, write
+from dpedf.rows import Chunks, Mapped, Split
 from dpedf.sums import cuts
 
 N, CHUNK = 103, 7
@@ -246,11 +247,10 @@ def test_contiguous_rows_beyond_the_memory_are_read_by_chunks(tmp_path, monkeypa
     n = 10_000
     x = np.arange(n, dtype=np.uint16)
     path = make(tmp_path / "rows.h5", train=(x, x))
-    assert Data(path).fits_in_memory
     monkeypatch.setattr("dpedf.rows.MEMORY", n)
     monkeypatch.setattr("dpedf.rows.WINDOW", n)
     opened = Data(path)
-    assert not opened.fits_in_memory and not opened.train.global_shuffle
+    assert not opened.train.global_shuffle
     assert isinstance(opened.train.x, Chunks)
     minibatches = list(epoch_of(opened.train, 256))
     assert sorted(y for x, y in minibatches for y in y) == list(range(n))
