@@ -62,19 +62,27 @@ class Alone:
     rank, size = 0, 1
 
 
-def our_step(sizes, B, slices=0, eta=0.01, ranks=Alone):
-    """A function that makes one SGD step of an MLP on this rank's part of B random rows."""
+def our_step(sizes, B, slices=0, eta=0.01, ranks=Alone, stored=np.float32):
+    """A function that makes one SGD step of an MLP on this rank's part of B random rows.
+
+    stored: as what; dpedf.train finds uint8 in its files, and scales it.
+    """
+    scale = np.float32(1 / 255)
     x, y = Input((sizes[0],), np.dtype(np.float32)), Input((), np.dtype(np.intp), sizes[-1])
 
     def put(images, labels):
-        x.value, y.value = images, labels
+        x.value, y.value = images.astype(np.float32, copy=False), labels
+        if stored == np.uint8:
+            x.value *= scale
 
     Q, ell = mlp(x, y, sizes)
     phi = Phi(ell)
     gradient, update = Gradient(ell, phi, ranks, put, slices), Momentum(phi)
     random = np.random.default_rng(0)
     low, high = gradient.shard(B)
-    images = random.random((high - low, sizes[0]), np.float32)
+    images = random.integers(0, 256, (high - low, sizes[0])).astype(stored)
+    if stored != np.uint8:
+        images *= scale
     labels = random.integers(0, sizes[-1], high - low)
 
     def step():

@@ -161,7 +161,9 @@ class Program:
             n.grad = None
         for p in self.parameters:
             p.fresh = True
-        self.loss.addgrad(np.full_like(self.loss.value, 1 / B))
+        each = np.empty_like(self.loss.value)
+        each.fill(1 / B)
+        self.loss.addgrad(each)
         for n in reversed(self.nodes):
             if n.grad is not None:
                 n.backward()

@@ -43,25 +43,26 @@ class Gradient:
         return rows[self.mine.start], rows[self.mine.stop]
 
     def __call__(self, x, y, B):
-        rows = cuts(B, self.V)
-        start = rows[self.mine.start]
+        rows, phi, last = cuts(B, self.V), self.phi, self.mine.stop - 1
+        start, context.B = rows[self.mine.start], B
         for v, k, additions in self.steps:
-            self.phi.differentiate_into(self.grads[k], self.views[k])
-            context.row, context.B = rows[v], B
-            here = slice(rows[v] - start, rows[v + 1] - start)
+            phi.differentiate_into(self.grads[k], self.views[k])
+            context.row, here = rows[v], slice(rows[v] - start, rows[v + 1] - start)
             self.put(x[here], y[here])
             Forward(self.ell, train=True)
-            self.losses[v] = self.ell.value.sum(dtype=np.float64)
-            if v < self.mine.stop - 1:
+            self.losses[v] = self.ell.value.astype(np.float64).sum()
+            if v < last:
                 Backward(self.ell, B)
-                carry_out(additions, self.grads, 0, len(self.phi.grad))
-        self.done, self.waiting = set(), len(self.phi.grad)
-        Backward(self.ell, B, self.ready if self.overlap else None)
-        if not self.overlap:
-            self.add(0, self.waiting)
+                carry_out(additions, self.grads, 0, len(phi.grad))
+        if self.overlap:
+            self.done, self.waiting = set(), len(phi.grad)
+            Backward(self.ell, B, self.ready)
+        else:
+            Backward(self.ell, B)
+            self.add(0, len(phi.grad))
         if self.ranks.size > 1:
             self.over_ranks.finish(self.grads)
-        self.phi.differentiate_into(self.grads[0], self.views[0])
+        phi.differentiate_into(self.grads[0], self.views[0])
 
     def ready(self, p):
         """Sum what is complete in buckets: all that stands after a parameter still to come."""

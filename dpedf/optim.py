@@ -27,12 +27,13 @@ class Momentum:
             Phi, g = self.phi.value[part], self.phi.grad[part]
             if self.decay:
                 g += self.decay * Phi
+            direction = g
             if self.mu:
                 v = self.v[part]
                 v *= self.mu
                 v += g
-                g = g + self.mu * v if self.nesterov else v
-            Phi -= eta * g
+                direction = g + self.mu * v if self.nesterov else v
+            Phi -= np.multiply(direction, eta, out=g)
 
 
 def norm(vector):

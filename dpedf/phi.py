@@ -63,7 +63,7 @@ class Phi:
     """
 
     def __init__(self, loss, seed=0, dtype=np.float32):
-        self.parameters = Parameters(loss)
+        self.parameters, self.grad = Parameters(loss), None
         name_parameters(self.parameters)
         sizes = [p.value.size for p in self.parameters]
         self.offsets = [sum(sizes[:k]) for k in range(len(sizes) + 1)]
@@ -79,7 +79,9 @@ class Phi:
         return [vector[start:end].reshape(p.value.shape) for start, end, p in places]
 
     def differentiate_into(self, grad, views=None):
-        """From now on, Backward leaves the gradient in the vector grad."""
+        """From now on, Backward leaves the gradient in the vector grad; views: self.views(grad)."""
+        if grad is self.grad:
+            return
         self.grad = grad
         for p, view in zip(self.parameters, views or self.views(grad), strict=True):
             p.grad = view

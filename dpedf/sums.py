@@ -6,14 +6,17 @@ an all-to-all gives each rank its piece of every partial sum, it adds them, and 
 returns the pieces.  That moves no more bytes than a ring allreduce.
 """
 
+from functools import lru_cache
+
 import numpy as np
 
 CACHED = 1 << 15  # numbers that are added at a time, so that they stay in the cache
 
 
+@lru_cache
 def cuts(n, parts):
     """Where n things are cut into parts as even as can be: part k is cuts[k]:cuts[k+1]."""
-    return [n * k // parts for k in range(parts + 1)]
+    return tuple(n * k // parts for k in range(parts + 1))
 
 
 def push(sums, first, end, name, V):

@@ -1,6 +1,7 @@
 """What tests share: the data set of digits, Python on this tree, and how an error reads."""
 
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -58,3 +59,30 @@ def refused():
             assert str(word) in line.replace(str(where), "", 1)
 
     return expect
+
+
+# In a view of the file systems of its own, so that what it mounts goes when it ends.
+ON_A_SMALL_DISK = """
+mount -t tmpfs -o size=200k tmpfs . && cd "$PWD" && "$@"
+status=$?
+cp -a . "$PWD.kept"
+exit $status
+"""
+
+
+@pytest.fixture
+def on_a_small_disk(environment, tmp_path):
+    """on_a_small_disk(*arguments) runs Python in a folder of 200 kB; (what came of it, a copy)."""
+    alone = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-rm"]
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    options = {"capture_output": True, "text": True, "timeout": 60, "cwd": folder}
+
+    def run(*command):
+        shell = [*alone, "sh", "-c", ON_A_SMALL_DISK, "sh", *map(str, command)]
+        return subprocess.run(shell, env=environment, **options)
+
+    if not shutil.which("unshare") or run("true").returncode:
+        pytest.skip("needs root, or a kernel that lets users mount a tmpfs")
+    shutil.rmtree(f"{folder}.kept")
+    return lambda *arguments: (run(sys.executable, *arguments), tmp_path / "disk.kept")
