@@ -40,9 +40,8 @@ def seconds(work, times):
 
 def paired(ours, theirs, pairs=11, least=0.15):
     """[(our seconds, their seconds)] of one call each, timed in turn for least seconds or more."""
-    ours(), theirs()
-    times = [max(1, round(least / seconds(work, 3))) for work in (ours, theirs)]
-    return [(seconds(ours, times[0]), seconds(theirs, times[1])) for _ in range(pairs)]
+    times = [max(1, round(least / seconds(work, 3))) if least else 1 for work in (ours, theirs)]
+    return [(seconds(ours, times[0]), seconds(theirs, times[1])) for _ in range(pairs + 1)][1:]
 
 
 def ratio(measured):

@@ -6,10 +6,18 @@ PyTorch runs eagerly, with fused SGD and matmul precision "highest".  A ratio ab
 dpedf is faster.
 """
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import torch
 from pairs import MODELS, machine, microseconds, our_step, paired, ratio
 from threadpoolctl import threadpool_limits
+
+from dpedf.edf import SGD, Backward, Forward, Input, Parameters
+
+sys.path.append(str(Path(__file__).parents[1] / "examples"))
+import slides
 
 
 def pytorch_step(sizes, B, eta=0.01, wrap=lambda model: model):
@@ -30,27 +38,24 @@ def pytorch_step(sizes, B, eta=0.01, wrap=lambda model: model):
 
 
 def slides_step(sizes, B, eta=0.01):
-    """The same step in plain NumPy as on the slides, whose dW is a sum of outer products."""
+    """The same step with the slides' classes, as they stand in examples/slides.py.
+
+    As on the slides the numbers are float64, every x gets a gradient, and dW is a sum of outer
+    products.
+    """
     random = np.random.default_rng(0)
-    shapes = list(zip(sizes, sizes[1:], strict=False))
-    W = [random.random(shape, np.float32) * 0.01 for shape in shapes]
-    C = [np.zeros(J, np.float32) for I, J in shapes]
-    images, labels = random.random((B, sizes[0]), np.float32), random.integers(0, sizes[-1], B)
+    x, y = Input(), Input()
+    x.value, y.value = random.random((B, sizes[0])), random.integers(0, sizes[-1], B)
+    L = x
+    for I, J in zip(sizes[:-2], sizes[1:-1], strict=True):
+        L = slides.Sigmoid(slides.Affine(slides.package(I, J, random), L))
+    s = slides.Affine(slides.package(*sizes[-2:], random), L)
+    ell = slides.LogLoss(slides.Softmax(s), y)
 
     def step():
-        values = [images]
-        for w, c in zip(W, C, strict=True):
-            s = values[-1] @ w - c
-            values.append(np.maximum(s, 0))
-        exp = np.exp(s - s.max(axis=1, keepdims=True))
-        grad = exp / exp.sum(axis=1, keepdims=True)
-        grad[np.arange(B), labels] -= 1
-        grad /= B
-        for w, c, x in zip(W[::-1], C[::-1], values[-2::-1], strict=True):
-            before = (grad @ w.T) * (x > 0)
-            w -= eta * (x[:, :, np.newaxis] * grad[:, np.newaxis, :]).sum(axis=0)
-            c -= eta * (-grad).sum(axis=0)
-            grad = before
+        Forward(ell)
+        Backward(ell)
+        SGD(Parameters(ell), eta)
 
     return step
 

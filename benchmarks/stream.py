@@ -75,7 +75,7 @@ def main():
             write(path, name="random", source="benchmarks/stream.py", licence="none", classes=10,
                   scale=1 / 255, train=(x, y), test=(x[:1], y[:1]))  # fmt: skip
             for name, sizes in MODELS.items():
-                steps = rows // B if len(sizes) < 4 else 100  # a whole epoch, where it is short
+                steps = rows // B if len(sizes) < 4 else 50  # a whole epoch, where it is short
                 both = streamed(path, sizes, steps), in_memory(path, sizes, steps)
                 measured = paired(*both, pairs=9, least=0)
                 times = f"{ratio(measured):20}  {microseconds(measured)}"
