@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from dpedf.data import write
+from dpedf.errors import line
 
 ABOUT = {
     "name": "Digits",
@@ -33,7 +34,7 @@ def main():
     try:
         write(args.output, **ABOUT, classes=10, scale=1 / 16, train=train, test=test)
     except OSError as error:
-        parser.exit(2, " ".join(f"{error}".split()) + "\n")  # HDF5's have line breaks
+        parser.exit(2, f"{args.output}: {line(error)}\n")
     print(f"{args.output}: {len(train[0])} images to train, {len(test[0])} to test")
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from dpedf.data import write
-from dpedf.errors import UserError
+from dpedf.errors import UserError, line
 
 ABOUT = {
     "name": "MNIST",
@@ -81,11 +81,6 @@ def idx(name, data):
     return np.frombuffer(data, np.uint8, offset=4 + 4 * axes).reshape(shape)
 
 
-def line(error):
-    """What an error says, in one line, which HDF5 and some servers do not keep to."""
-    return " ".join(str(error).split())
-
-
 def local(name, folder):
     """The array in the file of that name in a folder."""
     for path in folder / name, folder / f"{name}.gz":
@@ -126,8 +121,10 @@ def main():
         else:
             files = [remote(name, mirrors, args.timeout) for name in MD5]
         write(args.output, **ABOUT, classes=10, scale=1 / 255, train=files[:2], test=files[2:])
-    except (UserError, OSError) as error:
+    except UserError as error:
         parser.exit(2, f"{line(error)}\n")
+    except OSError as error:
+        parser.exit(2, f"{args.output}: {line(error)}\n")
     print(f"{args.output}: {len(files[0])} images to train, {len(files[2])} to test")
 
 

@@ -71,6 +71,23 @@ def watched(n, name, results):
     return call
 
 
+def fits(Q, ell, data):
+    """Run the program on no rows: UserError where the model and the data do not fit."""
+    data.put(*data.train.take(data.train.rows[:0]))
+    try:
+        Forward(ell)
+    except (ValueError, IndexError) as error:
+        raise UserError(f"model.build: {error}, expected a model that fits the data") from None
+    found = [("ell", ell, (0,), "(B,), the loss of each example")]
+    if data.y.classes is not None:
+        scores = *data.y.value.shape, data.y.classes
+        found.append(("output", Q, scores, f"(B, ..., {data.y.classes}), a number for each class"))
+    for name, node, shape, expected in found:
+        if node.value.shape != shape:
+            what = f"({', '.join(['B', *map(str, node.value.shape[1:])])})"
+            raise UserError(f"model.build: the {name} is {what}, expected {expected}")
+
+
 def listing(loss):
     """The program of a loss, a line a node: z1 = Affine(Phi1.w (784, 10), Phi1.b (10,), x)."""
 

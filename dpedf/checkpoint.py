@@ -9,6 +9,7 @@ import fcntl
 import io
 import json
 import os
+from math import inf
 from pathlib import Path
 
 import h5py
@@ -33,10 +34,15 @@ def save(path, phi, **state):
                 file[name] = thing
             else:
                 file.attrs[name] = thing
+    replace(path, image.getbuffer())
+
+
+def replace(path, content):
+    """Write bytes to a file such that it appears, or replaces another, whole or not at all."""
     unfinished = Path(f"{path}.unfinished")
     try:
         with open(unfinished, "wb") as file:
-            file.write(image.getbuffer())
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)
@@ -76,8 +82,8 @@ class RunDirectory:
     def __init__(self, path, ranks):
         self.path, self.writes = Path(path), ranks.rank == 0
 
-    def claim(self, resume, overwrite):
-        """Make the directory ours.  UserError: it holds a run, or belongs to a live one."""
+    def claim(self, held):
+        """Make the directory ours; held: may it hold a run?  UserError: it does, or a live one."""
         if not self.writes:
             return
         try:
@@ -91,12 +97,8 @@ class RunDirectory:
             raise UserError(f"{self.path}: a live job trains there, expected none") from None
         except OSError as error:  # as on many shared file systems
             complain(f"{self.path}: {line(error)}: nothing would keep a second job away")
-        held = [self.path / name for name in FILES if (self.path / name).exists()]
-        if held and not (resume or overwrite):
+        if not held and any((self.path / name).exists() for name in FILES):
             raise UserError(f"{self.path}: holds a run, expected none, or --resume or --overwrite")
-        if overwrite:
-            for file in held:
-                file.unlink()
 
     def save(self, name, phi, **state):
         if self.writes:
@@ -126,16 +128,18 @@ class RunDirectory:
         return events
 
     def begin(self, settings, step):
-        """Write config.toml, and go on with the metrics after this step."""
+        """Write config.toml, and go on with the metrics after this step; at 0, with nothing."""
         if self.writes:
-            (self.path / "config.toml").write_text(config.text(settings), "utf-8")
             kept = [e for e in self.events() if e["step"] <= step and e["event"] != "test"]
-            unfinished = self.path / "metrics.jsonl.unfinished"
-            unfinished.write_text("".join(json.dumps(event) + "\n" for event in kept))
-            unfinished.replace(self.path / "metrics.jsonl")
+            for name in FILES if step == 0 else ():
+                (self.path / name).unlink(missing_ok=True)
+            replace(self.path / "config.toml", config.text(settings).encode())
+            lines = "".join(json.dumps(event) + "\n" for event in kept)
+            replace(self.path / "metrics.jsonl", lines.encode())
             self.metrics = open(self.path / "metrics.jsonl", "a", buffering=1)
 
     def event(self, kind, **values):
-        """Append one line to metrics.jsonl."""
+        """Append one line to metrics.jsonl, with null for what is no number."""
         if self.writes:
-            self.metrics.write(json.dumps({"event": kind, **values}) + "\n")
+            numbers = {k: None if v != v or v in (inf, -inf) else v for k, v in values.items()}
+            self.metrics.write(json.dumps({"event": kind, **numbers}) + "\n")

@@ -97,6 +97,13 @@ def load(path, overrides=()):
     return config
 
 
+def seconds(duration):
+    """Of "90s", "10m" or "2h"; None of a number of steps."""
+    if isinstance(duration, int):
+        return None
+    return int(duration[:-1]) * {"s": 1, "m": 60, "h": 3600}[duration[-1]]
+
+
 def from_command_line(words):
     """(path, Config, flags) of "CONFIG [section.key=value ...] [--resume | --overwrite]"."""
     flags = {word for word in words if word in ("--resume", "--overwrite")}
@@ -148,7 +155,10 @@ def text(config):
 
 
 # What a run that is resumed has to keep, since its state has no meaning without it.
-KEPT = "seed", "data.file", "data.valid", "train.batch_size", "train.precision", "train.momentum"
+KEPT = (
+    *("seed", "model", "data.file", "data.valid"),
+    *("train.batch_size", "train.precision", "train.momentum"),
+)
 
 
 def check_resumable(old, new):

@@ -105,11 +105,11 @@ class Data:
             numbers = np.array(found, np.float64)
             np.broadcast_to(numbers, self.train.x.shape[1:])
             fits = np.isfinite(numbers).all() and not (name == "std" and (numbers == 0).any())
-        except ValueError:
+        except (ValueError, TypeError):
             fits = False
         if not fits:
             what = f"numbers for rows of {self.train.x.shape[1:]}, and no std of 0"
-            raise UserError(f"{self.path}: attribute {name} = {found!r}, expected {what}")
+            raise UserError(f"{self.path}: attribute {name} = {line(repr(found))}, expected {what}")
         return numbers
 
     def classes(self):
@@ -122,7 +122,8 @@ class Data:
                 raise UserError(f"{self.path}: {group}/y: {line(error)}") from None
         classes = self.file.attrs.get("classes", int(labels["train"].max()) + 1)
         if not np.issubdtype(type(classes), np.integer):
-            raise UserError(f"{self.path}: attribute classes = {classes!r}, expected an integer")
+            found = line(repr(classes))
+            raise UserError(f"{self.path}: attribute classes = {found}, expected an integer")
         for group, y in labels.items():
             wrong = np.argwhere((y < 0) | (y >= classes))
             if len(wrong):
@@ -138,6 +139,17 @@ class Data:
         if self.shift.any():
             x += self.shift
         self.x.value, self.y.value = x, y.astype(self.y.dtype)
+
+    def listing(self):
+        """What ranks have to agree on, a line each."""
+        splits = {"train": self.train, "valid": self.valid, "test": self.test}
+        lines = [
+            f"{len(s)} rows {s.x.shape[1:]} {s.x.dtype} for {s.y.dtype} to {name}, "
+            f"in chunks of {s.chunk}, {s.window} a window"
+            for name, s in splits.items()
+        ]
+        lines.append(line(f"scale {self.scale}, shift {self.shift}, {self.y.classes} classes"))
+        return "\n".join(lines)
 
     def read_through(self):
         """Read the file once, in order, if memory can hold it: its rows then come from there."""

@@ -6,16 +6,18 @@ import socket
 from dpedf.errors import UserError
 
 # Schedulers and users grant GPUs to a process through these.
+NONE = None, "", "-1", "NoDevFiles"
 GRANTS = "CUDA_VISIBLE_DEVICES", "SLURM_STEP_GPUS", "SLURM_JOB_GPUS"
 
 
 def chosen(settings):
     """The device of a run, "cpu".  UserError: settings that it cannot follow."""
     device, precision = settings.run.device, settings.train.precision
-    granted = [f"{name} = {os.environ[name]}" for name in GRANTS if os.environ.get(name)]
+    given = {name: os.environ.get(name) for name in GRANTS}
+    granted = [f"{n} = {gpus}" for n, gpus in given.items() if gpus not in NONE]
     if device == "gpu":
         raise UserError("run.device = 'gpu', expected 'cpu': this version has no GPU path yet")
-    if device == "auto" and granted and not granted[0].endswith("= -1"):
+    if device == "auto" and granted:
         raise UserError(
             f"{granted[0]} grants GPUs, expected run.device=cpu: this version has no GPU path yet"
         )
@@ -35,6 +37,7 @@ def blas_threads(settings, ranks):
     run.threads; or else one where there are slices, since two add in another order; or else
     this rank's part of the cores, where ranks that may run on the same cores share them.
     """
-    here = socket.gethostname(), sorted(os.sched_getaffinity(0))
-    sharing = ranks.gather(here).count(here)
-    return settings.run.threads or (1 if settings.train.slices else max(1, len(here[1]) // sharing))
+    cores = sorted(os.sched_getaffinity(0))
+    here = socket.gethostname(), cores
+    part = max(1, len(cores) // ranks.gather(here).count(here))
+    return settings.run.threads or (1 if settings.train.slices else part)

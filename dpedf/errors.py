@@ -4,7 +4,7 @@ import sys
 from contextlib import contextmanager
 
 
-class UserError(Exception):
+class UserError(ValueError):
     """What the user gave is wrong: one line says what was found, where, and what was expected.
 
     A run that meets one leaves with status 2, before any training.

@@ -21,7 +21,7 @@ def evaluate(Q, ell, data, split, ranks):
         sums[block, 0] = ell.value.sum(dtype=np.float64)
         if data.y.classes is not None:
             right = Q.value.argmax(axis=-1) == data.y.value
-            sums[block, 1] = right.mean() * len(right)
+            sums[block, 1] = right.reshape(len(right), -1).mean(axis=1).sum()
         ranks.alive()
     ranks.add(sums)
     if not len(split):

@@ -25,7 +25,9 @@ class Gradient:
         self.overlap, self.bucket = overlap, bucket
         self.V = slices or ranks.size
         if self.V < ranks.size:
-            raise UserError(f"slices = {slices}, expected 0 or at least the {ranks.size} ranks")
+            raise UserError(
+                f"train.slices = {slices}, expected 0 or at least the {ranks.size} ranks"
+            )
         self.losses = np.zeros(self.V)
         owned = cuts(self.V, ranks.size)  # by rank q: slices owned[q]:owned[q+1]
         self.mine = slice(*owned[ranks.rank : ranks.rank + 2])
@@ -54,30 +56,27 @@ class Gradient:
             if v < last:
                 Backward(self.ell, B)
                 carry_out(additions, self.grads, 0, len(phi.grad))
-        if self.overlap:
-            self.done, self.waiting = set(), len(phi.grad)
-            Backward(self.ell, B, self.ready)
-        else:
-            Backward(self.ell, B)
-            self.add(0, len(phi.grad))
+        self.done, self.waiting = set(), len(phi.grad)
+        Backward(self.ell, B, self.ready if self.overlap else None)
+        self.add(self.waiting)
         if self.ranks.size > 1:
             self.over_ranks.finish(self.grads)
         phi.differentiate_into(self.grads[0], self.views[0])
 
     def ready(self, p):
-        """Sum what is complete in buckets: all that stands after a parameter still to come."""
+        """Sum full buckets of what is complete: all that stands after a parameter to come."""
         self.done.add(p)
-        parameters, offsets = self.phi.parameters, self.phi.offsets
-        complete = len(parameters)
-        while complete and parameters[complete - 1] in self.done:
+        complete = len(self.phi.parameters)
+        while complete and self.phi.parameters[complete - 1] in self.done:
             complete -= 1
-        while self.waiting - offsets[complete] >= self.bucket or self.waiting > complete == 0:
-            low = max(0, self.waiting - self.bucket)
-            self.add(low, self.waiting)
-            self.waiting = low
+        while self.waiting - self.phi.offsets[complete] >= self.bucket:
+            self.add(self.bucket)
 
-    def add(self, low, high):
-        """Finish phi.grad[low:high] on this rank, and start its sum over ranks."""
-        carry_out(self.steps[-1][2], self.grads, low, high)
+    def add(self, n):
+        """Finish the last n numbers of phi.grad that wait, and start their sum over ranks."""
+        high = self.waiting
+        self.waiting = low = high - n
+        v, k, additions = self.steps[-1]
+        carry_out(additions, self.grads, low, high)
         if self.ranks.size > 1:
             self.over_ranks.start(self.grads, low, high, self.overlap)

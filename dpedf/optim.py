@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-CACHED = 1 << 15  # numbers that are updated at a time, so that they stay in the cache
+from dpedf.sums import CACHED
 
 
 class Momentum:

@@ -1,10 +1,12 @@
 """Phi: all parameters of a graph as one vector, with names and initial values."""
 
 import hashlib
+from itertools import accumulate
 
 import numpy as np
 
 from dpedf.edf import Package, Parameter, Parameters, held
+from dpedf.errors import UserError
 
 
 class Uniform(Parameter):
@@ -39,7 +41,7 @@ def affine(I, J, bound=glorot, name=None):
 def name_parameters(parameters):
     """Phi1.w, Phi1.b, Phi2.w, ...: packages count as they were made, or have a name of their own.
 
-    A parameter outside of any package is named like one.  Two of one name: ValueError.
+    A parameter outside of any package is named like one.  Two of one name: UserError.
     """
     packages = sorted({p.package or p for p in parameters}, key=lambda package: package.number)
     for number, package in enumerate(packages, 1):
@@ -52,7 +54,7 @@ def name_parameters(parameters):
     names = [p.name for p in parameters]
     for name in names:
         if names.count(name) > 1:
-            raise ValueError(f"two parameters are named {name}, expected a name for each")
+            raise UserError(f"two parameters are named {name}, expected a name for each")
 
 
 class Phi:
@@ -65,8 +67,7 @@ class Phi:
     def __init__(self, loss, seed=0, dtype=np.float32):
         self.parameters, self.grad = Parameters(loss), None
         name_parameters(self.parameters)
-        sizes = [p.value.size for p in self.parameters]
-        self.offsets = [sum(sizes[:k]) for k in range(len(sizes) + 1)]
+        self.offsets = [0, *accumulate(p.value.size for p in self.parameters)]
         self.value = np.empty(self.offsets[-1], dtype)
         for p, view in zip(self.parameters, self.views(self.value), strict=True):
             view[...] = p.draw(seed) if isinstance(p, Uniform) else p.value

@@ -12,13 +12,14 @@ LINE_EVERY = 5  # seconds between lines of progress, where there is no bar
 
 
 def counted(n, noun):
+    """ "1 rank", "4 ranks"."""
     return f"{n:,} {noun}{'s' * (n != 1)}"
 
 
 def introduce(training, where, threads, resuming):
     """The first lines: what runs where."""
     ranks, data, settings = training.ranks, training.data, training.settings
-    train, path, x = settings.train, data.path, data.train.x
+    train, path, split = settings.train, data.path, data.train
     learnt, held, tested = (f"{len(split):,}" for split in (data.train, data.valid, data.test))
     kept = "streamed" if settings.data.cache == "none" else "in memory"
     allreduce = "buckets" if training.gradient.overlap else "whole"
@@ -30,7 +31,7 @@ def introduce(training, where, threads, resuming):
         f"{train.precision}, {counted(train.slices, 'slice')}, allreduce {allreduce}",
     ]
     if not data.train.global_shuffle:
-        window = f"windows of {x.window * x.chunk:,} rows"
+        window = f"windows of {split.window * split.chunk:,} rows"
         lines.append(f"{path}: shuffled by chunks in {window}, which is not a global shuffle")
     if training.step:
         lines.append(f"resumed from {settings.run.dir}/checkpoint.h5 at step {training.step:,}")
@@ -53,24 +54,32 @@ class Clock:
 
 
 class Report:
-    """Of a run of so many steps, which begins or goes on from the state of a checkpoint.
+    """Of a run of so many steps.
 
     Losses are added by step for each slice, then over slices: the same bits on any number of
     ranks.  losses, (V,), and rows are those since the last evaluation.
     """
 
-    def __init__(self, ranks, directory, gradient, steps, state):
+    def __init__(self, ranks, directory, gradient, steps):
         self.ranks, self.directory, self.gradient = ranks, directory, gradient
-        self.losses, self.rows = np.zeros(gradient.V), state.get("rows", 0)
-        if len(state.get("losses", ())) == gradient.V:
-            self.losses[gradient.mine] = state["losses"][gradient.mine]
-        elif ranks.rank == 0:  # slices, or ranks without slices, are not as many as they were
-            self.losses[0] = np.sum(state.get("losses", 0))
+        self.losses, self.rows = np.zeros(gradient.V), 0
         self.clocks = self.since_event, self.since_evaluation = Clock(), Clock()
         self.began = self.said = time.monotonic()
         self.steps, self.said_loss = steps, ""
-        bar = ranks.rank == 0 and sys.stderr.isatty()
-        self.bar = tqdm(total=steps, initial=state.get("step", 0), unit="step", disable=not bar)
+        self.bar = tqdm(disable=True)
+
+    def go_on(self, state):
+        """From what state() gave, if that is there."""
+        self.rows, losses = state.get("rows", 0), state.get("losses", ())
+        mine = self.gradient.mine
+        if len(losses) == self.gradient.V:
+            self.losses[mine] = losses[mine]
+        elif self.ranks.rank == 0:  # slices, or ranks without, are not as many as they were
+            self.losses[0] = np.sum(losses)
+
+    def open_bar(self, step):
+        seen = self.ranks.rank == 0 and sys.stderr.isatty()
+        self.bar = tqdm(total=self.steps, initial=step, unit="step", disable=not seen)
 
     def say(self, line):
         if self.bar.disable:
@@ -134,7 +143,6 @@ class Report:
         )
 
     def tested(self, step, loss, accuracy, sha256):
-        self.bar.close()
         self.directory.event(
             "test", step=step, test_loss=loss, test_accuracy=accuracy, phi_sha256=sha256
         )

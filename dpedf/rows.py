@@ -26,8 +26,6 @@ def fits_in_memory(nbytes):
 class Mapped:
     """A dataset as an array, in memory or mapped into it: any row costs the same."""
 
-    window = None
-
     def __init__(self, array):
         self.array, self.shape, self.dtype = array, array.shape, array.dtype
 
@@ -45,8 +43,7 @@ class Chunks:
     def __init__(self, dataset, chunk):
         self.dataset, self.shape, self.dtype = dataset, dataset.shape, dataset.dtype
         self.chunk, self.kept, self.lock = chunk, {}, Lock()
-        nbytes = chunk * dataset.nbytes // len(dataset)
-        self.window = max(2, WINDOW // nbytes)  # chunks
+        self.window = max(2, WINDOW * len(dataset) // (chunk * dataset.nbytes))  # chunks
 
     def take(self, rows, out):
         chunk = rows // self.chunk
@@ -67,9 +64,9 @@ class Chunks:
 
 
 def source(path, dataset):
-    """The rows of a dataset, as fast as its layout and the memory of this machine allow."""
+    """The rows of a dataset, as fast as its layout allows."""
     offset = dataset.id.get_offset()
-    if offset is None or not fits_in_memory(dataset.nbytes):
+    if offset is None:
         return Chunks(dataset, dataset.chunks[0] if dataset.chunks else 4096)
     if offset + dataset.nbytes > os.path.getsize(path):  # to touch such a map kills the process
         raise UserError(f"{path}: {dataset.name} ends beyond the file, expected a whole file")
@@ -77,10 +74,15 @@ def source(path, dataset):
 
 
 class Split:
-    """Some rows of a group: to learn from, to validate or to test on."""
+    """Some rows of a group: to learn from, to validate or to test on.
+
+    x, y: where they lie.  chunk: how many rows are shuffled as one, window: how many chunks
+    their rows can then meet; a function of the file's layout, however x and y are kept.
+    """
 
     def __init__(self, x, y, rows):
         self.x, self.y, self.rows = x, y, rows
+        self.chunk, self.window = getattr(x, "chunk", 1), getattr(x, "window", x.shape[0])
 
     def __len__(self):
         return len(self.rows)
@@ -96,7 +98,7 @@ class Split:
     @property
     def global_shuffle(self):
         """Can a row meet any other?  Or only those whose chunks share a window with its own?"""
-        return self.x.window is None or self.x.window * self.x.chunk >= self.x.shape[0]
+        return self.window * self.chunk >= self.x.shape[0]
 
     def order(self, seed, epoch):
         """All rows once, shuffled: a function of (seed, epoch), the same on every rank."""
@@ -104,8 +106,8 @@ class Split:
         rows = random.permutation(self.rows)
         if self.global_shuffle:
             return rows
-        chunk = rows // self.x.chunk
-        window = random.permutation(chunk.max() + 1) // self.x.window  # of each chunk
+        chunk = rows // self.chunk
+        window = random.permutation(chunk.max() + 1) // self.window  # of each chunk
         return rows[np.argsort(window[chunk], kind="stable")]
 
     def minibatches(self, seed, epoch, B, shard, start=0):

@@ -15,11 +15,11 @@ from math import inf
 from msgspec.structs import replace
 from threadpoolctl import threadpool_limits
 
-from dpedf import check, comm, config, device, models
+from dpedf import build, check, comm, config, device
 from dpedf.checkpoint import RunDirectory
 from dpedf.data import Data
-from dpedf.edf import Forward, context
-from dpedf.errors import UserError, concerning
+from dpedf.edf import context
+from dpedf.errors import concerning
 from dpedf.evaluate import evaluate
 from dpedf.gradient import Gradient
 from dpedf.optim import Momentum, clip, schedule
@@ -30,50 +30,51 @@ from dpedf.report import Report, introduce
 STOPPED = 75  # the status of a run that was told to stop, and can be resumed
 
 
-def try_out(ell, data):
-    """Run the program on no rows: what does not fit shows before any training."""
-    data.put(*data.train.take(data.train.rows[:0]))
-    try:
-        Forward(ell)
-    except (ValueError, IndexError) as error:
-        raise UserError(f"model.build: {error}, expected a model that fits the data") from None
-    if ell.value.shape != (0,):
-        found = f"(B, {', '.join(map(str, ell.value.shape[1:]))})"
-        raise UserError(f"model.build: ell is {found}, expected (B,), the loss of each example")
-
-
 class Training:
-    """A run: what it trains, how far it is, and the loop."""
+    """A run: what it trains, how far it is, and the loop.  UserError: more ranks than slices."""
 
-    def __init__(self, settings, ranks, data, Q, ell, phi, directory, state):
+    def __init__(self, settings, ranks, data, model, directory):
         train, run = settings.train, settings.run
-        self.settings, self.ranks, self.directory = settings, ranks, directory
-        self.data, self.Q, self.ell, self.phi = data, Q, ell, phi
-        self.gradient = Gradient(ell, phi, ranks, data.put, train.slices, bucket=run.bucket)
-        self.gradient.overlap = run.allreduce == "buckets"
-        self.update = Momentum(phi, train.momentum, train.nesterov, train.weight_decay)
+        self.settings, self.ranks, self.data, self.directory = settings, ranks, data, directory
+        self.Q, self.ell, self.phi = model
+        overlap = run.allreduce == "buckets"
+        self.gradient = Gradient(
+            self.ell, self.phi, ranks, data.put, train.slices, overlap, run.bucket
+        )
+        self.update = Momentum(self.phi, train.momentum, train.nesterov, train.weight_decay)
         self.per_epoch = -(-len(data.train) // train.batch_size)
         self.steps = min(train.epochs * self.per_epoch or inf, train.steps or inf)
         self.eta = schedule(train, self.steps)
-        self.report = Report(ranks, directory, self.gradient, self.steps, state)
-        self.step, self.best = state.get("step", 0), state.get("best", inf)
-        self.update.v[...] = state.get("v", 0)
-        self.saved = 0.0  # seconds of this run at its last checkpoint
+        self.report = Report(ranks, directory, self.gradient, self.steps)
+        self.pulse = Pulse(ranks)
+        self.checkpoint_seconds = config.seconds(train.checkpoint_every)
 
     def save(self, name):
         state = self.report.state() | {"step": self.step, "best": self.best, "v": self.update.v}
         state |= {"overlap": self.gradient.overlap, "ranks": self.ranks.size}
         self.directory.save(name, self.phi, **state)
+        self.saved = self.pulse.seconds
+
+    def go_on(self, state):
+        """Start from rank 0's Phi, and from the state that it found beside it, if any."""
+        self.update.v[...] = state.pop("v", 0)
+        for vector in self.phi.value, self.update.v:
+            self.ranks.broadcast(vector)
+        self.state = state = self.ranks.gather(state)[0]
+        self.step, self.best = state.get("step", 0), state.get("best", inf)
+        self.tested = state.get("tested", False) and self.finished
+        self.report.go_on(state)
+        self.saved = 0.0  # seconds of this run at its last checkpoint
 
     def minibatches(self, epoch, first=0):
         """This rank's shards of the minibatches of an epoch, from the first on."""
         seed, B = self.settings.seed, self.settings.train.batch_size
         return self.data.train.minibatches(seed, epoch, B, self.gradient.shard, first)
 
-    def choose_overlap(self, state):
+    def choose_overlap(self):
         """Sum over ranks during Backward, or after it?  What a trial finds faster."""
-        if state.get("ranks") == self.ranks.size:  # with slices = 0 the bits may depend on it
-            self.gradient.overlap = bool(state["overlap"])
+        if self.state.get("ranks") == self.ranks.size:  # without slices the bits depend on it
+            self.gradient.overlap = bool(self.state["overlap"])
             return
         minibatch, times = next(self.minibatches(0)), {False: [], True: []}
         for overlap in (False, True) * 4:
@@ -87,7 +88,8 @@ class Training:
 
     def run(self):
         """Train to the last step, or until told to stop."""
-        pulse = Pulse(self.ranks)
+        pulse, report = self.pulse, self.report
+        report.open_bar(self.step)
         while not (self.finished or pulse.stop):
             epoch, first = divmod(self.step, self.per_epoch)
             for x, y, B in self.minibatches(epoch, first):
@@ -95,12 +97,13 @@ class Training:
                 if self.due(self.settings.train.eval_every or self.per_epoch):
                     self.evaluate()
                 if pulse.beat():
-                    self.report.progress(self.step, epoch + 1)
-                if self.checkpoint_due(pulse.seconds):
+                    report.progress(self.step, epoch + 1)
+                if self.checkpoint_due():
                     self.save("checkpoint.h5")
                 if pulse.stop or self.finished:
                     break
         self.save("checkpoint.h5")
+        report.bar.close()
 
     @property
     def finished(self):
@@ -128,14 +131,10 @@ class Training:
     def due(self, every):
         return self.step % every == 0 or self.finished
 
-    def checkpoint_due(self, seconds):
-        every = self.settings.train.checkpoint_every
-        if isinstance(every, int):
-            return self.step % every == 0
-        if seconds - self.saved < int(every[:-1]) * {"s": 1, "m": 60, "h": 3600}[every[-1]]:
-            return False
-        self.saved = seconds
-        return True
+    def checkpoint_due(self):
+        if self.checkpoint_seconds:
+            return self.pulse.seconds - self.saved >= self.checkpoint_seconds
+        return self.step % self.settings.train.checkpoint_every == 0
 
     def evaluate(self):
         start = time.monotonic()
@@ -152,52 +151,59 @@ class Training:
         self.report.tested(self.step, loss, accuracy, self.phi.sha256())
 
 
-def main(ranks):
-    if {"--help", "-h"} & set(sys.argv):
-        ranks.say(__doc__)
-        return 0
+def prepared(words, ranks):
+    """The Training of a command line, which all ranks agree on; its device, and BLAS threads."""
     with ranks.together():
-        path, settings, flags = config.from_command_line(sys.argv[1:])
-        run, dtype = settings.run, settings.train.precision
+        path, settings, flags = config.from_command_line(words)
+        resuming, overwriting = "--resume" in flags, "--overwrite" in flags
         with concerning(path):
             where = device.chosen(settings)
+            dtype = settings.train.precision
             data = Data(settings.data.file, settings.data.valid, settings.seed, dtype)
-            Q, ell = models.built(settings.model, data.x, data.y)
+            Q, ell = build.built(settings.model, data.x, data.y)
             phi = Phi(ell, settings.seed, dtype)
-            try_out(ell, data)
-        directory = RunDirectory(run.dir, ranks)
-        directory.claim("--resume" in flags, "--overwrite" in flags)
-        state = directory.resume(phi, settings)
+            check.fits(Q, ell, data)
+            directory = RunDirectory(settings.run.dir, ranks)
+            training = Training(settings, ranks, data, (Q, ell, phi), directory)
+        directory.claim(resuming or overwriting)
+        state = directory.resume(phi, settings) if resuming else {}
     ranks.same("the model", check.listing(ell))
+    ranks.same("the data", data.listing())
     ranks.same("the settings", config.text(settings))
-    ranks.broadcast(phi.value)
-    state = ranks.gather(state)[0]
+    training.go_on(state)
     threads = device.blas_threads(settings, ranks)
     threadpool_limits(threads, "blas")
-    context.seed = settings.seed
     if settings.data.cache == "memory":
         data.keep_in_memory(ranks)
     elif ranks.host_rank == 0:
         data.read_through()
+    ranks.wait()  # for the reader, who may take longer than a step may
+    return training, where, threads, resuming
 
+
+def main(ranks):
+    if {"--help", "-h"} & set(sys.argv):
+        ranks.say(__doc__)
+        return 0
+    training, where, threads, resuming = prepared(sys.argv[1:], ranks)
+    settings, run = training.settings, training.settings.run
+    context.seed = settings.seed
     ranks.watch(run.timeout)
-    with ranks.together():
-        training = Training(settings, ranks, data, Q, ell, phi, directory, state)
     if run.allreduce == "auto" and ranks.size > 1:
-        training.choose_overlap(state)
-    introduce(training, where, threads, "--resume" in flags)
-    if state.get("tested") and training.finished:
+        training.choose_overlap()
+    introduce(training, where, threads, resuming)
+    if training.tested:
         ranks.say(f"{run.dir}: finished at step {training.step}, nothing is left to do")
         return 0
     if run.check_gradients:
         with ranks.together():
-            data.put(*data.train.take(data.train.rows[:4]))
-            check.gradients(ell)
+            training.data.put(*training.data.train.take(training.data.train.rows[:4]))
+            check.gradients(training.ell)
     if run.check_nan:
-        check.nan(ell)
+        check.nan(training.ell)
     overlap = "buckets" if training.gradient.overlap else "whole"
     run = replace(run, device=where, threads=threads, allreduce=overlap)
-    directory.begin(replace(settings, run=run), training.step)
+    training.directory.begin(replace(settings, run=run), training.step)
     training.run()
     if not training.finished:
         ranks.say(f"stopped at step {training.step}, to go on with --resume")

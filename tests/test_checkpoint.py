@@ -58,14 +58,14 @@ def settings(tmp_path):
 
 @pytest.fixture
 def claimed(settings):
-    """claimed(resume, overwrite): a directory that was claimed anew, by a job of its own."""
+    """claimed(held): a directory that was claimed anew, by a job of its own."""
     live = []
 
-    def claim(resume=False, overwrite=False):
+    def claim(held=False):
         for directory in live:
             directory.lock.close()  # as when its job ends
         directory = RunDirectory(settings.run.dir, ALONE)
-        directory.claim(resume, overwrite)
+        directory.claim(held)
         live.append(directory)
         return directory
 
@@ -252,7 +252,7 @@ def test_a_state_that_cannot_be_saved_leaves_the_old_checkpoint_whole(tmp_path, 
 
 
 def test_a_directory_is_made_and_claimed_with_its_parents(tmp_path):
-    RunDirectory(tmp_path / "a" / "b", ALONE).claim(False, False)
+    RunDirectory(tmp_path / "a" / "b", ALONE).claim(False)
     assert (tmp_path / "a" / "b").is_dir()
 
 
@@ -260,29 +260,33 @@ def test_a_directory_is_made_and_claimed_with_its_parents(tmp_path):
 def test_a_directory_that_holds_a_run_is_left_alone(name, tmp_path, refused):
     (tmp_path / name).write_text("precious")
     with refused(tmp_path, "--resume", "--overwrite"):
-        RunDirectory(tmp_path, ALONE).claim(False, False)
+        RunDirectory(tmp_path, ALONE).claim(False)
     assert (tmp_path / name).read_text() == "precious"
 
 
 def test_resume_claims_a_run_and_leaves_what_it_holds(tmp_path):
     for name in FILES:
         (tmp_path / name).write_text(name)
-    RunDirectory(tmp_path, ALONE).claim(True, False)
+    RunDirectory(tmp_path, ALONE).claim(True)
     assert tuple((tmp_path / name).read_text() for name in FILES) == FILES
 
 
-def test_overwrite_claims_a_run_and_takes_away_what_is_the_runs(tmp_path):
+def test_a_run_that_begins_takes_away_what_the_one_before_it_left(tmp_path, settings):
     for name in (*FILES, "notes.txt"):
         (tmp_path / name).write_text(name)
-    RunDirectory(tmp_path, ALONE).claim(False, True)
-    assert not any((tmp_path / name).exists() for name in FILES)
+    directory = RunDirectory(tmp_path, ALONE)
+    directory.claim(True)
+    assert all((tmp_path / name).read_text() == name for name in FILES)  # it may yet be refused
+    directory.begin(settings, 0)
+    assert not any((tmp_path / name).exists() for name in ("checkpoint.h5", "best.h5"))
+    assert (tmp_path / "metrics.jsonl").read_text() == ""
     assert (tmp_path / "notes.txt").read_text() == "notes.txt"
 
 
 def test_files_that_are_no_runs_do_not_hold_a_directory(tmp_path):
     (tmp_path / "notes.txt").touch()
     (tmp_path / "checkpoint.h5.unfinished").touch()
-    RunDirectory(tmp_path, ALONE).claim(False, False)
+    RunDirectory(tmp_path, ALONE).claim(False)
 
 
 # Claims a directory, says so, and lives until its standard input ends.
@@ -292,31 +296,31 @@ from types import SimpleNamespace
 from dpedf.checkpoint import RunDirectory
 
 directory = RunDirectory(sys.argv[1], SimpleNamespace(rank=0))
-directory.claim(False, False)
+directory.claim(False)
 print("claimed", flush=True)
 sys.stdin.read()
 """
 
 
-@pytest.mark.parametrize("how", [(False, False), (True, False), (False, True)])
-def test_a_second_live_job_is_refused_until_the_first_is_gone(how, tmp_path, environment, refused):
+@pytest.mark.parametrize("held", [False, True])
+def test_a_second_live_job_is_refused_until_the_first_is_gone(held, tmp_path, environment, refused):
     command, pipe = [sys.executable, "-c", HOLD, tmp_path], subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment) as first:
         assert first.stdout.readline() == b"claimed\n"
         (tmp_path / "metrics.jsonl").write_text("precious")
         with refused(tmp_path, "live"):
-            RunDirectory(tmp_path, ALONE).claim(*how)
+            RunDirectory(tmp_path, ALONE).claim(held)
         assert (tmp_path / "metrics.jsonl").read_text() == "precious"
         first.kill()
         first.wait()
-        RunDirectory(tmp_path, ALONE).claim(True, False)
+        RunDirectory(tmp_path, ALONE).claim(True)
 
 
 def test_a_place_that_can_be_no_directory_is_refused(tmp_path, refused):
     (tmp_path / "file").touch()
     for place in (tmp_path / "file", tmp_path / "file" / "below"):
         with refused(place, "directory"):
-            RunDirectory(place, ALONE).claim(False, False)
+            RunDirectory(place, ALONE).claim(False)
 
 
 # Claims directories.
@@ -329,7 +333,7 @@ from dpedf.errors import UserError
 {}
 for place in sys.argv[1:]:
     try:
-        RunDirectory(place, SimpleNamespace(rank=0)).claim(True, False)
+        RunDirectory(place, SimpleNamespace(rank=0)).claim(True)
         print("claimed")
     except UserError as error:
         print(error)
@@ -369,12 +373,12 @@ def test_a_file_system_without_locks_raises_no_more_than_a_users_error(tmp_path,
 
     monkeypatch.setattr(fcntl, "flock", flock)
     with suppress(UserError):
-        RunDirectory(tmp_path, ALONE).claim(False, False)
+        RunDirectory(tmp_path, ALONE).claim(False)
 
 
 def test_the_other_ranks_touch_nothing(tmp_path, settings):
     directory = RunDirectory(tmp_path / "run", SimpleNamespace(rank=1))
-    directory.claim(False, False)
+    directory.claim(False)
     assert directory.resume(model(), settings) == {}
     directory.begin(settings, 0)
     directory.event("train", step=1)
@@ -393,7 +397,7 @@ def test_a_run_goes_on_from_its_checkpoint(claimed, settings):
     old, new, directory = model(seed=1), model(seed=2), claimed()
     directory.begin(settings, 0)
     directory.save("checkpoint.h5", old, step=7, v=np.arange(3.0))
-    state = claimed(resume=True).resume(new, settings)
+    state = claimed(held=True).resume(new, settings)
     assert state["step"] == 7 and state["v"].tolist() == [0, 1, 2] and not state["tested"]
     assert new.value.tobytes() == old.value.tobytes()
 
@@ -403,9 +407,9 @@ def test_a_run_that_was_tested_at_its_checkpoint_is_known_as_finished(claimed, s
     directory.begin(settings, 0)
     directory.save("checkpoint.h5", model(), step=7)
     directory.event("test", step=6)
-    assert not claimed(resume=True).resume(model(), settings)["tested"]
+    assert not claimed(held=True).resume(model(), settings)["tested"]
     directory.event("test", step=7)
-    assert claimed(resume=True).resume(model(), settings)["tested"]
+    assert claimed(held=True).resume(model(), settings)["tested"]
 
 
 def test_a_run_with_other_settings_does_not_go_on(claimed, settings, refused, tmp_path):
@@ -414,10 +418,10 @@ def test_a_run_with_other_settings_does_not_go_on(claimed, settings, refused, tm
     directory.save("checkpoint.h5", model(), step=7)
     other = config.load(tmp_path / "digits.toml", ["train.batch_size=9"])
     with refused("train.batch_size", 9, 8):
-        claimed(resume=True).resume(model(), other)
+        claimed(held=True).resume(model(), other)
     (directory.path / "config.toml").write_text("")  # by a job that was killed
     with refused(directory.path / "config.toml"):
-        claimed(resume=True).resume(model(), settings)
+        claimed(held=True).resume(model(), settings)
 
 
 EVENTS = [
@@ -445,7 +449,7 @@ def test_metrics_go_on_after_a_line_that_was_cut_short(claimed, settings):
     for length in range(two, len(whole)):
         for tail in b"", bytes(9):  # a file system may leave zeros
             metrics.write_bytes(whole[:length] + tail)
-            directory = claimed(resume=True)
+            directory = claimed(held=True)
             directory.begin(settings, 10)
             directory.event("train", step=15)
             kept = EVENTS if length == len(whole) - 1 and not tail else EVENTS[:2]
@@ -458,7 +462,7 @@ def test_metrics_after_the_checkpoint_and_of_the_test_are_told_anew(step, kept, 
     directory.begin(settings, 0)
     lines = [*EVENTS, {"event": "test", "step": 10}]
     (directory.path / "metrics.jsonl").write_text("".join(json.dumps(e) + "\n" for e in lines))
-    directory = claimed(resume=True)
+    directory = claimed(held=True)
     directory.begin(settings, step)
     assert events_of(directory) == EVENTS[:kept]
 

@@ -243,19 +243,18 @@ def test_chunks_within_the_window_are_shuffled_as_mapped_rows_are(tmp_path):
     np.testing.assert_array_equal(split.order(3, 4), rows_of(N).order(3, 4))
 
 
-def test_contiguous_rows_beyond_the_memory_are_read_by_chunks(tmp_path, monkeypatch):
-    n = 10_000
-    x = np.arange(n, dtype=np.uint16)
-    path = make(tmp_path / "rows.h5", train=(x, x))
-    monkeypatch.setattr("dpedf.rows.MEMORY", n)
-    monkeypatch.setattr("dpedf.rows.WINDOW", n)
-    opened = Data(path)
-    assert not opened.train.global_shuffle
-    assert isinstance(opened.train.x, Chunks)
-    minibatches = list(epoch_of(opened.train, 256))
-    assert sorted(y for x, y in minibatches for y in y) == list(range(n))
-    for x, y in minibatches:
-        np.testing.assert_array_equal(x, y)
+def test_the_order_follows_from_the_layout_and_not_from_where_rows_are_kept(tmp_path, monkeypatch):
+    contiguous = make(tmp_path / "rows.h5", train=(X, ROWS))
+    chunked = make(tmp_path / "chunks.h5", "chunked", train=(X, ROWS))
+    monkeypatch.setattr("dpedf.rows.WINDOW", 3 * CHUNK * X[0].nbytes)
+    monkeypatch.setattr("dpedf.rows.MEMORY", 1)
+    for path in contiguous, chunked:
+        opened = Data(path)
+        streamed = opened.train.order(1, 2)
+        opened.keep_in_memory(Ranks())
+        np.testing.assert_array_equal(opened.train.order(1, 2), streamed)
+        assert isinstance(opened.train.x, Mapped)
+        assert opened.train.global_shuffle == (path == contiguous)
 
 
 # Held out, and turned into inputs.

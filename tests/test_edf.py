@@ -289,7 +289,7 @@ def test_a_loss_of_inputs_alone_has_nothing_to_learn():
     Backward(ell, ready=lambda p: pytest.fail("there is no parameter"))
     assert ell.value == 13
     assert Parameters(ell) == []
-    assert x.grad is None and y.grad is None
+    assert x.grad is None and y.grad is None and ell.grad is None
 
 
 USES = {

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from dpedf import models
+from dpedf import build
+from dpedf.build import built
 from dpedf.edf import Backward, CompNodes, Forward, Input
-from dpedf.models import MLP, built, mlp, slides
+from dpedf.models import MLP, mlp, slides
 from dpedf.ops import Affine, Flatten, LogLoss, Relu, Sigmoid, Softmax, Tanh
 from dpedf.phi import Phi, affine, glorot, he
 
@@ -157,7 +158,7 @@ def test_an_unknown_model_names_those_there_are(name, fails):
 def test_a_known_model_is_built():
     Q, ell = built({"build": "mlp", "sizes": [6, 3], "activation": "tanh"}, *data(6))
     assert kinds(ell) == [Affine, Softmax, LogLoss]
-    assert models.found("slides") is slides
+    assert build.found("slides") is slides
 
 
 MINE = """
@@ -193,7 +194,7 @@ def test_a_procedure_of_a_file_is_built_with_its_keywords(file):
 
 
 def test_the_errors_of_a_procedure_of_a_file_are_the_users(file, fails):
-    fails({"build": f"{file}:mine", "scale": -1.0}, ".scale = -1.0, expected at least 0")
+    fails({"build": f"{file}:mine", "scale": -1.0}, "scale = -1.0, expected at least 0")
     fails({"build": f"{file}:mine", "sizes": [6, 3]}, "'sizes'", "mine(x, y, scale=1.0)")
 
 

@@ -25,6 +25,7 @@ def values(phi):
 
 def test_parameters_are_views_of_phi_in_program_order():
     phi = Phi(perceptron(3, 4, 2))
+    assert phi.value.dtype == phi.grad.dtype == np.float32
     phi.value[...] = np.arange(26)
     expected = {
         "Phi1.w": np.arange(12).reshape(3, 4),

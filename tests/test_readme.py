@@ -40,7 +40,7 @@ def clone(tmp_path_factory):
 @pytest.mark.slow
 def test_every_command_of_the_readme_works_in_a_clean_clone(clone):
     lines = [line for line in commands("bash") if line]
-    assert len(lines) == 5
+    assert len(lines) == 6
     for line in lines:
         if line == "python data/mnist.py":
             if not (SHARED / "mnist").is_dir():

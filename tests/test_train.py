@@ -398,7 +398,7 @@ WRONG = {
     "no such procedure": (["model.build=models.py:none"], ["model.build", "models.py:none"]),
     "a keyword that is none": (["model.depth=3"], ["depth"]),
     "sizes that do not fit": (["model.sizes=[63, 10]"], ["sizes", 63, 64]),
-    "no loss of each row": (["model={build='models.py:no_loss'}"], ["model.build", "(B, 10)"]),
+    "no loss of each row": (["model={build='models.py:no_loss'}"], ["model.build", "10", "(B,)"]),
     "a GPU": (["run.device=gpu"], ["run.device", "gpu", "cpu"]),
     "a precision of GPUs": (["train.precision=bfloat16"], ["train.precision", "bfloat16"]),
     "a cache on GPUs": (["data.cache=device"], ["data.cache", "device"]),
@@ -616,7 +616,7 @@ def test_a_finished_run_cannot_be_stopped_by_being_shorter(train, run):
     [
         ("train.batch_size=32", "train.batch_size"),
         ("seed=2", "seed"),
-        ("model.sizes=[64, 16, 10]", "Phi1.w"),
+        ("model.sizes=[64, 16, 10]", "model"),
     ],
 )
 def test_a_run_does_not_go_on_with_another(override, key, train, run):

@@ -2,11 +2,13 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
 
+import h5py
 import pytest
-from launcher import ROOT, mpirun, phi_sha256, start, train
+from launcher import ENVIRONMENT, ROOT, mpirun, phi_sha256, start, train
 
 DIGITS = ROOT / "configs" / "digits.toml"
 FAULTS = {
@@ -183,3 +185,20 @@ def wait_for_steps(job, directory, steps):
     while not metrics.exists() or metrics.read_text().count('"train"') < steps:
         assert job.poll() is None, job.communicate()
         time.sleep(0.005)
+
+
+def test_ranks_that_find_other_data_stop_with_one_line(digits, tmp_path):
+    """Each host has a file of that name, but not the same one."""
+    for name, rows in ("here", 1437), ("there", 900):
+        (tmp_path / name).mkdir()
+        with h5py.File(digits) as whole, h5py.File(tmp_path / name / "digits.h5", "w") as part:
+            part.attrs.update(whole.attrs)
+            for dataset in "train/x", "train/y", "test/x", "test/y":
+                part[dataset] = whole[dataset][:rows]
+    train_it = ["-m", "dpedf.train", DIGITS, f"run.dir={tmp_path}/run", "data.file=digits.h5"]
+    here, there = (["-wdir", str(tmp_path / name)] for name in ("here", "there"))
+    job = ["mpirun", *here, "-n", "1", sys.executable, *map(str, train_it)]
+    job += [":", *there, "-n", "1", sys.executable, *map(str, train_it)]
+    done = subprocess.run(job, capture_output=True, text=True, timeout=60, env=ENVIRONMENT)
+    assert done.returncode == 2, done.stderr
+    assert len([line for line in done.stderr.splitlines() if "the data: rank 1 has" in line]) == 1

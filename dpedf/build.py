@@ -1,0 +1,55 @@
+"""From the [model] section of a config to a graph."""
+
+import importlib.util
+import inspect
+import sys
+from pathlib import Path
+
+from dpedf import models
+from dpedf.errors import UserError
+
+
+def built(settings, x, y):
+    """(output, ell) of a [model] section: build names a procedure here, or file.py:procedure.
+
+    UserError: there is none, or it does not take these keywords, or raises ValueError.
+    """
+    build = found(settings["build"])
+    keywords = {key: value for key, value in settings.items() if key != "build"}
+    try:
+        inspect.signature(build).bind(x, y, **keywords)
+    except TypeError as error:
+        expected = f"{build.__name__}{inspect.signature(build)}"
+        raise UserError(f"model: {error}, expected the keywords of {expected}") from None
+    try:
+        Q, ell = build(x, y, **keywords)
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(f"model: {error}") from None
+    return Q, ell
+
+
+def found(name):
+    """The procedure called mlp, or path/to/file.py:mine."""
+    file, colon, procedure = name.rpartition(":")
+    here = {key: thing for key, thing in vars(models).items() if takes_x_and_y(thing)}
+    if not colon and name not in here:
+        expected = f"one of {', '.join(here)}, or path/to/file.py:procedure"
+        raise UserError(f'model.build = "{name}", expected {expected}')
+    if not colon:
+        return here[name]
+    if not (file.endswith(".py") and Path(file).is_file()):
+        raise UserError(
+            f'model.build = "{name}": no file {file}, expected path/to/file.py:procedure'
+        )
+    spec = importlib.util.spec_from_file_location(f"dpedf.build.{Path(file).stem}", file)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not takes_x_and_y(getattr(module, procedure, None)):
+        raise UserError(f'model.build = "{name}", expected a procedure of (x, y, ...) in that file')
+    return getattr(module, procedure)
+
+
+def takes_x_and_y(thing):
+    return inspect.isfunction(thing) and [*inspect.signature(thing).parameters][:2] == ["x", "y"]
