@@ -53,7 +53,6 @@ class Training:
         state = self.report.state() | {"step": self.step, "best": self.best, "v": self.update.v}
         state |= {"overlap": self.gradient.overlap, "ranks": self.ranks.size}
         self.directory.save(name, self.phi, **state)
-        self.saved = self.pulse.seconds
 
     def go_on(self, state):
         """Start from rank 0's Phi, and from the state that it found beside it, if any."""
@@ -100,6 +99,7 @@ class Training:
                     report.progress(self.step, epoch + 1)
                 if self.checkpoint_due():
                     self.save("checkpoint.h5")
+                    self.saved = pulse.seconds
                 if pulse.stop or self.finished:
                     break
         self.save("checkpoint.h5")
