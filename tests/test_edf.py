@@ -1,5 +1,8 @@
 """The framework: what the slides' classes need of it, and what data parallelism does."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -17,62 +20,8 @@ from dpedf.edf import (
 )
 from dpedf.phi import name_parameters
 
-
-# The classes of the slides, which each had a line CompNodes.append(self).
-class Affine(CompNode):
-    def __init__(self, Phi, x):
-        self.Phi = Phi
-        self.x = x
-
-    def forward(self):
-        self.value = np.matmul(self.x.value, self.Phi.w.value) - self.Phi.b.value
-
-    def backward(self):
-        self.x.addgrad(np.matmul(self.grad, self.Phi.w.value.transpose()))
-        self.Phi.b.addgrad(-self.grad)
-        self.Phi.w.addgrad(self.x.value[:, :, np.newaxis] * self.grad[:, np.newaxis, :])
-
-
-class Sigmoid(CompNode):
-    def __init__(self, x):
-        self.x = x
-
-    def forward(self):
-        self.value = 1.0 / (1.0 + np.exp(-self.x.value))
-
-    def backward(self):
-        self.x.addgrad(self.grad * self.value * (1.0 - self.value))
-
-
-class Softmax(CompNode):
-    def __init__(self, s):
-        self.s = s
-
-    def forward(self):
-        smax = np.max(self.s.value, axis=1, keepdims=True)
-        bsmax = np.exp(self.s.value - smax)
-        Z = np.sum(bsmax, axis=1, keepdims=True)
-        self.value = bsmax / Z
-
-    def backward(self):
-        a = np.sum(self.grad * self.value, axis=1, keepdims=True)
-        self.s.addgrad(self.value * (self.grad - a))
-
-
-class LogLoss(CompNode):
-    def __init__(self, Q, y):
-        self.Q = Q
-        self.y = y
-
-    def forward(self):
-        b = np.arange(len(self.y.value))
-        self.value = -np.log(self.Q.value[b, self.y.value])
-
-    def backward(self):
-        b = np.arange(len(self.y.value))
-        delta = np.zeros(self.Q.value.shape)
-        delta[b, self.y.value] = -self.grad / self.Q.value[b, self.y.value]
-        self.Q.addgrad(delta)
+sys.path.append(str(Path(__file__).parents[1] / "examples"))
+from slides import Affine, LogLoss, Sigmoid, Softmax  # the classes of the slides
 
 
 def perceptron(affine=ops.Affine, sigmoid=ops.Sigmoid, softmax=ops.Softmax, loss=ops.LogLoss):
