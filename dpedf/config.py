@@ -14,6 +14,7 @@ from dpedf.errors import UserError
 Count = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(ge=1)]
 Rate = Annotated[float, Meta(ge=0, le=1e9)]
+Time = Annotated[str, Meta(pattern=r"^[1-9][0-9]*[smh]\Z")]
 Fraction = Annotated[float, Meta(ge=0, lt=1)]
 
 
@@ -34,7 +35,8 @@ class TrainSection(Section):
     steps: Count = 0  # instead of epochs, or where the run ends before them
     slices: Count = 0
     optimizer: Literal["sgd"] = "sgd"
-    momentum: Fraction = 0.0
+    momentum: Time = Annotated[str, Meta(pattern=r"^[1-9][0-9]*[smh]\Z")]
+Fraction = 0.0
     nesterov: bool = False
     weight_decay: Rate = 0.0
     grad_clip: Rate = 0.0  # the longest gradient, after the sum over ranks; 0: any
@@ -44,9 +46,7 @@ class TrainSection(Section):
     decay_rate: Rate = 0.1
     precision: Literal["float32", "float64", "tf32", "bfloat16"] = "float32"
     eval_every: Count = 0  # steps; 0: at every epoch
-    checkpoint_every: Positive | Annotated[str, Meta(pattern=r"^[1-9][0-9]*[smh]$")] = (
-        1000  # or "10m"
-    )
+    checkpoint_every: Positive | Time = 1000  # steps, or "10m"
 
 
 class RunSection(Section):
@@ -146,6 +146,7 @@ def explained(error, tree):
         return f"no {dot}{missing[1]}, expected one"
     if "enum" in what:
         what = "expected one of " + ", ".join(map(str, cls.__args__))
+    what = re.sub("`str` matching regex .*", 'a number of steps, or a time such as "10m"', what)
     return f"{at} = {found!r}, {what[0].lower()}{what[1:]}".replace("`", "")
 
 

@@ -396,7 +396,7 @@ def test_the_strict_device_catches_a_node_that_uses_the_host(way):
 
     x = Input()
     x.value = put(np.arange(12.0).reshape(4, 3))
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="a device array"):
         Forward(Faulty(x))
 
 
