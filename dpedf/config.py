@@ -35,8 +35,7 @@ class TrainSection(Section):
     steps: Count = 0  # instead of epochs, or where the run ends before them
     slices: Count = 0
     optimizer: Literal["sgd"] = "sgd"
-    momentum: Time = Annotated[str, Meta(pattern=r"^[1-9][0-9]*[smh]\Z")]
-Fraction = 0.0
+    momentum: Fraction = 0.0
     nesterov: bool = False
     weight_decay: Rate = 0.0
     grad_clip: Rate = 0.0  # the longest gradient, after the sum over ranks; 0: any

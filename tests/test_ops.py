@@ -563,6 +563,37 @@ def test_labels_may_be_integers_of_any_size(dtype):
     np.testing.assert_allclose(p.grad * 64, Q - np.eye(10)[y], atol=1e-6)
 
 
+class PlainSoftmax(Softmax):
+    """Rows lie one after the other in memory."""
+
+    def forward(self):
+        super().forward()
+        self.value = np.ascontiguousarray(self.value)
+
+
+@pytest.mark.parametrize("softmax", [Softmax, PlainSoftmax])
+def test_log_loss_takes_a_softmax_in_any_memory_order(softmax):
+    s, y, Q, expected = extreme()
+    p, rows, labels = scores_and_labels(s, y)
+    ell = LogLoss(softmax(rows), labels)
+    Forward(ell)
+    Backward(ell)
+    np.testing.assert_allclose(ell.value, expected, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(p.grad * 64, Q - np.eye(10)[y], atol=1e-6)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_log_loss_takes_probabilities_in_any_memory_order(order):
+    y = np.array([0, 2, 1, 1])
+    Q = np.random.default_rng(0).uniform(0.1, 1, (4, 3))
+    p, rows, labels = scores_and_labels(np.array(Q, order=order), y)
+    ell = LogLoss(rows, labels)
+    Forward(ell)
+    Backward(ell, 1)
+    np.testing.assert_allclose(ell.value, -np.log(Q[np.arange(4), y]), rtol=1e-12)
+    np.testing.assert_allclose(p.grad, -np.eye(3)[y] / Q, rtol=1e-12)
+
+
 @each_case
 def test_a_second_pass_finds_and_leaves_the_same(case):
     ell, leaves = case.program(3)
