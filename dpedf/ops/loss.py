@@ -57,9 +57,9 @@ class LogLoss(CompNode):
     def backward(self):
         Q = self.Q
         if isinstance(Q, Softmax):
-            delta = Q.value.T * self.grad
-            delta.reshape(-1)[self.at] -= self.grad
-            Q.s.addgrad(delta.T)
+            delta = (Q.value.T * self.grad).ravel()  # in the order of (J, B), like at
+            delta[self.at] -= self.grad
+            Q.s.addgrad(delta.reshape(Q.value.T.shape).T)
         else:
             delta = np.zeros_like(Q.value.T, order="C")
             delta.reshape(-1)[self.at] = -self.grad / Q.value.T.take(self.at)
