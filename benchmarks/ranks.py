@@ -35,7 +35,7 @@ def main(ranks):
     os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
     os.environ.setdefault("MASTER_PORT", "29517")
     torch.distributed.init_process_group("gloo", rank=ranks.rank, world_size=ranks.size)
-    ranks.say(f"{machine()}, PyTorch {torch.__version__}, {ranks.library}")
+    ranks.say(f"{machine()}, PyTorch {torch.__version__}, {ranks.mpi}")
     ranks.say(f"{ranks.size} ranks of one thread, float32\n")
     ranks.say("times faster than DistributedDataParallel, median [quartiles] of 11 pairs\n")
     for name, sizes in MODELS.items():

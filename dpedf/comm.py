@@ -35,10 +35,10 @@ class Ranks:
         except (ImportError, RuntimeError):  # mpi4py is there, but no libmpi
             MPI = None
         self.MPI, self.rank, self.size, self.host_rank, self.hosts = MPI, 0, 1, 0, 1
-        self.library = "no MPI library"
+        self.mpi = "no MPI library"
         if MPI:
             version = MPI.Get_library_version().split("\n")[0].split(",")[0]
-            self.library = " ".join(version.replace("Version:", "").split())
+            self.mpi = " ".join(version.replace("Version:", "").split())
             self.comm = MPI.COMM_WORLD
             self.rank, self.size = self.comm.rank, self.comm.size
         if self.size > 1:
@@ -53,7 +53,7 @@ class Ranks:
             if self.size == 1 < launched:
                 self.rank = int(os.environ.get(rank, 0))  # so that one of them says it
                 raise AgreedError(
-                    f"{size} = {launched}, but {self.library} was loaded and sees one rank: "
+                    f"{size} = {launched}, but {self.mpi} was loaded and sees one rank: "
                     "expected the mpirun of that library"
                 )
 

@@ -25,7 +25,7 @@ def introduce(training, where, threads, resuming):
     allreduce = "buckets" if training.gradient.overlap else "whole"
     lines = [
         f"dpedf {__version__} on {counted(ranks.size, 'rank')}, {counted(ranks.hosts, 'host')}, "
-        f"{where}, {counted(threads, 'BLAS thread')} a rank, {ranks.library}",
+        f"{where}, {counted(threads, 'BLAS thread')} a rank, {ranks.mpi}",
         f"{path}: {learnt} rows to learn from, {held} to validate, {tested} to test, {kept}",
         f"{settings.model['build']}: {counted(len(training.phi.value), 'parameter')}, "
         f"{train.precision}, {counted(train.slices, 'slice')}, allreduce {allreduce}",
