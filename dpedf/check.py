@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from dpedf.device import host
 from dpedf.edf import Backward, CompNodes, Forward, Parameter, Parameters, context, held
 from dpedf.errors import UserError
 
@@ -22,12 +23,12 @@ def gradients(ell, samples=10, tolerance=1e-6, seed=0):
     for p in Parameters(ell):
         if p.value.dtype != np.float64:
             raise UserError(f"{p.name} is {p.value.dtype}, expected float64 to check gradients")
-        grad = p.grad.copy()
+        grad, values = host(p.grad).copy(), host(p.value).copy()
         most = tolerance * max(0.01, np.abs(grad).max(initial=0))
         for k in random.permutation(p.value.size)[:samples]:
             at = np.unravel_index(k, p.value.shape)
-            value = p.value[at]
-            h, L = 1e-6 * max(1.0, abs(float(value))), []
+            value = float(values[at])
+            h, L = 1e-6 * max(1.0, abs(value)), []
             for shifted in value + h, value - h:
                 p.value[at] = shifted
                 Forward(ell, train=True)
@@ -62,10 +63,10 @@ def watched(n, name, results):
         method()
         for result, array in results(n):
             if np.isnan(array).any():
-                at = tuple(map(int, np.argwhere(np.isnan(array))[0]))
+                at = np.argwhere(host(np.isnan(array)))[0].tolist()
                 raise FloatingPointError(
                     f"step {context.step}: {n.name} = {type(n).__name__}: {name} made "
-                    f"{result}{list(at)} nan, expected a number"
+                    f"{result}{at} nan, expected a number"
                 )
 
     return call

@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 
 from dpedf import config
+from dpedf.device import host, overwrite
 from dpedf.errors import UserError, complain, line
 
 FILES = "config.toml", "metrics.jsonl", "checkpoint.h5", "best.h5"
@@ -25,7 +26,7 @@ def save(path, phi, **state):
     """Write phi, a Phi, and more state; OSError leaves what was there before."""
     image = io.BytesIO()  # HDF5 on a disk that fills up can take the process with it
     with h5py.File(image, "w") as file:
-        file["phi"] = phi.value
+        file["phi"] = host(phi.value)
         parameters = file.create_group("parameters", track_order=True)
         for p, offset in zip(phi.parameters, phi.offsets, strict=False):
             parameters.create_group(p.name).attrs.update(offset=offset, shape=p.value.shape)
@@ -72,7 +73,7 @@ def load(path, phi):
     if list(there) != list(here) or value.dtype != phi.value.dtype:
         found = f"{', '.join(there)} in {value.dtype}"
         raise UserError(f"{path}: {found}, expected {', '.join(here)} in {phi.value.dtype}")
-    phi.value[...] = value
+    overwrite(phi.value, value)
     return state
 
 

@@ -28,6 +28,9 @@ LAUNCHERS = {
 class Ranks:
     """The processes of a run: this is number rank of size, and number host_rank of its host."""
 
+    captured = True  # may what they add be part of what a device records?  Alone, all may.
+    piece = None  # numbers that they rather add at a time
+
     def __init__(self):
         try:
             with warnings.catch_warnings(action="ignore"):  # check_launcher says it in our words
@@ -89,9 +92,12 @@ class Ranks:
         if self.size > 1:
             self.comm.Allreduce(self.MPI.IN_PLACE, array)
 
-    def start_add(self, array):
-        """The same while the caller goes on; the request that comes back can be waited for."""
-        return self.comm.Iallreduce(self.MPI.IN_PLACE, array)
+    def start_add(self, array, overlap):
+        """The same, while the caller goes on where it has what to do; a request to wait for."""
+        if overlap:
+            return self.comm.Iallreduce(self.MPI.IN_PLACE, array)
+        self.add(array)
+        return self.MPI.REQUEST_NULL
 
     def start_exchange(self, pieces, cuts, received, counts):
         """Send pieces[cuts[q]:cuts[q+1]] to rank q, and receive counts[q] numbers from it."""
@@ -104,6 +110,9 @@ class Ranks:
     def start_collect(self, vector, cuts):
         """Fill vector[cuts[q]:cuts[q+1]] with that of rank q, everywhere."""
         return self.comm.Iallgatherv(self.MPI.IN_PLACE, [vector, (np.diff(cuts), cuts[:-1])])
+
+    def check(self):
+        """MPI says by itself what fails."""
 
     def shared(self, shape, dtype, fill):
         """An array that the ranks of a host share; fill(array) is called by one of them."""

@@ -51,6 +51,7 @@ class TrainSection(Section):
 class RunSection(Section):
     dir: str = ""  # runs/<name of the config>
     device: Literal["auto", "cpu", "gpu"] = "auto"
+    capture: Literal["auto", "off"] = "auto"  # on a GPU, a step as one launch, where that can be
     allreduce: Literal["auto", "whole", "buckets"] = "auto"
     bucket: Positive = 1 << 18  # numbers that are summed over ranks at a time, of "buckets"
     threads: Count = 0  # of BLAS in a rank; 0: one with slices, else this rank's cores
@@ -101,6 +102,11 @@ def seconds(duration):
     if isinstance(duration, int):
         return None
     return int(duration[:-1]) * {"s": 1, "m": 60, "h": 3600}[duration[-1]]
+
+
+def dtype(config):
+    """Of Phi, and of what is computed; tf32 and bfloat16 are how products of float32 are made."""
+    return "float64" if config.train.precision == "float64" else "float32"
 
 
 def from_command_line(words):

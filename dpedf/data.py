@@ -12,9 +12,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from dpedf.device import CPU
 from dpedf.edf import Input
 from dpedf.errors import UserError, line
-from dpedf.rows import Mapped, Split, fits_in_memory, source
+from dpedf.rows import Mapped, Resident, Split, fits_in_memory, source
 
 
 def write(path, *, name, source, licence, classes=None, scale=1.0, mean=0.0, std=1.0, **groups):
@@ -38,11 +39,12 @@ class Data:
     """An open data file, and the Inputs x and y that its rows are put into.
 
     valid: how many rows to hold out of train, by seed, where there is no group valid.
+    device: where they are computed with, the CPU by default.
     UserError: the file is not one that dpedf.data.write could have written.
     """
 
-    def __init__(self, path, valid=0, seed=0, dtype=np.float32):
-        self.path, self.dtype = path, np.dtype(dtype)
+    def __init__(self, path, valid=0, seed=0, dtype=np.float32, device=None):
+        self.path, self.dtype, self.device = path, np.dtype(dtype), device or CPU()
         try:
             with open(path, "rb"):  # whose errors are clearer than HDF5's
                 self.file = h5py.File(path, "r", locking=False)
@@ -59,6 +61,8 @@ class Data:
             self.hold_out(valid, seed)
         scale, mean, std = (self.numbers(*a) for a in (("scale", 1), ("mean", 0), ("std", 1)))
         self.scale, self.shift = (scale / std).astype(dtype), (-mean / std).astype(dtype)
+        self.factors = self.device.put(self.scale) if (self.scale != 1).any() else None
+        self.terms = self.device.put(self.shift) if self.shift.any() else None
         self.x = Input(self.train.x.shape[1:], self.dtype)
         self.y = Input(self.train.y.shape[1:], self.dtype)
         if self.train.y.dtype.kind in "iu":
@@ -85,7 +89,7 @@ class Data:
                 continue
             raise UserError(f"{self.path}: {group}/{name}: {what}")
         sources = (source(self.path, dataset) for dataset in (x, y))
-        return Split(*sources, np.arange(len(x)))
+        return Split(*sources, np.arange(len(x)), self.device)
 
     def hold_out(self, valid, seed):
         """Split validation rows off train."""
@@ -95,8 +99,8 @@ class Data:
                 f"data.valid = {valid}, expected less than the {len(rows)} of {self.path}"
             )
         rows = np.random.Generator(np.random.Philox(key=seed)).permutation(rows)
-        self.valid = Split(x, y, np.sort(rows[:valid]))
-        self.train = Split(x, y, np.sort(rows[valid:]))
+        self.valid = Split(x, y, np.sort(rows[:valid]), self.device)
+        self.train = Split(x, y, np.sort(rows[valid:]), self.device)
 
     def numbers(self, name, default):
         """An attribute of the file that scales its rows, as float64."""
@@ -134,10 +138,10 @@ class Data:
     def put(self, x, y):
         """Set the Inputs to these rows, as the graph computes with them."""
         x = x.astype(self.dtype)
-        if self.scale.size > 1 or self.scale != 1:
-            x *= self.scale
-        if self.shift.any():
-            x += self.shift
+        if self.factors is not None:
+            x *= self.factors
+        if self.terms is not None:
+            x += self.terms
         self.x.value, self.y.value = x, y.astype(self.y.dtype)
 
     def listing(self):
@@ -157,13 +161,20 @@ class Data:
             while fits_in_memory(os.path.getsize(self.path)) and file.read(1 << 24):
                 pass
 
-    def keep_in_memory(self, ranks):
-        """Replace what is streamed by one copy in the memory of each host."""
+    def keep(self, where, ranks):
+        """Replace what is streamed by a copy: in the "memory" of each host, or on each "device"."""
         kept = {}
+
+        def copy(streamed):
+            if where == "memory":
+                return Mapped(ranks.shared(streamed.shape, streamed.dtype, streamed.read))
+            array = np.empty(streamed.shape, streamed.dtype)
+            streamed.read(array)
+            return Resident(self.device.put(array))
+
         for split in self.train, self.valid, self.test:
             for name in "xy":
                 streamed = getattr(split, name)
                 if streamed not in kept:
-                    array = ranks.shared(streamed.shape, streamed.dtype, streamed.read)
-                    kept[streamed] = Mapped(array)
+                    kept[streamed] = copy(streamed)
                 setattr(split, name, kept[streamed])

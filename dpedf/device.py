@@ -1,26 +1,229 @@
-"""Where a run computes.  There is the CPU so far; this is to be the only door to cupy."""
+"""Where a run computes: on the CPU, or on a GPU.  The only door to cupy.
 
+Both offer the same: put(array) to bring an array of the host there, slot() for rows that stream
+there, run(key, function, *arrays) to call a function, step(number), wait().
+"""
+
+import ctypes
 import os
 import socket
+import warnings
+from contextlib import suppress
 
-from dpedf.errors import UserError
+import numpy as np
+
+from dpedf.errors import UserError, line
+from dpedf.kernels import FAST, Kernels, cublaslt
+from dpedf.slots import PinnedSlot, Slot
 
 # Schedulers and users grant GPUs to a process through these.
 NONE = None, "", "-1", "NoDevFiles"
 GRANTS = "CUDA_VISIBLE_DEVICES", "SLURM_STEP_GPUS", "SLURM_JOB_GPUS"
+INSTALL = 'pip install -e ".[cuda{}]"'
 
 
-def chosen(settings):
-    """The device of a run, "cpu".  UserError: settings that it cannot follow."""
-    device, precision = settings.run.device, settings.train.precision
-    given = {name: os.environ.get(name) for name in GRANTS}
-    granted = [f"{n} = {gpus}" for n, gpus in given.items() if gpus not in NONE]
-    if device == "gpu":
-        raise UserError("run.device = 'gpu', expected 'cpu': this version has no GPU path yet")
-    if device == "auto" and granted:
-        raise UserError(
-            f"{granted[0]} grants GPUs, expected run.device=cpu: this version has no GPU path yet"
-        )
+def host(array):
+    """An array, of whatever device, as one of NumPy."""
+    return array.get() if hasattr(array, "get") else array
+
+
+def overwrite(array, values):
+    """array[...] = values, an array of the host, on whatever device."""
+    if hasattr(array, "set"):
+        array.set(values)
+    else:
+        array[...] = values
+
+
+class UnusableError(Exception):
+    """Why there is no GPU to compute on."""
+
+
+class CPU:
+    """The host itself: its arrays are NumPy's."""
+
+    unit = kind = name = place = "cpu"
+    slot = Slot
+
+    def __init__(self, note=None):
+        self.note = note  # why there is no GPU, where there could be
+
+    def put(self, array):
+        return array
+
+    def step(self, number):
+        """What context.step is to be."""
+        return number
+
+    def run(self, key, function, *arrays):
+        return function(*arrays)
+
+    def wait(self):
+        """Until all is computed."""
+
+
+class GPU:
+    """A GPU: its arrays are CuPy's, and what is computed with them is launched on one stream.
+
+    number: which one of those that this process sees.  capture: are functions that run is called
+    with again and again to become CUDA graphs?  say(line): one line to the user.
+    UnusableError: it does not compute.  UserError: it does not in this precision.
+    """
+
+    unit = "gpu"
+
+    def __init__(self, cupy, number, precision="float32", capture=True, say=print):
+        self.cupy, self.say, self.eager = cupy, say, None if capture else "run.capture = 'off'"
+        self.device = cupy.cuda.Device(number)
+        self.device.use()
+        self.kind = cupy.cuda.runtime.getDeviceProperties(number)["name"].decode()
+        self.place = f"{socket.gethostname()} {self.device.pci_bus_id}"
+        self.name = f"{self.kind} ({number})"
+        self.stream, self.side = self.new_stream(), self.new_stream()
+        self.stream.use()
+        self.graphs, self.pool = {}, cupy.cuda.MemoryPool()
+        self.counter = cupy.zeros((), np.int64)
+        Kernels.compile, Kernels.put = cupy.RawModule, self.put
+        for function, fast in FAST:
+            function.register(cupy.ndarray, fast)
+        self.multiply_by_cublaslt(precision)
+        self.check()
+
+    def multiply_by_cublaslt(self, precision):
+        """Or, without nvmath-python, by CuPy's cuBLAS, which cannot be recorded."""
+        array, linalg = self.cupy.ndarray, self.cupy._core._routines_linalg
+        try:
+            from nvmath.bindings import cublasLt
+
+            cublaslt.register(array, precision, cublasLt, self.stream.ptr, self.counter)
+        except (ImportError, RuntimeError) as error:
+            cuda = self.cupy.cuda.runtime.runtimeGetVersion() // 1000
+            missing = f"{line(error)}, expected nvmath-python: {INSTALL.format(cuda)}"
+            if precision == "bfloat16":
+                raise UserError(f"train.precision = 'bfloat16': {missing}") from None
+            if precision == "tf32":
+                linalg.set_compute_type(np.float32, linalg.COMPUTE_TYPE_TF32)
+            self.eager = self.eager or missing
+
+    @property
+    def note(self):
+        return self.eager and f"launched kernel by kernel: {self.eager}"
+
+    def check(self):
+        """Allocate, launch, multiply, synchronize: does it compute?"""
+        x = self.put(np.arange(6, dtype=np.float32).reshape(2, 3))
+        found = host(cublaslt.product(np.square(x), x.T))
+        if found.tolist() != [[9, 24], [60, 255]]:
+            raise UnusableError(
+                f"{self.name} computes {found.tolist()}, expected [[9, 24], [60, 255]]"
+            )
+
+    def put(self, array):
+        return self.cupy.asarray(array)
+
+    def slot(self):
+        return PinnedSlot(self)
+
+    def step(self, number):
+        self.counter.fill(number)
+        return self.counter  # where a graph that is replayed reads it
+
+    def wait(self):
+        self.stream.synchronize()
+
+    # what streams and sums over ranks are made of
+
+    def new_stream(self):
+        return self.cupy.cuda.Stream(non_blocking=True)
+
+    def new_event(self):
+        return self.cupy.cuda.Event(disable_timing=True)
+
+    def mark(self, stream):
+        """The event when all that was launched on a stream is done."""
+        event = self.new_event()
+        event.record(stream)
+        return event
+
+    def pinned(self, nbytes):
+        """Memory of the host that a stream can copy while others compute."""
+        import cupyx
+
+        return cupyx.empty_pinned((nbytes,), np.uint8)
+
+    def empty(self, nbytes):
+        return self.cupy.empty(nbytes, np.uint8)
+
+    def nccl(self):
+        """The module nccl of CuPy; None where it finds no NCCL."""
+        with warnings.catch_warnings(action="ignore"):  # wires.py says it in our words
+            from cupy.cuda import nccl
+        return nccl if nccl.available else None
+
+    # one launch
+
+    def run(self, key, function, *arrays):
+        """function(*arrays), of arrays on the GPU, as one launch where that can be.
+
+        The first call of a key computes as ever, which compiles and plans all that it needs; the
+        second records the launches of the function in a CUDA graph; those that follow replay it.
+        So a function may depend on its arrays, on the key, and on arrays that stay where they
+        are, and what it returns is overwritten by the next call.  A function that cannot be
+        recorded is called each time, and one line says why.
+        """
+        if self.eager:
+            return function(*arrays)
+        key = key, *((array.shape, array.dtype) for array in arrays)
+        with self.cupy.cuda.using_allocator(self.pool.malloc):  # whose memory graphs keep
+            if key not in self.graphs:
+                self.graphs[key] = Graph([array.copy() for array in arrays])
+                return function(*self.graphs[key].inputs)
+            graph = self.graphs[key]
+            for here, array in zip(graph.inputs, arrays, strict=True):
+                self.cupy.copyto(here, array)
+            if not graph.recorded:
+                self.record(graph, function)
+        if self.eager:
+            return function(*graph.inputs)
+        graph.recorded.launch(self.stream)
+        return graph.result
+
+    def record(self, graph, function):
+        self.stream.begin_capture()
+        try:
+            graph.result = function(*graph.inputs)
+            graph.recorded = self.stream.end_capture()
+        except Exception as error:  # where the function itself is to blame, it raises again
+            with suppress(self.cupy.cuda.runtime.CUDARuntimeError):  # invalidated by the error
+                self.stream.end_capture()
+            self.eager = f"{type(error).__name__}: {line(error)}"
+            self.say(f"{self.name}: {self.note}")
+
+
+class Graph:
+    """The launches of a function, as recorded once: what it reads, and what it returns."""
+
+    recorded = result = None
+
+    def __init__(self, inputs):
+        self.inputs = inputs
+
+
+def chosen(settings, ranks):
+    """The device of this rank.  UserError: it cannot be as the settings say."""
+    run, precision = settings.run, settings.train.precision
+    granted = [f"{n} = {os.environ[n]}" for n in GRANTS if os.environ.get(n) not in NONE]
+    note = None
+    if run.device != "cpu":
+        try:
+            return take(ranks.host_rank, precision, run.capture == "auto", ranks.say)
+        except UnusableError as why:
+            hint = "a GPU that can be used, or run.device=cpu"
+            if run.device == "gpu":
+                raise UserError(f"run.device = 'gpu', expected {hint}: {why}") from None
+            if granted:
+                raise UserError(f"{granted[0]}, expected {hint}: {why}") from None
+            note = None if driver_version() is None else str(why)
     if precision not in ("float32", "float64"):
         raise UserError(
             f"train.precision = {precision!r}, expected float32 or float64 on the CPU, "
@@ -28,7 +231,33 @@ def chosen(settings):
         )
     if settings.data.cache == "device":
         raise UserError("data.cache = 'device', expected 'none' or 'memory' on the CPU")
-    return "cpu"
+    return CPU(note)
+
+
+def take(host_rank, precision, capture, say):
+    """The GPU of a rank of this host: they take turns.  UnusableError: there is none."""
+    try:
+        import cupy
+
+        count = cupy.cuda.runtime.getDeviceCount()
+        return GPU(cupy, host_rank % count, precision, capture, say)
+    except (UnusableError, UserError):
+        raise
+    except Exception as error:  # of a driver, a compiler, a library: all say the same, no GPU
+        version = driver_version()
+        found = f"{type(error).__name__}: {line(error)}" if version else "no libcuda.so.1"
+        install = INSTALL.format(version or 13)
+        raise UnusableError(f"{found}; it takes an NVIDIA driver, and {install}") from None
+
+
+def driver_version():
+    """The CUDA version of the NVIDIA driver, such as 12; None where there is no driver."""
+    try:
+        driver, version = ctypes.CDLL("libcuda.so.1"), ctypes.c_int()
+    except OSError:
+        return None
+    driver.cuDriverGetVersion(ctypes.byref(version))
+    return version.value // 1000
 
 
 def blas_threads(settings, ranks):

@@ -19,6 +19,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from dpedf.kernels.gemm import product
+
 made = itertools.count()
 
 # What a node may need to know of the pass: is it training?  Random draws are functions of
@@ -82,12 +84,9 @@ class Parameter(Node):
         self.fresh = False
 
     def addproduct(self, a, b):
-        """grad += a @ b, computed in place where it is the first contribution."""
-        if self.fresh:
-            np.matmul(a, b, out=self.grad)
-            self.fresh = False
-        else:
-            self.grad += a @ b
+        """grad += a @ b, computed in place."""
+        product(a, b, self.grad, add=not self.fresh)
+        self.fresh = False
 
 
 class CompNode(Node):
@@ -98,7 +97,7 @@ class CompNode(Node):
             self.grad = delta if self.grad is None else self.grad + delta
 
     def addproduct(self, a, b):
-        self.addgrad(a @ b)
+        self.addgrad(product(a, b))
 
 
 class Package(metaclass=Counted):
@@ -141,7 +140,7 @@ class Program:
         self.nodes = sorted((n for n in inputs if isinstance(n, CompNode)), key=lambda n: n.number)
         first = {}  # parameter -> its first user; backward, the last to add to its gradient
         for number, n in enumerate(self.nodes, 1):
-            n.name = f"z{number}"
+            n.name, n.place = f"z{number}", number
             n.varies = any(i.varies for i in inputs[n])
             n.batched = any(i.batched for i in inputs[n])
             for i in inputs[n]:

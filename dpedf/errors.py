@@ -1,4 +1,4 @@
-"""The one kind of error that is the user's to mend, and how it is said."""
+"""The one kind of error that is the user's to mend, and how things are said."""
 
 import sys
 from contextlib import contextmanager
@@ -14,6 +14,11 @@ class UserError(ValueError):
 def line(error):
     """What an error says, in one line, which HDF5's errors do not keep to."""
     return " ".join(str(getattr(error, "strerror", None) or error).split())
+
+
+def counted(n, noun):
+    """ "1 rank", "4 ranks"."""
+    return f"{n:,} {noun}{'s' * (n != 1)}"
 
 
 @contextmanager

@@ -8,36 +8,41 @@ import numpy as np
 
 from dpedf.edf import Backward, Forward, context
 from dpedf.errors import UserError
-from dpedf.sums import LibrarySum, TreeSum, carry_out, climb, cuts
+from dpedf.kernels.vector import add_in_order
+from dpedf.sums import LibrarySum, TreeSum, climb, cuts
 
 
 class Gradient:
     """gradient(x, y, B) leaves in phi.grad the gradient of (1/B) sum_b ell[b] over all B rows.
 
     x, y: this rank's rows, those of shard(B).  put(x, y) sets the Inputs.
+    wire: the ranks, or how arrays of GPUs reach them.
     slices: V, or 0.  overlap: are buckets summed over ranks while Backward runs?
     bucket: numbers.  UserError: more ranks than slices.
     losses: (V,), the sum of ell over each slice of this rank, 0 elsewhere.
     """
 
-    def __init__(self, ell, phi, ranks, put, slices=0, overlap=False, bucket=1 << 18):
-        self.ell, self.phi, self.ranks, self.put = ell, phi, ranks, put
+    def __init__(self, ell, phi, wire, put, slices=0, overlap=False, bucket=1 << 18):
+        self.ell, self.phi, self.wire, self.put = ell, phi, wire, put
         self.overlap, self.bucket = overlap, bucket
-        self.V = slices or ranks.size
-        if self.V < ranks.size:
+        self.V = slices or wire.size
+        if self.V < wire.size:
             raise UserError(
-                f"train.slices = {slices}, expected 0 or at least the {ranks.size} ranks"
+                f"train.slices = {slices}, expected 0 or at least the {wire.size} ranks"
             )
-        self.losses = np.zeros(self.V)
-        owned = cuts(self.V, ranks.size)  # by rank q: slices owned[q]:owned[q+1]
-        self.mine = slice(*owned[ranks.rank : ranks.rank + 2])
+        self.losses = np.zeros(self.V, like=phi.value)
+        owned = cuts(self.V, wire.size)  # by rank q: slices owned[q]:owned[q+1]
+        self.mine = slice(*owned[wire.rank : wire.rank + 2])
         climbs = [climb(*q, self.V) for q in zip(owned, owned[1:], strict=False)]
-        self.steps = climbs[ranks.rank][0]
-        tree = TreeSum(ranks, [partial for steps, partial in climbs], self.V)
-        self.over_ranks = tree if slices else LibrarySum(ranks)
-        extra = max(k for v, k, additions in self.steps)
-        self.grads = [phi.grad, *(np.empty_like(phi.grad) for _ in range(extra))]
+        self.steps = climbs[wire.rank][0]
+        tree = TreeSum(wire, [partial for steps, partial in climbs], self.V)
+        self.over_ranks = tree if slices else LibrarySum(wire)
+        n, vectors = len(phi.value), 1 + max(k for v, k, additions in self.steps)
+        # Each begins at a multiple of 256 bytes, on which the choice of a GEMM may depend.
+        aligned = -(-n // 64) * 64
+        self.grads = np.zeros((vectors, aligned), phi.value.dtype, like=phi.value)[:, :n]
         self.views = [phi.views(grad) for grad in self.grads]
+        phi.differentiate_into(self.grads[0], self.views[0])
 
     def shard(self, B):
         """Where this rank's rows start among B, and where they end."""
@@ -45,23 +50,32 @@ class Gradient:
         return rows[self.mine.start], rows[self.mine.stop]
 
     def __call__(self, x, y, B):
+        self.add_slices(x, y, B)
+        self.add_ranks()
+
+    def add_slices(self, x, y, B):
+        """The part of the gradient that this rank computes; buckets start their sum over ranks."""
         rows, phi, last = cuts(B, self.V), self.phi, self.mine.stop - 1
         start, context.B = rows[self.mine.start], B
+        self.done, self.waiting = set(), len(phi.value)
         for v, k, additions in self.steps:
             phi.differentiate_into(self.grads[k], self.views[k])
             context.row, here = rows[v], slice(rows[v] - start, rows[v + 1] - start)
             self.put(x[here], y[here])
             Forward(self.ell, train=True)
-            self.losses[v] = self.ell.value.astype(np.float64).sum()
+            self.losses[v] = self.ell.value.sum(dtype=np.float64)
             if v < last:
                 Backward(self.ell, B)
-                carry_out(additions, self.grads, 0, len(phi.grad))
-        self.done, self.waiting = set(), len(phi.grad)
+                add_in_order(self.grads, additions, 0, self.waiting)
         Backward(self.ell, B, self.ready if self.overlap else None)
-        self.add(self.waiting)
-        if self.ranks.size > 1:
+        self.rest = self.complete(self.waiting)
+
+    def add_ranks(self):
+        """Finish what add_slices began, the sum over ranks."""
+        self.start(*self.rest)
+        if self.wire.size > 1:
             self.over_ranks.finish(self.grads)
-        phi.differentiate_into(self.grads[0], self.views[0])
+        self.phi.differentiate_into(self.grads[0], self.views[0])
 
     def ready(self, p):
         """Sum full buckets of what is complete: all that stands after a parameter to come."""
@@ -70,13 +84,18 @@ class Gradient:
         while complete and self.phi.parameters[complete - 1] in self.done:
             complete -= 1
         while self.waiting - self.phi.offsets[complete] >= self.bucket:
-            self.add(self.bucket)
+            self.start(*self.complete(self.bucket))
 
-    def add(self, n):
-        """Finish the last n numbers of phi.grad that wait, and start their sum over ranks."""
+    def complete(self, n):
+        """Add the slices of the last n numbers of phi.grad that wait; where they lie."""
         high = self.waiting
         self.waiting = low = high - n
         v, k, additions = self.steps[-1]
-        carry_out(additions, self.grads, low, high)
-        if self.ranks.size > 1:
-            self.over_ranks.start(self.grads, low, high, self.overlap)
+        add_in_order(self.grads, additions, low, high)
+        return low, high
+
+    def start(self, low, high):
+        """Start the sum over ranks of phi.grad[low:high], in the pieces that the wire asks for."""
+        piece = self.wire.piece or high - low
+        for end in range(high, low, -piece) if self.wire.size > 1 else ():
+            self.over_ranks.start(self.grads, max(low, end - piece), end, self.overlap)

@@ -4,15 +4,11 @@ import math
 
 import numpy as np
 
-from dpedf.sums import CACHED
+from dpedf.kernels.vector import momentum, norm
 
 
 class Momentum:
     """SGD with momentum mu and weight decay lambda, as Sutskever et al., 2013, and PyTorch have it.
-
-    g <- Phi.grad + lambda Phi
-    v <- mu v + g
-    Phi <- Phi - eta v,  or with Nesterov's momentum  Phi - eta (g + mu v)
 
     phi: the Phi to update; its grad is used up.  v: (n,), the state that a checkpoint keeps.
     """
@@ -22,32 +18,15 @@ class Momentum:
         self.v = np.zeros_like(phi.value) if momentum else phi.value[:0]
 
     def __call__(self, eta):
-        for low in range(0, len(self.phi.value), CACHED):
-            part = slice(low, low + CACHED)
-            Phi, g = self.phi.value[part], self.phi.grad[part]
-            if self.decay:
-                g += self.decay * Phi
-            direction = g
-            if self.mu:
-                v = self.v[part]
-                v *= self.mu
-                v += g
-                direction = g + self.mu * v if self.nesterov else v
-            Phi -= np.multiply(direction, eta, out=g)
-
-
-def norm(vector):
-    """The Euclidean length, added in float64 and in an order that depends on n alone."""
-    parts = (vector[low : low + CACHED] for low in range(0, len(vector), CACHED))
-    return math.sqrt(sum(float(np.sum(np.square(p, dtype=np.float64))) for p in parts))
+        phi = self.phi
+        momentum(phi.value, phi.grad, self.v, eta, self.mu, self.nesterov, self.decay)
 
 
 def clip(grad, longest):
     """Shorten a gradient to this length where it is longer; return the length it had."""
-    length = norm(grad)
-    if length > longest:
-        grad *= longest / length
-    return length
+    before = norm(grad)
+    grad *= (1 / np.maximum(before / longest, 1)).astype(grad.dtype)
+    return before
 
 
 def schedule(train, steps):

@@ -5,6 +5,7 @@ from itertools import accumulate
 
 import numpy as np
 
+from dpedf.device import host
 from dpedf.edf import Package, Parameter, Parameters, held
 from dpedf.errors import UserError
 
@@ -62,15 +63,18 @@ class Phi:
 
     value, grad: (n,), in program order; the value and grad of every parameter become views
     of them, so that SGD([Phi], eta), a broadcast or a sum over ranks moves one array.
+    put: what brings an array to the device that computes.
     """
 
-    def __init__(self, loss, seed=0, dtype=np.float32):
+    def __init__(self, loss, seed=0, dtype=np.float32, put=np.asarray):
         self.parameters, self.grad = Parameters(loss), None
         name_parameters(self.parameters)
         self.offsets = [0, *accumulate(p.value.size for p in self.parameters)]
-        self.value = np.empty(self.offsets[-1], dtype)
-        for p, view in zip(self.parameters, self.views(self.value), strict=True):
+        value = np.empty(self.offsets[-1], dtype)
+        for p, view in zip(self.parameters, self.views(value), strict=True):
             view[...] = p.draw(seed) if isinstance(p, Uniform) else p.value
+        self.value = put(value)
+        for p, view in zip(self.parameters, self.views(self.value), strict=True):
             p.value = view
         self.differentiate_into(np.zeros_like(self.value))
 
@@ -89,4 +93,4 @@ class Phi:
 
     def sha256(self):
         """The SHA-256 of the bytes of Phi, in hexadecimal."""
-        return hashlib.sha256(self.value.tobytes()).hexdigest()
+        return hashlib.sha256(host(self.value).tobytes()).hexdigest()

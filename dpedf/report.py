@@ -7,29 +7,30 @@ import numpy as np
 from tqdm import tqdm
 
 from dpedf import __version__
+from dpedf.device import host, overwrite
+from dpedf.errors import counted
 
 LINE_EVERY = 5  # seconds between lines of progress, where there is no bar
 
 
-def counted(n, noun):
-    """ "1 rank", "4 ranks"."""
-    return f"{n:,} {noun}{'s' * (n != 1)}"
-
-
-def introduce(training, where, threads, resuming):
+def introduce(training, threads, resuming):
     """The first lines: what runs where."""
     ranks, data, settings = training.ranks, training.data, training.settings
     train, path, split = settings.train, data.path, data.train
     learnt, held, tested = (f"{len(split):,}" for split in (data.train, data.valid, data.test))
-    kept = "streamed" if settings.data.cache == "none" else "in memory"
+    places = {"none": "streamed", "memory": "in memory", "device": "on the device"}
+    kept = places[settings.data.cache]
+    device = data.device
     allreduce = "buckets" if training.gradient.overlap else "whole"
     lines = [
         f"dpedf {__version__} on {counted(ranks.size, 'rank')}, {counted(ranks.hosts, 'host')}, "
-        f"{where}, {counted(threads, 'BLAS thread')} a rank, {ranks.mpi}",
+        f"{device.name}, {counted(threads, 'BLAS thread')} a rank, {ranks.mpi}",
         f"{path}: {learnt} rows to learn from, {held} to validate, {tested} to test, {kept}",
         f"{settings.model['build']}: {counted(len(training.phi.value), 'parameter')}, "
         f"{train.precision}, {counted(train.slices, 'slice')}, allreduce {allreduce}",
     ]
+    if device.note:
+        lines.append(f"{device.name}: {device.note}")
     if not data.train.global_shuffle:
         window = f"windows of {split.window * split.chunk:,} rows"
         lines.append(f"{path}: shuffled by chunks in {window}, which is not a global shuffle")
@@ -62,7 +63,7 @@ class Report:
 
     def __init__(self, ranks, directory, gradient, steps):
         self.ranks, self.directory, self.gradient = ranks, directory, gradient
-        self.losses, self.rows = np.zeros(gradient.V), 0
+        self.losses, self.rows = np.zeros_like(gradient.losses), 0
         self.clocks = self.since_event, self.since_evaluation = Clock(), Clock()
         self.began = self.said = time.monotonic()
         self.steps, self.said_loss = steps, ""
@@ -71,11 +72,12 @@ class Report:
     def go_on(self, state):
         """From what state() gave, if that is there."""
         self.rows, losses = state.get("rows", 0), state.get("losses", ())
-        mine = self.gradient.mine
+        mine, ours = self.gradient.mine, np.zeros(self.gradient.V)
         if len(losses) == self.gradient.V:
-            self.losses[mine] = losses[mine]
+            ours[mine] = losses[mine]
         elif self.ranks.rank == 0:  # slices, or ranks without, are not as many as they were
-            self.losses[0] = np.sum(losses)
+            ours[0] = np.sum(losses)
+        overwrite(self.losses, ours)
 
     def open_bar(self, step):
         seen = self.ranks.rank == 0 and sys.stderr.isatty()
@@ -89,7 +91,6 @@ class Report:
 
     def step(self, B):
         """One more step was made, of B examples."""
-        self.losses += self.gradient.losses
         self.rows += B
         for clock in self.clocks:
             clock.rows += B
@@ -97,9 +98,7 @@ class Report:
 
     def train(self, step, epoch, B, eta, length):
         """The minibatch of this step: its mean loss, and the length of its gradient."""
-        losses = self.gradient.losses.copy()
-        self.ranks.add(losses)
-        loss = losses.sum().item() / B
+        loss = self.of_all_ranks(self.gradient.losses).sum().item() / B
         self.said_loss = f", loss {loss:.4f}"
         self.bar.set_postfix_str(f"loss {loss:.4f}")
         self.directory.event(
@@ -110,9 +109,12 @@ class Report:
 
     def state(self):
         """What a run that goes on has to know: the losses of all ranks."""
-        losses = self.losses.copy()
+        return {"losses": self.of_all_ranks(self.losses), "rows": self.rows}
+
+    def of_all_ranks(self, losses):
+        losses = host(losses).copy()
         self.ranks.add(losses)
-        return {"losses": losses, "rows": self.rows}
+        return losses
 
     def progress(self, step, epoch):
         """A line every few seconds."""
@@ -125,10 +127,9 @@ class Report:
         """The mean loss of training since the last evaluation, and what that one found."""
         for clock in self.clocks:
             clock.since += took
-        losses = self.losses.copy()
-        self.ranks.add(losses)
-        train_loss = losses.sum().item() / self.rows
-        self.losses[:], self.rows, self.said = 0, 0, time.monotonic()
+        train_loss = self.of_all_ranks(self.losses).sum().item() / self.rows
+        self.losses.fill(0)
+        self.rows, self.said = 0, time.monotonic()
         rate = self.since_evaluation.read()
         self.directory.event(
             "eval",

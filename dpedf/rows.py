@@ -7,6 +7,8 @@ thread gathers blocks of minibatches ahead of those that are computed with.
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from math import prod
 from threading import Lock
 
 import numpy as np
@@ -14,6 +16,7 @@ import numpy as np
 from dpedf.errors import UserError
 
 BLOCK = 16  # minibatches that the loader's thread hands over at a time
+BYTES = 1 << 25  # that it hands over at a time, where minibatches are large
 WINDOW = 1 << 27  # bytes of chunks that are shuffled together
 MEMORY = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
@@ -35,6 +38,13 @@ class Mapped:
     def read(self, out):
         """All rows, in order."""
         out[...] = self.array
+
+
+class Resident:
+    """A dataset as an array of the device: row numbers travel there, not rows."""
+
+    def __init__(self, array):
+        self.array, self.shape, self.dtype = array, array.shape, array.dtype
 
 
 class Chunks:
@@ -80,20 +90,37 @@ class Split:
     their rows can then meet; a function of the file's layout, however x and y are kept.
     """
 
-    def __init__(self, x, y, rows):
-        self.x, self.y, self.rows = x, y, rows
+    def __init__(self, x, y, rows, device):
+        self.x, self.y, self.rows, self.device = x, y, rows, device
         self.chunk, self.window = getattr(x, "chunk", 1), getattr(x, "window", x.shape[0])
 
     def __len__(self):
         return len(self.rows)
 
+    def gathered(self, rows, empty=np.empty):
+        """What is sent to the device of these rows: x, (len(rows), ...), and y, as stored.
+
+        empty(shape, dtype) makes the arrays.  Where rows lie on the device, they are gathered
+        there, by received, and it is their numbers that are sent.
+        """
+        if isinstance(self.x, Resident):
+            sent = [empty(rows.shape, rows.dtype)]
+            sent[0][...] = rows
+        else:
+            sent = [empty((len(rows), *a.shape[1:]), a.dtype) for a in (self.x, self.y)]
+            for source, array in zip((self.x, self.y), sent, strict=True):
+                source.take(rows, array)
+        return sent
+
+    def received(self, *sent):
+        """x and y, on the device, of what gathered sent there."""
+        if isinstance(self.x, Resident):
+            return self.x.array.take(*sent, axis=0), self.y.array.take(*sent, axis=0)
+        return sent
+
     def take(self, rows):
-        """x, (len(rows), ...), and y of these rows of the group, as they are stored."""
-        x = np.empty((len(rows), *self.x.shape[1:]), self.x.dtype)
-        y = np.empty((len(rows), *self.y.shape[1:]), self.y.dtype)
-        self.x.take(rows, x)
-        self.y.take(rows, y)
-        return x, y
+        """x and y of these rows, on the device, at once."""
+        return self.received(*map(self.device.put, self.gathered(rows)))
 
     @property
     def global_shuffle(self):
@@ -117,23 +144,33 @@ class Split:
         shard(b): where in b rows those of this rank start and end.
         start: how many minibatches of the epoch to skip.
         """
-        order, cuts = self.order(seed, epoch), []
+        order, batches, sizes = self.order(seed, epoch), [], []
         for first in range(start * B, len(order), B):
-            b = min(B, len(order) - first)
-            low, high = shard(b)
-            cuts.append((first + low, first + high, b))
+            sizes.append(min(B, len(order) - first))
+            low, high = shard(sizes[-1])
+            batches.append(order[first + low : first + high])
+        for (x, y), b in zip(self.stream(batches), sizes, strict=True):
+            yield x, y, b
 
-        def load(cuts):
-            x, y = self.take(np.concatenate([order[low:high] for low, high, b in cuts]))
-            minibatches, end = [], 0
-            for low, high, b in cuts:
-                here = slice(end, end := end + high - low)
-                minibatches.append((x[here], y[here], b))
-            return minibatches
+    def stream(self, batches):
+        """Yield (x, y) of each batch of rows, while a thread gathers those that follow."""
 
-        with ThreadPoolExecutor(1, "loader") as loader:
-            size, ahead = 1, loader.submit(load, cuts[:1])  # a small block is there at once
-            while cuts:
-                cuts, size = cuts[size:], min(2 * size, BLOCK)
-                block, ahead = ahead, cuts and loader.submit(load, cuts[:size])
-                yield from block.result()
+        def load(batches, slot):
+            slot.send(self.gathered(np.concatenate(batches), slot.empty))
+
+        row = sum(prod(source.shape[1:]) * source.dtype.itemsize for source in (self.x, self.y))
+        most = max(1, min(BLOCK, BYTES // (1 + row * max(map(len, batches), default=0))))
+        here, there = [self.device.slot() for _ in range(2)]
+        with closing(here), closing(there), ThreadPoolExecutor(1, "loader") as loader:
+            size = 1  # a small block is there at once
+            ahead = batches and loader.submit(load, batches[:1], here)
+            while batches:
+                block, batches, size = batches[:size], batches[size:], min(2 * size, most)
+                ahead.result()
+                ahead = batches and loader.submit(load, batches[:size], there)
+                (x, y), end = self.received(*here.receive()), 0
+                for rows in block:
+                    part = slice(end, end := end + len(rows))
+                    yield x[part], y[part]
+                here.release()
+                here, there = there, here

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
-CACHED = 1 << 15  # numbers that are added at a time, so that they stay in the cache
+from dpedf.kernels.vector import add_in_order
 
 
 @lru_cache
@@ -34,22 +34,14 @@ def push(sums, first, end, name, V):
             break
         sums[-2:] = [(first, end, p)]
         additions.append((p, q))
-    return additions
-
-
-def carry_out(additions, vectors, low, high):
-    """vectors[p][low:high] += vectors[q][low:high] for each addition (p, q), in this order."""
-    for here in range(low, high, CACHED) if additions else ():
-        part = slice(here, min(here + CACHED, high))
-        for p, q in additions:
-            vectors[p][part] += vectors[q][part]
+    return tuple(additions)
 
 
 def climb(first, end, V):
     """How a rank adds its slices first:end of V, and what partial sums are left.
 
     Of each slice (v, k, additions): its gradient goes to vector k, then additions are carried
-    out.  The partial sums (first, end) are left in vectors 0, 1, ...
+    out, in order.  The partial sums (first, end) are left in vectors 0, 1, ...
     """
     sums, steps = [], []
     for v in range(first, end):
@@ -59,20 +51,20 @@ def climb(first, end, V):
 
 
 class LibrarySum:
-    """The sum over ranks of one gradient each, in the order of the MPI library."""
+    """The sum over ranks of one gradient each, in the order of the library that adds.
 
-    def __init__(self, ranks):
-        self.ranks, self.requests = ranks, []
+    wire: the ranks, or how arrays of GPUs reach them.
+    """
+
+    def __init__(self, wire):
+        self.wire, self.requests = wire, []
 
     def start(self, grads, low, high, overlap):
-        if overlap:
-            self.requests.append(self.ranks.start_add(grads[0][low:high]))
-        else:
-            self.ranks.add(grads[0][low:high])
+        self.requests.append(self.wire.start_add(grads[0, low:high], overlap))
 
     def finish(self, grads):
         while self.requests:
-            self.requests.pop().Wait()
+            self.requests.pop(0).Wait()
 
 
 class TreeSum:
@@ -81,24 +73,28 @@ class TreeSum:
     partial: for each rank, the (first, end) of its partial sums; its k-th lies in grads[k].
     """
 
-    def __init__(self, ranks, partial, V):
-        self.ranks, self.partial, self.pending = ranks, partial, []
-        sums, self.additions = [], []
+    def __init__(self, wire, partial, V):
+        self.wire, self.partial, self.pending = wire, partial, []
+        most = max(map(len, partial))
+        self.senders = [[q for q, p in enumerate(partial) if k < len(p)] for k in range(most)]
+        rows = {
+            qk: row for row, qk in enumerate((q, k) for k in range(most) for q in self.senders[k])
+        }
+        sums, self.additions = [], ()
         for q, ranges in enumerate(partial):
             for k, (first, end) in enumerate(ranges):
-                self.additions += push(sums, first, end, (q, k), V)
+                self.additions += push(sums, first, end, rows[q, k], V)
 
     def start(self, grads, low, high, overlap):
-        rank, size = self.ranks.rank, self.ranks.size
+        rank, size = self.wire.rank, self.wire.size
         places = [low + cut for cut in cuts(high - low, size)]
-        width, requests, pieces = places[rank + 1] - places[rank], [], {}
-        for k in range(max(map(len, self.partial))):
-            senders = [q for q in range(size) if k < len(self.partial[q])]
-            received = np.empty((len(senders), width), grads[0].dtype)
+        width, requests, end = places[rank + 1] - places[rank], [], 0
+        pieces = np.empty((sum(map(len, self.senders)), width), grads.dtype, like=grads)
+        for k, senders in enumerate(self.senders):
+            received = pieces[end : (end := end + len(senders))]
             counts = [width * (q in senders) for q in range(size)]
-            sent = (grads[k], places) if rank in senders else (grads[0], [0] * (size + 1))
-            requests.append(self.ranks.start_exchange(*sent, received, counts))
-            pieces |= {(q, k): piece for q, piece in zip(senders, received, strict=True)}
+            sent = (grads[k], places) if rank in senders else (grads[0], [low] * (size + 1))
+            requests.append(self.wire.start_exchange(*sent, received.reshape(-1), counts))
         self.pending.append((requests, pieces, places))
 
     def finish(self, grads):
@@ -106,10 +102,10 @@ class TreeSum:
         for requests, pieces, places in self.pending:
             for request in requests:
                 request.Wait()
-            mine = slice(*places[self.ranks.rank : self.ranks.rank + 2])
-            carry_out(self.additions, pieces, 0, mine.stop - mine.start)
-            grads[0][mine] = pieces[0, 0]
-            collecting.append(self.ranks.start_collect(grads[0], places))
+            mine = slice(*places[self.wire.rank : self.wire.rank + 2])
+            add_in_order(pieces, self.additions, 0, pieces.shape[1])
+            grads[0, mine] = pieces[0]
+            collecting.append(self.wire.start_collect(grads[0], places))
         self.pending.clear()
         for request in collecting:
             request.Wait()

@@ -10,18 +10,22 @@ checkpoint, and --overwrite.
 
 import sys
 import time
+from functools import partial
 from math import inf
 
+import numpy as np
 from msgspec.structs import replace
 from threadpoolctl import threadpool_limits
 
-from dpedf import build, check, comm, config, device
+from dpedf import build, check, comm, config, device, wires
 from dpedf.checkpoint import RunDirectory
 from dpedf.data import Data
+from dpedf.device import host, overwrite
 from dpedf.edf import context
 from dpedf.errors import concerning
 from dpedf.evaluate import evaluate
 from dpedf.gradient import Gradient
+from dpedf.kernels.vector import norm
 from dpedf.optim import Momentum, clip, schedule
 from dpedf.phi import Phi
 from dpedf.pulse import Pulse
@@ -33,18 +37,20 @@ STOPPED = 75  # the status of a run that was told to stop, and can be resumed
 class Training:
     """A run: what it trains, how far it is, and the loop.  UserError: more ranks than slices."""
 
-    def __init__(self, settings, ranks, data, model, directory):
+    def __init__(self, settings, ranks, wire, data, model, directory):
         train, run = settings.train, settings.run
         self.settings, self.ranks, self.data, self.directory = settings, ranks, data, directory
+        self.wire, self.device = wire, data.device
         self.Q, self.ell, self.phi = model
         overlap = run.allreduce == "buckets"
         self.gradient = Gradient(
-            self.ell, self.phi, ranks, data.put, train.slices, overlap, run.bucket
+            self.ell, self.phi, wire, data.put, train.slices, overlap, run.bucket
         )
         self.update = Momentum(self.phi, train.momentum, train.nesterov, train.weight_decay)
         self.per_epoch = -(-len(data.train) // train.batch_size)
         self.steps = min(train.epochs * self.per_epoch or inf, train.steps or inf)
         self.eta = schedule(train, self.steps)
+        self.eta_now = np.zeros_like(self.phi.value, shape=())
         self.report = Report(ranks, directory, self.gradient, self.steps)
         self.pulse = Pulse(ranks)
         self.checkpoint_seconds = config.seconds(train.checkpoint_every)
@@ -56,9 +62,10 @@ class Training:
 
     def go_on(self, state):
         """Start from rank 0's Phi, and from the state that it found beside it, if any."""
-        self.update.v[...] = state.pop("v", 0)
-        for vector in self.phi.value, self.update.v:
-            self.ranks.broadcast(vector)
+        for vector, values in (self.phi.value, None), (self.update.v, state.pop("v", None)):
+            here = host(vector) if values is None else values
+            self.ranks.broadcast(here)
+            overwrite(vector, here)
         self.state = state = self.ranks.gather(state)[0]
         self.step, self.best = state.get("step", 0), state.get("best", inf)
         self.tested = state.get("tested", False) and self.finished
@@ -75,14 +82,16 @@ class Training:
         if self.state.get("ranks") == self.ranks.size:  # without slices the bits depend on it
             self.gradient.overlap = bool(self.state["overlap"])
             return
-        minibatch, times = next(self.minibatches(0)), {False: [], True: []}
-        for overlap in (False, True) * 4:
+        (x, y, B), times = next(self.minibatches(0)), {False: [], True: []}
+        for overlap in (False, True) * 4 if self.wire.captured else ():
             self.gradient.overlap = overlap
             self.ranks.wait()
             start = time.perf_counter()
-            self.gradient(*minibatch)
+            self.device.run(("trial", overlap), partial(self.gradient, B=B), x, y)
+            self.device.wait()
             times[overlap].append(time.perf_counter() - start)
-        whole, buckets = self.ranks.largest(min(times[False][1:]), min(times[True][1:]))
+        whole, buckets = (min(times[overlap][1:], default=0) for overlap in (False, True))
+        whole, buckets = self.ranks.largest(whole, buckets)
         self.gradient.overlap = buckets < whole
 
     def run(self):
@@ -95,6 +104,7 @@ class Training:
                 self.learn(x, y, B)
                 if self.due(self.settings.train.eval_every or self.per_epoch):
                     self.evaluate()
+                self.wire.check()
                 if pulse.beat():
                     report.progress(self.step, epoch + 1)
                 if self.checkpoint_due():
@@ -111,18 +121,39 @@ class Training:
 
     def learn(self, x, y, B):
         """One step: the gradient of a minibatch over all ranks, then the same update on each."""
-        train = self.settings.train
-        context.step = self.step
-        self.gradient(x, y, B)
-        logs = (self.step + 1) % self.settings.run.log_every == 0
-        if train.grad_clip or logs:
-            length = clip(self.phi.grad, train.grad_clip or inf)
-        eta = self.eta(self.step)
-        self.update(eta)
+        run, gradient = self.device.run, self.gradient
+        logs, eta = (self.step + 1) % self.settings.run.log_every == 0, self.eta(self.step)
+        context.step = self.device.step(self.step)
+        self.eta_now.fill(eta)
+        if self.wire.captured:
+            before = run(("step", B, logs), partial(self.one_step, B=B, logs=logs), x, y)
+        else:  # MPI can be no part of what a device records
+            add_slices = partial(gradient.add_slices, B=B)
+            if gradient.overlap:
+                add_slices(x, y)
+            else:
+                run(("slices", B), add_slices, x, y)
+            gradient.add_ranks()
+            before = run(("update", logs), partial(self.change, logs))
         self.step += 1
         self.report.step(B)
         if logs:
-            self.report.train(self.step, self.epoch(), B, eta, length)
+            self.report.train(self.step, self.epoch(), B, eta, host(before).item())
+
+    def one_step(self, x, y, B, logs):
+        self.gradient(x, y, B)
+        return self.change(logs)
+
+    def change(self, logs):
+        """Update Phi by its gradient; the length that this had, where it was asked for."""
+        longest, grad, before = self.settings.train.grad_clip, self.phi.grad, None
+        self.report.losses += self.gradient.losses
+        if longest:
+            before = clip(grad, longest)
+        elif logs:
+            before = norm(grad)
+        self.update(self.eta_now)
+        return before
 
     def epoch(self):
         """That of the last step, from 1."""
@@ -152,19 +183,22 @@ class Training:
 
 
 def prepared(words, ranks):
-    """The Training of a command line, which all ranks agree on; its device, and BLAS threads."""
+    """(Training, BLAS threads, resuming) of a command line, which all ranks agree on."""
     with ranks.together():
         path, settings, flags = config.from_command_line(words)
         resuming, overwriting = "--resume" in flags, "--overwrite" in flags
         with concerning(path):
-            where = device.chosen(settings)
-            dtype = settings.train.precision
-            data = Data(settings.data.file, settings.data.valid, settings.seed, dtype)
+            where = device.chosen(settings, ranks)
+    ranks.same("the device", where.kind)
+    wire, seed, dtype = wires.between(ranks, where), settings.seed, config.dtype(settings)
+    with ranks.together():
+        with concerning(path):
+            data = Data(settings.data.file, settings.data.valid, seed, dtype, where)
             Q, ell = build.built(settings.model, data.x, data.y)
-            phi = Phi(ell, settings.seed, dtype)
+            phi = Phi(ell, seed, dtype, where.put)
             check.fits(Q, ell, data)
             directory = RunDirectory(settings.run.dir, ranks)
-            training = Training(settings, ranks, data, (Q, ell, phi), directory)
+            training = Training(settings, ranks, wire, data, (Q, ell, phi), directory)
         directory.claim(resuming or overwriting)
         state = directory.resume(phi, settings) if resuming else {}
     ranks.same("the model", check.listing(ell))
@@ -173,25 +207,25 @@ def prepared(words, ranks):
     training.go_on(state)
     threads = device.blas_threads(settings, ranks)
     threadpool_limits(threads, "blas")
-    if settings.data.cache == "memory":
-        data.keep_in_memory(ranks)
+    if settings.data.cache != "none":
+        data.keep(settings.data.cache, ranks)
     elif ranks.host_rank == 0:
         data.read_through()
     ranks.wait()  # for the reader, who may take longer than a step may
-    return training, where, threads, resuming
+    return training, threads, resuming
 
 
 def main(ranks):
     if {"--help", "-h"} & set(sys.argv):
         ranks.say(__doc__)
         return 0
-    training, where, threads, resuming = prepared(sys.argv[1:], ranks)
-    settings, run = training.settings, training.settings.run
+    training, threads, resuming = prepared(sys.argv[1:], ranks)
+    settings, run, where = training.settings, training.settings.run, training.device
     context.seed = settings.seed
     ranks.watch(run.timeout)
     if run.allreduce == "auto" and ranks.size > 1:
         training.choose_overlap()
-    introduce(training, where, threads, resuming)
+    introduce(training, threads, resuming)
     if training.tested:
         ranks.say(f"{run.dir}: finished at step {training.step}, nothing is left to do")
         return 0
@@ -200,9 +234,10 @@ def main(ranks):
             training.data.put(*training.data.train.take(training.data.train.rows[:4]))
             check.gradients(training.ell)
     if run.check_nan:
+        where.eager = "run.check_nan = true"
         check.nan(training.ell)
     overlap = "buckets" if training.gradient.overlap else "whole"
-    run = replace(run, device=where, threads=threads, allreduce=overlap)
+    run = replace(run, device=where.unit, threads=threads, allreduce=overlap)
     training.directory.begin(replace(settings, run=run), training.step)
     training.run()
     if not training.finished:

@@ -11,19 +11,22 @@ CORE = ["edf", "phi", "ops/affine", "ops/pointwise", "ops/loss", "models", "comm
 
 # What a room may import of dpedf.  Of those not named here, all but train.
 MAY_IMPORT = {
-    "edf": (),
+    "edf": ("kernels",),
     "errors": (),
-    "sums": (),
-    "optim": ("sums",),
-    "ops": ("edf", "ops"),
-    "phi": ("edf", "errors"),
+    "kernels": ("kernels", "edf"),
+    "slots": (),
+    "sums": ("kernels",),
+    "optim": ("kernels",),
+    "ops": ("edf", "ops", "kernels"),
+    "phi": ("device", "edf", "errors"),
     "models": ("edf", "ops", "phi", "errors"),
     "build": ("models", "errors"),
-    "check": ("edf", "errors"),
-    "device": ("errors",),
+    "check": ("device", "edf", "errors"),
+    "device": ("errors", "kernels", "slots"),
+    "wires": ("errors",),
     "config": ("errors",),
-    "data": ("edf", "errors", "rows"),
-    "checkpoint": ("config", "errors"),
+    "data": ("device", "edf", "errors", "rows"),
+    "checkpoint": ("config", "device", "errors"),
     "comm": ("errors",),
 }
 

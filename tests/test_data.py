@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from dpedf import data
 from dpedf.comm import Ranks
 from dpedf.data import Data, write
+from dpedf.device import CPU
 from dpedf.rows import Chunks, Mapped, Split
 from dpedf.sums import cuts
 
@@ -47,7 +48,7 @@ def path(tmp_path):
 
 def rows_of(n):
     """n rows in memory, each its own number."""
-    return Split(Mapped(np.arange(n)), Mapped(np.arange(n)), np.arange(n))
+    return Split(Mapped(np.arange(n)), Mapped(np.arange(n)), np.arange(n), CPU())
 
 
 def epoch_of(split, B, V=1, R=1, seed=0, epoch=0, start=0):
@@ -129,11 +130,11 @@ def test_any_layout_gives_the_same_rows(layout, cache, tmp_path):
     opened = Data(path, valid=20)
     assert isinstance(opened.train.x, Mapped if layout == "contiguous" else Chunks)
     if cache == "memory":
-        opened.keep_in_memory(Ranks())
+        opened.keep("memory", Ranks())
         opened.file.close()
         assert np.shares_memory(opened.train.x.array, opened.valid.x.array)  # one copy
     expected = rows_of(N).rows[opened.train.rows]
-    in_order = Split(Mapped(X), Mapped(ROWS), expected)
+    in_order = Split(Mapped(X), Mapped(ROWS), expected, CPU())
     for (x, y), (its_x, its_y) in zip(
         epoch_of(opened.train, 16), epoch_of(in_order, 16), strict=True
     ):
@@ -251,7 +252,7 @@ def test_the_order_follows_from_the_layout_and_not_from_where_rows_are_kept(tmp_
     for path in contiguous, chunked:
         opened = Data(path)
         streamed = opened.train.order(1, 2)
-        opened.keep_in_memory(Ranks())
+        opened.keep("memory", Ranks())
         np.testing.assert_array_equal(opened.train.order(1, 2), streamed)
         assert isinstance(opened.train.x, Mapped)
         assert opened.train.global_shuffle == (path == contiguous)
@@ -311,7 +312,7 @@ def test_inputs_are_x_scale_minus_mean_over_std(attributes, dtype, tmp_path):
 def test_what_is_put_leaves_the_rows_as_they_are_stored(tmp_path):
     x = X.astype(np.float32)  # which needs no other type
     opened = Data(make(tmp_path / "rows.h5", train=(x, ROWS)))
-    opened.scale = np.float32(0.5)
+    opened.factors = np.float32(0.5)
     x, y = opened.train.take(ROWS)
     opened.put(x, y)
     np.testing.assert_array_equal(x, X)
@@ -451,6 +452,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from dpedf.data import Data
+from dpedf.device import CPU
 from dpedf.errors import UserError
 
 for path in sorted(Path().glob("*.cut")):
@@ -512,6 +514,7 @@ def test_damaged_labels_are_refused(tmp_path, refused):
 OPEN = """
 import os, sys
 from dpedf.data import Data
+from dpedf.device import CPU
 from dpedf.errors import UserError
 
 Data("rows.h5")  # so that all is imported
@@ -600,13 +603,13 @@ def test_to_read_through_reads_the_file_once(tmp_path):
 
 def test_rows_are_loaded_ahead_by_a_thread_that_ends_with_the_epoch():
     split, names = rows_of(N), set()
-    take = split.take
+    gathered = split.gathered
 
-    def watched(rows):
+    def watched(rows, empty):
         names.add(threading.current_thread())
-        return take(rows)
+        return gathered(rows, empty)
 
-    split.take = watched
+    split.gathered = watched
     minibatches = split.minibatches(0, 0, 4, lambda b: (0, b))
     next(minibatches)
     assert loaders()

@@ -8,7 +8,8 @@ import pytest
 from strict import DeviceArray, get, put
 
 from dpedf.config import TrainSection
-from dpedf.optim import CACHED, Momentum, clip, norm, schedule
+from dpedf.kernels.vector import CACHED, norm
+from dpedf.optim import Momentum, clip, schedule
 
 N = 2 * CACHED + 17  # longer than what is updated at a time, and no multiple of it
 

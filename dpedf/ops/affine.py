@@ -1,6 +1,7 @@
 """Affine: what a layer of weights computes."""
 
 from dpedf.edf import CompNode
+from dpedf.kernels.gemm import affine, product
 
 
 class Affine(CompNode):
@@ -17,11 +18,10 @@ class Affine(CompNode):
         self.Phi, self.x = Phi, x
 
     def forward(self):
-        self.value = self.x.value @ self.Phi.w.value
-        self.value -= self.Phi.b.value
+        self.value = affine(self.x.value, self.Phi.w.value, self.Phi.b.value)
 
     def backward(self):
         if self.x.varies:
-            self.x.addgrad(self.grad @ self.Phi.w.value.T)
+            self.x.addgrad(product(self.grad, self.Phi.w.value.T))
         self.Phi.w.addproduct(self.x.value.T, self.grad)
         self.Phi.b.addgrad(-self.grad.sum(axis=0))

@@ -3,6 +3,7 @@
 import numpy as np
 
 from dpedf.edf import CompNode
+from dpedf.kernels.softmax import log_loss, log_loss_gradient, places, softmax
 
 
 class Softmax(CompNode):
@@ -17,13 +18,7 @@ class Softmax(CompNode):
         self.s = s
 
     def forward(self):
-        # In memory j is the outer index: NumPy sums 10 long rows faster than B short ones.
-        self.shifted = self.s.value.T.copy()  # (J, B)
-        self.shifted -= self.shifted.max(axis=0)
-        exp = np.exp(self.shifted)
-        self.Z = exp.sum(axis=0)
-        exp /= self.Z
-        self.value = exp.T
+        self.value, self.shifted, self.Z = softmax(self.s.value)
 
     def backward(self):
         g, Q = self.grad.T, self.value.T
@@ -46,20 +41,16 @@ class LogLoss(CompNode):
 
     def forward(self):
         Q, y = self.Q, self.y.value
-        B = len(y)
-        self.at = np.multiply(y, B, dtype=np.intp)
-        self.at += np.arange(B, like=y)  # where [y[b], b] lies in (J, B)
         if isinstance(Q, Softmax):
-            self.value = np.log(Q.Z) - Q.shifted.take(self.at)
+            self.value, self.at = log_loss(Q.shifted, Q.Z, y)
         else:
+            self.at = places(y)
             self.value = -np.log(Q.value.T.take(self.at))
 
     def backward(self):
         Q = self.Q
         if isinstance(Q, Softmax):
-            delta = (Q.value.T * self.grad).ravel()  # in the order of (J, B), like at
-            delta[self.at] -= self.grad
-            Q.s.addgrad(delta.reshape(Q.value.T.shape).T)
+            Q.s.addgrad(log_loss_gradient(Q.value, self.at, self.grad))
         else:
             delta = np.zeros_like(Q.value.T, order="C")
             delta.reshape(-1)[self.at] = -self.grad / Q.value.T.take(self.at)

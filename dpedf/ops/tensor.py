@@ -5,6 +5,7 @@ from math import prod
 import numpy as np
 
 from dpedf.edf import CompNode
+from dpedf.kernels.gemm import product
 from dpedf.ops.broadcast import aligned, send
 
 
@@ -51,14 +52,14 @@ class MatMul(CompNode):
 
     def forward(self):
         a, b, lacking = self.matrices()
-        self.value = np.squeeze(a @ b, axis=lacking)
+        self.value = np.squeeze(product(a, b), axis=lacking)
 
     def backward(self):
         a, b, lacking = self.matrices()
         g = np.expand_dims(self.grad, lacking)
         if self.x.varies:
-            send(self.x, g @ b.swapaxes(-1, -2), a)
+            send(self.x, product(g, b.swapaxes(-1, -2)), a)
         if self.y.varies:
             if not self.y.batched:
                 a, g = a.reshape(-1, a.shape[-1]), g.reshape(-1, g.shape[-1])
-            send(self.y, a.swapaxes(-1, -2) @ g, b)
+            send(self.y, product(a.swapaxes(-1, -2), g), b)

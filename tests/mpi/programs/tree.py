@@ -3,17 +3,18 @@
 import numpy as np
 
 from dpedf import comm
-from dpedf.sums import TreeSum, carry_out, climb, cuts
+from dpedf.kernels.vector import add_in_order
+from dpedf.sums import TreeSum, climb, cuts
 
 
 def whole(leaves):
     """The tree of one rank."""
     steps, partial = climb(0, len(leaves), len(leaves))
     assert partial == [(0, len(leaves))]
-    vectors = [np.empty_like(leaves[0]) for _ in range(1 + max(k for v, k, _ in steps))]
+    vectors = np.empty((1 + max(k for v, k, _ in steps), len(leaves[0])), leaves.dtype)
     for v, k, additions in steps:
         vectors[k][...] = leaves[v]
-        carry_out(additions, vectors, 0, len(leaves[0]))
+        add_in_order(vectors, additions, 0, len(leaves[0]))
     return vectors[0]
 
 
@@ -23,10 +24,10 @@ def shared(leaves, ranks, bucket):
     owned = cuts(V, ranks.size)
     climbs = [climb(*q, V) for q in zip(owned, owned[1:], strict=False)]
     steps = climbs[ranks.rank][0]
-    vectors = [np.empty_like(leaves[0]) for _ in range(1 + max(k for v, k, _ in steps))]
+    vectors = np.empty((1 + max(k for v, k, _ in steps), len(leaves[0])), leaves.dtype)
     for v, k, additions in steps:
         vectors[k][...] = leaves[v]
-        carry_out(additions, vectors, 0, n)
+        add_in_order(vectors, additions, 0, n)
     tree = TreeSum(ranks, [partial for steps, partial in climbs], V)
     for high in range(n, 0, -bucket):
         tree.start(vectors, max(0, high - bucket), high, overlap=True)

@@ -1,0 +1,66 @@
+"""Functions that need more than NumPy's spelling, each with one meaning on every device.
+
+The meaning is written in NumPy, and computes wherever its arrays live; beside it stands what
+arrays on a GPU get instead, a CUDA kernel from a .cu file of this folder:
+
+    @singledispatch
+    def twice(x):
+        return 2 * x
+
+    @on_gpu(twice)
+    def launch_twice(x): ...
+
+device.py registers the second with the array type of CuPy when a run takes a GPU.
+"""
+
+from pathlib import Path
+
+FAST = []  # (function, what an array on a GPU gets instead)
+SOURCES = sorted(Path(__file__).parent.glob("*.cu"))
+TYPES = {"float32": "float", "float64": "double"}  # what T is in the sources
+THREADS = 256  # of a block
+
+
+def on_gpu(function):
+    """Decorate what a function of functools.singledispatch does with arrays on a GPU."""
+
+    def remember(fast):
+        FAST.append((function, fast))
+        return fast
+
+    return remember
+
+
+def packed(x):
+    """x with its indices in the order in which kernels read them; a copy where it must be."""
+    return x if x.flags.c_contiguous else x.copy()
+
+
+class Kernels:
+    """The kernels of a source file: kernels.name(threads, x, ...) for x of float32 or float64.
+
+    Integers reach a kernel as long long, floats as double, arrays as pointers.
+    """
+
+    # What device.py gives them once there is a GPU: compile(code, options), whose result has
+    # get_function(name), and put(array).
+    compile = put = None
+
+    def __init__(self, name):
+        self.source, self.found = Path(__file__).with_name(name).read_text(), {}
+
+    def __getattr__(self, name):
+        def launch(threads, x, *arguments):
+            if threads:
+                blocks = -(-threads // THREADS)
+                self.kernel(name, x.dtype.name)((blocks,), (THREADS,), (x, *arguments))
+
+        return launch
+
+    def kernel(self, name, dtype):
+        if (name, dtype) not in self.found:
+            module = Kernels.compile(
+                code=self.source, options=("-std=c++14", f"-DT={TYPES[dtype]}")
+            )
+            self.found[name, dtype] = module.get_function(name)
+        return self.found[name, dtype]

@@ -1,0 +1,171 @@
+"""gemm.py's functions on a GPU, by cuBLASLt.
+
+CuPy's own products cannot become part of a CUDA graph; these, called through nvmath-python's
+bindings, can.  cuBLASLt counts memory by columns, so that it computes out.T = b.T @ a.T.
+"""
+
+from math import prod
+
+import numpy as np
+
+from dpedf.kernels import Kernels, packed
+from dpedf.kernels.gemm import affine, product
+
+cuda = Kernels("bfloat16.cu")
+WORKSPACE = 1 << 25  # bytes
+# How cuBLASLt computes (cublasComputeType_t), and of which types (cudaDataType_t) its scales, what
+# it reads and what it writes are.
+COMPUTE = {
+    "float32": (68, 0, 0, 0),
+    "float64": (70, 1, 1, 1),
+    "tf32": (77, 0, 0, 0),
+    "bfloat16": (68, 0, 14, 0),
+}
+
+
+def register(array_type, precision, lt, stream, like):
+    """From now on, product and affine of this array type are cuBLASLt's.
+
+    lt: nvmath.bindings.cublasLt.  stream: the current one's pointer.  like: an array of the GPU.
+    """
+    gemm = Gemm(precision, lt, stream, like)
+    product.register(array_type, gemm.product)
+    affine.register(array_type, gemm.affine)
+
+
+class Gemm:
+    """Products in one precision on one stream, each planned when its shapes are first met."""
+
+    def __init__(self, precision, lt, stream, like):
+        self.precision, self.lt, self.stream, self.plans = precision, lt, stream, {}
+        self.handle = lt.create()
+        self.workspace = np.empty(WORKSPACE, np.uint8, like=like)
+        scale = np.float64 if precision == "float64" else np.float32
+        self.zero, self.one = np.zeros(1, scale), np.ones(1, scale)
+
+    def product(self, a, b, out=None, add=False):
+        if a.shape[-1] != b.shape[-2]:
+            raise ValueError(f"{a.shape} @ {b.shape}, expected equal inner indices")
+        batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        if out is None:
+            out = np.empty((*batch, a.shape[-2], b.shape[-1]), a.dtype, like=a)
+        if not out.size or not a.shape[-1]:
+            if not add:
+                out.fill(0)
+            return out
+        return self.multiply(a, b, out, add, None)
+
+    def affine(self, x, W, C):
+        y = np.empty((len(x), W.shape[1]), x.dtype, like=x)
+        if not y.size or not len(W):
+            y[...] = -C
+            return y
+        return self.multiply(x, W, y, False, -C)
+
+    def multiply(self, a, b, out, add, bias):
+        batch = out.shape[:-2]
+        a, b = (Operand(self.rounded(x), batch) for x in (a, b))
+        c = Operand(out, batch)
+        shapes = a.key, b.key, c.key, out.dtype.name, bias is not None
+        if shapes not in self.plans:
+            self.plans[shapes] = self.plan(a, b, c, prod(batch), bias is not None)
+        desc, layouts, algorithm = self.plans[shapes]
+        if bias is not None:
+            self.describe(desc, "BIAS_POINTER", bias.data.ptr)
+        beta = self.one if add else self.zero
+        self.lt.matmul(
+            *(self.handle, desc, self.one.ctypes.data),
+            *(b.pointer, layouts[0], a.pointer, layouts[1], beta.ctypes.data),
+            *(c.pointer, layouts[2], c.pointer, layouts[2], algorithm.ctypes.data),
+            *(self.workspace.data.ptr, WORKSPACE, self.stream),
+        )
+        return out
+
+    def rounded(self, x):
+        """What is read, in the precision in which it is read."""
+        if self.precision != "bfloat16" or x.dtype != np.float32:
+            return x
+        x = packed(x) if not x.T.flags.c_contiguous else x
+        r = np.empty_like(x, dtype=np.uint16)
+        cuda.round_to_bfloat16(x.size, x, r, x.size)
+        return r
+
+    def plan(self, a, b, c, count, bias):
+        """(description, layouts, algorithm) of a product."""
+        lt = self.lt
+        compute, scale, reads, writes = COMPUTE[self.precision]
+        desc = lt.matmul_desc_create(compute, scale)
+        self.describe(desc, "TRANSA", b.transposed)
+        self.describe(desc, "TRANSB", a.transposed)
+        if bias:
+            self.describe(desc, "EPILOGUE", lt.Epilogue.BIAS)
+        operands = (b, reads), (a, reads), (c, writes)
+        layouts = [self.layout(operand, kind, count) for operand, kind in operands]
+        preference = lt.matmul_preference_create()
+        self.prefer(preference, "MAX_WORKSPACE_BYTES", WORKSPACE)
+        for name, operand in zip("ABCD", (b, a, c, c), strict=True):
+            self.prefer(preference, f"MIN_ALIGNMENT_{name}_BYTES", operand.alignment)
+        algorithm = np.zeros(1, lt.matmul_heuristic_result_dtype)
+        found = np.zeros(1, np.int32)
+        lt.matmul_algo_get_heuristic(
+            *(self.handle, desc, *layouts, layouts[2], preference, 1),
+            *(algorithm.ctypes.data, found.ctypes.data),
+        )
+        lt.matmul_preference_destroy(preference)
+        if not found[0]:
+            raise RuntimeError(f"cuBLASLt has no algorithm for {a.key} @ {b.key}")
+        return desc, layouts, algorithm
+
+    def layout(self, operand, kind, count):
+        lt = self.lt
+        layout = lt.matrix_layout_create(kind, operand.rows, operand.columns, operand.leading)
+        for name, number in ("BATCH_COUNT", count), ("STRIDED_BATCH_OFFSET", operand.step):
+            attribute = lt.MatrixLayoutAttribute[name]
+            value = np.array([number], lt.get_matrix_layout_attribute_dtype(attribute))
+            lt.matrix_layout_set_attribute(layout, attribute, value.ctypes.data, value.nbytes)
+        return layout
+
+    def describe(self, desc, name, number):
+        attribute = self.lt.MatmulDescAttribute[name]
+        value = np.array([number], self.lt.get_matmul_desc_attribute_dtype(attribute))
+        self.lt.matmul_desc_set_attribute(desc, attribute, value.ctypes.data, value.nbytes)
+
+    def prefer(self, preference, name, number):
+        attribute = self.lt.MatmulPreferenceAttribute[name]
+        value = np.array([number], self.lt.get_matmul_preference_attribute_dtype(attribute))
+        self.lt.matmul_preference_set_attribute(
+            preference, attribute, value.ctypes.data, value.nbytes
+        )
+
+
+class Operand:
+    """Matrices x, (..., i, k), one for each index of batch, as cuBLASLt reads them.
+
+    rows, columns, leading: of x.T where x is packed by rows, of x where it is transposed.
+    step: numbers from one matrix to the next.  alignment: bytes, all that an algorithm may count
+    on, which is the same on every rank.
+    """
+
+    def __init__(self, x, batch):
+        if x.ndim > 2:
+            x = np.broadcast_to(x, (*batch, *x.shape[-2:])).reshape(-1, *x.shape[-2:])
+        if not self.reads(x):
+            x = x.copy()
+            self.reads(x)
+        self.x, self.pointer = x, x.data.ptr
+        self.step = x.strides[0] // x.itemsize if x.ndim > 2 else 0
+        self.alignment = min(256, self.pointer & -self.pointer)
+        place = self.rows, self.columns, self.leading, self.step
+        self.key = (*place, batch, self.transposed, self.alignment)
+
+    def reads(self, x):
+        """Is one of the two indices packed?"""
+        (I, K), (i, k) = x.shape[-2:], (stride // x.itemsize for stride in x.strides[-2:])
+        by_rows, by_columns = i if I > 1 else K, k if K > 1 else I
+        if (k == 1 or K == 1) and by_rows >= K:
+            self.rows, self.columns, self.leading, self.transposed = K, I, by_rows, 0
+        elif (i == 1 or I == 1) and by_columns >= I:
+            self.rows, self.columns, self.leading, self.transposed = I, K, by_columns, 1
+        else:
+            return False
+        return True

@@ -1,0 +1,71 @@
+"""Softmax and its log loss, which together are stable where Q is 0."""
+
+from functools import singledispatch
+
+import numpy as np
+
+from dpedf.kernels import Kernels, on_gpu, packed
+
+cuda = Kernels("softmax.cu")
+
+
+@singledispatch
+def softmax(s):
+    """Q[b,j] = exp(shifted[b,j]) / Z[b],  shifted[b,j] = s[b,j] - max_k s[b,k]
+
+    s: (B, J).  Returns Q, shifted: (B, J), and Z: (B,).
+    """
+    # In memory j is the outer index: NumPy sums 10 long rows faster than B short ones.
+    shifted = s.T.copy()  # (J, B)
+    shifted -= shifted.max(axis=0)
+    exp = np.exp(shifted)
+    Z = exp.sum(axis=0)
+    exp /= Z
+    return exp.T, shifted.T, Z
+
+
+@on_gpu(softmax)
+def softmax_on_gpu(s):
+    s, (B, J) = packed(s), s.shape
+    Q, shifted, Z = np.empty_like(s), np.empty_like(s), np.empty(B, s.dtype, like=s)
+    cuda.softmax(32 * B, s, shifted, Q, Z, B, J)
+    return Q, shifted, Z
+
+
+def places(y):
+    """Where [y[b], b] lies in an array (J, B)."""
+    at = np.multiply(y, len(y), dtype=np.intp)
+    at += np.arange(len(y), like=y)
+    return at
+
+
+@singledispatch
+def log_loss(shifted, Z, y):
+    """ell[b] = log Z[b] - shifted[b,y[b]]
+
+    Returns ell, (B,), and what log_loss_gradient takes for y.
+    """
+    at = places(y)
+    return np.log(Z) - shifted.T.take(at), at
+
+
+@on_gpu(log_loss)
+def log_loss_on_gpu(shifted, Z, y):
+    ell = np.empty_like(Z)
+    cuda.log_loss(len(ell), shifted, Z, y, ell, *shifted.shape)
+    return ell, y
+
+
+@singledispatch
+def log_loss_gradient(Q, at, g):
+    """s.grad[b,j] = g[b] (Q[b,j] - [j = y[b]]), (B, J)"""
+    delta = (Q.T * g).ravel()  # in the order of (J, B), like at
+    delta[at] -= g
+    return delta.reshape(Q.T.shape).T
+
+
+@on_gpu(log_loss_gradient)
+def log_loss_gradient_on_gpu(Q, y, g):
+    delta = np.empty_like(Q)
+    cuda.log_loss_gradient(Q.size, Q, y, packed(g), delta, *Q.shape)
+    return delta
