@@ -26,7 +26,7 @@ def gradients(ell, samples=10, tolerance=1e-6, seed=0):
         grad, values = host(p.grad).copy(), host(p.value).copy()
         most = tolerance * max(0.01, np.abs(grad).max(initial=0))
         for k in random.permutation(p.value.size)[:samples]:
-            at = np.unravel_index(k, p.value.shape)
+            at = tuple(int(i) for i in np.unravel_index(k, p.value.shape))
             value = float(values[at])
             h, L = 1e-6 * max(1.0, abs(value)), []
             for shifted in value + h, value - h:

@@ -41,7 +41,7 @@ class Gradient:
         # Each begins at a multiple of 256 bytes, on which the choice of a GEMM may depend.
         aligned = -(-n // 64) * 64
         self.grads = np.zeros((vectors, aligned), phi.value.dtype, like=phi.value)[:, :n]
-        self.views = [phi.views(grad) for grad in self.grads]
+        self.views = [phi.views(self.grads[k]) for k in range(vectors)]
         phi.differentiate_into(self.grads[0], self.views[0])
 
     def shard(self, B):

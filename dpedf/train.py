@@ -56,7 +56,8 @@ class Training:
         self.checkpoint_seconds = config.seconds(train.checkpoint_every)
 
     def save(self, name):
-        state = self.report.state() | {"step": self.step, "best": self.best, "v": self.update.v}
+        state = self.report.state() | {"step": self.step, "best": self.best}
+        state |= {"v": host(self.update.v)}
         state |= {"overlap": self.gradient.overlap, "ranks": self.ranks.size}
         self.directory.save(name, self.phi, **state)
 

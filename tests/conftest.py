@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from emulator import compiler
 
 from dpedf.errors import UserError
 
@@ -86,3 +87,32 @@ def on_a_small_disk(environment, tmp_path):
         pytest.skip("needs root, or a kernel that lets users mount a tmpfs")
     shutil.rmtree(f"{folder}.kept")
     return lambda *arguments: (run(sys.executable, *arguments), tmp_path / "disk.kept")
+
+
+FAKE = Path(__file__).parent / "fake"
+PROBE = "from dpedf import device; device.take(0, 'float32', True, print)"
+
+
+@pytest.fixture(scope="session")
+def simulated(environment, tmp_path_factory):
+    """The variables of a process for which there is a GPU, simulated by tests/fake."""
+    if compiler() is None:
+        pytest.skip("the kernels of a simulated GPU take a C++ compiler")
+    path = os.pathsep.join([str(FAKE), environment["PYTHONPATH"]])
+    kernels = str(tmp_path_factory.mktemp("kernels"))
+    return environment | {"PYTHONPATH": path, "FAKE_CUPY_KERNELS": kernels}
+
+
+@pytest.fixture(scope="session")
+def real(python, environment):
+    """The same, where there is a GPU; otherwise the test is skipped with the reason."""
+    probe = python("-c", PROBE)
+    if probe.returncode:
+        pytest.skip(probe.stderr.splitlines()[-1])
+    return environment
+
+
+@pytest.fixture(params=["simulated", pytest.param("real", marks=pytest.mark.gpu)])
+def gpu(request):
+    """The variables of a process that has a GPU, simulated or real."""
+    return request.getfixturevalue(request.param)

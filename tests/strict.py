@@ -5,6 +5,8 @@ device arrays again, those of one number too.  It refuses to become a host array
 or a NumPy number, which would promote, and to answer what CuPy does not.
 """
 
+import operator
+
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
@@ -49,20 +51,19 @@ class DeviceArray(NDArrayOperatorsMixin):
         self._host = host
 
     def __repr__(self):
-        return f"DeviceArray(shape={self.shape}, dtype={self.dtype})"
+        return f"{type(self).__name__}(shape={self.shape}, dtype={self.dtype})"
 
     def __len__(self):
         return len(self._host)
 
     def __getitem__(self, index):
-        index = unwrapped(index)
         for i in index if isinstance(index, tuple) else (index,):
-            if isinstance(i, np.ndarray) and i.dtype == bool:
+            if isinstance(i, DeviceArray) and i.dtype == bool:
                 raise TypeError("a mask of a device array: how many it takes, only the GPU knows")
-        return on_device(self._host[index])
+        return called(operator.getitem, (self, index), {})
 
     def __setitem__(self, index, value):
-        self._host[unwrapped(index)] = unwrapped(value)
+        called(operator.setitem, (self, index, value), {})
 
     def __array_ufunc__(self, ufunc, method, *inputs, **keywords):
         if method != "__call__":
@@ -70,7 +71,24 @@ class DeviceArray(NDArrayOperatorsMixin):
         return called(ufunc, inputs, keywords)
 
     def __array_function__(self, function, types, inputs, keywords):
-        return called(function, inputs, keywords)
+        if function in (np.ones, np.full):
+            raise TypeError(f"np.{function.__name__}(like=...) of a device array: CuPy refuses it")
+        return called(function, inputs, keywords, type(self))
+
+    @classmethod
+    def computed(cls, function, inputs, keywords, written):
+        """What a function gives, of host arrays; written: the one that it writes, if it does."""
+        return cls.on_device(function(*inputs, **keywords))
+
+    @classmethod
+    def on_device(cls, result):
+        if isinstance(result, (np.ndarray, np.generic)):
+            return cls(np.asarray(result))
+        if isinstance(result, (tuple, list)):
+            return type(result)(map(cls.on_device, result))
+        if isinstance(result, bool):
+            raise TypeError("a truth about a device array: this copies it to the host")
+        return result
 
 
 def unwrapped(thing):
@@ -84,17 +102,19 @@ def unwrapped(thing):
     return thing
 
 
-def on_device(result):
-    if isinstance(result, (np.ndarray, np.generic)):
-        return DeviceArray(np.asarray(result))
-    if isinstance(result, (tuple, list)):
-        return type(result)(map(on_device, result))
-    if isinstance(result, bool):
-        raise TypeError("a truth about a device array: this copies it to the host")
-    return result
+def device_arrays(thing):
+    if isinstance(thing, DeviceArray):
+        yield thing
+    elif isinstance(thing, (tuple, list)):
+        for t in thing:
+            yield from device_arrays(t)
 
 
-def called(function, inputs, keywords):
+# These write their first argument.
+WRITE = {"copyto", "fill", "setitem", "sort"}
+
+
+def called(function, inputs, keywords, cls=None):
     name = function.__name__
     if name in TO_THE_HOST:
         raise TypeError(f"np.{name} of a device array: this copies it to the host")
@@ -102,12 +122,13 @@ def called(function, inputs, keywords):
         raise TypeError(f"np.{name} of a device array: CuPy has none")
     if name != "copyto" and {"where", "initial"} & keywords.keys():
         raise TypeError(f"np.{name}(where=..., initial=...) of a device array: CuPy has none")
-    host = {key: unwrapped(value) for key, value in keywords.items()}
-    result = on_device(function(*unwrapped(tuple(inputs)), **host))
     out = keywords.get("out")
-    if out is None:
-        return result
-    return out[0] if isinstance(out, tuple) else out  # so that += leaves the array that it was
+    out = out[0] if isinstance(out, tuple) else out
+    written = inputs[0] if name in WRITE else out
+    cls = cls or type(next(device_arrays([*inputs, *keywords.values()])))
+    host = {key: unwrapped(value) for key, value in keywords.items()}
+    result = cls.computed(function, unwrapped(tuple(inputs)), host, written)
+    return result if out is None else out  # so that += leaves the array that it was
 
 
 def method(name):
@@ -127,7 +148,9 @@ for name in METHODS:
     setattr(DeviceArray, name, method(name))
 for name in PROPERTIES:
     setattr(
-        DeviceArray, name, property(lambda self, name=name: on_device(getattr(self._host, name)))
+        DeviceArray,
+        name,
+        property(lambda self, name=name: self.on_device(getattr(self._host, name))),
     )
 for name in TO_THE_HOST:
     setattr(DeviceArray, name, refused(name))

@@ -13,7 +13,10 @@ arrays on a GPU get instead, a CUDA kernel from a .cu file of this folder:
 device.py registers the second with the array type of CuPy when a run takes a GPU.
 """
 
+from numbers import Real
 from pathlib import Path
+
+import numpy as np
 
 FAST = []  # (function, what an array on a GPU gets instead)
 SOURCES = sorted(Path(__file__).parent.glob("*.cu"))
@@ -59,8 +62,12 @@ class Kernels:
 
     def kernel(self, name, dtype):
         if (name, dtype) not in self.found:
-            module = Kernels.compile(
-                code=self.source, options=("-std=c++14", f"-DT={TYPES[dtype]}")
-            )
+            source = f"typedef {TYPES[dtype]} T;\n{self.source}"
+            module = Kernels.compile(code=source, options=("-std=c++14",))
             self.found[name, dtype] = module.get_function(name)
         return self.found[name, dtype]
+
+
+def number(x, dtype):
+    """A number where a kernel can read it: on the GPU, as an array without indices."""
+    return Kernels.put(np.array(x, dtype)) if isinstance(x, Real) else x

@@ -15,12 +15,8 @@ cuda = Kernels("bfloat16.cu")
 WORKSPACE = 1 << 25  # bytes
 # How cuBLASLt computes (cublasComputeType_t), and of which types (cudaDataType_t) its scales, what
 # it reads and what it writes are.
-COMPUTE = {
-    "float32": (68, 0, 0, 0),
-    "float64": (70, 1, 1, 1),
-    "tf32": (77, 0, 0, 0),
-    "bfloat16": (68, 0, 14, 0),
-}
+FLOAT64 = 70, 1, 1, 1
+FLOAT32 = {"float32": (68, 0, 0, 0), "tf32": (77, 0, 0, 0), "bfloat16": (68, 0, 14, 0)}
 
 
 def register(array_type, precision, lt, stream, like):
@@ -34,18 +30,17 @@ def register(array_type, precision, lt, stream, like):
 
 
 class Gemm:
-    """Products in one precision on one stream, each planned when its shapes are first met."""
+    """Products on one stream, those of float32 in one precision; planned when first met."""
 
     def __init__(self, precision, lt, stream, like):
         self.precision, self.lt, self.stream, self.plans = precision, lt, stream, {}
         self.handle = lt.create()
         self.workspace = np.empty(WORKSPACE, np.uint8, like=like)
-        scale = np.float64 if precision == "float64" else np.float32
-        self.zero, self.one = np.zeros(1, scale), np.ones(1, scale)
+        self.float32 = FLOAT32.get(precision, FLOAT32["float32"])
+        self.factors = {kind: np.array([0, 1], kind) for kind in ("float32", "float64")}
 
     def product(self, a, b, out=None, add=False):
-        if a.shape[-1] != b.shape[-2]:
-            raise ValueError(f"{a.shape} @ {b.shape}, expected equal inner indices")
+        check(a, b)
         batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
         if out is None:
             out = np.empty((*batch, a.shape[-2], b.shape[-1]), a.dtype, like=a)
@@ -56,6 +51,7 @@ class Gemm:
         return self.multiply(a, b, out, add, None)
 
     def affine(self, x, W, C):
+        check(x, W)
         y = np.empty((len(x), W.shape[1]), x.dtype, like=x)
         if not y.size or not len(W):
             y[...] = -C
@@ -72,10 +68,10 @@ class Gemm:
         desc, layouts, algorithm = self.plans[shapes]
         if bias is not None:
             self.describe(desc, "BIAS_POINTER", bias.data.ptr)
-        beta = self.one if add else self.zero
+        factors = self.factors[out.dtype.name]
+        one, beta = factors[1:].ctypes.data, factors[int(add) :].ctypes.data
         self.lt.matmul(
-            *(self.handle, desc, self.one.ctypes.data),
-            *(b.pointer, layouts[0], a.pointer, layouts[1], beta.ctypes.data),
+            *(self.handle, desc, one, b.pointer, layouts[0], a.pointer, layouts[1], beta),
             *(c.pointer, layouts[2], c.pointer, layouts[2], algorithm.ctypes.data),
             *(self.workspace.data.ptr, WORKSPACE, self.stream),
         )
@@ -93,7 +89,7 @@ class Gemm:
     def plan(self, a, b, c, count, bias):
         """(description, layouts, algorithm) of a product."""
         lt = self.lt
-        compute, scale, reads, writes = COMPUTE[self.precision]
+        compute, scale, reads, writes = self.float32 if c.x.dtype == np.float32 else FLOAT64
         desc = lt.matmul_desc_create(compute, scale)
         self.describe(desc, "TRANSA", b.transposed)
         self.describe(desc, "TRANSB", a.transposed)
@@ -136,6 +132,11 @@ class Gemm:
         self.lt.matmul_preference_set_attribute(
             preference, attribute, value.ctypes.data, value.nbytes
         )
+
+
+def check(a, b):
+    if a.shape[-1] != b.shape[-2]:
+        raise ValueError(f"{a.shape} @ {b.shape}, expected equal inner indices")
 
 
 class Operand:

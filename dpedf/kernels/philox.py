@@ -6,7 +6,7 @@ from math import prod
 import numpy as np
 
 from dpedf.edf import context
-from dpedf.kernels import Kernels, on_gpu
+from dpedf.kernels import Kernels, number, on_gpu
 
 cuda = Kernels("philox.cu")
 DROP = {4: 40, 8: 11}  # of the 64 bits, what the fraction of a float of so many bytes has not
@@ -34,8 +34,6 @@ def uniform(x, node):
 @on_gpu(uniform)
 def uniform_on_gpu(x, node):
     u, B, n = np.empty_like(x, order="C"), len(x), prod(x.shape[1:])
-    step = context.step
-    if isinstance(step, int):  # outside of a run, where nothing is recorded
-        step = Kernels.put(np.array(step, np.int64))
+    step = number(context.step, np.int64)
     cuda.uniform(B * -(-n // 4), u, step, context.seed, node.place, context.row, B, n)
     return u

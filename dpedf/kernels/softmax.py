@@ -51,8 +51,8 @@ def log_loss(shifted, Z, y):
 
 @on_gpu(log_loss)
 def log_loss_on_gpu(shifted, Z, y):
-    ell = np.empty_like(Z)
-    cuda.log_loss(len(ell), shifted, Z, y, ell, *shifted.shape)
+    ell, y = np.empty_like(Z), packed(y.astype(np.int64, copy=False))
+    cuda.log_loss(len(ell), packed(shifted), Z, y, ell, *shifted.shape)
     return ell, y
 
 
@@ -66,6 +66,7 @@ def log_loss_gradient(Q, at, g):
 
 @on_gpu(log_loss_gradient)
 def log_loss_gradient_on_gpu(Q, y, g):
+    Q = packed(Q)
     delta = np.empty_like(Q)
     cuda.log_loss_gradient(Q.size, Q, y, packed(g), delta, *Q.shape)
     return delta

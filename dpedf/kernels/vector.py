@@ -4,7 +4,7 @@ from functools import singledispatch
 
 import numpy as np
 
-from dpedf.kernels import Kernels, on_gpu
+from dpedf.kernels import Kernels, number, on_gpu, packed
 
 cuda = Kernels("vector.cu")
 CACHED = 1 << 15  # numbers that are computed with at a time, so that they stay in the cache
@@ -37,7 +37,7 @@ def momentum(Phi, grad, v, eta, mu, nesterov, decay):
 
 @on_gpu(momentum)
 def momentum_on_gpu(Phi, grad, v, eta, mu, nesterov, decay):
-    n = len(Phi)
+    n, eta = len(Phi), number(eta, Phi.dtype)
     cuda.momentum(n, Phi, grad, v, eta, float(mu), int(nesterov), float(decay), n)
 
 
@@ -73,5 +73,5 @@ def norm(vector):
 def norm_on_gpu(vector):
     threads = 1 << 16
     sums = np.empty(threads, np.float64, like=vector)
-    cuda.squares(threads, vector, sums, len(vector), threads)
+    cuda.squares(threads, packed(vector), sums, len(vector), threads)
     return np.sqrt(sums.sum())

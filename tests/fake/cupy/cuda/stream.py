@@ -1,0 +1,170 @@
+"""Streams that are as late as CUDA allows, events, and graphs that replay what was captured.
+
+What is launched on a stream waits in its queue.  A stream whose number is in FAKE_CUPY_LATE runs
+its queue only when something waits for it; the others run theirs at once.  So a wait that is
+missing shows as a wrong result: with the side streams late, computation reads what was not yet
+copied; with the first stream late, copies overwrite what is still to be computed with.
+"""
+
+import os
+import threading
+
+from cupy.cuda.runtime import CUDARuntimeError, streamCaptureModeRelaxed
+
+LATE = set(map(int, os.environ.get("FAKE_CUPY_LATE", "").split()))
+lock = threading.RLock()  # the loader's thread launches too
+streams = {}  # by pointer
+local = threading.local()
+
+
+class Queue:
+    """Work in order: functions, and events to wait for."""
+
+    def __init__(self):
+        self.work, self.done = [], 0
+
+    def run(self, end=None):
+        """Do all work up to this length of the queue."""
+        while self.done < (len(self.work) if end is None else end):
+            work, self.work[self.done] = self.work[self.done], None
+            self.done += 1
+            work()
+
+
+class Stream:
+    def __init__(self, null=False, non_blocking=False, ptds=False):
+        self.queue, self.capture, self.ptr = Queue(), None, 1 + len(streams)
+        self.late = len(streams) in LATE
+        streams[self.ptr] = self
+
+    def __enter__(self):
+        self.before = getattr(local, "stream", None)
+        local.stream = self
+        return self
+
+    def __exit__(self, *error):
+        local.stream = self.before
+
+    def use(self):
+        local.stream = self
+
+    def launch(self, work):
+        with lock:
+            if self.capture:
+                self.capture.queue(self).work.append(work)
+                return
+            self.queue.work.append(work)
+            if not self.late:
+                self.queue.run()
+
+    def wait_event(self, event):
+        with lock:
+            if event.capture and not self.capture:
+                self.capture = event.capture  # a fork: this stream is captured too
+                self.capture.streams.append(self)
+            elif self.capture and event.queue and event.capture is not self.capture:
+                raise CUDARuntimeError("cudaErrorStreamCaptureIsolation")
+            if event.queue:
+                queue, end = event.queue, event.end
+                if event.capture:
+                    event.capture.joined[event.queue] = max(
+                        end, event.capture.joined.get(event.queue, 0)
+                    )
+                self.launch(lambda: queue.run(end))
+
+    def synchronize(self):
+        refuse_in_capture("synchronize", invalidates=True)
+        with lock:
+            self.queue.run()
+
+    def begin_capture(self, mode=streamCaptureModeRelaxed):
+        self.capture = Capture(self)
+
+    def end_capture(self):
+        capture = self.capture
+        for stream in capture.streams:
+            stream.capture = None
+        if capture.invalid:
+            raise CUDARuntimeError("cudaErrorStreamCaptureInvalidated")
+        for stream in capture.streams[1:]:
+            if capture.joined.get(capture.queue(stream), 0) < len(capture.queue(stream).work):
+                raise CUDARuntimeError("cudaErrorStreamCaptureUnjoined")
+        return Graph(capture)
+
+    def is_capturing(self):
+        return self.capture is not None
+
+
+class Capture:
+    """What is being captured: a queue for each stream that takes part, the first one begins."""
+
+    def __init__(self, stream):
+        self.streams, self.queues, self.joined, self.invalid = [stream], {}, {}, False
+
+    def queue(self, stream):
+        return self.queues.setdefault(stream, Queue())
+
+
+class Graph:
+    def __init__(self, capture):
+        self.queues = [(queue, list(queue.work)) for queue in capture.queues.values()]
+        self.nodes = sum(len(work) for queue, work in self.queues)
+
+    def launch(self, stream=None):
+        noted("graph")
+
+        def run():
+            for queue, work in self.queues:
+                queue.work, queue.done = list(work), 0
+            for queue, _ in self.queues[:1]:  # the others run where this one waits for them
+                queue.run()
+
+        (stream or current()).launch(run)
+
+
+class Event:
+    """A place in a queue, that of the stream on which it was recorded last."""
+
+    def __init__(self, block=False, disable_timing=False, interprocess=False):
+        self.queue, self.end, self.capture = None, 0, None
+
+    def record(self, stream=None):
+        stream = stream or current()
+        with lock:
+            self.capture = stream.capture
+            self.queue = self.capture.queue(stream) if self.capture else stream.queue
+            self.end = len(self.queue.work)
+
+    def synchronize(self):
+        refuse_in_capture("synchronize", invalidates=True)
+        with lock:
+            if self.queue:
+                self.queue.run(self.end)
+
+    @property
+    def done(self):
+        refuse_in_capture("query", invalidates=True)
+        return not self.queue or self.queue.done >= self.end
+
+
+log = []  # (what the host waited for or launched, in which thread): tests read it
+default = Stream()
+
+
+def noted(what):
+    log.append((what, threading.get_ident()))
+
+
+def current():
+    return getattr(local, "stream", None) or default
+
+
+def refuse_in_capture(what, invalidates=False):
+    """A captured stream cannot be waited for."""
+    noted(what)
+    capture = current().capture
+    if capture and invalidates:
+        capture.invalid = True
+        raise CUDARuntimeError("cudaErrorStreamCaptureUnsupported")
+    if capture:
+        raise RuntimeError("the current stream is capturing, so H2D/D2H transfers are disallowed")

@@ -1,0 +1,138 @@
+"""cuBLASLt on the host: products of what lies at pointers, in the layouts that are described."""
+
+from enum import IntEnum
+from itertools import count
+
+import numpy as np
+from cupy.cuda.memory import at
+from cupy.cuda.stream import noted, streams
+
+things, numbers = {}, count(1)
+TYPES = {0: np.dtype(np.float32), 1: np.dtype(np.float64), 14: np.dtype(np.uint16)}
+matmul_heuristic_result_dtype = np.dtype([("algo", "<u8", (8,)), ("workspace_size", "<u8")])
+# As the real one has them.
+MatmulDescAttribute = IntEnum(
+    "MatmulDescAttribute", {"TRANSA": 3, "TRANSB": 4, "EPILOGUE": 7, "BIAS_POINTER": 8}
+)
+MatrixLayoutAttribute = IntEnum(
+    "MatrixLayoutAttribute", {"BATCH_COUNT": 5, "STRIDED_BATCH_OFFSET": 6}
+)
+MatmulPreferenceAttribute = IntEnum(
+    "MatmulPreferenceAttribute",
+    {"MAX_WORKSPACE_BYTES": 1} | {f"MIN_ALIGNMENT_{x}_BYTES": 5 + k for k, x in enumerate("ABCD")},
+)
+Epilogue = IntEnum("Epilogue", {"DEFAULT": 1, "BIAS": 4})
+DTYPES = {3: np.int32, 4: np.int32, 7: np.uint32, 8: np.int64}
+LAYOUT_DTYPES = {5: np.int32, 6: np.int64}
+PREFERENCE_DTYPES = {1: np.uint64, 5: np.uint32, 6: np.uint32, 7: np.uint32, 8: np.uint32}
+
+
+class cuBLASLtError(Exception):  # noqa: N801, N818
+    """As nvmath's."""
+
+
+def made(**thing):
+    number = next(numbers)
+    things[number] = thing
+    return number
+
+
+def setter(dtypes):
+    def set_attribute(thing, attribute, address, nbytes):
+        kind = np.dtype(dtypes[attribute])
+        assert nbytes == kind.itemsize
+        things[thing][int(attribute)] = int(at(address, (1,), kind)[0])
+
+    return set_attribute
+
+
+def create():
+    return made()
+
+
+def matmul_desc_create(compute, scale):
+    return made(compute=compute, scale=scale)
+
+
+def matrix_layout_create(kind, rows, columns, leading):
+    if leading < rows or 0 in (rows, columns):
+        raise cuBLASLtError("INVALID_VALUE")
+    return made(kind=kind, rows=rows, columns=columns, leading=leading)
+
+
+def matmul_preference_create():
+    return made()
+
+
+def matmul_preference_destroy(preference):
+    del things[preference]
+
+
+matmul_desc_set_attribute = setter(DTYPES)
+matrix_layout_set_attribute = setter(LAYOUT_DTYPES)
+matmul_preference_set_attribute = setter(PREFERENCE_DTYPES)
+
+
+def get_matmul_desc_attribute_dtype(attribute):
+    return DTYPES[attribute]
+
+
+def get_matrix_layout_attribute_dtype(attribute):
+    return LAYOUT_DTYPES[attribute]
+
+
+def get_matmul_preference_attribute_dtype(attribute):
+    return PREFERENCE_DTYPES[attribute]
+
+
+def matmul_algo_get_heuristic(handle, desc, a, b, c, d, preference, most, results, found):
+    """The algorithm is what may be counted on: the alignment of A, B, C and D."""
+    algo = at(results, (4,), np.uint64)
+    algo[:] = [things[preference][k] for k in (5, 6, 7, 8)]
+    at(found, (1,), np.int32)[0] = 1
+
+
+def matrices(address, layout, transposed=0):
+    """(count, rows, columns) of memory, read by columns."""
+    layout = things[layout]
+    size = TYPES[layout["kind"]].itemsize
+    shape = layout.get(5, 1), layout["rows"], layout["columns"]
+    strides = size * layout.get(6, 0), size, size * layout["leading"]
+    array = at(address, shape, TYPES[layout["kind"]], strides)
+    return array.swapaxes(1, 2) if transposed else array
+
+
+def numbers_of(array):
+    """float32 of what may be the bits of bfloat16."""
+    if array.dtype != np.uint16:
+        return array
+    return (array.astype(np.uint32) << 16).view(np.float32)
+
+
+def matmul(handle, desc, alpha, a, la, b, lb, beta, c, lc, d, ld, algo, workspace, nbytes, stream):
+    about = dict(things[desc])  # as it is now: the launch has its own copy
+    scale = TYPES[about["scale"]]
+    alpha, beta = (at(address, (1,), scale)[0] for address in (alpha, beta))
+    alignments = at(algo, (8,), np.uint64)[:4].tolist()
+    for pointer, alignment in zip((a, b, c, d), alignments, strict=True):
+        if pointer % alignment:
+            raise cuBLASLtError(f"{pointer} is not aligned to {alignment} bytes")
+    A, B = matrices(a, la, about.get(3)), matrices(b, lb, about.get(4))
+    C, D = matrices(c, lc), matrices(d, ld)
+    if A.shape[2] != B.shape[1] or D.shape[1:] != (A.shape[1], B.shape[2]):
+        raise cuBLASLtError(f"INVALID_VALUE: {A.shape} {B.shape} {D.shape}")
+    bias = None
+    if about.get(7, 1) == Epilogue.BIAS:
+        bias = at(about[8], (1, D.shape[1], 1), D.dtype)
+
+    def run():
+        # In the order of rows, as NumPy would: out.T = (b.T @ a.T)
+        result = alpha * np.matmul(
+            numbers_of(B).swapaxes(1, 2), numbers_of(A).swapaxes(1, 2)
+        ).swapaxes(1, 2)
+        if beta:
+            result = result + beta * C
+        D[...] = result if bias is None else result + bias
+
+    noted("matmul")
+    streams[stream].launch(run)

@@ -1,0 +1,248 @@
+"""A run on a GPU: a simulated one (tests/fake), and with `pytest -m gpu` a real one."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from dpedf.data import write
+
+ROOT = Path(__file__).resolve().parents[1]
+PROGRAMS = Path(__file__).parent / "programs"
+SHIPPED = sorted(path.stem for path in (ROOT / "configs").glob("*.toml"))
+DIGITS = ROOT / "configs" / "digits.toml"
+
+
+alone = pytest.mark.parametrize("gpu", ["simulated"], indirect=True)  # no real one
+
+
+@pytest.fixture
+def train(gpu, digits, tmp_path):
+    """train(*settings) on the GPU, to the end; device="cpu" trains on the CPU."""
+
+    def run(*settings, config=DIGITS, device="gpu", status=0, **variables):
+        arguments = [config, f"data.file={digits}", f"run.dir={tmp_path}/run", *settings]
+        done = subprocess.run(
+            [sys.executable, "-m", "dpedf.train", *map(str, arguments), f"run.device={device}"],
+            env=gpu | variables,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == status, done.stdout + done.stderr
+        return done.stdout if status == 0 else done.stderr
+
+    return run
+
+
+@pytest.fixture
+def phi_of(train, tmp_path):
+    """phi_of(*settings): Phi, as float64, at the end of a run."""
+
+    def run(*settings, **options):
+        train(*settings, "--overwrite", **options)
+        with h5py.File(tmp_path / "run" / "checkpoint.h5") as file:
+            return file["phi"][...].astype(np.float64)
+
+    return run
+
+
+def distance(phi, other):
+    return np.linalg.norm(phi - other) / np.linalg.norm(other)
+
+
+def sha256(output):
+    return output.splitlines()[-1].removeprefix("phi_sha256 ")
+
+
+@pytest.mark.parametrize(
+    ("precision", "stop", "most"), [("float64", "epochs=1", 1e-10), ("float32", "steps=50", 1e-5)]
+)
+def test_a_gpu_and_the_cpu_agree(phi_of, precision, stop, most):
+    settings = f"train.precision={precision}", f"train.{stop}"
+    found, expected = phi_of(*settings), phi_of(*settings, device="cpu")
+    assert 0 < distance(found, expected) < most  # 0 would be the CPU's own
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "train.slices=8",
+        "train.slices=0",
+        "train.grad_clip=0.5",
+        "train.batch_size=300",
+        "run.log_every=1",
+        "data.cache=memory",
+        "data.cache=device",
+    ],
+)
+def test_steps_that_are_replayed_have_the_bits_of_eager_ones(train, how):
+    common = "train.epochs=4", "train.batch_size=256", how, "--overwrite"
+    replayed, eager = train(*common), train(*common, "run.capture=off")
+    assert sha256(replayed) == sha256(eager)
+    assert "kernel by kernel" not in replayed
+    assert "launched kernel by kernel: run.capture = 'off'" in eager
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_config_trains_as_on_the_cpu(phi_of, name, tmp_path):
+    random, shape = np.random.default_rng(0), (8, 8) if name == "digits" else (28, 28)
+    x, y = random.integers(0, 256, (700, *shape), np.uint8), np.arange(700) % 10
+    about = dict(name="random", source="this test", licence="none", classes=10, scale=1 / 255)
+    write(tmp_path / "random.h5", **about, train=(x, y), test=(x[:100], y[:100]))
+    settings = f"data.file={tmp_path}/random.h5", "data.valid=100", "train.steps=12"
+    found, expected = (
+        phi_of(*settings, config=ROOT / "configs" / f"{name}.toml", device=device)
+        for device in ("gpu", "cpu")
+    )
+    assert 0 < distance(found, expected) < 1e-5
+
+
+@pytest.mark.parametrize("precision, most", [("tf32", 1e-2), ("bfloat16", 3e-2)])
+def test_reduced_precisions_stay_near_float32_and_keep_it_for_phi(
+    phi_of, precision, most, tmp_path
+):
+    expected = phi_of("train.steps=20")
+    found = phi_of("train.steps=20", f"train.precision={precision}")
+    assert distance(found, expected) < most
+    with h5py.File(tmp_path / "run" / "checkpoint.h5") as file:
+        assert file["phi"].dtype == file["v"].dtype == np.float32
+
+
+@pytest.mark.parametrize("there", ["gpu", "cpu"])
+def test_a_run_that_was_stopped_on_a_gpu_goes_on(train, tmp_path, there):
+    more = "train.steps=24", "train.schedule=constant"
+    expected = train(*more, "--overwrite", "train.precision=float64")
+    train("train.steps=11", "train.schedule=constant", "--overwrite", "train.precision=float64")
+    resumed = train(*more, "--resume", "train.precision=float64", device=there)
+    if there == "gpu":
+        assert sha256(resumed) == sha256(expected)
+    else:
+        assert last(tmp_path)["test_loss"] == pytest.approx(loss(expected), abs=1e-4)
+
+
+def last(folder):
+    return json.loads((folder / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+
+
+def loss(output):
+    return float(output.splitlines()[-2].split()[2].rstrip(","))
+
+
+@alone
+@pytest.mark.parametrize("late", ["0", "1 2 3 4 5 6 7 8"])
+@pytest.mark.parametrize("cache", ["none", "device"])
+def test_streams_may_be_as_late_as_events_let_them(train, late, cache):
+    """Either what computes or what copies runs only when something waits for it."""
+    settings = "train.epochs=4", "train.batch_size=256", f"data.cache={cache}", "--overwrite"
+    expected = sha256(train(*settings, "run.capture=off"))
+    assert sha256(train(*settings, FAKE_CUPY_LATE=late)) == expected
+    assert sha256(train(*settings, "run.capture=off", FAKE_CUPY_LATE=late)) == expected
+
+
+def test_a_step_is_one_launch_that_waits_for_nothing(simulated, digits, tmp_path):
+    """In the steps that are replayed and not logged, all that the host does is counted."""
+    program = [PROGRAMS / "launches.py", DIGITS, f"data.file={digits}", f"run.dir={tmp_path}/run"]
+    done = subprocess.run(
+        [sys.executable, *map(str, program), "train.epochs=4", "run.device=gpu"],
+        env=simulated,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "1 graph"
+
+
+# Where something is missing.
+
+SLIDES = """
+import numpy as np
+from dpedf.edf import CompNode
+from dpedf import models
+from dpedf.ops import Flatten, LogLoss, Softmax
+from dpedf.phi import affine
+
+class Affine(CompNode):
+    def __init__(self, Phi, x):
+        self.Phi, self.x = Phi, x
+    def forward(self):
+        self.value = {forward}
+    def backward(self):
+        self.x.addgrad(self.grad @ self.Phi.w.value.T)
+        self.Phi.w.addgrad(self.x.value.T @ self.grad)
+        self.Phi.b.addgrad(-self.grad)
+
+def slides(x, y):
+    Q = Softmax(Affine(affine(64, 10), Flatten(x)))
+    return Q, LogLoss(Q, y)
+"""
+FORWARD = "self.x.value @ self.Phi.w.value - self.Phi.b.value"
+
+
+def test_a_users_node_that_cannot_be_captured_is_launched_each_time(train, tmp_path):
+    """CuPy's @ is cuBLAS, which refuses; one line says so, and the run goes on."""
+    (tmp_path / "slides.py").write_text(SLIDES.format(forward=FORWARD))
+    model = f"model={{build='{tmp_path}/slides.py:slides'}}", "train.steps=12", "--overwrite"
+    output = train(*model)
+    assert output.count("launched kernel by kernel: NotImplementedError") == 1
+    assert sha256(output) == sha256(train(*model, "run.capture=off"))
+
+
+def test_a_users_node_that_reads_the_step_on_the_host_is_launched_each_time(train, tmp_path):
+    """Or the graph would repeat for ever what the second step was."""
+    forward = f"({FORWARD}) * (1 + int(__import__('dpedf.edf').edf.context.step))"
+    (tmp_path / "slides.py").write_text(SLIDES.format(forward=forward))
+    model = f"model={{build='{tmp_path}/slides.py:slides'}}", "train.steps=6", "--overwrite"
+    output = train(*model)
+    assert output.count("launched kernel by kernel:") == 1
+    assert sha256(output) == sha256(train(*model, "run.capture=off"))
+
+
+def test_a_node_that_fails_on_the_gpu_fails_as_anywhere(train, tmp_path):
+    forward = f"{FORWARD} + (1 / 0 if __import__('dpedf.edf').edf.context.train else 0)"
+    (tmp_path / "slides.py").write_text(SLIDES.format(forward=forward))
+    error = train(f"model={{build='{tmp_path}/slides.py:slides'}}", status=1)
+    assert "ZeroDivisionError" in error
+
+
+def test_without_nvmath_python_one_line_says_what_to_install(simulated, digits, tmp_path):
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    for name in "cupy", "cupyx":
+        (alone / name).symlink_to(ROOT / "tests" / "fake" / name)
+    (alone / "nvmath.py").write_text("raise ImportError('no nvmath here')\n")
+    path = os.pathsep.join([str(alone), str(ROOT), str(ROOT / "tests")])
+    settings = [DIGITS, f"data.file={digits}", f"run.dir={tmp_path}/run", "train.steps=20"]
+    command = [sys.executable, "-m", "dpedf.train", *map(str, settings), "run.device=gpu"]
+    options = dict(
+        env=simulated | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=120
+    )
+    done = subprocess.run(command, **options)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("kernel by kernel") == 1
+    assert "no nvmath here" in done.stdout and "cuda12" in done.stdout
+    done = subprocess.run([*command, "train.precision=bfloat16", "--overwrite"], **options)
+    assert done.returncode == 2 and "cuda12" in done.stderr and done.stderr.count("\n") == 1
+
+
+@alone
+def test_no_device_is_status_2_with_what_to_install(train):
+    error = train(status=2, FAKE_CUPY_DEVICES="-1")
+    assert error.count("\n") == 1 and "run.device = 'gpu'" in error and "pip install" in error
+
+
+@alone
+def test_granted_gpus_that_cannot_be_used_are_status_2_with_the_reason(train):
+    error = train(status=2, device="auto", FAKE_CUPY_DEVICES="-1", CUDA_VISIBLE_DEVICES="0")
+    assert error.count("\n") == 1 and "CUDA_VISIBLE_DEVICES = 0" in error and "pip" in error
+
+
+def test_auto_takes_a_gpu_that_computes(train):
+    output = train("train.steps=2", device="auto")
+    assert " cpu," not in output.splitlines()[0]

@@ -1,0 +1,589 @@
+"""The CUDA kernels, with no GPU: NVRTC compiles them, and a CPU runs them beside NumPy."""
+
+import re
+from functools import partial
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from emulator import Emulated, Emulator, compiler, put
+
+from dpedf.edf import context
+from dpedf.kernels import FAST, SOURCES, TYPES, Kernels, cublaslt, philox, softmax, vector
+from dpedf.kernels.philox import uniform
+from dpedf.kernels.softmax import log_loss, log_loss_gradient
+from dpedf.kernels.vector import CACHED, add_in_order, momentum, norm
+from dpedf.sums import climb
+
+ARCHITECTURES = "sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100"
+CASES = [
+    pytest.param(source, dtype, id=f"{source.stem}-{dtype}")
+    for source in SOURCES
+    for dtype in TYPES
+    if source.stem != "bfloat16" or dtype == "float32"
+]
+N = 2 * CACHED + 17  # longer than what NumPy computes with at a time, and no multiple of a block
+WIDER = {np.float32: np.float64, np.float64: np.longdouble}
+
+each_source = pytest.mark.parametrize("source, dtype", CASES)
+each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+each_width = pytest.mark.parametrize("J", [1, 2, 10, 31, 32, 33, 65, 1000])
+
+
+def same_bits(found, expected):
+    assert found.dtype == expected.dtype and found.shape == expected.shape
+    assert found.tobytes() == expected.tobytes()
+
+
+# Compiled for GPUs, by NVRTC, which needs no driver
+
+
+class Compiled:
+    """What cupy.RawModule makes of a source, as far as that goes without a GPU."""
+
+    def __init__(self, code, options, architecture="sm_90"):
+        nvrtc = compiler_of_cuda()
+        program = nvrtc.createProgram(code, "kernels.cu", (), ())
+        try:
+            nvrtc.compileProgram(program, (*options, f"-arch={architecture}"))
+            self.cubin, self.log = nvrtc.getCUBIN(program), nvrtc.getProgramLog(program)
+        except nvrtc.NVRTCError:
+            raise SyntaxError(nvrtc.getProgramLog(program)[:2000]) from None
+        finally:
+            nvrtc.destroyProgram(program)
+
+    def get_function(self, name):
+        assert f".text.{name}\0".encode() in self.cubin
+        assert not self.log, self.log
+
+
+def compiler_of_cuda():
+    pytest.importorskip("cupy", reason="NVRTC comes with CuPy")
+    from cupy.cuda import nvrtc
+
+    try:
+        nvrtc.getVersion()
+    except RuntimeError as error:
+        pytest.skip(f"CuPy finds no NVRTC: {error}")
+    return nvrtc
+
+
+def kernels_of(source):
+    """The Kernels of a file, and the names of all of them."""
+    return Kernels(source.name), re.findall(r"__global__ void (\w+)\(", source.read_text())
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@each_source
+def test_every_kernel_compiles_without_a_warning(source, dtype, architecture, monkeypatch):
+    nvrtc = compiler_of_cuda()
+    if int(architecture[3:]) not in nvrtc.getSupportedArchs():
+        pytest.skip(f"this NVRTC does not know {architecture}")
+    monkeypatch.setattr(Kernels, "compile", partial(Compiled, architecture=architecture))
+    kernels, names = kernels_of(source)
+    assert names
+    for name in names:
+        kernels.kernel(name, dtype)
+
+
+@each_source
+def test_a_broken_source_does_not_compile(source, dtype, monkeypatch):
+    monkeypatch.setattr(Kernels, "compile", Compiled)
+    kernels, (name, *_) = kernels_of(source)
+    kernels.source = kernels.source.rstrip().removesuffix("}")
+    with pytest.raises(SyntaxError, match="^At end of source: error"):
+        kernels.kernel(name, dtype)
+
+
+@each_source
+def test_a_warning_of_the_compiler_is_noticed(source, dtype, monkeypatch):
+    monkeypatch.setattr(Kernels, "compile", Compiled)
+    kernels, (name, *_) = kernels_of(source)
+    kernels.source = kernels.source.replace(") {", ") { int unused;", 1)
+    with pytest.raises(AssertionError, match="unused"):
+        kernels.kernel(name, dtype)
+
+
+# Run on the CPU
+
+
+@pytest.fixture(scope="session")
+def emulator(tmp_path_factory):
+    if not compiler():
+        pytest.skip("no C++ compiler to run CUDA kernels on the CPU")
+    return Emulator(tmp_path_factory.mktemp("emulator"))
+
+
+@pytest.fixture
+def gpu(emulator, monkeypatch):
+    """Until the end of a test, what is put there is computed with by emulated kernels."""
+    monkeypatch.setattr(Kernels, "compile", emulator.compile)
+    monkeypatch.setattr(Kernels, "put", put)
+    monkeypatch.setattr(vector, "ON_THE_GPU", {})
+    for cuda in softmax.cuda, philox.cuda, vector.cuda, cublaslt.cuda:
+        monkeypatch.setattr(cuda, "found", {})
+    for function, fast in FAST:
+        function.register(Emulated, fast)
+
+
+SUSPECTS = """
+extern "C" __global__ void fill(T *x, long long n) {
+    for (long long i = threadIdx.x; i < n; i += blockDim.x)
+        x[i] = 1;
+}
+extern "C" __global__ void add_up(T *x, unsigned long long n) {
+    if (threadIdx.x < n)
+        x[threadIdx.x] = __shfl_xor_sync(0xffffffff, x[threadIdx.x], 1);
+}
+extern "C" __global__ void scale(T *x, double factor) { x[threadIdx.x] *= factor; }
+"""
+
+
+@pytest.fixture
+def suspects(gpu):
+    kernels = Kernels("vector.cu")
+    kernels.source = SUSPECTS
+    return kernels
+
+
+def test_the_threads_of_a_warp_exchange_their_numbers(suspects):
+    x = put(np.arange(64.0))
+    suspects.add_up(64, x, 256)
+    assert np.array_equal(x, np.arange(64) ^ 1)
+
+
+def test_a_thread_that_waits_for_one_that_has_ended_is_noticed(suspects):
+    suspects.add_up(64, put(np.arange(64.0)), 32)
+    with pytest.raises(RuntimeError, match="waits for threads"):
+        suspects.add_up(64, put(np.arange(64.0)), 33)
+
+
+def test_a_number_written_beside_an_array_is_noticed(suspects):
+    for shape in 5, 0:
+        x = put(np.zeros(shape))
+        suspects.fill(1, x, shape)
+        assert x.all()
+        with pytest.raises(RuntimeError, match="beside an array"):
+            suspects.fill(1, x, shape + 1)
+
+
+@pytest.mark.parametrize(
+    "arguments", [(1,), (True,), (np.float32(1),), (), (1.0, 1.0), (np.ones(1),), (None,)]
+)
+def test_an_argument_that_a_kernel_reads_as_something_else_is_noticed(suspects, arguments):
+    suspects.scale(1, put(np.ones(256)), 1.0)
+    with pytest.raises(TypeError, match="expected"):
+        suspects.scale(1, put(np.ones(256)), *arguments)
+
+
+def test_an_array_of_another_type_or_of_the_host_is_noticed(suspects):
+    for x in np.ones(256), put(np.ones(256, np.int64)):
+        with pytest.raises(TypeError, match="expected"):
+            suspects.kernel("scale", "float64")((1,), (256,), (x, 1.0))
+
+
+# Softmax and its log loss
+
+
+def scores(B, J, dtype):
+    return np.random.default_rng(B * J).normal(size=(B, J)).astype(dtype)
+
+
+def check_softmax(s):
+    """softmax of s on the GPU; shifted as NumPy has it, the rest as near as the type allows."""
+    dtype, J = s.dtype.type, s.shape[1]
+    Q, shifted, Z = softmax.softmax(put(s))
+    with np.errstate(invalid="ignore"):
+        same_bits(shifted, np.ascontiguousarray(softmax.softmax(s)[1]))
+        expected, _, total = softmax.softmax(np.asarray(shifted, WIDER[dtype]))
+    # exp and the division, and what a lane adds, and the tree of 32 lanes
+    near = {"rtol": (J / 32 + 12) * np.finfo(dtype).eps, "atol": np.finfo(dtype).tiny}
+    assert Q.dtype == Z.dtype == dtype
+    np.testing.assert_allclose(Z, total, **near)
+    np.testing.assert_allclose(Q, expected, **near)
+    return Q, shifted, Z
+
+
+@each_dtype
+@each_width
+@pytest.mark.parametrize("B", [0, 1, 7, 16])
+def test_softmax_on_a_gpu_is_that_of_numpy(gpu, B, J, dtype):
+    Q, shifted, Z = check_softmax(scores(B, J, dtype))
+    assert np.array_equal(shifted.max(axis=1), np.zeros(B))
+
+
+@each_dtype
+@each_width
+def test_softmax_of_large_scores_neither_overflows_nor_vanishes(gpu, J, dtype):
+    s = scores(9, J, dtype) + np.random.default_rng(0).choice([-1e4, 0, 1e4], (9, J)).astype(dtype)
+    Q, _, Z = check_softmax(s)
+    assert np.isfinite(Q).all() and (Z >= 1).all()
+
+
+@each_dtype
+@each_width
+def test_the_smallest_probabilities_are_not_lost(gpu, J, dtype):
+    smallest = np.log(np.finfo(dtype).tiny) + 8  # then Q is normal, also where Z is 1000
+    Q, _, _ = check_softmax(np.linspace(0, smallest, J, dtype=dtype)[np.newaxis])
+    assert (Q > np.finfo(dtype).tiny).all()
+
+
+@each_dtype
+@each_width
+@pytest.mark.parametrize("score", [0, -1e4, 1e4])
+def test_a_row_of_equal_scores_has_equal_probabilities(gpu, score, J, dtype):
+    Q, shifted, Z = check_softmax(np.full((9, J), score, dtype))
+    same_bits(Z, np.full(9, J, dtype))
+    same_bits(Q, np.full((9, J), dtype(1) / dtype(J)))
+
+
+@each_dtype
+@each_width
+def test_the_largest_score_is_found_in_every_place(gpu, J, dtype):
+    places = np.arange(J) if J < 100 else np.arange(0, J, 37)
+    s = np.full((len(places), J), -1e4, dtype)
+    s[np.arange(len(places)), places] = 1e4
+    Q, _, Z = check_softmax(s)
+    assert np.array_equal(Q, s > 0)
+
+
+@each_dtype
+@each_width
+def test_a_score_of_minus_infinity_has_probability_0(gpu, J, dtype):
+    s = scores(9, J, dtype)
+    s[:, 1::2] = -np.inf
+    s[1::2] = s[1::2, ::-1]  # also in the first place, if J is even
+    Q, _, _ = check_softmax(s)
+    kept = ~np.isinf(s).all(axis=1)
+    assert kept.any()
+    assert np.array_equal((Q == 0)[kept], np.isinf(s)[kept])
+
+
+@each_dtype
+@each_width
+def test_a_nan_among_the_scores_is_not_lost(gpu, J, dtype):
+    for place in {0, J // 2, J - 1}:
+        s = scores(3, J, dtype)
+        s[1, place] = np.nan
+        Q, shifted, Z = softmax.softmax(put(s))
+        ell, _ = log_loss(shifted, Z, put(np.zeros(3, np.int64)))
+        for value in Q, Z, ell:
+            assert np.isnan(value[1]).all() and np.isfinite(value[[0, 2]]).all()
+
+
+@each_dtype
+def test_softmax_takes_scores_in_any_memory_order(gpu, dtype):
+    s = scores(9, 33, dtype)
+    packed = softmax.softmax(put(s))
+    wide = put(np.repeat(s, 2, axis=1))
+    for other in put(np.asfortranarray(s)), put(s.T.copy()).T, wide[:, ::2], put(s[::-1])[::-1]:
+        assert np.array_equal(other, s) and not other.flags.c_contiguous
+        for found, expected in zip(softmax.softmax(other), packed, strict=True):
+            same_bits(found, expected)
+
+
+@each_dtype
+@each_width
+def test_log_loss_and_its_gradient_on_a_gpu_are_those_of_numpy(gpu, J, dtype):
+    y = np.concatenate([np.arange(J), np.random.default_rng(J).integers(0, J, 9)])
+    s, g = scores(len(y), J, dtype), scores(len(y), 1, dtype)[:, 0]
+    Q, shifted, Z = softmax.softmax(s)
+    eps = np.finfo(dtype).eps
+    on_gpu = [put(np.ascontiguousarray(x)) for x in (Q, shifted, Z, y, g)]
+    ell, at = log_loss(*on_gpu[1:4])
+    expected, places = log_loss(shifted, Z, y)
+    assert type(ell) is Emulated and ell.dtype == dtype
+    np.testing.assert_allclose(ell, expected, rtol=eps, atol=2 * eps * np.log(J + 1) + eps)
+    delta = log_loss_gradient(on_gpu[0], at, on_gpu[4])
+    slope = log_loss_gradient(Q, places, g)
+    assert delta.dtype == dtype
+    assert (np.abs(delta - slope) <= 2 * eps * np.abs(g)[:, np.newaxis]).all()
+    others = np.arange(J) != y[:, np.newaxis]
+    same_bits(np.asarray(delta)[others], slope[others])
+
+
+@each_dtype
+def test_the_gradient_of_log_loss_takes_an_ell_grad_in_any_memory_order(gpu, dtype):
+    Q, y = softmax.softmax(scores(9, 10, dtype))[0].copy(order="C"), np.arange(9)
+    g = scores(1, 9, dtype)[0]
+    expected = log_loss_gradient(put(Q), put(y), put(g))
+    for other in put(np.repeat(g, 3))[::3], put(g[::-1])[::-1]:
+        same_bits(log_loss_gradient(put(Q), put(y), other), expected)
+    same = np.broadcast_to(put(g[:1]), 9, subok=True)
+    expected = log_loss_gradient(put(Q), put(y), put(same))
+    same_bits(log_loss_gradient(put(Q), put(y), same), expected)
+
+
+@each_dtype
+def test_the_log_loss_of_no_rows_is_empty(gpu, dtype):
+    Q, shifted, Z = softmax.softmax(put(np.empty((0, 10), dtype)))
+    ell, y = log_loss(shifted, Z, put(np.empty(0, np.int64)))
+    assert ell.shape == (0,)
+    assert log_loss_gradient(Q, y, ell).shape == (0, 10)
+
+
+# Random draws
+
+
+@pytest.fixture
+def draw(monkeypatch):
+    """draw(x, seed, place, step, row): a uniform of x."""
+
+    def call(x, seed, place, step, row=0):
+        for name, value in {"seed": seed, "step": step, "row": row}.items():
+            monkeypatch.setattr(context, name, value)
+        return uniform(x, SimpleNamespace(place=place))
+
+    return call
+
+
+EDGES = [(0, 0, 0, 0), (2**63 - 1, 2**20, 2**40, 2**40), (1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0)]
+SHAPES = [(0,), (1,), (2, 0), (5,), (512, 3), (300, 1), (7, 10), (3, 257), (2, 3, 5), (9, 2, 2, 3)]
+
+
+def places_of_draws():
+    random = np.random.default_rng(0)
+    highest = 2**63 - 1, 100, 2**40, 2**32
+    return EDGES + [tuple(int(random.integers(high)) for high in highest) for _ in range(10)]
+
+
+@each_dtype
+@pytest.mark.parametrize("shape", SHAPES)
+def test_draws_on_a_gpu_have_the_bits_of_numpy(gpu, draw, shape, dtype):
+    x = np.zeros(shape, dtype)
+    for where in places_of_draws():
+        found = draw(put(x), *where)
+        assert type(found) is Emulated
+        same_bits(found, draw(x, *where))
+
+
+@each_dtype
+@pytest.mark.parametrize("n", [1, 4, 10])
+def test_draws_on_a_gpu_do_not_depend_on_the_split_of_the_rows(gpu, draw, n, dtype):
+    x = put(np.zeros((20, n), dtype))
+    whole = draw(x, 7, 3, 11, 100)
+    for cut in 0, 1, 13, 20:
+        parts = draw(x[:cut], 7, 3, 11, 100), draw(x[cut:], 7, 3, 11, 100 + cut)
+        same_bits(np.concatenate(parts), np.asarray(whole))
+
+
+@each_dtype
+@pytest.mark.parametrize("step", [0, 1, 2**31, 2**40])
+def test_a_step_may_be_an_int_or_an_array_of_the_gpu(gpu, draw, step, dtype):
+    x = put(np.zeros((5, 7), dtype))
+    same_bits(draw(x, 1, 2, put(np.array(step, np.int64))), draw(x, 1, 2, step))
+
+
+@each_dtype
+def test_draws_for_a_transposed_value_lie_as_for_a_packed_one(gpu, draw, dtype):
+    x = np.zeros((5, 7), dtype)
+    expected = draw(x, 1, 2, 3)
+    for other in put(np.asfortranarray(x)), put(x.T).T, put(np.zeros((5, 14), dtype))[:, ::2]:
+        same_bits(draw(other, 1, 2, 3), expected)
+
+
+@pytest.mark.parametrize("n", [1, 3, 4, 8, 10])
+def test_draws_in_float64_are_those_of_numpys_generator(draw, n):
+    for seed, place, step, row in places_of_draws():
+        found = draw(np.zeros((6, n)), seed, place, step, row)
+        blocks = -(-n // 4)
+        for b in range(6):
+            counter = [(row + b) * blocks, 0, step, 1]
+            random = np.random.Generator(np.random.Philox(key=[seed, place], counter=counter))
+            same_bits(found[b], random.random(n))
+
+
+def test_draws_in_float32_are_those_in_float64_cut_to_24_bits(draw):
+    x = np.zeros((64, 10))
+    found = draw(x.astype(np.float32), 1, 2, 3)
+    same_bits(found, (np.floor(draw(x, 1, 2, 3) * 2**24) / 2**24).astype(np.float32))
+
+
+@each_dtype
+@pytest.mark.parametrize("seed, place, step", [(0, 0, 0), (1, 2, 3), (2**63 - 1, 5, 2**40)])
+def test_draws_are_even_between_0_and_1(draw, seed, place, step, dtype):
+    B, bins = 1 << 14, 256
+    u = draw(np.zeros((B, 10), dtype), seed, place, step)
+    assert (u >= 0).all() and (u < 1).all()
+    expected = u.size / bins
+    counts = np.histogram(u, bins, (0, 1))[0]
+    chi_squared = ((counts - expected) ** 2 / expected).sum()
+    assert abs(chi_squared - (bins - 1)) < 4 * np.sqrt(2 * (bins - 1))
+    columns = u.astype(np.float64)
+    deviations = np.sqrt(1 / 12 / B)
+    assert (np.abs(columns.mean(axis=0) - 0.5) < 5 * deviations).all()
+    assert np.abs(np.corrcoef(columns.T) - np.eye(10)).max() < 5 / np.sqrt(B)
+
+
+def test_draws_of_another_seed_place_step_or_row_are_others(draw):
+    x, where = np.zeros((8, 4)), (1, 2, 3, 100)
+    seen = {draw(x, *where).tobytes()}
+    for changed in range(4):
+        other = [value + 8 * (i == changed) for i, value in enumerate(where)]
+        seen.add(draw(x, *other).tobytes())
+    assert len(seen) == 5
+
+
+# Vectors
+
+
+def numbers(n, dtype, seed=0):
+    return np.random.default_rng(seed).normal(size=n).astype(dtype)
+
+
+@each_dtype
+@pytest.mark.parametrize("decay", [0, 0.0, 0.01])
+@pytest.mark.parametrize("mu, nesterov", [(0, False), (0.0, True), (0.9, False), (0.9, True)])
+@pytest.mark.parametrize("n", [0, 1, 300, 512, N])
+def test_momentum_on_a_gpu_has_the_bits_of_numpy(gpu, n, mu, nesterov, decay, dtype):
+    Phi, v = numbers(n, dtype), numbers(n, dtype, 1) if mu else np.zeros(0, dtype)
+    on_gpu = put(Phi), put(v)
+    for step, rate in enumerate([0.1, 0.02, 0.3]):
+        grad, eta = numbers(n, dtype, 2 + step), np.array(rate, dtype)
+        momentum(on_gpu[0], put(grad), on_gpu[1], put(eta), mu, nesterov, decay)
+        momentum(Phi, grad, v, eta, mu, nesterov, decay)
+        same_bits(on_gpu[0], Phi)
+        same_bits(on_gpu[1], v)
+
+
+@each_dtype
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_without_momentum_v_is_left_alone(gpu, nesterov, dtype):
+    v = put(np.full(300, np.nan, dtype))
+    Phi, grad = put(numbers(300, dtype)), put(numbers(300, dtype, 1))
+    momentum(Phi, grad, v, put(np.array(0.1, dtype)), 0.0, nesterov, 0.01)
+    assert np.isnan(v).all() and np.isfinite(Phi).all()
+
+
+def random_tree(random, K):
+    """Additions that leave the sum of K vectors in one of them, in any order."""
+    left, additions = list(range(K)), []
+    while len(left) > 1:
+        p, q = (int(k) for k in random.choice(left, 2, replace=False))
+        additions.append((p, q))
+        left.remove(q)
+    return tuple(additions)
+
+
+def check_additions(additions, K, n, low, high, dtype):
+    """In vectors that are slices of wider ones, of which nothing else may change."""
+    wide = np.random.default_rng(n).normal(size=(K, n + 5)).astype(dtype)
+    on_gpu = put(wide)
+    add_in_order(on_gpu[:, :n], additions, low, high)
+    add_in_order(wide[:, :n], additions, low, high)
+    same_bits(on_gpu, wide)
+
+
+@each_dtype
+@pytest.mark.parametrize("K", [1, 2, 3, 8, 13])
+def test_additions_on_a_gpu_have_the_bits_of_numpy(gpu, K, dtype):
+    random = np.random.default_rng(K)
+    for n in 1, 31, 300, 512:
+        low, high = sorted(int(i) for i in random.integers(0, n + 1, 2))
+        for lowest, highest in (0, n), (low, high), (low, low), (n - 1, n):
+            check_additions(random_tree(random, K), K, n, lowest, highest, dtype)
+
+
+@each_dtype
+def test_additions_of_long_vectors_have_the_bits_of_numpy(gpu, dtype):
+    check_additions(random_tree(np.random.default_rng(0), 5), 5, N, 3, N - 2, dtype)
+
+
+@each_dtype
+@pytest.mark.parametrize("V", [1, 2, 5, 8, 11])
+def test_the_tree_over_slices_has_the_bits_of_numpy(gpu, V, dtype):
+    for first, end in (0, V), (V // 2, V):
+        for _, k, additions in climb(first, end, V)[0]:
+            check_additions(additions, k + 1, 300, 7, 290, dtype)
+
+
+@each_dtype
+def test_an_addition_reads_what_those_before_it_wrote(gpu, dtype):
+    check_additions(((0, 1), (1, 0), (0, 1), (2, 2), (0, 2)), 3, 300, 0, 300, dtype)
+
+
+@each_dtype
+def test_the_order_of_additions_shows_in_the_bits(gpu, dtype):
+    sums = []
+    for additions in ((0, 1), (0, 2)), ((1, 2), (0, 1)):
+        vectors = put(np.random.default_rng(0).normal(size=(3, 1000)).astype(dtype))
+        add_in_order(vectors, additions, 0, 1000)
+        sums.append(vectors[0].tobytes())
+    assert sums[0] != sums[1]
+
+
+@each_dtype
+@pytest.mark.parametrize("n", [0, 1, 31, 300, N, 3 << 15])
+def test_the_norm_on_a_gpu_is_the_euclidean_length(gpu, n, dtype):
+    x = numbers(n, dtype)
+    for found in norm(put(x)), norm(x):
+        assert found.dtype == np.float64
+        assert float(found) == pytest.approx(np.linalg.norm(x.astype(np.float64)), rel=1e-12)
+
+
+def test_the_norm_of_float32_is_added_in_float64(gpu):
+    x = np.full(N, 1e-3, np.float32)
+    x[0] = 1e4
+    for found in norm(put(x)), norm(x):
+        expected = np.sqrt(1e8 + (N - 1) * float(x[1]) ** 2)
+        assert float(found) == pytest.approx(expected, rel=1e-14)
+    assert float(norm(put(np.full(4, 3e30, np.float32)))) == pytest.approx(6e30)
+
+
+# Rounding to bfloat16
+
+
+def rounded(x):
+    """x in bfloat16, as products read it: the bits."""
+    return cublaslt.Gemm.rounded(SimpleNamespace(precision="bfloat16"), x)
+
+
+@pytest.fixture(scope="module")
+def floats():
+    """Every upper half with lower halves around what decides."""
+    upper = np.arange(1 << 16, dtype=np.uint32) << 16
+    lower = np.uint32([0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF])
+    return (upper[:, np.newaxis] | lower).view(np.float32)
+
+
+def bfloat16(bits):
+    """The value of each, in float64; an infinity stands for what would come next."""
+    value = (bits.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+    return np.where(np.isinf(value), np.copysign(2.0**128, value), value)
+
+
+def test_rounding_to_bfloat16_takes_the_nearest_and_of_two_the_even(gpu, floats):
+    found = np.asarray(rounded(put(floats)))
+    assert found.dtype == np.uint16
+    known = np.isfinite(floats)
+    x, bits = floats[known].astype(np.float64), floats[known].view(np.uint32)
+    down = bits >> 16
+    up = down + 1
+    below, above = np.abs(x - bfloat16(down)), np.abs(bfloat16(up) - x)
+    nearest = np.where((above < below) | ((above == below) & (down % 2 == 1)), up, down)
+    assert np.array_equal(found[known], nearest)
+
+
+def test_in_bfloat16_nan_stays_nan_and_infinity_stays_infinity(gpu, floats):
+    found = (np.asarray(rounded(put(floats))).astype(np.uint32) << 16).view(np.float32)
+    assert np.array_equal(np.isnan(found), np.isnan(floats))
+    infinite = np.isinf(floats)
+    assert infinite.sum() == 2
+    assert np.array_equal(found[infinite], floats[infinite])
+
+
+def test_rounding_to_bfloat16_agrees_with_pytorch(gpu, floats):
+    torch = pytest.importorskip("torch", reason="the reference is PyTorch")
+    theirs = torch.tensor(floats).to(torch.bfloat16).view(torch.int16).numpy().view(np.uint16)
+    known = ~np.isnan(floats)
+    assert np.array_equal(np.asarray(rounded(put(floats)))[known], theirs[known])
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (1, 1), (5, 7), (300, 33)])
+def test_rounding_to_bfloat16_leaves_every_number_in_its_place(gpu, shape):
+    x = scores(*shape, np.float32)
+    expected = np.asarray(rounded(put(x.ravel()))).reshape(shape)
+    for other in put(x), put(x.T.copy()).T, put(np.repeat(x, 2, axis=1))[:, ::2]:
+        assert np.array_equal(rounded(other), expected)
+    transposed = rounded(put(x.T.copy()).T)
+    assert transposed.T.flags.c_contiguous
