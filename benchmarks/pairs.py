@@ -7,9 +7,11 @@ is reported as its median and quartiles over pairs.
 import os
 import platform
 import time
+from functools import partial
 
 import numpy as np
 
+from dpedf.device import CPU
 from dpedf.edf import Input
 from dpedf.gradient import Gradient
 from dpedf.models import mlp
@@ -61,11 +63,14 @@ class Alone:
     rank, size = 0, 1
 
 
-def our_step(sizes, B, slices=0, eta=0.01, ranks=Alone, stored=np.float32):
+def our_step(sizes, B, slices=0, eta=0.01, ranks=Alone, stored=np.float32, device=None):
     """A function that makes one SGD step of an MLP on this rank's part of B random rows.
 
-    stored: as what; dpedf.train finds uint8 in its files, and scales it.
+    stored: as what; dpedf.train finds uint8 in its files, and scales it.  device: where, the CPU
+    by default.  On a GPU eta is one number there.  What returns is a partial: func(x, y) makes a
+    step of any such rows, args are these.
     """
+    device = device or CPU()
     scale = np.float32(1 / 255)
     x, y = Input((sizes[0],), np.dtype(np.float32)), Input((), np.dtype(np.intp), sizes[-1])
 
@@ -75,7 +80,7 @@ def our_step(sizes, B, slices=0, eta=0.01, ranks=Alone, stored=np.float32):
             x.value *= scale
 
     Q, ell = mlp(x, y, sizes)
-    phi = Phi(ell)
+    phi = Phi(ell, put=device.put)
     gradient, update = Gradient(ell, phi, ranks, put, slices), Momentum(phi)
     random = np.random.default_rng(0)
     low, high = gradient.shard(B)
@@ -84,8 +89,8 @@ def our_step(sizes, B, slices=0, eta=0.01, ranks=Alone, stored=np.float32):
         images *= scale
     labels = random.integers(0, sizes[-1], high - low)
 
-    def step():
+    def step(images, labels):
         gradient(images, labels, B)
         update(eta)
 
-    return step
+    return partial(step, device.put(images), device.put(labels))

@@ -1,0 +1,117 @@
+"""Several ranks, each on a simulated GPU (tests/fake), and with `pytest -m gpu` on a real one.
+
+FAKE_CUPY_DEVICES says how many GPUs the ranks of this host find: with one for each of them sums
+are NCCL's, simulated over MPI, which checks that all ranks make the same calls; with less, they
+pass through the host.
+"""
+
+import sys
+import time
+
+import h5py
+import numpy as np
+import pytest
+from launcher import OPEN_MPI, ROOT, SEARCH, mpirun, phi_sha256, train
+
+DIGITS = ROOT / "configs" / "digits.toml"
+alone = pytest.mark.parametrize("gpu", ["simulated"], indirect=True)  # no real one
+
+
+@pytest.fixture
+def environment_of(gpu):
+    """environment_of(**variables): those of ranks that have GPUs."""
+    return lambda **variables: gpu | SEARCH | OPEN_MPI | variables
+
+
+@pytest.fixture
+def settings(digits, tmp_path):
+    run = f"data.file={digits}", f"run.dir={tmp_path}/run", "run.device=gpu", "--overwrite"
+    return lambda *more: [*run, "train.epochs=3", "train.batch_size=200", *more]
+
+
+def phi_of(folder):
+    with h5py.File(folder / "run" / "checkpoint.h5") as file:
+        return file["phi"][...].astype(np.float64)
+
+
+@pytest.mark.parametrize("slices", [8, 5])
+def test_slices_have_the_same_bits_on_any_number_of_gpus(environment_of, settings, slices):
+    found = set()
+    for n, gpus in (1, 1), (2, 2), (3, 3), (4, 4), (2, 1), (4, 2):
+        environment = environment_of(FAKE_CUPY_DEVICES=str(gpus))
+        output = train(n, DIGITS, *settings(f"train.slices={slices}"), env=environment)
+        found.add(phi_sha256(output))
+        assert "kernel by kernel" not in output
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("gpus", ["1", "3"])
+@pytest.mark.parametrize("how", ["whole", "buckets"])
+def test_how_sums_are_made_changes_no_bit(environment_of, settings, gpus, how):
+    environment = environment_of(FAKE_CUPY_DEVICES=gpus)
+    expected = phi_sha256(train(1, DIGITS, *settings(), env=environment))
+    more = settings(f"run.allreduce={how}", "run.bucket=3000")
+    assert phi_sha256(train(3, DIGITS, *more, env=environment)) == expected
+    more = settings(f"run.allreduce={how}", "run.bucket=3000", "run.capture=off")
+    assert phi_sha256(train(3, DIGITS, *more, env=environment)) == expected
+
+
+@pytest.mark.parametrize("gpus", ["1", "3"])
+def test_without_slices_gpus_agree_up_to_rounding(environment_of, settings, tmp_path, gpus):
+    more = settings("train.slices=0", "train.precision=float64", "train.epochs=1")
+    found = []
+    for n in 1, 2, 3:
+        train(n, DIGITS, *more, env=environment_of(FAKE_CUPY_DEVICES=gpus))
+        found.append(phi_of(tmp_path))
+    for phi in found[1:]:
+        assert 0 < np.linalg.norm(phi - found[0]) / np.linalg.norm(phi) < 1e-12
+
+
+@alone
+@pytest.mark.parametrize("late", ["0", "1 2 3 4 5 6 7 8"])
+@pytest.mark.parametrize("gpus", ["1", "2"])
+def test_sums_wait_for_what_they_add_and_updates_for_sums(environment_of, settings, gpus, late):
+    environment = environment_of(FAKE_CUPY_DEVICES=gpus)
+    expected = phi_sha256(train(1, DIGITS, *settings(), env=environment))
+    for how in "whole", "buckets":
+        more = settings(f"run.allreduce={how}", "run.bucket=3000")
+        found = train(2, DIGITS, *more, env=environment | {"FAKE_CUPY_LATE": late})
+        assert phi_sha256(found) == expected
+
+
+@alone
+def test_ranks_that_share_a_gpu_are_told_so_once(environment_of, settings):
+    output = train(4, DIGITS, *settings("train.steps=1"), env=environment_of(FAKE_CUPY_DEVICES="2"))
+    assert output.count("shared by 2 ranks") == 2  # one line a GPU
+    output = train(2, DIGITS, *settings("train.steps=1"), env=environment_of(FAKE_CUPY_DEVICES="2"))
+    assert "shared" not in output
+
+
+@alone
+def test_without_nccl_sums_pass_through_the_host_and_one_line_says_so(environment_of, settings):
+    environment = environment_of(FAKE_CUPY_DEVICES="2")
+    expected = phi_sha256(train(2, DIGITS, *settings(), env=environment))
+    output = train(2, DIGITS, *settings(), env=environment | {"FAKE_CUPY_NCCL": "0"})
+    assert output.count("sums over ranks pass through the host") == 1
+    assert phi_sha256(output) == expected
+
+
+@alone
+def test_a_sum_that_fails_ends_the_job(environment_of, settings):
+    environment = environment_of(FAKE_CUPY_DEVICES="2", FAKE_CUPY_NCCL_FAILS="1")
+    began = time.monotonic()
+    done = mpirun(2, "-m", "dpedf.train", DIGITS, *settings(), env=environment)
+    assert done.returncode not in (0, 2, 75) and "NcclError" in done.stderr
+    assert time.monotonic() - began < 30
+
+
+@alone
+def test_ranks_on_other_kinds_of_device_stop_with_one_line(environment_of, settings):
+    """Rank 1 has no GPU, or another one."""
+    train_it = ["-m", "dpedf.train", DIGITS, *settings()]
+    for name, device in ("Another GPU", "gpu"), ("", "cpu"):
+        rank = ["env", f"FAKE_CUPY_NAME={name}", sys.executable, *train_it, f"run.device={device}"]
+        done = mpirun(1, *train_it, ":", "-n", "1", *rank, env=environment_of())
+        assert done.returncode == 2, done.stderr
+        ours = [line for line in done.stderr.splitlines() if "the device: rank 1 has" in line]
+        assert len(ours) == 1, done.stderr
