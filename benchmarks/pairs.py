@@ -7,7 +7,6 @@ is reported as its median and quartiles over pairs.
 import os
 import platform
 import time
-from functools import partial
 
 import numpy as np
 
@@ -60,15 +59,14 @@ def microseconds(measured):
 class Alone:
     """One rank, where a benchmark must not start MPI."""
 
-    rank, size = 0, 1
+    rank, size, piece = 0, 1, None
 
 
 def our_step(sizes, B, slices=0, eta=0.01, ranks=Alone, stored=np.float32, device=None):
     """A function that makes one SGD step of an MLP on this rank's part of B random rows.
 
-    stored: as what; dpedf.train finds uint8 in its files, and scales it.  device: where, the CPU
-    by default.  On a GPU eta is one number there.  What returns is a partial: func(x, y) makes a
-    step of any such rows, args are these.
+    stored: as what; dpedf.train finds uint8 in its files, and scales it.
+    device: where, the CPU by default; on a GPU eta is an array there.
     """
     device = device or CPU()
     scale = np.float32(1 / 255)
@@ -88,9 +86,10 @@ def our_step(sizes, B, slices=0, eta=0.01, ranks=Alone, stored=np.float32, devic
     if stored != np.uint8:
         images *= scale
     labels = random.integers(0, sizes[-1], high - low)
+    images, labels = device.put(images), device.put(labels)
 
-    def step(images, labels):
+    def step():
         gradient(images, labels, B)
         update(eta)
 
-    return partial(step, device.put(images), device.put(labels))
+    return step

@@ -12,8 +12,9 @@ from contextlib import suppress
 
 import numpy as np
 
+from dpedf import kernels
 from dpedf.errors import UserError, line
-from dpedf.kernels import FAST, Kernels, cublaslt
+from dpedf.kernels import cublaslt
 from dpedf.slots import PinnedSlot, Slot
 
 # Schedulers and users grant GPUs to a process through these.
@@ -83,9 +84,7 @@ class GPU:
         self.stream.use()
         self.graphs, self.pool = {}, cupy.cuda.MemoryPool()
         self.counter = cupy.zeros((), np.int64)
-        Kernels.compile, Kernels.put = cupy.RawModule, self.put
-        for function, fast in FAST:
-            function.register(cupy.ndarray, fast)
+        kernels.take(cupy.ndarray, cupy.RawModule, self.put)
         self.multiply_by_cublaslt(precision)
         self.check()
 
@@ -147,7 +146,7 @@ class GPU:
         """Memory of the host that a stream can copy while others compute."""
         import cupyx
 
-        return cupyx.empty_pinned((nbytes,), np.uint8)
+        return cupyx.empty_pinned((max(1, nbytes),), np.uint8)[:nbytes]
 
     def empty(self, nbytes):
         return self.cupy.empty(nbytes, np.uint8)

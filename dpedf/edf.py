@@ -153,6 +153,7 @@ class Program:
 
     def forward(self):
         for n in self.nodes:
+            n.value = n.grad = None  # so that their memory can be used again
             n.forward()
 
     def backward(self, B, ready):

@@ -5,7 +5,6 @@ and start_collect, whose requests are waited for.  Here it is the GPU's stream t
 """
 
 import os
-from collections import deque
 from functools import cached_property
 
 import numpy as np
@@ -111,7 +110,6 @@ class Staged:
     def __init__(self, ranks, gpu):
         self.ranks, self.gpu, self.rank, self.size = ranks, gpu, ranks.rank, ranks.size
         self.down, self.up = gpu.new_stream(), gpu.new_stream()
-        self.read = deque()  # (event, memory of the host that is read until then)
 
     def start_add(self, array, overlap):
         here = self.memory(array)
@@ -151,18 +149,17 @@ class Staged:
 
     def fetch(self, array, here):
         """Copy an array to the host, after what was launched; the event when it is there."""
-        while self.read and self.read[0][0].done:
-            self.read.popleft()
         self.down.wait_event(self.gpu.mark(self.gpu.stream))
         array.get(stream=self.down, out=here, blocking=False)
         return self.gpu.mark(self.down)
 
     def bring(self, here, array):
-        """Copy an array to the GPU, before what is launched from now on."""
+        """Copy an array to the GPU, before what is launched from now on.
+
+        The memory may be given away at once: who fetches into it waits for what was launched.
+        """
         array.set(here, stream=self.up)
-        there = self.gpu.mark(self.up)
-        self.gpu.stream.wait_event(there)
-        self.read.append((there, here))
+        self.gpu.stream.wait_event(self.gpu.mark(self.up))
 
     def check(self):
         """MPI says by itself what fails."""

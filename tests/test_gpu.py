@@ -138,8 +138,10 @@ def loss(output):
 @pytest.mark.parametrize("late", ["0", "1 2 3 4 5 6 7 8"])
 @pytest.mark.parametrize("cache", ["none", "device"])
 def test_streams_may_be_as_late_as_events_let_them(train, late, cache):
-    """Either what computes or what copies runs only when something waits for it."""
-    settings = "train.epochs=4", "train.batch_size=256", f"data.cache={cache}", "--overwrite"
+    """Either what computes or what copies runs only when something waits for it: seldom, here."""
+    seldom = "train.eval_every=1000", "run.log_every=1000", "train.checkpoint_every=1000"
+    steps = "train.epochs=2", "train.batch_size=16", "train.slices=0"
+    settings = *steps, *seldom, f"data.cache={cache}", "--overwrite"
     expected = sha256(train(*settings, "run.capture=off"))
     assert sha256(train(*settings, FAKE_CUPY_LATE=late)) == expected
     assert sha256(train(*settings, "run.capture=off", FAKE_CUPY_LATE=late)) == expected
@@ -157,6 +159,36 @@ def test_a_step_is_one_launch_that_waits_for_nothing(simulated, digits, tmp_path
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "1 graph"
+
+
+NOISE = """
+from dpedf.edf import CompNode, context
+from dpedf.kernels.philox import uniform
+from dpedf.ops import Affine, Flatten, LogLoss, Softmax
+from dpedf.phi import affine
+
+class Noise(CompNode):
+    def __init__(self, x):
+        self.x = x
+    def forward(self):
+        x = self.x.value
+        self.value = x + uniform(x, self) if context.train else x
+    def backward(self):
+        self.x.addgrad(self.grad)
+
+def noisy(x, y):
+    Q = Softmax(Affine(affine(64, 10), Noise(Flatten(x))))
+    return Q, LogLoss(Q, y)
+"""
+
+
+def test_draws_are_those_of_the_cpu_and_new_ones_in_every_step(phi_of, train, tmp_path):
+    (tmp_path / "noise.py").write_text(NOISE)
+    model = f"model={{build='{tmp_path}/noise.py:noisy'}}", "train.steps=30"
+    expected = phi_of(*model, "train.precision=float64", device="cpu")
+    assert distance(phi_of(*model, "train.precision=float64"), expected) < 1e-10
+    replayed, eager = train(*model, "--overwrite"), train(*model, "run.capture=off", "--overwrite")
+    assert sha256(replayed) == sha256(eager)
 
 
 # Where something is missing.

@@ -10,7 +10,7 @@ arrays on a GPU get instead, a CUDA kernel from a .cu file of this folder:
     @on_gpu(twice)
     def launch_twice(x): ...
 
-device.py registers the second with the array type of CuPy when a run takes a GPU.
+Once device.py takes a GPU, its array type gets the second, wherever that is defined.
 """
 
 from numbers import Real
@@ -29,9 +29,18 @@ def on_gpu(function):
 
     def remember(fast):
         FAST.append((function, fast))
+        if Kernels.array:
+            function.register(Kernels.array, fast)
         return fast
 
     return remember
+
+
+def take(array, compile, put):
+    """From now on, arrays of this type are on a GPU, for which kernels are compiled."""
+    Kernels.array, Kernels.compile, Kernels.put = array, compile, put
+    for function, fast in FAST:
+        function.register(array, fast)
 
 
 def packed(x):
@@ -45,9 +54,9 @@ class Kernels:
     Integers reach a kernel as long long, floats as double, arrays as pointers.
     """
 
-    # What device.py gives them once there is a GPU: compile(code, options), whose result has
-    # get_function(name), and put(array).
-    compile = put = None
+    # Given by take: the type of arrays; compile(code=..., options=...), whose result has
+    # get_function(name); put(array).
+    array = compile = put = None
 
     def __init__(self, name):
         self.source, self.found = Path(__file__).with_name(name).read_text(), {}

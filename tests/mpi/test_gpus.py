@@ -68,7 +68,7 @@ def test_without_slices_gpus_agree_up_to_rounding(environment_of, settings, tmp_
 
 
 @alone
-@pytest.mark.parametrize("late", ["0", "1 2 3 4 5 6 7 8"])
+@pytest.mark.parametrize("late", ["0", "1 2 3 4 5 6 7 8", "0 1 2 3 4 5 6 7 8"])
 @pytest.mark.parametrize("gpus", ["1", "2"])
 def test_sums_wait_for_what_they_add_and_updates_for_sums(environment_of, settings, gpus, late):
     environment = environment_of(FAKE_CUPY_DEVICES=gpus)

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 
 sys.path.append(os.path.join(os.path.dirname(__file__), "..", ".."))
+import cupyx
 from cupy import cuda
 from cupy.cuda import memory, runtime, stream
 from emulator import Emulated, Emulator
@@ -69,8 +70,8 @@ class ndarray(DeviceArray):  # noqa: N801
         out = np.empty(self.shape, self.dtype) if out is None else out
         if not (out.shape == self.shape and out.dtype == self.dtype and out.flags.c_contiguous):
             raise ValueError("out of another shape, type or order")
-        here = raw(self._host)
-        on.launch(lambda: np.copyto(out, here))
+        here, there = raw(self._host), raw(out)
+        on.launch(lambda: np.copyto(there, here))
         if blocking:
             on.synchronize()
         return out
@@ -83,8 +84,8 @@ class ndarray(DeviceArray):  # noqa: N801
             raise ValueError(f"set {self.shape} to {array.shape}")
         if not (self._host.flags.c_contiguous or self._host.flags.f_contiguous):
             raise RuntimeError("set of an array that is not contiguous")
-        if not pinned(array):
-            array = array.copy()  # which CUDA has done when it returns
+        # What is not pinned CUDA has read when it returns.
+        array = raw(array) if pinned(array) else array.copy()
         here = raw(self._host)
         (stream or cuda.stream.current()).launch(lambda: np.copyto(here, array))
 
@@ -110,13 +111,9 @@ def as_cupy_has_it(function, inputs, keywords):
     return inputs, keywords
 
 
-pins = []  # (address, end) of pinned memory
-
-
 def pinned(array):
-    return any(
-        low <= array.ctypes.data and array.ctypes.data + array.nbytes <= end for low, end in pins
-    )
+    low, high = array.ctypes.data, array.ctypes.data + array.nbytes
+    return any(first <= low and high <= end for first, end in cupyx.ranges)
 
 
 def on_the_gpu(model):

@@ -117,6 +117,7 @@ def matmul(handle, desc, alpha, a, la, b, lb, beta, c, lc, d, ld, algo, workspac
     for pointer, alignment in zip((a, b, c, d), alignments, strict=True):
         if pointer % alignment:
             raise cuBLASLtError(f"{pointer} is not aligned to {alignment} bytes")
+    rounds = 1 + int(min(alignments)).bit_length()
     A, B = matrices(a, la, about.get(3)), matrices(b, lb, about.get(4))
     C, D = matrices(c, lc), matrices(d, ld)
     if A.shape[2] != B.shape[1] or D.shape[1:] != (A.shape[1], B.shape[2]):
@@ -126,10 +127,9 @@ def matmul(handle, desc, alpha, a, la, b, lb, beta, c, lc, d, ld, algo, workspac
         bias = at(about[8], (1, D.shape[1], 1), D.dtype)
 
     def run():
-        # In the order of rows, as NumPy would: out.T = (b.T @ a.T)
-        result = alpha * np.matmul(
-            numbers_of(B).swapaxes(1, 2), numbers_of(A).swapaxes(1, 2)
-        ).swapaxes(1, 2)
+        # Another algorithm for each alignment, which adds in another order.
+        parts = (np.array_split(numbers_of(x), rounds, k) for x, k in ((A, 2), (B, 1)))
+        result = alpha * sum(map(np.matmul, *parts))
         if beta:
             result = result + beta * C
         D[...] = result if bias is None else result + bias
