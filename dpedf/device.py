@@ -20,7 +20,6 @@ from dpedf.slots import PinnedSlot, Slot
 # Schedulers and users grant GPUs to a process through these.
 NONE = None, "", "-1", "NoDevFiles"
 GRANTS = "CUDA_VISIBLE_DEVICES", "SLURM_STEP_GPUS", "SLURM_JOB_GPUS"
-INSTALL = 'pip install -e ".[cuda{}]"'
 
 
 def host(array):
@@ -49,6 +48,9 @@ class CPU:
     def __init__(self, note=None):
         self.note = note  # why there is no GPU, where there could be
 
+    def enter_thread(self):
+        """To be called first in a thread that uses the device."""
+
     def put(self, array):
         return array
 
@@ -59,36 +61,45 @@ class CPU:
     def run(self, key, function, *arrays):
         return function(*arrays)
 
+    def record_nothing(self, why):
+        """It never does."""
+
     def wait(self):
         """Until all is computed."""
+
+    def close(self):
+        """At the end of a run."""
 
 
 class GPU:
     """A GPU: its arrays are CuPy's, and what is computed with them is launched on one stream.
 
     number: which one of those that this process sees.  capture: are functions that run is called
-    with again and again to become CUDA graphs?  say(line): one line to the user.
+    with again and again to become CUDA graphs?  say(line): one line to the user.  install: the
+    command that brings all that it takes.
     UnusableError: it does not compute.  UserError: it does not in this precision.
     """
 
     unit = "gpu"
 
-    def __init__(self, cupy, number, precision="float32", capture=True, say=print):
-        self.cupy, self.say, self.eager = cupy, say, None if capture else "run.capture = 'off'"
+    def __init__(self, cupy, number, precision, capture, say, install):
+        self.cupy, self.say, self.note, self.records = cupy, say, None, True
+        if not capture:
+            self.record_nothing("run.capture = 'off'")
         self.device = cupy.cuda.Device(number)
-        self.device.use()
+        self.enter_thread()
         self.kind = cupy.cuda.runtime.getDeviceProperties(number)["name"].decode()
         self.place = f"{socket.gethostname()} {self.device.pci_bus_id}"
-        self.name = f"{self.kind} ({number})"
+        self.name = f"{self.kind}, number {number}"
         self.stream, self.side = self.new_stream(), self.new_stream()
         self.stream.use()
         self.graphs, self.pool = {}, cupy.cuda.MemoryPool()
         self.counter = cupy.zeros((), np.int64)
         kernels.take(cupy.ndarray, cupy.RawModule, self.put)
-        self.multiply_by_cublaslt(precision)
+        self.multiply_by_cublaslt(precision, install)
         self.check()
 
-    def multiply_by_cublaslt(self, precision):
+    def multiply_by_cublaslt(self, precision, install):
         """Or, without nvmath-python, by CuPy's cuBLAS, which cannot be recorded."""
         array, linalg = self.cupy.ndarray, self.cupy._core._routines_linalg
         try:
@@ -96,17 +107,12 @@ class GPU:
 
             cublaslt.register(array, precision, cublasLt, self.stream.ptr, self.counter)
         except (ImportError, RuntimeError) as error:
-            cuda = self.cupy.cuda.runtime.runtimeGetVersion() // 1000
-            missing = f"{line(error)}, expected nvmath-python: {INSTALL.format(cuda)}"
+            missing = f"{line(error)}, expected nvmath-python: {install}"
             if precision == "bfloat16":
                 raise UserError(f"train.precision = 'bfloat16': {missing}") from None
             if precision == "tf32":
                 linalg.set_compute_type(np.float32, linalg.COMPUTE_TYPE_TF32)
-            self.eager = self.eager or missing
-
-    @property
-    def note(self):
-        return self.eager and f"launched kernel by kernel: {self.eager}"
+            self.record_nothing(missing)
 
     def check(self):
         """Allocate, launch, multiply, synchronize: does it compute?"""
@@ -114,6 +120,13 @@ class GPU:
         found, expected = host(cublaslt.product(np.square(x), x.T)), [[9, 24], [66, 216]]
         if found.tolist() != expected:
             raise UnusableError(f"it computes {found.tolist()}, expected {expected}")
+
+    def enter_thread(self):
+        """To be called first in a thread that uses the GPU.
+
+        Not `with device`: to go back to another one would open a context there.
+        """
+        self.device.use()
 
     def put(self, array):
         return self.cupy.asarray(array)
@@ -168,7 +181,7 @@ class GPU:
         are, and what it returns is overwritten by the next call.  A function that cannot be
         recorded is called each time, and one line says why.
         """
-        if self.eager:
+        if not self.records:
             return function(*arrays)
         key = key, *((array.shape, array.dtype) for array in arrays)
         with self.cupy.cuda.using_allocator(self.pool.malloc):  # whose memory graphs keep
@@ -180,10 +193,15 @@ class GPU:
                 self.cupy.copyto(here, array)
             if not graph.recorded:
                 self.record(graph, function)
-        if self.eager:
+        if not self.records:
             return function(*graph.inputs)
         graph.recorded.launch(self.stream)
         return graph.result
+
+    def close(self):
+        """NCCL waits for the graphs that hold its sums, so they have to go first."""
+        self.wait()
+        self.graphs.clear()
 
     def record(self, graph, function):
         self.stream.begin_capture()
@@ -193,8 +211,13 @@ class GPU:
         except Exception as error:  # where the function itself is to blame, it raises again
             with suppress(self.cupy.cuda.runtime.CUDARuntimeError):  # invalidated by the error
                 self.stream.end_capture()
-            self.eager = f"{type(error).__name__}: {line(error)}"
+            self.record_nothing(f"{type(error).__name__}: {line(error)}")
             self.say(f"{self.name}: {self.note}")
+            self.note = None
+
+    def record_nothing(self, why):
+        """From now on, run calls its functions as they are."""
+        self.records, self.note = False, f"launched kernel by kernel: {why}"
 
 
 class Graph:
@@ -220,7 +243,7 @@ def chosen(settings, ranks):
                 raise UserError(f"run.device = 'gpu', expected {hint}: {why}") from None
             if granted:
                 raise UserError(f"{granted[0]}, expected {hint}: {why}") from None
-            note = None if driver_version() is None else str(why)
+            note = None if driver_version() is None else f"computes, for {why}"
     if precision not in ("float32", "float64"):
         raise UserError(
             f"train.precision = {precision!r}, expected float32 or float64 on the CPU, "
@@ -233,18 +256,20 @@ def chosen(settings, ranks):
 
 def take(host_rank, precision, capture, say):
     """The GPU of a rank of this host: they take turns.  UnusableError: there is none."""
+    version = driver_version()
+    install = f'pip install -e ".[cuda{version or 13}]"'
+    if version is None:
+        raise UnusableError(f"no NVIDIA driver (libcuda.so.1); with one, {install}")
     try:
         import cupy
 
         count = cupy.cuda.runtime.getDeviceCount()
-        return GPU(cupy, host_rank % count, precision, capture, say)
+        return GPU(cupy, host_rank % count, precision, capture, say, install)
     except (UnusableError, UserError):
         raise
     except Exception as error:  # of a driver, a compiler, a library: all say the same, no GPU
-        version = driver_version()
-        found = f"{type(error).__name__}: {line(error)}" if version else "no libcuda.so.1"
-        install = INSTALL.format(version or 13)
-        raise UnusableError(f"{found}; it takes an NVIDIA driver, and {install}") from None
+        found = f"{type(error).__name__}: {line(error)}"
+        raise UnusableError(f"{found}; what it takes: {install}") from None
 
 
 def driver_version():

@@ -4,6 +4,9 @@ A minibatch is cut into V slices of consecutive rows, and each rank computes som
 ones.  With slices = 0 there is a slice a rank, and the sum is in the MPI library's order.
 """
 
+import time
+from functools import partial
+
 import numpy as np
 
 from dpedf.edf import Backward, Forward, context
@@ -41,8 +44,8 @@ class Gradient:
         # Each begins at a multiple of 256 bytes, on which the choice of a GEMM may depend.
         aligned = -(-n // 64) * 64
         self.grads = np.zeros((vectors, aligned), phi.value.dtype, like=phi.value)[:, :n]
-        self.views = [phi.views(self.grads[k]) for k in range(vectors)]
-        phi.differentiate_into(self.grads[0], self.views[0])
+        self.vectors = [(grad, phi.views(grad)) for grad in (self.grads[k] for k in range(vectors))]
+        phi.differentiate_into(*self.vectors[0])
 
     def shard(self, B):
         """Where this rank's rows start among B, and where they end."""
@@ -58,8 +61,9 @@ class Gradient:
         rows, phi, last = cuts(B, self.V), self.phi, self.mine.stop - 1
         start, context.B = rows[self.mine.start], B
         self.done, self.waiting = set(), len(phi.value)
+        self.over_ranks.pending.clear()  # where recording was given up, some is left
         for v, k, additions in self.steps:
-            phi.differentiate_into(self.grads[k], self.views[k])
+            phi.differentiate_into(*self.vectors[k])
             context.row, here = rows[v], slice(rows[v] - start, rows[v + 1] - start)
             self.put(x[here], y[here])
             Forward(self.ell, train=True)
@@ -75,7 +79,7 @@ class Gradient:
         self.start(*self.rest)
         if self.wire.size > 1:
             self.over_ranks.finish(self.grads)
-        self.phi.differentiate_into(self.grads[0], self.views[0])
+        self.phi.differentiate_into(*self.vectors[0])
 
     def ready(self, p):
         """Sum full buckets of what is complete: all that stands after a parameter to come."""
@@ -99,3 +103,17 @@ class Gradient:
         piece = self.wire.piece or high - low
         for end in range(high, low, -piece) if self.wire.size > 1 else ():
             self.over_ranks.start(self.grads, max(low, end - piece), end, self.overlap)
+
+
+def overlap_is_faster(gradient, minibatch, ranks, device):
+    """Are buckets that are summed over ranks during Backward faster than one sum after it?"""
+    (x, y, B), times = minibatch, {False: [], True: []}
+    for overlap in (False, True) * 4:
+        gradient.overlap = overlap
+        ranks.wait()
+        start = time.perf_counter()
+        device.run((gradient, overlap), partial(gradient, B=B), x, y)
+        device.wait()
+        times[overlap].append(time.perf_counter() - start)
+    whole, buckets = ranks.largest(min(times[False][1:]), min(times[True][1:]))
+    return buckets < whole

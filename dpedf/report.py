@@ -20,11 +20,12 @@ def introduce(training, threads, resuming):
     learnt, held, tested = (f"{len(split):,}" for split in (data.train, data.valid, data.test))
     places = {"none": "streamed", "memory": "in memory", "device": "on the device"}
     kept = places[settings.data.cache]
-    device = data.device
+    device, places = data.device, ranks.gather(data.device.place)
+    where = "cpu" if device.unit == "cpu" else f"{len(set(places))} x {device.kind}"
     allreduce = "buckets" if training.gradient.overlap else "whole"
     lines = [
         f"dpedf {__version__} on {counted(ranks.size, 'rank')}, {counted(ranks.hosts, 'host')}, "
-        f"{device.name}, {counted(threads, 'BLAS thread')} a rank, {ranks.mpi}",
+        f"{where}, {counted(threads, 'BLAS thread')} a rank, {ranks.mpi}",
         f"{path}: {learnt} rows to learn from, {held} to validate, {tested} to test, {kept}",
         f"{settings.model['build']}: {counted(len(training.phi.value), 'parameter')}, "
         f"{train.precision}, {counted(train.slices, 'slice')}, allreduce {allreduce}",

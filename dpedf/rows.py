@@ -33,7 +33,10 @@ class Mapped:
         self.array, self.shape, self.dtype = array, array.shape, array.dtype
 
     def take(self, rows, out):
-        np.take(self.array, rows, axis=0, out=out, mode="clip")  # "raise" would copy out
+        if out.dtype == self.dtype:
+            np.take(self.array, rows, axis=0, out=out, mode="clip")  # "raise" would copy out
+        else:  # bytes in the order of another machine
+            out[...] = self.array[rows]
 
     def read(self, out):
         """All rows, in order."""
@@ -107,7 +110,8 @@ class Split:
             sent = [empty(rows.shape, rows.dtype)]
             sent[0][...] = rows
         else:
-            sent = [empty((len(rows), *a.shape[1:]), a.dtype) for a in (self.x, self.y)]
+            kinds = [(source, source.dtype.newbyteorder("=")) for source in (self.x, self.y)]
+            sent = [empty((len(rows), *source.shape[1:]), kind) for source, kind in kinds]
             for source, array in zip((self.x, self.y), sent, strict=True):
                 source.take(rows, array)
         return sent
@@ -160,8 +164,8 @@ class Split:
 
         row = sum(prod(source.shape[1:]) * source.dtype.itemsize for source in (self.x, self.y))
         most = max(1, min(BLOCK, BYTES // (1 + row * max(map(len, batches), default=0))))
-        here, there = [self.device.slot() for _ in range(2)]
-        with closing(here), closing(there), ThreadPoolExecutor(1, "loader") as loader:
+        enter, here, there = self.device.enter_thread, self.device.slot(), self.device.slot()
+        with closing(here), closing(there), ThreadPoolExecutor(1, "loader", enter) as loader:
             size = 1  # a small block is there at once
             ahead = batches and loader.submit(load, batches[:1], here)
             while batches:

@@ -45,7 +45,7 @@ class PinnedSlot:
         nbytes = prod(shape) * np.dtype(dtype).itemsize
         if self.used == len(self.buffers) or len(self.buffers[self.used][0]) < nbytes:
             self.computed.synchronize()
-            with self.gpu.device, self.gpu.side:
+            with self.gpu.side:
                 buffer = self.gpu.pinned(nbytes), self.gpu.empty(nbytes)
             self.buffers[self.used : self.used + 1] = [buffer]
         self.used += 1
@@ -53,7 +53,7 @@ class PinnedSlot:
 
     def send(self, arrays):
         self.arrays, self.used = [], 0
-        with self.gpu.device, self.gpu.side as side:
+        with self.gpu.side as side:
             side.wait_event(self.computed)
             for array, (_, there) in zip(arrays, self.buffers, strict=False):
                 sent = there[: array.nbytes].view(array.dtype).reshape(array.shape)

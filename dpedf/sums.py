@@ -57,14 +57,15 @@ class LibrarySum:
     """
 
     def __init__(self, wire):
-        self.wire, self.requests = wire, []
+        self.wire, self.pending = wire, []
 
     def start(self, grads, low, high, overlap):
-        self.requests.append(self.wire.start_add(grads[0, low:high], overlap))
+        self.pending.append(self.wire.start_add(grads[0, low:high], overlap))
 
     def finish(self, grads):
-        while self.requests:
-            self.requests.pop(0).Wait()
+        for request in self.pending:
+            request.Wait()
+        self.pending.clear()
 
 
 class TreeSum:

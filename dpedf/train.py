@@ -24,7 +24,7 @@ from dpedf.device import host, overwrite
 from dpedf.edf import context
 from dpedf.errors import concerning
 from dpedf.evaluate import evaluate
-from dpedf.gradient import Gradient
+from dpedf.gradient import Gradient, overlap_is_faster
 from dpedf.kernels.vector import norm
 from dpedf.optim import Momentum, clip, schedule
 from dpedf.phi import Phi
@@ -69,6 +69,7 @@ class Training:
             overwrite(vector, here)
         self.state = state = self.ranks.gather(state)[0]
         self.step, self.best = state.get("step", 0), state.get("best", inf)
+        context.step = self.device.step(self.step)
         self.tested = state.get("tested", False) and self.finished
         self.report.go_on(state)
         self.saved = 0.0  # seconds of this run at its last checkpoint
@@ -83,17 +84,9 @@ class Training:
         if self.state.get("ranks") == self.ranks.size:  # without slices the bits depend on it
             self.gradient.overlap = bool(self.state["overlap"])
             return
-        (x, y, B), times = next(self.minibatches(0)), {False: [], True: []}
-        for overlap in (False, True) * 4 if self.wire.captured else ():
-            self.gradient.overlap = overlap
-            self.ranks.wait()
-            start = time.perf_counter()
-            self.device.run(("trial", overlap), partial(self.gradient, B=B), x, y)
-            self.device.wait()
-            times[overlap].append(time.perf_counter() - start)
-        whole, buckets = (min(times[overlap][1:], default=0) for overlap in (False, True))
-        whole, buckets = self.ranks.largest(whole, buckets)
-        self.gradient.overlap = buckets < whole
+        self.gradient.overlap = self.wire.captured and overlap_is_faster(
+            self.gradient, next(self.minibatches(0)), self.ranks, self.device
+        )
 
     def run(self):
         """Train to the last step, or until told to stop."""
@@ -224,27 +217,30 @@ def main(ranks):
     settings, run, where = training.settings, training.settings.run, training.device
     context.seed = settings.seed
     ranks.watch(run.timeout)
+    if run.check_nan:
+        where.record_nothing("run.check_nan = true")
+        check.nan(training.ell)
     if run.allreduce == "auto" and ranks.size > 1:
         training.choose_overlap()
     introduce(training, threads, resuming)
     if training.tested:
         ranks.say(f"{run.dir}: finished at step {training.step}, nothing is left to do")
+        where.close()
         return 0
     if run.check_gradients:
         with ranks.together():
             training.data.put(*training.data.train.take(training.data.train.rows[:4]))
             check.gradients(training.ell)
-    if run.check_nan:
-        where.eager = "run.check_nan = true"
-        check.nan(training.ell)
     overlap = "buckets" if training.gradient.overlap else "whole"
     run = replace(run, device=where.unit, threads=threads, allreduce=overlap)
     training.directory.begin(replace(settings, run=run), training.step)
     training.run()
+    if training.finished:
+        training.test()
+    where.close()
     if not training.finished:
         ranks.say(f"stopped at step {training.step}, to go on with --resume")
         return STOPPED
-    training.test()
     return 0
 
 

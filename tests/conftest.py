@@ -93,14 +93,26 @@ FAKE = Path(__file__).parent / "fake"
 PROBE = "from dpedf import device; device.take(0, 'float32', True, print)"
 
 
+DRIVER = 'extern "C" int cuDriverGetVersion(int *version) { return *version = 12090, 0; }'
+
+
 @pytest.fixture(scope="session")
-def simulated(environment, tmp_path_factory):
-    """The variables of a process for which there is a GPU, simulated by tests/fake."""
+def driver(tmp_path_factory):
+    """The variables of a process that finds an NVIDIA driver, which knows its version alone."""
     if compiler() is None:
-        pytest.skip("the kernels of a simulated GPU take a C++ compiler")
+        pytest.skip("a simulated GPU takes a C++ compiler")
+    folder = tmp_path_factory.mktemp("driver")
+    build = [compiler(), "-shared", "-fPIC", "-x", "c++", "-", "-o", folder / "libcuda.so.1"]
+    subprocess.run(build, input=DRIVER, text=True, check=True)
+    return {"LD_LIBRARY_PATH": f"{folder}:{os.environ.get('LD_LIBRARY_PATH', '')}"}
+
+
+@pytest.fixture(scope="session")
+def simulated(environment, driver, tmp_path_factory):
+    """The variables of a process for which there is a GPU, simulated by tests/fake."""
+    kernels = tmp_path_factory.mktemp("kernels")
     path = os.pathsep.join([str(FAKE), environment["PYTHONPATH"]])
-    kernels = str(tmp_path_factory.mktemp("kernels"))
-    return environment | {"PYTHONPATH": path, "FAKE_CUPY_KERNELS": kernels}
+    return environment | driver | {"PYTHONPATH": path, "FAKE_CUPY_KERNELS": str(kernels)}
 
 
 @pytest.fixture(scope="session")

@@ -191,6 +191,26 @@ def test_draws_are_those_of_the_cpu_and_new_ones_in_every_step(phi_of, train, tm
     assert sha256(replayed) == sha256(eager)
 
 
+def test_what_is_tested_on_a_gpu_passes_on_a_simulated_one(simulated):
+    tests = Path(__file__).with_name("test_on_gpu.py")
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", str(tests)]
+    done = subprocess.run(command, env=simulated, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout
+    counted = done.stdout.splitlines()[-1]
+    assert int(counted.split()[0]) > 1000 and "passed" in counted and "skipped" not in counted
+
+
+@alone
+def test_numbers_of_another_byte_order_are_brought_to_the_gpu_in_its_own(phi_of, digits, tmp_path):
+    with h5py.File(digits) as there, h5py.File(tmp_path / "swapped.h5", "w") as here:
+        here.attrs.update(there.attrs)
+        for name in "train/x", "train/y", "test/x", "test/y":
+            here[name] = there[name][...].astype(">i4")
+    settings = "train.steps=5", "data.valid=0", "train.precision=float64"
+    found = phi_of(*settings, f"data.file={tmp_path}/swapped.h5")
+    assert distance(found, phi_of(*settings, device="cpu")) < 1e-10
+
+
 # Where something is missing.
 
 SLIDES = """
@@ -267,6 +287,19 @@ def test_without_nvmath_python_one_line_says_what_to_install(simulated, digits, 
 def test_no_device_is_status_2_with_what_to_install(train):
     error = train(status=2, FAKE_CUPY_DEVICES="-1")
     assert error.count("\n") == 1 and "run.device = 'gpu'" in error and "pip install" in error
+
+
+def test_a_driver_without_cupy_is_the_cpu_with_a_line_that_says_so(
+    python, driver, digits, tmp_path
+):
+    settings = [DIGITS, f"data.file={digits}", f"run.dir={tmp_path}/run", "train.steps=1"]
+    done = python("-m", "dpedf.train", *settings, **driver)
+    assert done.returncode == 0, done.stderr
+    notes = [line for line in done.stdout.splitlines() if 'pip install -e ".[cuda12]"' in line]
+    assert len(notes) == 1 and notes[0].startswith("cpu: ")
+    done = python("-m", "dpedf.train", *settings, "run.device=gpu", **driver)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert 'pip install -e ".[cuda12]"' in done.stderr
 
 
 @alone

@@ -3,7 +3,7 @@
 The meaning is written in NumPy, and computes wherever its arrays live; beside it stands what
 arrays on a GPU get instead, a CUDA kernel from a .cu file of this folder:
 
-    @singledispatch
+    @function
     def twice(x):
         return 2 * x
 
@@ -13,6 +13,7 @@ arrays on a GPU get instead, a CUDA kernel from a .cu file of this folder:
 Once device.py takes a GPU, its array type gets the second, wherever that is defined.
 """
 
+from functools import wraps
 from numbers import Real
 from pathlib import Path
 
@@ -24,8 +25,22 @@ TYPES = {"float32": "float", "float64": "double"}  # what T is in the sources
 THREADS = 256  # of a block
 
 
+def function(meaning):
+    """Decorate the meaning of a function, which the type of its first argument may replace.
+
+    As functools.singledispatch does, whose 0.9 us a call are 8 % of a small step.
+    """
+    ways = {}
+
+    def call(x, *rest, **named):
+        return ways.get(type(x), meaning)(x, *rest, **named)
+
+    call.register = ways.__setitem__
+    return wraps(meaning)(call)
+
+
 def on_gpu(function):
-    """Decorate what a function of functools.singledispatch does with arrays on a GPU."""
+    """Decorate what a function does with arrays on a GPU."""
 
     def remember(fast):
         FAST.append((function, fast))
@@ -72,7 +87,7 @@ class Kernels:
     def kernel(self, name, dtype):
         if (name, dtype) not in self.found:
             source = f"typedef {TYPES[dtype]} T;\n{self.source}"
-            module = Kernels.compile(code=source, options=("-std=c++14",))
+            module = Kernels.compile(code=source, options=("-std=c++17",))
             self.found[name, dtype] = module.get_function(name)
         return self.found[name, dtype]
 

@@ -1,11 +1,11 @@
 """Products of matrices: np.matmul, with the accumulation and the bias that layers need."""
 
-from functools import singledispatch
-
 import numpy as np
 
+from dpedf.kernels import function
 
-@singledispatch
+
+@function
 def product(a, b, out=None, add=False):
     """a @ b, written into out where there is one, or with add, added to it.
 
@@ -17,9 +17,9 @@ def product(a, b, out=None, add=False):
     return np.matmul(a, b, out=out)
 
 
-@singledispatch
+@function
 def affine(x, W, C):
     """y[b,j] = sum_i x[b,i] W[i,j] - C[j]"""
-    y = product(x, W)
+    y = x @ W
     y -= C
     return y

@@ -1,18 +1,17 @@
 """Random draws of a node: the same bits for any split of the rows, and on any device."""
 
-from functools import singledispatch
 from math import prod
 
 import numpy as np
 
 from dpedf.edf import context
-from dpedf.kernels import Kernels, number, on_gpu
+from dpedf.kernels import Kernels, function, number, on_gpu
 
 cuda = Kernels("philox.cu")
 DROP = {4: 40, 8: 11}  # of the 64 bits, what the fraction of a float of so many bytes has not
 
 
-@singledispatch
+@function
 def uniform(x, node):
     """u[b,...], drawn from U[0, 1) for each number of x[b,...], in the shape and dtype of x.
 

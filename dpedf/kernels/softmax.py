@@ -1,15 +1,13 @@
 """Softmax and its log loss, which together are stable where Q is 0."""
 
-from functools import singledispatch
-
 import numpy as np
 
-from dpedf.kernels import Kernels, on_gpu, packed
+from dpedf.kernels import Kernels, function, on_gpu, packed
 
 cuda = Kernels("softmax.cu")
 
 
-@singledispatch
+@function
 def softmax(s):
     """Q[b,j] = exp(shifted[b,j]) / Z[b],  shifted[b,j] = s[b,j] - max_k s[b,k]
 
@@ -39,7 +37,7 @@ def places(y):
     return at
 
 
-@singledispatch
+@function
 def log_loss(shifted, Z, y):
     """ell[b] = log Z[b] - shifted[b,y[b]]
 
@@ -56,7 +54,7 @@ def log_loss_on_gpu(shifted, Z, y):
     return ell, y
 
 
-@singledispatch
+@function
 def log_loss_gradient(Q, at, g):
     """s.grad[b,j] = g[b] (Q[b,j] - [j = y[b]]), (B, J)"""
     delta = (Q.T * g).ravel()  # in the order of (J, B), like at

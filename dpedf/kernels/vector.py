@@ -1,17 +1,15 @@
 """What is done to whole vectors such as Phi: its update, sums in a tree, a length."""
 
-from functools import singledispatch
-
 import numpy as np
 
-from dpedf.kernels import Kernels, number, on_gpu, packed
+from dpedf.kernels import Kernels, function, number, on_gpu, packed
 
 cuda = Kernels("vector.cu")
 CACHED = 1 << 15  # numbers that are computed with at a time, so that they stay in the cache
 ON_THE_GPU = {}  # additions, copied there once, since a captured launch cannot copy
 
 
-@singledispatch
+@function
 def momentum(Phi, grad, v, eta, mu, nesterov, decay):
     """One step of SGD with momentum mu and weight decay lambda, in place.
 
@@ -41,7 +39,7 @@ def momentum_on_gpu(Phi, grad, v, eta, mu, nesterov, decay):
     cuda.momentum(n, Phi, grad, v, eta, float(mu), int(nesterov), float(decay), n)
 
 
-@singledispatch
+@function
 def add_in_order(vectors, additions, low, high):
     """vectors[p,i] += vectors[q,i] for each (p, q) of additions in order, low <= i < high.
 
@@ -62,7 +60,7 @@ def add_in_order_on_gpu(vectors, additions, low, high):
         cuda.tree(high - low, vectors, stride, pairs, len(additions), low, high)
 
 
-@singledispatch
+@function
 def norm(vector):
     """The Euclidean length, added in float64 and in an order that depends on n alone."""
     parts = (vector[low : low + CACHED] for low in range(0, len(vector), CACHED))

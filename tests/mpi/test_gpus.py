@@ -79,6 +79,46 @@ def test_sums_wait_for_what_they_add_and_updates_for_sums(environment_of, settin
         assert phi_sha256(found) == expected
 
 
+MODEL = """
+from dpedf.edf import CompNode, context
+from dpedf.kernels.philox import uniform
+from dpedf.ops import Affine, Flatten, LogLoss, Relu, Softmax
+from dpedf.phi import affine
+
+class Noise(CompNode):
+    def __init__(self, x):
+        self.x = x
+    def forward(self):
+        x = self.x.value
+        self.value = x + uniform(x, self) if context.train else x
+    def backward(self):
+        self.x.addgrad(self.grad)
+
+class Slides(Affine):
+    def backward(self):
+        self.Phi.w.addgrad(self.x.value.T @ self.grad)  # cuBLAS, which no graph holds
+        self.Phi.b.addgrad(-self.grad.sum(axis=0))
+
+def model(x, y, first):
+    L = Relu({"noise": Affine, "slides": Slides}[first](affine(64, 32), Noise(Flatten(x))))
+    Q = Softmax(Affine(affine(32, 10), L))
+    return Q, LogLoss(Q, y)
+"""
+
+
+@pytest.mark.parametrize("first, lines", [("noise", 0), ("slides", 1)])
+def test_any_model_has_the_same_bits_on_two_gpus(environment_of, settings, tmp_path, first, lines):
+    """Where recording is given up after sums over ranks were started, too."""
+    (tmp_path / "model.py").write_text(MODEL)
+    more = settings(f"model={{build='{tmp_path}/model.py:model', first='{first}'}}")
+    expected = phi_sha256(train(1, DIGITS, *more, "run.capture=off", env=environment_of()))
+    for how in "auto", "buckets":
+        more = [*more, f"run.allreduce={how}", "run.bucket=100"]
+        output = train(2, DIGITS, *more, env=environment_of(FAKE_CUPY_DEVICES="2"))
+        assert phi_sha256(output) == expected
+        assert output.count("launched kernel by kernel: NotImplementedError") == lines
+
+
 @alone
 def test_ranks_that_share_a_gpu_are_told_so_once(environment_of, settings):
     output = train(4, DIGITS, *settings("train.steps=1"), env=environment_of(FAKE_CUPY_DEVICES="2"))

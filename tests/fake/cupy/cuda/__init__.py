@@ -1,10 +1,6 @@
-import threading
-
 from cupy.cuda import runtime
 from cupy.cuda.memory import MemoryPool, using_allocator
-from cupy.cuda.stream import Event, Graph, Stream, current as get_current_stream
-
-local = threading.local()
+from cupy.cuda.stream import Event, Graph, Stream, local, current as get_current_stream
 
 
 class Device:
@@ -23,4 +19,5 @@ class Device:
         self.use()
 
     def __exit__(self, *error):
-        local.device = self.before
+        if self.before != self.id:
+            raise RuntimeError(f"this opens a context on GPU {self.before}")

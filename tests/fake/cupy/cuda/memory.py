@@ -59,6 +59,7 @@ def array_like(model):
     malloc = getattr(local, "malloc", None)
     if stream.current().capture and malloc is None:
         raise RuntimeError("memory of the default pool is allocated during capture")
+    assert model.dtype.isnative
     strides = np.empty_like(model).strides
     memory = np.asarray((malloc or default.malloc)(model.nbytes))
     return np.ndarray(model.shape, model.dtype, memory, strides=strides)

@@ -17,6 +17,11 @@ streams = {}  # by pointer
 local = threading.local()
 
 
+def device():
+    """The number of the GPU that this thread uses."""
+    return getattr(local, "device", 0)
+
+
 class Queue:
     """Work in order: functions, and events to wait for."""
 
@@ -34,10 +39,12 @@ class Queue:
 class Stream:
     def __init__(self, null=False, non_blocking=False, ptds=False):
         self.queue, self.capture, self.ptr = Queue(), None, 1 + len(streams)
-        self.late = len(streams) in LATE
+        self.late, self.device = len(streams) in LATE, device()
         streams[self.ptr] = self
 
     def __enter__(self):
+        if device() != self.device:
+            raise RuntimeError(f"a stream of GPU {self.device} on GPU {device()}")
         self.before = getattr(local, "stream", None)
         local.stream = self
         return self
