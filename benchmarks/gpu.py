@@ -60,8 +60,8 @@ def ours_captured(gpu, sizes, B):
     eager = ours(gpu, sizes, B)
     step = partial(gpu.run, eager, eager)
     step(), step()  # the first computes, the second records
-    if gpu.eager:
-        raise RuntimeError(gpu.note)
+    if gpu.graphs.eager:
+        raise RuntimeError("cannot be recorded")
     return step
 
 
@@ -80,8 +80,8 @@ def pytorch_compiled(sizes, B, eta=0.01):
             for name, gradient in torch.func.grad(loss)(parameters).items():
                 parameters[name].sub_(gradient, alpha=eta)
 
-    for rows in x, y:
-        torch._dynamo.mark_static_address(rows)  # or else the CUDA graph would copy them
+    for tensor in x, y, *parameters.values():
+        torch._dynamo.mark_static_address(tensor)  # or else the CUDA graph would copy it
     return torch.compile(step, mode="max-autotune", fullgraph=True, dynamic=False)
 
 
@@ -266,7 +266,7 @@ def main(ranks):
     tf32 = "--tf32" in options
     with ranks.together():
         try:
-            gpu = device.take(ranks.host_rank, "tf32" if tf32 else "float32", True, ranks.say)
+            gpu = device.acquire(ranks.host_rank, "tf32" if tf32 else "float32", True, ranks.say)
         except device.UnusableError as why:
             raise UserError(f"no GPU: {why}") from None
         if ranks.size == 1 and not (torch and torch.cuda.is_available()):

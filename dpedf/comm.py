@@ -28,7 +28,7 @@ LAUNCHERS = {
 class Ranks:
     """The processes of a run: this is number rank of size, and number host_rank of its host."""
 
-    captured = True  # may what they add be part of what a device records?  Alone, all may.
+    recordable = True  # may sums over ranks be part of a CUDA graph?  With one rank there are none.
     piece = None  # numbers that they rather add at a time
 
     def __init__(self):
@@ -169,7 +169,8 @@ class Ranks:
         while time.monotonic() - self.last_alive < timeout:
             time.sleep(min(1, timeout / 10))
         complain(f"rank {self.rank}: no step for {timeout:g} seconds, which ends the job")
-        os._exit(1)  # Abort could wait for a rank that is stopped
+        threading.Timer(1, os._exit, [1]).start()  # where Abort waits for a rank that is stopped
+        self.abort(1)
 
     def abort(self, status):
         """End all ranks."""

@@ -168,9 +168,7 @@ class Data:
         def copy(streamed):
             if where == "memory":
                 return Mapped(ranks.shared(streamed.shape, streamed.dtype, streamed.read))
-            array = np.empty(streamed.shape, streamed.dtype)
-            streamed.read(array)
-            return Resident(self.device.put(array))
+            return Resident(streamed, self.device)
 
         for split in self.train, self.valid, self.test:
             for name in "xy":

@@ -1,19 +1,21 @@
 """Where a run computes: on the CPU, or on a GPU.  The only door to cupy.
 
-Both offer the same: put(array) to bring an array of the host there, slot() for rows that stream
-there, run(key, function, *arrays) to call a function, step(number), wait().
+Both offer the same: put(array) brings an array of the host there, slot() is a place for rows that
+stream there, run(key, function, *arrays) calls a function again and again, launch_eagerly(why)
+keeps it from replaying, step(number) is the step as nodes read it, wait() until all is computed,
+enter_thread(), close().
 """
 
 import ctypes
 import os
 import socket
 import warnings
-from contextlib import suppress
 
 import numpy as np
 
 from dpedf import kernels
 from dpedf.errors import UserError, line
+from dpedf.graphs import Graphs
 from dpedf.kernels import cublaslt
 from dpedf.slots import PinnedSlot, Slot
 
@@ -43,7 +45,7 @@ class CPU:
     """The host itself: its arrays are NumPy's."""
 
     unit = kind = name = place = "cpu"
-    slot = Slot
+    products, slot = "NumPy", Slot
 
     def __init__(self, note=None):
         self.note = note  # why there is no GPU, where there could be
@@ -61,8 +63,8 @@ class CPU:
     def run(self, key, function, *arrays):
         return function(*arrays)
 
-    def record_nothing(self, why):
-        """It never does."""
+    def launch_eagerly(self, why):
+        """As ever."""
 
     def wait(self):
         """Until all is computed."""
@@ -74,30 +76,37 @@ class CPU:
 class GPU:
     """A GPU: its arrays are CuPy's, and what is computed with them is launched on one stream.
 
-    number: which one of those that this process sees.  capture: are functions that run is called
-    with again and again to become CUDA graphs?  say(line): one line to the user.  install: the
-    command that brings all that it takes.
-    UnusableError: it does not compute.  UserError: it does not in this precision.
+    number: which one of those that this process sees.  capture: may what run is given be replayed
+    as a CUDA graph?  say(line): one line to the user.  install: the command that brings all that
+    it takes.  UnusableError: it does not compute.  UserError: it does not in this precision.
     """
 
     unit = "gpu"
 
     def __init__(self, cupy, number, precision, capture, say, install):
-        self.cupy, self.say, self.note, self.records = cupy, say, None, True
-        if not capture:
-            self.record_nothing("run.capture = 'off'")
-        self.device = cupy.cuda.Device(number)
+        self.cupy, self.device = cupy, cupy.cuda.Device(number)
         self.enter_thread()
         self.kind = cupy.cuda.runtime.getDeviceProperties(number)["name"].decode()
         self.place = f"{socket.gethostname()} {self.device.pci_bus_id}"
         self.name = f"{self.kind}, number {number}"
         self.stream, self.side = self.new_stream(), self.new_stream()
-        self.stream.use()
-        self.graphs, self.pool = {}, cupy.cuda.MemoryPool()
+        self.stream.__enter__()  # for good: what use() chooses is forgotten after any other `with`
+        self.graphs = Graphs(cupy, self.stream, self.name, say)
+        self.run, self.close = self.graphs.run, self.graphs.close
+        if not capture:
+            self.launch_eagerly("run.capture = 'off'")
         self.counter = cupy.zeros((), np.int64)
-        kernels.take(cupy.ndarray, cupy.RawModule, self.put)
+        kernels.register_gpu(cupy.ndarray, cupy.RawModule, self.put)
         self.multiply_by_cublaslt(precision, install)
         self.check()
+
+    @property
+    def note(self):
+        return self.graphs.note
+
+    def launch_eagerly(self, why):
+        """From now on, run calls functions as they are."""
+        self.graphs.launch_eagerly(why)
 
     def multiply_by_cublaslt(self, precision, install):
         """Or, without nvmath-python, by CuPy's cuBLAS, which cannot be recorded."""
@@ -106,13 +115,15 @@ class GPU:
             from nvmath.bindings import cublasLt
 
             cublaslt.register(array, precision, cublasLt, self.stream.ptr, self.counter)
+            self.products = f"cuBLASLt {cublasLt.get_version()}"
         except (ImportError, RuntimeError) as error:
             missing = f"{line(error)}, expected nvmath-python: {install}"
             if precision == "bfloat16":
                 raise UserError(f"train.precision = 'bfloat16': {missing}") from None
             if precision == "tf32":
                 linalg.set_compute_type(np.float32, linalg.COMPUTE_TYPE_TF32)
-            self.record_nothing(missing)
+            self.launch_eagerly(missing)
+            self.products = "CuPy"
 
     def check(self):
         """Allocate, launch, multiply, synchronize: does it compute?"""
@@ -161,72 +172,14 @@ class GPU:
 
         return cupyx.empty_pinned((max(1, nbytes),), np.uint8)[:nbytes]
 
-    def empty(self, nbytes):
-        return self.cupy.empty(nbytes, np.uint8)
+    def empty(self, shape, dtype):
+        return self.cupy.empty(shape, dtype)
 
     def nccl(self):
         """The module nccl of CuPy; None where it finds no NCCL."""
         with warnings.catch_warnings(action="ignore"):  # wires.py says it in our words
             from cupy.cuda import nccl
         return nccl if nccl.available else None
-
-    # one launch
-
-    def run(self, key, function, *arrays):
-        """function(*arrays), of arrays on the GPU, as one launch where that can be.
-
-        The first call of a key computes as ever, which compiles and plans all that it needs; the
-        second records the launches of the function in a CUDA graph; those that follow replay it.
-        So a function may depend on its arrays, on the key, and on arrays that stay where they
-        are, and what it returns is overwritten by the next call.  A function that cannot be
-        recorded is called each time, and one line says why.
-        """
-        if not self.records:
-            return function(*arrays)
-        key = key, *((array.shape, array.dtype) for array in arrays)
-        with self.cupy.cuda.using_allocator(self.pool.malloc):  # whose memory graphs keep
-            if key not in self.graphs:
-                self.graphs[key] = Graph([array.copy() for array in arrays])
-                return function(*self.graphs[key].inputs)
-            graph = self.graphs[key]
-            for here, array in zip(graph.inputs, arrays, strict=True):
-                self.cupy.copyto(here, array)
-            if not graph.recorded:
-                self.record(graph, function)
-        if not self.records:
-            return function(*graph.inputs)
-        graph.recorded.launch(self.stream)
-        return graph.result
-
-    def close(self):
-        """NCCL waits for the graphs that hold its sums, so they have to go first."""
-        self.wait()
-        self.graphs.clear()
-
-    def record(self, graph, function):
-        self.stream.begin_capture()
-        try:
-            graph.result = function(*graph.inputs)
-            graph.recorded = self.stream.end_capture()
-        except Exception as error:  # where the function itself is to blame, it raises again
-            with suppress(self.cupy.cuda.runtime.CUDARuntimeError):  # invalidated by the error
-                self.stream.end_capture()
-            self.record_nothing(f"{type(error).__name__}: {line(error)}")
-            self.say(f"{self.name}: {self.note}")
-            self.note = None
-
-    def record_nothing(self, why):
-        """From now on, run calls its functions as they are."""
-        self.records, self.note = False, f"launched kernel by kernel: {why}"
-
-
-class Graph:
-    """The launches of a function, as recorded once: what it reads, and what it returns."""
-
-    recorded = result = None
-
-    def __init__(self, inputs):
-        self.inputs = inputs
 
 
 def chosen(settings, ranks):
@@ -236,7 +189,7 @@ def chosen(settings, ranks):
     note = None
     if run.device != "cpu":
         try:
-            return take(ranks.host_rank, precision, run.capture == "auto", ranks.say)
+            return acquire(ranks.host_rank, precision, run.capture == "auto", ranks.say)
         except UnusableError as why:
             hint = "a GPU that can be used, or run.device=cpu"
             if run.device == "gpu":
@@ -254,7 +207,7 @@ def chosen(settings, ranks):
     return CPU(note)
 
 
-def take(host_rank, precision, capture, say):
+def acquire(host_rank, precision, capture, say):
     """The GPU of a rank of this host: they take turns.  UnusableError: there is none."""
     version = driver_version()
     install = f'pip install -e ".[cuda{version or 13}]"'

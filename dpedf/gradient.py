@@ -100,8 +100,10 @@ class Gradient:
 
     def start(self, low, high):
         """Start the sum over ranks of phi.grad[low:high], in the pieces that the wire asks for."""
+        if self.wire.size == 1 or low == high:
+            return
         piece = self.wire.piece or high - low
-        for end in range(high, low, -piece) if self.wire.size > 1 else ():
+        for end in range(high, low, -piece):
             self.over_ranks.start(self.grads, max(low, end - piece), end, self.overlap)
 
 

@@ -13,6 +13,7 @@ from threading import Lock
 
 import numpy as np
 
+from dpedf.device import overwrite
 from dpedf.errors import UserError
 
 BLOCK = 16  # minibatches that the loader's thread hands over at a time
@@ -46,8 +47,15 @@ class Mapped:
 class Resident:
     """A dataset as an array of the device: row numbers travel there, not rows."""
 
-    def __init__(self, array):
-        self.array, self.shape, self.dtype = array, array.shape, array.dtype
+    def __init__(self, source, device):
+        self.shape, self.dtype = source.shape, source.dtype.newbyteorder("=")
+        self.array, N = device.empty(self.shape, self.dtype), self.shape[0]
+        size = max(1, BYTES * N // self.array.nbytes)  # rows at a time
+        for first in range(0, N, size):
+            rows = np.arange(first, min(first + size, N))
+            here = np.empty((len(rows), *self.shape[1:]), self.dtype)
+            source.take(rows, here)
+            overwrite(self.array[first : first + size], here)
 
 
 class Chunks:

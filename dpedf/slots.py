@@ -46,7 +46,7 @@ class PinnedSlot:
         if self.used == len(self.buffers) or len(self.buffers[self.used][0]) < nbytes:
             self.computed.synchronize()
             with self.gpu.side:
-                buffer = self.gpu.pinned(nbytes), self.gpu.empty(nbytes)
+                buffer = self.gpu.pinned(nbytes), self.gpu.empty(nbytes, np.uint8)
             self.buffers[self.used : self.used + 1] = [buffer]
         self.used += 1
         return self.buffers[self.used - 1][0][:nbytes].view(dtype).reshape(shape)

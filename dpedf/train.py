@@ -10,6 +10,7 @@ checkpoint, and --overwrite.
 
 import sys
 import time
+from contextlib import closing
 from functools import partial
 from math import inf
 
@@ -50,7 +51,7 @@ class Training:
         self.per_epoch = -(-len(data.train) // train.batch_size)
         self.steps = min(train.epochs * self.per_epoch or inf, train.steps or inf)
         self.eta = schedule(train, self.steps)
-        self.eta_now = np.zeros_like(self.phi.value, shape=())
+        self.eta_now = np.zeros((), self.phi.value.dtype, like=self.phi.value)
         self.report = Report(ranks, directory, self.gradient, self.steps)
         self.pulse = Pulse(ranks)
         self.checkpoint_seconds = config.seconds(train.checkpoint_every)
@@ -84,7 +85,7 @@ class Training:
         if self.state.get("ranks") == self.ranks.size:  # without slices the bits depend on it
             self.gradient.overlap = bool(self.state["overlap"])
             return
-        self.gradient.overlap = self.wire.captured and overlap_is_faster(
+        self.gradient.overlap = self.wire.recordable and overlap_is_faster(
             self.gradient, next(self.minibatches(0)), self.ranks, self.device
         )
 
@@ -119,9 +120,9 @@ class Training:
         logs, eta = (self.step + 1) % self.settings.run.log_every == 0, self.eta(self.step)
         context.step = self.device.step(self.step)
         self.eta_now.fill(eta)
-        if self.wire.captured:
+        if self.wire.recordable:
             before = run(("step", B, logs), partial(self.one_step, B=B, logs=logs), x, y)
-        else:  # MPI can be no part of what a device records
+        else:  # MPI can be no part of a CUDA graph
             add_slices = partial(gradient.add_slices, B=B)
             if gradient.overlap:
                 add_slices(x, y)
@@ -183,7 +184,7 @@ def prepared(words, ranks):
         resuming, overwriting = "--resume" in flags, "--overwrite" in flags
         with concerning(path):
             where = device.chosen(settings, ranks)
-    ranks.same("the device", where.kind)
+    ranks.same("the device", f"{where.kind}, products by {where.products}")
     wire, seed, dtype = wires.between(ranks, where), settings.seed, config.dtype(settings)
     with ranks.together():
         with concerning(path):
@@ -214,34 +215,32 @@ def main(ranks):
         ranks.say(__doc__)
         return 0
     training, threads, resuming = prepared(sys.argv[1:], ranks)
-    settings, run, where = training.settings, training.settings.run, training.device
-    context.seed = settings.seed
-    ranks.watch(run.timeout)
-    if run.check_nan:
-        where.record_nothing("run.check_nan = true")
-        check.nan(training.ell)
-    if run.allreduce == "auto" and ranks.size > 1:
-        training.choose_overlap()
-    introduce(training, threads, resuming)
-    if training.tested:
-        ranks.say(f"{run.dir}: finished at step {training.step}, nothing is left to do")
-        where.close()
-        return 0
-    if run.check_gradients:
-        with ranks.together():
-            training.data.put(*training.data.train.take(training.data.train.rows[:4]))
-            check.gradients(training.ell)
-    overlap = "buckets" if training.gradient.overlap else "whole"
-    run = replace(run, device=where.unit, threads=threads, allreduce=overlap)
-    training.directory.begin(replace(settings, run=run), training.step)
-    training.run()
-    if training.finished:
+    with closing(training.device) as where:
+        settings, run = training.settings, training.settings.run
+        context.seed = settings.seed
+        ranks.watch(run.timeout)
+        if run.check_nan:
+            where.launch_eagerly("run.check_nan = true")
+            check.nan(training.ell)
+        if run.allreduce == "auto" and ranks.size > 1:
+            training.choose_overlap()
+        introduce(training, threads, resuming)
+        if training.tested:
+            ranks.say(f"{run.dir}: finished at step {training.step}, nothing is left to do")
+            return 0
+        if run.check_gradients:
+            with ranks.together():
+                training.data.put(*training.data.train.take(training.data.train.rows[:4]))
+                check.gradients(training.ell)
+        overlap = "buckets" if training.gradient.overlap else "whole"
+        run = replace(run, device=where.unit, threads=threads, allreduce=overlap)
+        training.directory.begin(replace(settings, run=run), training.step)
+        training.run()
+        if not training.finished:
+            ranks.say(f"stopped at step {training.step}, to go on with --resume")
+            return STOPPED
         training.test()
-    where.close()
-    if not training.finished:
-        ranks.say(f"stopped at step {training.step}, to go on with --resume")
-        return STOPPED
-    return 0
+        return 0
 
 
 if __name__ == "__main__":

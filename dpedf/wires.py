@@ -42,7 +42,7 @@ class Join:
 class Nccl:
     """Sums over ranks that each have a GPU of their own: by NCCL, which a CUDA graph can hold."""
 
-    captured, piece = True, None
+    recordable, piece = True, None
 
     def __init__(self, ranks, gpu, nccl):
         self.ranks, self.gpu, self.rank, self.size = ranks, gpu, ranks.rank, ranks.size
@@ -83,11 +83,11 @@ class Nccl:
         self.begin()
         here, there = receives[self.rank], sends[self.rank]
         if here.size:
-            with self.stream:
-                here[...] = there
+            here.data.copy_from_device_async(there.data, there.nbytes, self.stream)
+        comm = self.comm  # made before the group, in which it could not be
         self.nccl.groupStart()
         for q in range(self.size):
-            for message, call in (sends[q], self.comm.send), (receives[q], self.comm.recv):
+            for message, call in (sends[q], comm.send), (receives[q], comm.recv):
                 if q != self.rank and message.size:
                     kind = self.types[message.dtype]
                     call(message.data.ptr, message.size, kind, q, self.stream.ptr)
@@ -105,11 +105,12 @@ class Staged:
     While MPI adds one piece, the next is on its way to the host, and the one before it back.
     """
 
-    captured, piece = False, 1 << 18
+    recordable, piece = False, 1 << 18
 
     def __init__(self, ranks, gpu):
         self.ranks, self.gpu, self.rank, self.size = ranks, gpu, ranks.rank, ranks.size
         self.down, self.up = gpu.new_stream(), gpu.new_stream()
+        self.busy = []  # (event, memory that the GPU reads until then)
 
     def start_add(self, array, overlap):
         here = self.memory(array)
@@ -154,12 +155,12 @@ class Staged:
         return self.gpu.mark(self.down)
 
     def bring(self, here, array):
-        """Copy an array to the GPU, before what is launched from now on.
-
-        The memory may be given away at once: who fetches into it waits for what was launched.
-        """
+        """Copy an array to the GPU, before what is launched from now on."""
         array.set(here, stream=self.up)
-        self.gpu.stream.wait_event(self.gpu.mark(self.up))
+        there = self.gpu.mark(self.up)
+        self.gpu.stream.wait_event(there)
+        self.busy = [(event, memory) for event, memory in self.busy if not event.done]
+        self.busy.append((there, here))
 
     def check(self):
         """MPI says by itself what fails."""

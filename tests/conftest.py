@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from emulator import compiler
 
+from dpedf.device import GRANTS
 from dpedf.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -90,7 +91,7 @@ def on_a_small_disk(environment, tmp_path):
 
 
 FAKE = Path(__file__).parent / "fake"
-PROBE = "from dpedf import device; device.take(0, 'float32', True, print)"
+PROBE = "from dpedf import device; device.acquire(0, 'float32', True, print)"
 
 
 DRIVER = 'extern "C" int cuDriverGetVersion(int *version) { return *version = 12090, 0; }'
@@ -118,10 +119,11 @@ def simulated(environment, driver, tmp_path_factory):
 @pytest.fixture(scope="session")
 def real(python, environment):
     """The same, where there is a GPU; otherwise the test is skipped with the reason."""
-    probe = python("-c", PROBE)
+    granted = environment | {name: os.environ[name] for name in GRANTS if name in os.environ}
+    probe = python("-c", PROBE, **granted)
     if probe.returncode:
         pytest.skip(probe.stderr.splitlines()[-1])
-    return environment
+    return granted
 
 
 @pytest.fixture(params=["simulated", pytest.param("real", marks=pytest.mark.gpu)])

@@ -71,6 +71,8 @@ class DeviceArray(NDArrayOperatorsMixin):
         return called(ufunc, inputs, keywords)
 
     def __array_function__(self, function, types, inputs, keywords):
+        if keywords.get("shape") == ():
+            raise TypeError(f"np.{function.__name__}(shape=()) of a device array: CuPy ignores it")
         if function in (np.ones, np.full):
             raise TypeError(f"np.{function.__name__}(like=...) of a device array: CuPy refuses it")
         return called(function, inputs, keywords, type(self))

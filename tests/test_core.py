@@ -13,7 +13,7 @@ CORE = ["edf", "phi", "ops/affine", "ops/pointwise", "ops/loss", "models", "comm
 MAY_IMPORT = {
     "edf": ("kernels",),
     "errors": (),
-    "kernels": ("kernels", "edf"),
+    "kernels": ("kernels",),
     "slots": (),
     "sums": ("kernels",),
     "optim": ("kernels",),
@@ -22,7 +22,8 @@ MAY_IMPORT = {
     "models": ("edf", "ops", "phi", "errors"),
     "build": ("models", "errors"),
     "check": ("device", "edf", "errors"),
-    "device": ("errors", "kernels", "slots"),
+    "device": ("errors", "graphs", "kernels", "slots"),
+    "graphs": ("errors",),
     "wires": ("errors",),
     "config": ("errors",),
     "data": ("device", "edf", "errors", "rows"),

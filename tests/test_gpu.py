@@ -148,7 +148,10 @@ def test_streams_may_be_as_late_as_events_let_them(train, late, cache):
 
 
 def test_a_step_is_one_launch_that_waits_for_nothing(simulated, digits, tmp_path):
-    """In the steps that are replayed and not logged, all that the host does is counted."""
+    """All that the host does is counted, in the steps that are replayed and not logged.
+
+    Beside the graph there are its x and y, and the step and the learning rate as they are now.
+    """
     program = [PROGRAMS / "launches.py", DIGITS, f"data.file={digits}", f"run.dir={tmp_path}/run"]
     done = subprocess.run(
         [sys.executable, *map(str, program), "train.epochs=4", "run.device=gpu"],
@@ -158,12 +161,12 @@ def test_a_step_is_one_launch_that_waits_for_nothing(simulated, digits, tmp_path
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "1 graph"
+    assert done.stdout.splitlines()[-1] == "2 copy, 2 elementwise, 1 graph"
 
 
 NOISE = """
 from dpedf.edf import CompNode, context
-from dpedf.kernels.philox import uniform
+from dpedf.ops.draws import uniform
 from dpedf.ops import Affine, Flatten, LogLoss, Softmax
 from dpedf.phi import affine
 
@@ -172,7 +175,7 @@ class Noise(CompNode):
         self.x = x
     def forward(self):
         x = self.x.value
-        self.value = x + uniform(x, self) if context.train else x
+        self.value = x + uniform(self, x) if context.train else x
     def backward(self):
         self.x.addgrad(self.grad)
 
@@ -198,6 +201,20 @@ def test_what_is_tested_on_a_gpu_passes_on_a_simulated_one(simulated):
     assert done.returncode == 0, done.stdout
     counted = done.stdout.splitlines()[-1]
     assert int(counted.split()[0]) > 1000 and "passed" in counted and "skipped" not in counted
+
+
+@alone
+def test_products_without_a_bias_of_their_own_have_it_subtracted(phi_of):
+    settings = "train.steps=10", "train.precision=float64"
+    expected = phi_of(*settings, device="cpu")
+    assert distance(phi_of(*settings, FAKE_CUPY_BIAS="0"), expected) < 1e-10
+
+
+@alone
+def test_a_gpu_without_memory_for_a_step_ends_the_run_and_says_so(train):
+    """And does not give away what graphs still write, as CuPy's own pools would."""
+    error = train("train.steps=20", status=1, FAKE_CUPY_BYTES="100000")
+    assert "MemoryError" in error and "out of memory" in error
 
 
 @alone

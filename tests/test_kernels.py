@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from emulator import Emulated, Emulator, compiler, put
 
-from dpedf.edf import context
 from dpedf.kernels import FAST, SOURCES, TYPES, Kernels, cublaslt, philox, softmax, vector
 from dpedf.kernels.philox import uniform
 from dpedf.kernels.softmax import log_loss, log_loss_gradient
@@ -119,7 +118,7 @@ def gpu(emulator, monkeypatch):
     """Until the end of a test, what is put there is computed with by emulated kernels."""
     monkeypatch.setattr(Kernels, "compile", emulator.compile)
     monkeypatch.setattr(Kernels, "put", put)
-    monkeypatch.setattr(vector, "ON_THE_GPU", {})
+    vector.on_device.cache_clear()
     for cuda in softmax.cuda, philox.cuda, vector.cuda, cublaslt.cuda:
         monkeypatch.setattr(cuda, "found", {})
     for function, fast in FAST:
@@ -326,13 +325,11 @@ def test_the_log_loss_of_no_rows_is_empty(gpu, dtype):
 
 
 @pytest.fixture
-def draw(monkeypatch):
+def draw():
     """draw(x, seed, place, step, row): a uniform of x."""
 
     def call(x, seed, place, step, row=0):
-        for name, value in {"seed": seed, "step": step, "row": row}.items():
-            monkeypatch.setattr(context, name, value)
-        return uniform(x, SimpleNamespace(place=place))
+        return uniform(x, seed, place, step, row)
 
     return call
 

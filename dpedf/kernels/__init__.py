@@ -39,23 +39,23 @@ def function(meaning):
     return wraps(meaning)(call)
 
 
-def on_gpu(function):
+def on_gpu(meaning):
     """Decorate what a function does with arrays on a GPU."""
 
     def remember(fast):
-        FAST.append((function, fast))
+        FAST.append((meaning, fast))
         if Kernels.array:
-            function.register(Kernels.array, fast)
+            meaning.register(Kernels.array, fast)
         return fast
 
     return remember
 
 
-def take(array, compile, put):
+def register_gpu(array, compile, put):
     """From now on, arrays of this type are on a GPU, for which kernels are compiled."""
     Kernels.array, Kernels.compile, Kernels.put = array, compile, put
-    for function, fast in FAST:
-        function.register(array, fast)
+    for meaning, fast in FAST:
+        meaning.register(array, fast)
 
 
 def packed(x):
@@ -69,7 +69,7 @@ class Kernels:
     Integers reach a kernel as long long, floats as double, arrays as pointers.
     """
 
-    # Given by take: the type of arrays; compile(code=..., options=...), whose result has
+    # Given by register_gpu: the type of arrays; compile(code=..., options=...), whose result has
     # get_function(name); put(array).
     array = compile = put = None
 

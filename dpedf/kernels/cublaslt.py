@@ -4,6 +4,7 @@ CuPy's own products cannot become part of a CUDA graph; these, called through nv
 bindings, can.  cuBLASLt counts memory by columns, so that it computes out.T = b.T @ a.T.
 """
 
+from contextlib import suppress
 from math import prod
 
 import numpy as np
@@ -48,24 +49,31 @@ class Gemm:
             if not add:
                 out.fill(0)
             return out
-        return self.multiply(a, b, out, add, None)
+        if not self.multiply(a, b, out, add, None):
+            raise RuntimeError(f"cuBLASLt has no algorithm for {a.shape} @ {b.shape}")
+        return out
 
     def affine(self, x, W, C):
         check(x, W)
         y = np.empty((len(x), W.shape[1]), x.dtype, like=x)
         if not y.size or not len(W):
             y[...] = -C
-            return y
-        return self.multiply(x, W, y, False, -C)
+        elif not self.multiply(x, W, y, False, -C):
+            self.product(x, W, y)
+            y -= C
+        return y
 
     def multiply(self, a, b, out, add, bias):
+        """Write a @ b to out, or add it, and the bias, if there is one; was there an algorithm?"""
         batch = out.shape[:-2]
         a, b = (Operand(self.rounded(x), batch) for x in (a, b))
         c = Operand(out, batch)
         shapes = a.key, b.key, c.key, out.dtype.name, bias is not None
         if shapes not in self.plans:
-            self.plans[shapes] = self.plan(a, b, c, prod(batch), bias is not None)
-        desc, layouts, algorithm = self.plans[shapes]
+            self.plans[shapes] = self.plan(a, b, c, prod(batch), bias)
+        desc, layouts, algorithm, there_is = self.plans[shapes]
+        if not there_is:
+            return False
         if bias is not None:
             self.describe(desc, "BIAS_POINTER", bias.data.ptr)
         factors = self.factors[out.dtype.name]
@@ -75,7 +83,7 @@ class Gemm:
             *(c.pointer, layouts[2], c.pointer, layouts[2], algorithm.ctypes.data),
             *(self.workspace.data.ptr, WORKSPACE, self.stream),
         )
-        return out
+        return True
 
     def rounded(self, x):
         """What is read, in the precision in which it is read."""
@@ -87,14 +95,15 @@ class Gemm:
         return r
 
     def plan(self, a, b, c, count, bias):
-        """(description, layouts, algorithm) of a product."""
+        """(description, layouts, algorithm, is there one?) of a product."""
         lt = self.lt
         compute, scale, reads, writes = self.float32 if c.x.dtype == np.float32 else FLOAT64
         desc = lt.matmul_desc_create(compute, scale)
         self.describe(desc, "TRANSA", b.transposed)
         self.describe(desc, "TRANSB", a.transposed)
-        if bias:
+        if bias is not None:
             self.describe(desc, "EPILOGUE", lt.Epilogue.BIAS)
+            self.describe(desc, "BIAS_POINTER", bias.data.ptr)
         operands = (b, reads), (a, reads), (c, writes)
         layouts = [self.layout(operand, kind, count) for operand, kind in operands]
         preference = lt.matmul_preference_create()
@@ -103,14 +112,13 @@ class Gemm:
             self.prefer(preference, f"MIN_ALIGNMENT_{name}_BYTES", operand.alignment)
         algorithm = np.zeros(1, lt.matmul_heuristic_result_dtype)
         found = np.zeros(1, np.int32)
-        lt.matmul_algo_get_heuristic(
-            *(self.handle, desc, *layouts, layouts[2], preference, 1),
-            *(algorithm.ctypes.data, found.ctypes.data),
-        )
+        with suppress(lt.cuBLASLtError):  # which says that it found none
+            lt.matmul_algo_get_heuristic(
+                *(self.handle, desc, *layouts, layouts[2], preference, 1),
+                *(algorithm.ctypes.data, found.ctypes.data),
+            )
         lt.matmul_preference_destroy(preference)
-        if not found[0]:
-            raise RuntimeError(f"cuBLASLt has no algorithm for {a.key} @ {b.key}")
-        return desc, layouts, algorithm
+        return desc, layouts, algorithm, bool(found[0])
 
     def layout(self, operand, kind, count):
         lt = self.lt

@@ -1,12 +1,13 @@
 """What is done to whole vectors such as Phi: its update, sums in a tree, a length."""
 
+from functools import cache
+
 import numpy as np
 
 from dpedf.kernels import Kernels, function, number, on_gpu, packed
 
 cuda = Kernels("vector.cu")
 CACHED = 1 << 15  # numbers that are computed with at a time, so that they stay in the cache
-ON_THE_GPU = {}  # additions, copied there once, since a captured launch cannot copy
 
 
 @function
@@ -54,10 +55,14 @@ def add_in_order(vectors, additions, low, high):
 @on_gpu(add_in_order)
 def add_in_order_on_gpu(vectors, additions, low, high):
     if additions:
-        if additions not in ON_THE_GPU:
-            ON_THE_GPU[additions] = Kernels.put(np.array(additions, np.int64))
-        pairs, stride = ON_THE_GPU[additions], vectors.strides[0] // vectors.itemsize
+        stride, pairs = vectors.strides[0] // vectors.itemsize, on_device(additions)
         cuda.tree(high - low, vectors, stride, pairs, len(additions), low, high)
+
+
+@cache
+def on_device(additions):
+    """These pairs on the GPU, copied once, since what is recorded cannot copy from the host."""
+    return Kernels.put(np.array(additions, np.int64))
 
 
 @function

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,3 +51,22 @@ def train(n, config, *arguments, **options):
 def phi_sha256(output):
     """What a run that came to its end says of its Phi."""
     return next(line.split()[1] for line in output.splitlines() if line.startswith("phi_sha256"))
+
+
+def ranks_of(job, directory, n):
+    """The n processes of a job that trains, by rank or nearly so."""
+    while not (directory / "metrics.jsonl").exists():
+        assert job.poll() is None, job.communicate()
+        time.sleep(0.05)
+    time.sleep(0.5)
+    found = []
+    for process in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{process}/cmdline") as file:
+                words = file.read().split("\0")
+        except OSError:
+            continue  # it has ended meanwhile
+        if f"run.dir={directory}" in words and "mpirun" not in words[0] and "-m" in words[:3]:
+            found.append(int(process))
+    assert len(found) == n
+    return sorted(found)

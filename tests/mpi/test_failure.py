@@ -8,7 +8,7 @@ import time
 
 import h5py
 import pytest
-from launcher import ENVIRONMENT, ROOT, mpirun, phi_sha256, start, train
+from launcher import ENVIRONMENT, ROOT, mpirun, phi_sha256, ranks_of, start, train
 
 DIGITS = ROOT / "configs" / "digits.toml"
 FAULTS = {
@@ -65,7 +65,7 @@ def test_a_rank_that_fails_ends_the_job_within_5_seconds(digits, tmp_path, what)
 
 def test_a_rank_that_is_killed_ends_the_job_within_5_seconds(digits, tmp_path):
     job = start(3, "-m", "dpedf.train", *settings(digits, tmp_path, "train.epochs=100000"))
-    victim = ranks_of(job, tmp_path)[-1]
+    victim = ranks_of(job, tmp_path, 3)[-1]
     began = time.monotonic()
     os.kill(victim, signal.SIGKILL)
     job.communicate(timeout=30)
@@ -76,32 +76,13 @@ def test_a_rank_that_is_killed_ends_the_job_within_5_seconds(digits, tmp_path):
 def test_a_rank_that_is_stopped_ends_the_job_after_the_timeout(digits, tmp_path):
     more = "train.epochs=100000", "run.timeout=2"
     job = start(3, "-m", "dpedf.train", *settings(digits, tmp_path, *more))
-    victim = ranks_of(job, tmp_path)[-1]
+    victim = ranks_of(job, tmp_path, 3)[-1]
     began = time.monotonic()
     os.kill(victim, signal.SIGSTOP)
     _, err = job.communicate(timeout=30)
     assert time.monotonic() - began < 2 + 5
     assert job.returncode not in (0, 2, 75)
     assert "no step for 2 seconds" in err
-
-
-def ranks_of(job, directory):
-    """The processes of a job that trains, by rank or nearly so."""
-    while not (directory / "metrics.jsonl").exists():
-        assert job.poll() is None, job.communicate()
-        time.sleep(0.05)
-    time.sleep(0.5)
-    found = []
-    for process in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{process}/cmdline") as file:
-                words = file.read().split("\0")
-        except OSError:
-            continue  # it has ended meanwhile
-        if f"run.dir={directory}" in words and "mpirun" not in words[0] and "-m" in words[:3]:
-            found.append(int(process))
-    assert len(found) == 3
-    return sorted(found)
 
 
 WRONG = {

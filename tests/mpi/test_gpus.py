@@ -5,13 +5,15 @@ are NCCL's, simulated over MPI, which checks that all ranks make the same calls;
 pass through the host.
 """
 
+import os
+import signal
 import sys
 import time
 
 import h5py
 import numpy as np
 import pytest
-from launcher import OPEN_MPI, ROOT, SEARCH, mpirun, phi_sha256, train
+from launcher import OPEN_MPI, ROOT, SEARCH, mpirun, phi_sha256, ranks_of, start, train
 
 DIGITS = ROOT / "configs" / "digits.toml"
 alone = pytest.mark.parametrize("gpu", ["simulated"], indirect=True)  # no real one
@@ -81,7 +83,7 @@ def test_sums_wait_for_what_they_add_and_updates_for_sums(environment_of, settin
 
 MODEL = """
 from dpedf.edf import CompNode, context
-from dpedf.kernels.philox import uniform
+from dpedf.ops.draws import uniform
 from dpedf.ops import Affine, Flatten, LogLoss, Relu, Softmax
 from dpedf.phi import affine
 
@@ -90,7 +92,7 @@ class Noise(CompNode):
         self.x = x
     def forward(self):
         x = self.x.value
-        self.value = x + uniform(x, self) if context.train else x
+        self.value = x + uniform(self, x) if context.train else x
     def backward(self):
         self.x.addgrad(self.grad)
 
@@ -143,6 +145,28 @@ def test_a_sum_that_fails_ends_the_job(environment_of, settings):
     done = mpirun(2, "-m", "dpedf.train", DIGITS, *settings(), env=environment)
     assert done.returncode not in (0, 2, 75) and "NcclError" in done.stderr
     assert time.monotonic() - began < 30
+
+
+@alone
+def test_a_rank_that_is_stopped_ends_the_job_after_the_timeout(environment_of, settings, tmp_path):
+    more = settings("train.epochs=100000", "run.timeout=3")
+    job = start(2, "-m", "dpedf.train", DIGITS, *more, env=environment_of(FAKE_CUPY_DEVICES="2"))
+    victim = ranks_of(job, tmp_path / "run", 2)[-1]
+    began = time.monotonic()
+    os.kill(victim, signal.SIGSTOP)
+    _, err = job.communicate(timeout=60)
+    assert time.monotonic() - began < 3 + 5
+    assert job.returncode not in (0, 2, 75) and "no step for 3 seconds" in err
+
+
+@alone
+@pytest.mark.parametrize("what", ["run.check_gradients=true", "train.steps=30"])
+def test_graphs_are_gone_before_nccl_is(environment_of, settings, what):
+    """It would wait for them: also where a user's error, here no float64, ends the run."""
+    status = 2 if "check" in what else 0
+    environment = environment_of(FAKE_CUPY_DEVICES="2")
+    done = mpirun(2, "-m", "dpedf.train", DIGITS, *settings(what), env=environment)
+    assert done.returncode == status and "ncclCommDestroy" not in done.stderr
 
 
 @alone

@@ -47,6 +47,7 @@ def test_how_data_is_kept_and_how_sums_are_made_changes_no_bit(digits, tmp_path)
         (4, digits, "run.allreduce=buckets", "run.bucket=1000"),
         (3, digits, "run.allreduce=buckets", "run.bucket=333"),
         (2, digits, "run.allreduce=buckets", "run.bucket=1000000"),
+        (2, digits, "run.allreduce=buckets", "run.bucket=522"),  # which divides Phi
         (5, digits, "run.allreduce=whole"),
     ):
         assert (

@@ -26,7 +26,7 @@ class ndarray(DeviceArray):  # noqa: N801
 
     @property
     def data(self):
-        return SimpleNamespace(ptr=self._host.ctypes.data)
+        return memory.MemoryPointer(self._host)
 
     @classmethod
     def computed(cls, function, inputs, keywords, written):
@@ -71,7 +71,7 @@ class ndarray(DeviceArray):  # noqa: N801
         if not (out.shape == self.shape and out.dtype == self.dtype and out.flags.c_contiguous):
             raise ValueError("out of another shape, type or order")
         here, there = raw(self._host), raw(out)
-        on.launch(lambda: np.copyto(there, here))
+        on.launch(lambda: np.copyto(there, here), "copy")
         if blocking:
             on.synchronize()
         return out
@@ -87,7 +87,7 @@ class ndarray(DeviceArray):  # noqa: N801
         # What is not pinned CUDA has read when it returns.
         array = raw(array) if pinned(array) else array.copy()
         here = raw(self._host)
-        (stream or cuda.stream.current()).launch(lambda: np.copyto(here, array))
+        (stream or cuda.stream.current()).launch(lambda: np.copyto(here, array), "copy")
 
 
 def raw(thing):
@@ -141,7 +141,12 @@ def asarray(array):
 
 
 def copyto(there, here):
-    np.copyto(there, here)
+    there, here = raw(there._host), raw(here._host)
+    stream.current().launch(lambda: np.copyto(there, here), "copy")
+
+
+def get_default_memory_pool():
+    return memory.default
 
 
 emulator = Emulator(os.environ.get("FAKE_CUPY_KERNELS") or tempfile.mkdtemp())
@@ -159,8 +164,7 @@ class RawModule:
             arguments = [
                 raw(a._host).view(Emulated) if isinstance(a, ndarray) else a for a in arguments
             ]
-            stream.noted(name)
-            stream.current().launch(lambda: function(grid, block, arguments))
+            stream.current().launch(lambda: function(grid, block, arguments), name)
 
         return launch
 

@@ -10,6 +10,7 @@ class Block:
     """Pinned memory, free again when the last array in it is gone."""
 
     def __init__(self, nbytes):
+        nbytes = 1 << max(9, (nbytes - 1).bit_length())
         if not free.get(nbytes):
             everything.append(np.zeros(nbytes, np.uint8))
             address = everything[-1].ctypes.data
@@ -24,4 +25,5 @@ class Block:
 
 def empty_pinned(shape, dtype=float, order="C"):
     model = np.empty(shape, dtype, order)
-    return np.ndarray(model.shape, model.dtype, np.asarray(Block(model.nbytes)), order=order)
+    memory = np.asarray(Block(model.nbytes))
+    return np.ndarray(model.shape, model.dtype, memory, order=order)

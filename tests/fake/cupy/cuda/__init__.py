@@ -1,5 +1,5 @@
 from cupy.cuda import runtime
-from cupy.cuda.memory import MemoryPool, using_allocator
+from cupy.cuda.memory import Memory, MemoryPointer, MemoryPool, using_allocator
 from cupy.cuda.stream import Event, Graph, Stream, local, current as get_current_stream
 
 

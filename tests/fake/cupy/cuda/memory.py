@@ -4,12 +4,14 @@ So what a graph wrote, and nobody kept, is overwritten by what comes next.  Laun
 memory by its address alone, as a GPU does.
 """
 
+import os
 import threading
 from contextlib import contextmanager
 from types import SimpleNamespace
 
 import numpy as np
 from cupy.cuda import stream
+from cupy.cuda.runtime import CUDARuntimeError
 
 local = threading.local()
 everything = []  # the memory of the GPU, which lives as long as the process
@@ -26,14 +28,43 @@ class Block:
         self.pool.free.setdefault(self.key, []).append(self.address)
 
 
+class Memory:
+    """Memory of the GPU, which has FAKE_CUPY_BYTES of it for pools that ask for it here."""
+
+    left = int(os.environ.get("FAKE_CUPY_BYTES", 1 << 40))
+
+    def __init__(self, size):
+        if size > Memory.left:
+            raise CUDARuntimeError("cudaErrorMemoryAllocation: out of memory")
+        Memory.left -= size
+
+
+class MemoryPointer:
+    def __init__(self, mem, offset=0):
+        if isinstance(mem, np.ndarray):
+            self.ptr = mem.ctypes.data + offset
+
+    def copy_from_device_async(self, there, nbytes, on):
+        to, of = (at(pointer.ptr, (nbytes,), np.uint8) for pointer in (self, there))
+        on.launch(lambda: np.copyto(to, of), "copy")
+
+
 class MemoryPool:
-    def __init__(self):
-        self.free = {}
+    def __init__(self, allocator=None):
+        self.free, self.allocator = {}, allocator
+
+    def set_limit(self, size):
+        assert size == 0
+
+    def free_all_blocks(self):
+        """What is freed is not modelled."""
 
     def malloc(self, nbytes):
         size = -(-max(1, nbytes) // 512) * 512
         key = stream.current().ptr, size
         if not self.free.get(key):
+            if self.allocator:
+                self.allocator(size)
             whole = np.full(size + 512, 0xFF, np.uint8)  # nan, before it is written
             everything.append(whole)
             self.free.setdefault(key, []).append(whole.ctypes.data + -whole.ctypes.data % 512)

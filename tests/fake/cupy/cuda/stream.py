@@ -8,18 +8,25 @@ copied; with the first stream late, copies overwrite what is still to be compute
 
 import os
 import threading
+import weakref
 
 from cupy.cuda.runtime import CUDARuntimeError, streamCaptureModeRelaxed
 
 LATE = set(map(int, os.environ.get("FAKE_CUPY_LATE", "").split()))
 lock = threading.RLock()  # the loader's thread launches too
 streams = {}  # by pointer
+graphs = weakref.WeakSet()  # that are still there
 local = threading.local()
 
 
 def device():
     """The number of the GPU that this thread uses."""
     return getattr(local, "device", 0)
+
+
+def stack():
+    """The streams that this thread has entered."""
+    return getattr(local, "stack", [])
 
 
 class Queue:
@@ -45,17 +52,19 @@ class Stream:
     def __enter__(self):
         if device() != self.device:
             raise RuntimeError(f"a stream of GPU {self.device} on GPU {device()}")
-        self.before = getattr(local, "stream", None)
+        local.stack = [*stack(), self]
         local.stream = self
         return self
 
     def __exit__(self, *error):
-        local.stream = self.before
+        local.stack = stack()[:-1]
+        local.stream = stack()[-1] if stack() else None  # what use() chose is forgotten
 
     def use(self):
         local.stream = self
 
-    def launch(self, work):
+    def launch(self, work, what="elementwise"):
+        noted(what)
         with lock:
             if self.capture:
                 self.capture.queue(self).work.append(work)
@@ -77,7 +86,7 @@ class Stream:
                     event.capture.joined[event.queue] = max(
                         end, event.capture.joined.get(event.queue, 0)
                     )
-                self.launch(lambda: queue.run(end))
+                self.launch(lambda: queue.run(end), "event")
 
     def synchronize(self):
         refuse_in_capture("synchronize", invalidates=True)
@@ -115,18 +124,16 @@ class Capture:
 class Graph:
     def __init__(self, capture):
         self.queues = [(queue, list(queue.work)) for queue in capture.queues.values()]
-        self.nodes = sum(len(work) for queue, work in self.queues)
+        graphs.add(self)
 
     def launch(self, stream=None):
-        noted("graph")
-
         def run():
             for queue, work in self.queues:
                 queue.work, queue.done = list(work), 0
             for queue, _ in self.queues[:1]:  # the others run where this one waits for them
                 queue.run()
 
-        (stream or current()).launch(run)
+        (stream or current()).launch(run, "graph")
 
 
 class Event:

@@ -1,0 +1,12 @@
+"""Random draws of a node: the same for any split of the rows, and on any device."""
+
+from dpedf.edf import context
+from dpedf.kernels import philox
+
+
+def uniform(node, x):
+    """u[b,...] for x[b,...], drawn from U[0, 1) for this node and step, and row b of the minibatch.
+
+    node: a CompNode, while it runs; its program says which one it is.
+    """
+    return philox.uniform(x, context.seed, node.place, context.step, context.row)
