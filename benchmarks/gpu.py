@@ -121,10 +121,10 @@ def release(gpu, graphs=False):
     """Give back what allocators keep; graphs: all graphs too, and what they keep."""
     gpu.cupy.cuda.runtime.deviceSynchronize()
     if graphs:
-        gpu.graphs.clear()
+        gpu.graphs.close()
         torch._dynamo.reset()  # without which steps of further sizes compile for any size
     gc.collect()
-    for pool in [gpu.cupy.get_default_memory_pool()] + [gpu.pool] * graphs:
+    for pool in [gpu.cupy.get_default_memory_pool()] + [gpu.graphs.pool] * graphs:
         pool.free_all_blocks()
     torch.cuda.empty_cache()
 

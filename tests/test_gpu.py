@@ -228,6 +228,13 @@ def test_numbers_of_another_byte_order_are_brought_to_the_gpu_in_its_own(phi_of,
     assert distance(found, phi_of(*settings, device="cpu")) < 1e-10
 
 
+def test_the_step_that_the_benchmark_times_is_recorded(simulated):
+    pytest.importorskip("torch", reason="the benchmark compares with PyTorch")
+    command = [sys.executable, str(PROGRAMS / "benchmark.py")]
+    done = subprocess.run(command, env=simulated, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "1 recorded\n", done.stdout + done.stderr
+
+
 # Where something is missing.
 
 SLIDES = """
