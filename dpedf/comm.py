@@ -29,7 +29,7 @@ class Ranks:
     """The processes of a run: this is number rank of size, and number host_rank of its host."""
 
     recordable = True  # may sums over ranks be part of a CUDA graph?  With one rank there are none.
-    piece = None  # numbers that they rather add at a time
+    piece = None  # how many numbers are to be added at a time: any
 
     def __init__(self):
         try:

@@ -1,9 +1,11 @@
 """Where a run computes: on the CPU, or on a GPU.  The only door to cupy.
 
-Both offer the same: put(array) brings an array of the host there, slot() is a place for rows that
-stream there, run(key, function, *arrays) calls a function again and again, launch_eagerly(why)
-keeps it from replaying, step(number) is the step as nodes read it, wait() until all is computed,
-enter_thread(), close().
+Both offer the same.  unit: "cpu" or "gpu"; kind: which one; place: this very one, on which host;
+products: by what it multiplies; note: what the user is to be told of it.
+put(array) brings an array of the host there, slot() is a place for rows that stream there,
+run(key, function, *arrays) calls a function, which may be replayed, launch_eagerly(why) keeps it
+from that, step(number) is what nodes find in context.step, wait() waits until all is computed,
+enter_thread() comes first in a thread that uses it, and close() at the end of a run.
 """
 
 import ctypes
@@ -57,14 +59,13 @@ class CPU:
         return array
 
     def step(self, number):
-        """What context.step is to be."""
         return number
 
     def run(self, key, function, *arrays):
         return function(*arrays)
 
     def launch_eagerly(self, why):
-        """As ever."""
+        """It replays nothing anyway."""
 
     def wait(self):
         """Until all is computed."""
@@ -89,7 +90,7 @@ class GPU:
         self.kind = cupy.cuda.runtime.getDeviceProperties(number)["name"].decode()
         self.place = f"{socket.gethostname()} {self.device.pci_bus_id}"
         self.name = f"{self.kind}, number {number}"
-        self.stream, self.side = self.new_stream(), self.new_stream()
+        self.stream, self.side = self.new_stream(), self.new_stream()  # to compute, and to copy
         self.stream.__enter__()  # for good: what use() chooses is forgotten after any other `with`
         self.graphs = Graphs(cupy, self.stream, self.name, say)
         self.run, self.close = self.graphs.run, self.graphs.close
@@ -196,14 +197,13 @@ def chosen(settings, ranks):
                 raise UserError(f"run.device = 'gpu', expected {hint}: {why}") from None
             if granted:
                 raise UserError(f"{granted[0]}, expected {hint}: {why}") from None
-            note = None if driver_version() is None else f"computes, for {why}"
+            note = None if driver_version() is None else f"no GPU is used: {why}"
     if precision not in ("float32", "float64"):
-        raise UserError(
-            f"train.precision = {precision!r}, expected float32 or float64 on the CPU, "
-            "which computes in no other"
-        )
+        found = f"train.precision = {precision!r}, expected float32 or float64 on the CPU"
+        raise UserError(f"{found}; {note}" if note else found)
     if settings.data.cache == "device":
-        raise UserError("data.cache = 'device', expected 'none' or 'memory' on the CPU")
+        found = "data.cache = 'device', expected 'none' or 'memory' on the CPU"
+        raise UserError(f"{found}; {note}" if note else found)
     return CPU(note)
 
 

@@ -6,26 +6,27 @@ from dpedf.errors import line
 
 
 class Graphs:
-    """graphs.run(key, function, *arrays) calls a function, and from the third time on replays it.
+    """graphs.run(key, function, *arrays) is function(*arrays), replayed where it can be.
 
-    The first call of a key computes as ever, which compiles and plans all that it needs; the
-    second records the launches of the function in a CUDA graph; those that follow replay it.  So
-    a function may depend on its arrays, on the key, and on arrays that stay where they are, and
-    what it returns is overwritten by the next call.  A function that cannot be recorded is called
-    each time, and so are all from then on; say(line) says why, once.
+    The first call of a key (with arrays of these shapes and types) computes as ever, which
+    compiles and plans all that it needs; the second records the launches of the function in a
+    CUDA graph, and launches that; those that follow launch it again.  So a function may depend on
+    its arrays, on the key, and on arrays that stay where they are, and what it returns is
+    overwritten by the next call.  After one that cannot be recorded nothing is, and say(line)
+    says why.
     """
 
     def __init__(self, cupy, stream, name, say):
         self.cupy, self.stream, self.name, self.say = cupy, stream, name, say
         self.recordings, self.eager, self.note = {}, False, None
         self.pool = cupy.cuda.MemoryPool(self.allocate)
-        self.pool.set_limit(0)
+        self.pool.set_limit(0)  # none: at a limit, too, it would give blocks back
 
     def allocate(self, size):
         """Memory for the pool, which must not do what CuPy's pools do where there is none left.
 
-        They would give back blocks that no array holds, but that graphs still write.  A
-        MemoryError passes them by.
+        When a CUDARuntimeError says so, they give back all blocks that no array holds, but graphs
+        still write these.  So it is a MemoryError here, which they do not catch.
         """
         cuda = self.cupy.cuda
         try:
@@ -65,7 +66,7 @@ class Graphs:
                 self.stream.end_capture()
             self.launch_eagerly(f"{type(error).__name__}: {line(error)}")
             self.say(f"{self.name}: {self.note}")
-            self.note = None
+            self.note = None  # it is said
 
     def launch_eagerly(self, why):
         """From now on, functions are called as they are; note is to be said to the user."""

@@ -1,6 +1,7 @@
-"""The places through which rows stream to a device, a block of minibatches in each.
+"""Slots: the places through which rows stream to a device, a block of minibatches in each.
 
-The loader's thread fills a slot and sends it, the main thread receives and releases it.
+The loader's thread makes arrays by empty, fills and sends them; the main thread receives them,
+computes, and releases the slot.  Two slots take turns; close comes at the end.
 """
 
 from math import prod
@@ -29,7 +30,7 @@ class Slot:
 
 
 class PinnedSlot:
-    """A place in pinned memory, and one on a GPU to which a stream of its own copies.
+    """A place in pinned memory, and one on a GPU, to which gpu.side copies while others compute.
 
     A slot is filled again only when its last copy is over, and the copy starts only when what
     was computed with the last arrays is.

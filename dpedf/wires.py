@@ -1,7 +1,9 @@
 """How arrays of GPUs reach other ranks: by NCCL, or through the host and MPI.
 
-A wire has what Ranks offers for arrays of the host: rank and size, and start_add, start_exchange
-and start_collect, whose requests are waited for.  Here it is the GPU's stream that waits.
+A wire has what Ranks offers for arrays of the host: rank and size; start_add, start_exchange and
+start_collect, whose requests are waited for, though here it is the GPU's stream that waits;
+recordable, may they be part of a CUDA graph?; piece, how many numbers it takes at a time, if not
+any; and check, after each step.  (overlap is for MPI: here nothing waits before its request does.)
 """
 
 import os
@@ -18,9 +20,11 @@ def between(ranks, device):
         return ranks
     places = ranks.gather(device.place)
     shared = [place for place in dict.fromkeys(places) if places.count(place) > 1]
+    through_host = shared and os.environ.get("NCCL_MULTI_RANK_GPU_ENABLE") != "1"  # NCCL 2.30
     for place in shared:
-        ranks.say(f"{place}: shared by {counted(places.count(place), 'rank')}")
-    if shared and os.environ.get("NCCL_MULTI_RANK_GPU_ENABLE") != "1":  # before 2.30 NCCL refuses
+        how = ", whose sums pass through the host" if through_host else ""
+        ranks.say(f"GPU {place}: shared by {counted(places.count(place), 'rank')}{how}")
+    if through_host:
         return Staged(ranks, device)
     nccl = device.nccl()
     if None in ranks.gather(nccl and nccl.get_version()):

@@ -94,17 +94,14 @@ FAKE = Path(__file__).parent / "fake"
 PROBE = "from dpedf import device; device.acquire(0, 'float32', True, print)"
 
 
-DRIVER = 'extern "C" int cuDriverGetVersion(int *version) { return *version = 12090, 0; }'
-
-
 @pytest.fixture(scope="session")
 def driver(tmp_path_factory):
     """The variables of a process that finds an NVIDIA driver, which knows its version alone."""
     if compiler() is None:
         pytest.skip("a simulated GPU takes a C++ compiler")
     folder = tmp_path_factory.mktemp("driver")
-    build = [compiler(), "-shared", "-fPIC", "-x", "c++", "-", "-o", folder / "libcuda.so.1"]
-    subprocess.run(build, input=DRIVER, text=True, check=True)
+    source, library = FAKE / "libcuda.c", folder / "libcuda.so.1"
+    subprocess.run([compiler(), "-x", "c", "-shared", "-fPIC", source, "-o", library], check=True)
     return {"LD_LIBRARY_PATH": f"{folder}:{os.environ.get('LD_LIBRARY_PATH', '')}"}
 
 

@@ -26,7 +26,7 @@ def softmax(s):
 def softmax_on_gpu(s):
     s, (B, J) = packed(s), s.shape
     Q, shifted, Z = np.empty_like(s), np.empty_like(s), np.empty(B, s.dtype, like=s)
-    cuda.softmax(32 * B, s, shifted, Q, Z, B, J)
+    cuda.softmax(32 * B, s, shifted, Q, Z, B, J)  # a warp, of 32 threads, a row
     return Q, shifted, Z
 
 
@@ -41,7 +41,8 @@ def places(y):
 def log_loss(shifted, Z, y):
     """ell[b] = log Z[b] - shifted[b,y[b]]
 
-    Returns ell, (B,), and what log_loss_gradient takes for y.
+    Returns ell, (B,), and what log_loss_gradient takes: where the chosen scores lie, in a form
+    that the device computes with.
     """
     at = places(y)
     return np.log(Z) - shifted.T.take(at), at
@@ -55,10 +56,10 @@ def log_loss_on_gpu(shifted, Z, y):
 
 
 @function
-def log_loss_gradient(Q, at, g):
-    """s.grad[b,j] = g[b] (Q[b,j] - [j = y[b]]), (B, J)"""
-    delta = (Q.T * g).ravel()  # in the order of (J, B), like at
-    delta[at] -= g
+def log_loss_gradient(Q, chosen, g):
+    """s.grad[b,j] = g[b] (Q[b,j] - [j = y[b]]), (B, J), of what log_loss chose"""
+    delta = (Q.T * g).ravel()  # in the order of (J, B), like chosen
+    delta[chosen] -= g
     return delta.reshape(Q.T.shape).T
 
 

@@ -16,6 +16,7 @@ import pytest
 from launcher import OPEN_MPI, ROOT, SEARCH, mpirun, phi_sha256, ranks_of, start, train
 
 DIGITS = ROOT / "configs" / "digits.toml"
+ONE_GPU = pytest.StashKey()
 alone = pytest.mark.parametrize("gpu", ["simulated"], indirect=True)  # no real one
 
 
@@ -29,6 +30,16 @@ def environment_of(gpu):
 def settings(digits, tmp_path):
     run = f"data.file={digits}", f"run.dir={tmp_path}/run", "run.device=gpu", "--overwrite"
     return lambda *more: [*run, "train.epochs=3", "train.batch_size=200", *more]
+
+
+@pytest.fixture
+def alone_it_ends_with(environment_of, settings, request):
+    """The phi_sha256 of these settings on one GPU, found once for each kind of GPU."""
+    found = request.config.stash.setdefault(ONE_GPU, {})
+    kind = request.node.callspec.params["gpu"]
+    if kind not in found:
+        found[kind] = phi_sha256(train(1, DIGITS, *settings(), env=environment_of()))
+    return found[kind]
 
 
 def phi_of(folder):
@@ -49,13 +60,13 @@ def test_slices_have_the_same_bits_on_any_number_of_gpus(environment_of, setting
 
 @pytest.mark.parametrize("gpus", ["1", "3"])
 @pytest.mark.parametrize("how", ["whole", "buckets"])
-def test_how_sums_are_made_changes_no_bit(environment_of, settings, gpus, how):
-    environment = environment_of(FAKE_CUPY_DEVICES=gpus)
-    expected = phi_sha256(train(1, DIGITS, *settings(), env=environment))
-    more = settings(f"run.allreduce={how}", "run.bucket=3000")
-    assert phi_sha256(train(3, DIGITS, *more, env=environment)) == expected
-    more = settings(f"run.allreduce={how}", "run.bucket=3000", "run.capture=off")
-    assert phi_sha256(train(3, DIGITS, *more, env=environment)) == expected
+@pytest.mark.parametrize("capture", ["auto", "off"])
+def test_how_sums_are_made_changes_no_bit(
+    environment_of, settings, alone_it_ends_with, gpus, how, capture
+):
+    more = settings(f"run.allreduce={how}", "run.bucket=6000", f"run.capture={capture}")
+    output = train(3, DIGITS, *more, env=environment_of(FAKE_CUPY_DEVICES=gpus))
+    assert phi_sha256(output) == alone_it_ends_with
 
 
 @pytest.mark.parametrize("gpus", ["1", "3"])
@@ -72,13 +83,13 @@ def test_without_slices_gpus_agree_up_to_rounding(environment_of, settings, tmp_
 @alone
 @pytest.mark.parametrize("late", ["0", "1 2 3 4 5 6 7 8", "0 1 2 3 4 5 6 7 8"])
 @pytest.mark.parametrize("gpus", ["1", "2"])
-def test_sums_wait_for_what_they_add_and_updates_for_sums(environment_of, settings, gpus, late):
-    environment = environment_of(FAKE_CUPY_DEVICES=gpus)
-    expected = phi_sha256(train(1, DIGITS, *settings(), env=environment))
+def test_sums_wait_for_what_they_add_and_updates_for_sums(
+    environment_of, settings, alone_it_ends_with, gpus, late
+):
+    environment = environment_of(FAKE_CUPY_DEVICES=gpus, FAKE_CUPY_LATE=late)
     for how in "whole", "buckets":
-        more = settings(f"run.allreduce={how}", "run.bucket=3000")
-        found = train(2, DIGITS, *more, env=environment | {"FAKE_CUPY_LATE": late})
-        assert phi_sha256(found) == expected
+        more = settings(f"run.allreduce={how}", "run.bucket=6000")
+        assert phi_sha256(train(2, DIGITS, *more, env=environment)) == alone_it_ends_with
 
 
 MODEL = """
@@ -130,12 +141,13 @@ def test_ranks_that_share_a_gpu_are_told_so_once(environment_of, settings):
 
 
 @alone
-def test_without_nccl_sums_pass_through_the_host_and_one_line_says_so(environment_of, settings):
-    environment = environment_of(FAKE_CUPY_DEVICES="2")
-    expected = phi_sha256(train(2, DIGITS, *settings(), env=environment))
-    output = train(2, DIGITS, *settings(), env=environment | {"FAKE_CUPY_NCCL": "0"})
+def test_without_nccl_sums_pass_through_the_host_and_one_line_says_so(
+    environment_of, settings, alone_it_ends_with
+):
+    environment = environment_of(FAKE_CUPY_DEVICES="2", FAKE_CUPY_NCCL="0")
+    output = train(2, DIGITS, *settings(), env=environment)
     assert output.count("sums over ranks pass through the host") == 1
-    assert phi_sha256(output) == expected
+    assert phi_sha256(output) == alone_it_ends_with
 
 
 @alone
