@@ -164,30 +164,8 @@ def test_a_step_is_one_launch_that_waits_for_nothing(simulated, digits, tmp_path
     assert done.stdout.splitlines()[-1] == "2 copy, 2 elementwise, 1 graph"
 
 
-NOISE = """
-from dpedf.edf import CompNode, context
-from dpedf.ops.draws import uniform
-from dpedf.ops import Affine, Flatten, LogLoss, Softmax
-from dpedf.phi import affine
-
-class Noise(CompNode):
-    def __init__(self, x):
-        self.x = x
-    def forward(self):
-        x = self.x.value
-        self.value = x + uniform(self, x) if context.train else x
-    def backward(self):
-        self.x.addgrad(self.grad)
-
-def noisy(x, y):
-    Q = Softmax(Affine(affine(64, 10), Noise(Flatten(x))))
-    return Q, LogLoss(Q, y)
-"""
-
-
-def test_draws_are_those_of_the_cpu_and_new_ones_in_every_step(phi_of, train, tmp_path):
-    (tmp_path / "noise.py").write_text(NOISE)
-    model = f"model={{build='{tmp_path}/noise.py:noisy'}}", "train.steps=30"
+def test_draws_are_those_of_the_cpu_and_new_ones_in_every_step(phi_of, train):
+    model = f"model={{build='{ROOT}/tests/mpi/programs/noise.py:noisy'}}", "train.steps=30"
     expected = phi_of(*model, "train.precision=float64", device="cpu")
     assert distance(phi_of(*model, "train.precision=float64"), expected) < 1e-10
     replayed, eager = train(*model, "--overwrite"), train(*model, "run.capture=off", "--overwrite")

@@ -299,9 +299,9 @@ def move(nodes):
         n.grad = None if n.grad is None else put(n.grad)
 
 
-def passed(ell):
-    """Everything that a pass left, by name."""
-    left = {}
+def passed(ell, leaves):
+    """Everything that a pass left, by name, and the gradients of parameters, by number."""
+    left = {k: leaf.grad for k, leaf in enumerate(leaves) if isinstance(leaf, Parameter)}
     for n in CompNodes(ell):
         left |= {f"{n.name}.value": n.value, f"{n.name}.grad": n.grad}
     return {name: array for name, array in left.items() if array is not None}
@@ -318,9 +318,7 @@ def test_a_device_gives_the_same_bits_in_the_same_dtype(case, B, dtype):
     for ell in host, device:
         Forward(ell)
         Backward(ell, 3)
-    expected, found = passed(host), passed(device)
-    expected |= {k: leaf.grad for k, leaf in enumerate(here) if isinstance(leaf, Parameter)}
-    found |= {k: leaf.grad for k, leaf in enumerate(there) if isinstance(leaf, Parameter)}
+    expected, found = passed(host, here), passed(device, there)
     assert expected.keys() == found.keys()
     for name, array in found.items():
         assert type(array) is DeviceArray, name
@@ -602,8 +600,7 @@ def test_a_second_pass_finds_and_leaves_the_same(case):
     for _ in range(2):
         Forward(ell)
         Backward(ell)
-        left.append([array.copy() for array in passed(ell).values()])
-        left[-1] += [leaf.grad.copy() for leaf in leaves if isinstance(leaf, Parameter)]
+        left.append([array.copy() for array in passed(ell, leaves).values()])
     for leaf, value in zip(leaves, values, strict=True):
         assert np.array_equal(leaf.value, value)
     for first, second in zip(*left, strict=True):

@@ -13,7 +13,7 @@ import time
 import h5py
 import numpy as np
 import pytest
-from launcher import OPEN_MPI, ROOT, SEARCH, mpirun, phi_sha256, ranks_of, start, train
+from launcher import OPEN_MPI, PROGRAMS, ROOT, SEARCH, mpirun, phi_sha256, ranks_of, start, train
 
 DIGITS = ROOT / "configs" / "digits.toml"
 ONE_GPU = pytest.StashKey()
@@ -92,38 +92,10 @@ def test_sums_wait_for_what_they_add_and_updates_for_sums(
         assert phi_sha256(train(2, DIGITS, *more, env=environment)) == alone_it_ends_with
 
 
-MODEL = """
-from dpedf.edf import CompNode, context
-from dpedf.ops.draws import uniform
-from dpedf.ops import Affine, Flatten, LogLoss, Relu, Softmax
-from dpedf.phi import affine
-
-class Noise(CompNode):
-    def __init__(self, x):
-        self.x = x
-    def forward(self):
-        x = self.x.value
-        self.value = x + uniform(self, x) if context.train else x
-    def backward(self):
-        self.x.addgrad(self.grad)
-
-class Slides(Affine):
-    def backward(self):
-        self.Phi.w.addgrad(self.x.value.T @ self.grad)  # cuBLAS, which no graph holds
-        self.Phi.b.addgrad(-self.grad.sum(axis=0))
-
-def model(x, y, first):
-    L = Relu({"noise": Affine, "slides": Slides}[first](affine(64, 32), Noise(Flatten(x))))
-    Q = Softmax(Affine(affine(32, 10), L))
-    return Q, LogLoss(Q, y)
-"""
-
-
-@pytest.mark.parametrize("first, lines", [("noise", 0), ("slides", 1)])
-def test_any_model_has_the_same_bits_on_two_gpus(environment_of, settings, tmp_path, first, lines):
+@pytest.mark.parametrize("model, lines", [("noisy", 0), ("noisy_slides", 1)])
+def test_any_model_has_the_same_bits_on_two_gpus(environment_of, settings, model, lines):
     """Where recording is given up after sums over ranks were started, too."""
-    (tmp_path / "model.py").write_text(MODEL)
-    more = settings(f"model={{build='{tmp_path}/model.py:model', first='{first}'}}")
+    more = settings(f"model={{build='{PROGRAMS}/noise.py:{model}'}}")
     expected = phi_sha256(train(1, DIGITS, *more, "run.capture=off", env=environment_of()))
     for how in "auto", "buckets":
         more = [*more, f"run.allreduce={how}", "run.bucket=100"]
