@@ -84,8 +84,8 @@ class GPU:
 
     unit = "gpu"
 
-    def __init__(self, cupy, number, precision, capture, say, install):
-        self.cupy, self.device = cupy, cupy.cuda.Device(number)
+    def __init__(self, cupy, cupyx, number, precision, capture, say, install):
+        self.cupy, self.cupyx, self.device = cupy, cupyx, cupy.cuda.Device(number)
         self.enter_thread()
         self.kind = cupy.cuda.runtime.getDeviceProperties(number)["name"].decode()
         self.place = f"{socket.gethostname()} {self.device.pci_bus_id}"
@@ -94,6 +94,7 @@ class GPU:
         self.stream.__enter__()  # for good: what use() chooses is forgotten after any other `with`
         self.graphs = Graphs(cupy, self.stream, self.name, say)
         self.run, self.close = self.graphs.run, self.graphs.close
+        self.launch_eagerly = self.graphs.launch_eagerly
         if not capture:
             self.launch_eagerly("run.capture = 'off'")
         self.counter = cupy.zeros((), np.int64)
@@ -104,10 +105,6 @@ class GPU:
     @property
     def note(self):
         return self.graphs.note
-
-    def launch_eagerly(self, why):
-        """From now on, run calls functions as they are."""
-        self.graphs.launch_eagerly(why)
 
     def multiply_by_cublaslt(self, precision, install):
         """Or, without nvmath-python, by CuPy's cuBLAS, which cannot be recorded."""
@@ -169,9 +166,7 @@ class GPU:
 
     def pinned(self, nbytes):
         """Memory of the host that a stream can copy while others compute."""
-        import cupyx
-
-        return cupyx.empty_pinned((max(1, nbytes),), np.uint8)[:nbytes]
+        return self.cupyx.empty_pinned((max(1, nbytes),), np.uint8)[:nbytes]
 
     def empty(self, shape, dtype):
         return self.cupy.empty(shape, dtype)
@@ -215,9 +210,10 @@ def acquire(host_rank, precision, capture, say):
         raise UnusableError(f"no NVIDIA driver (libcuda.so.1); with one, {install}")
     try:
         import cupy
+        import cupyx
 
         count = cupy.cuda.runtime.getDeviceCount()
-        return GPU(cupy, host_rank % count, precision, capture, say, install)
+        return GPU(cupy, cupyx, host_rank % count, precision, capture, say, install)
     except (UnusableError, UserError):
         raise
     except Exception as error:  # of a driver, a compiler, a library: all say the same, no GPU

@@ -118,10 +118,10 @@ class Split:
             sent = [empty(rows.shape, rows.dtype)]
             sent[0][...] = rows
         else:
-            kinds = [(source, source.dtype.newbyteorder("=")) for source in (self.x, self.y)]
-            sent = [empty((len(rows), *source.shape[1:]), kind) for source, kind in kinds]
-            for source, array in zip((self.x, self.y), sent, strict=True):
-                source.take(rows, array)
+            both = self.x, self.y
+            sent = [empty((len(rows), *s.shape[1:]), s.dtype.newbyteorder("=")) for s in both]
+            for stored, array in zip(both, sent, strict=True):
+                stored.take(rows, array)
         return sent
 
     def received(self, *sent):

@@ -75,7 +75,7 @@ class TreeSum:
     """
 
     def __init__(self, wire, partial, V):
-        self.wire, self.partial, self.pending = wire, partial, []
+        self.wire, self.pending = wire, []
         most = max(map(len, partial))
         self.senders = [[q for q, p in enumerate(partial) if k < len(p)] for k in range(most)]
         rows = {

@@ -64,8 +64,9 @@ class Training:
 
     def go_on(self, state):
         """Start from rank 0's Phi, and from the state that it found beside it, if any."""
-        for vector, values in (self.phi.value, None), (self.update.v, state.pop("v", None)):
-            here = host(vector) if values is None else values
+        overwrite(self.update.v, state.pop("v", host(self.update.v)))
+        for vector in self.phi.value, self.update.v:
+            here = host(vector)
             self.ranks.broadcast(here)
             overwrite(vector, here)
         self.state = state = self.ranks.gather(state)[0]

@@ -16,7 +16,7 @@ from dpedf.errors import counted
 
 def between(ranks, device):
     """The wire between the devices of all ranks; rank 0 says what there is to say about it."""
-    if device.kind == "cpu" or ranks.size == 1:
+    if device.unit == "cpu" or ranks.size == 1:
         return ranks
     places = ranks.gather(device.place)
     shared = [place for place in dict.fromkeys(places) if places.count(place) > 1]

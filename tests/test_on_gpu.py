@@ -5,7 +5,7 @@ test_gpu.py runs these on a simulated GPU as well.
 
 import numpy as np
 import pytest
-from test_ops import each_case, passed
+from test_ops import each_case, move, passed
 
 from dpedf import device
 from dpedf.device import host
@@ -42,9 +42,7 @@ def test_a_node_computes_on_a_gpu_what_it_does_on_the_cpu(gpu, case, B, dtype):
     (on_cpu, here), (on_gpu, there) = case.program(B, dtype), case.program(B, dtype)
     for n in CompNodes(on_gpu):
         n.value = None
-    for leaf in there:
-        leaf.value = gpu.put(leaf.value)
-        leaf.grad = None if leaf.grad is None else gpu.put(leaf.grad)
+    move(there, gpu.put)
     for ell in on_cpu, on_gpu:
         Forward(ell)
         Backward(ell, 3)

@@ -292,7 +292,7 @@ def test_no_gradient_is_computed_for_an_input(case, monkeypatch):
     Backward(ell)
 
 
-def move(nodes):
+def move(nodes, put=put):
     """The values and gradients of inputs and parameters go to the device."""
     for n in nodes:
         n.value = put(n.value)

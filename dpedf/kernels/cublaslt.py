@@ -75,7 +75,7 @@ class Gemm:
         if not there_is:
             return False
         if bias is not None:
-            self.describe(desc, "BIAS_POINTER", bias.data.ptr)
+            self.describe("matmul_desc", desc, "BIAS_POINTER", bias.data.ptr)
         factors = self.factors[out.dtype.name]
         one, beta = factors[1:].ctypes.data, factors[int(add) :].ctypes.data
         self.lt.matmul(
@@ -89,7 +89,7 @@ class Gemm:
         """What is read, in the precision in which it is read."""
         if self.precision != "bfloat16" or x.dtype != np.float32:
             return x
-        x = packed(x) if not x.T.flags.c_contiguous else x
+        x = x if x.T.flags.c_contiguous else packed(x)
         r = np.empty_like(x, dtype=np.uint16)
         cuda.round_to_bfloat16(x.size, x, r, x.size)
         return r
@@ -99,17 +99,19 @@ class Gemm:
         lt = self.lt
         compute, scale, reads, writes = self.float32 if c.x.dtype == np.float32 else FLOAT64
         desc = lt.matmul_desc_create(compute, scale)
-        self.describe(desc, "TRANSA", b.transposed)
-        self.describe(desc, "TRANSB", a.transposed)
+        self.describe("matmul_desc", desc, "TRANSA", b.transposed)
+        self.describe("matmul_desc", desc, "TRANSB", a.transposed)
         if bias is not None:
-            self.describe(desc, "EPILOGUE", lt.Epilogue.BIAS)
-            self.describe(desc, "BIAS_POINTER", bias.data.ptr)
+            self.describe("matmul_desc", desc, "EPILOGUE", lt.Epilogue.BIAS)
+            self.describe("matmul_desc", desc, "BIAS_POINTER", bias.data.ptr)
         operands = (b, reads), (a, reads), (c, writes)
         layouts = [self.layout(operand, kind, count) for operand, kind in operands]
         preference = lt.matmul_preference_create()
-        self.prefer(preference, "MAX_WORKSPACE_BYTES", WORKSPACE)
+        self.describe("matmul_preference", preference, "MAX_WORKSPACE_BYTES", WORKSPACE)
         for name, operand in zip("ABCD", (b, a, c, c), strict=True):
-            self.prefer(preference, f"MIN_ALIGNMENT_{name}_BYTES", operand.alignment)
+            self.describe(
+                "matmul_preference", preference, f"MIN_ALIGNMENT_{name}_BYTES", operand.alignment
+            )
         algorithm = np.zeros(1, lt.matmul_heuristic_result_dtype)
         found = np.zeros(1, np.int32)
         with suppress(lt.cuBLASLtError):  # which says that it found none
@@ -123,23 +125,22 @@ class Gemm:
     def layout(self, operand, kind, count):
         lt = self.lt
         layout = lt.matrix_layout_create(kind, operand.rows, operand.columns, operand.leading)
-        for name, number in ("BATCH_COUNT", count), ("STRIDED_BATCH_OFFSET", operand.step):
-            attribute = lt.MatrixLayoutAttribute[name]
-            value = np.array([number], lt.get_matrix_layout_attribute_dtype(attribute))
-            lt.matrix_layout_set_attribute(layout, attribute, value.ctypes.data, value.nbytes)
+        self.describe("matrix_layout", layout, "BATCH_COUNT", count)
+        self.describe("matrix_layout", layout, "STRIDED_BATCH_OFFSET", operand.step)
         return layout
 
-    def describe(self, desc, name, number):
-        attribute = self.lt.MatmulDescAttribute[name]
-        value = np.array([number], self.lt.get_matmul_desc_attribute_dtype(attribute))
-        self.lt.matmul_desc_set_attribute(desc, attribute, value.ctypes.data, value.nbytes)
-
-    def prefer(self, preference, name, number):
-        attribute = self.lt.MatmulPreferenceAttribute[name]
-        value = np.array([number], self.lt.get_matmul_preference_attribute_dtype(attribute))
-        self.lt.matmul_preference_set_attribute(
-            preference, attribute, value.ctypes.data, value.nbytes
-        )
+    def describe(self, kind, thing, name, number):
+        """Set an attribute of a matmul_desc, a matmul_preference or a matrix_layout."""
+        lt = self.lt
+        names = {
+            "matmul_desc": lt.MatmulDescAttribute,
+            "matmul_preference": lt.MatmulPreferenceAttribute,
+            "matrix_layout": lt.MatrixLayoutAttribute,
+        }
+        attribute = names[kind][name]
+        value = np.array([number], getattr(lt, f"get_{kind}_attribute_dtype")(attribute))
+        set_attribute = getattr(lt, f"{kind}_set_attribute")
+        set_attribute(thing, attribute, value.ctypes.data, value.nbytes)
 
 
 def check(a, b):
