@@ -45,8 +45,7 @@ class PinnedSlot:
             self.copied.synchronize()
         nbytes = prod(shape) * np.dtype(dtype).itemsize
         if self.used == len(self.buffers) or len(self.buffers[self.used][0]) < nbytes:
-            with self.gpu.side as side:
-                side.wait_event(self.computed)  # the old one's memory is used by side alone
+            with self.gpu.side:  # which alone uses the old one's memory, after send has waited
                 buffer = self.gpu.pinned(nbytes), self.gpu.empty(nbytes, np.uint8)
             self.buffers[self.used : self.used + 1] = [buffer]
         self.used += 1
