@@ -209,7 +209,7 @@ def stream(gpu, ranks, models, N=60_000, B=256):
 
             def learn(x, y, B, gradient=gradient, update=update):
                 gradient(x, y, B)
-                update(eta)
+                update(eta, 0)
 
             def epoch(data, learn=learn, shard=gradient.shard):
                 for x, y, b in data.train.minibatches(0, 0, B, shard):

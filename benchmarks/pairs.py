@@ -90,6 +90,6 @@ def our_step(sizes, B, slices=0, eta=0.01, ranks=Alone, stored=np.float32, devic
 
     def step():
         gradient(images, labels, B)
-        update(eta)
+        update(eta, 0)
 
     return step

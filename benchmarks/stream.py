@@ -32,7 +32,7 @@ def trainer(path, sizes):
 
     def learn(x, y, b):
         gradient(x, y, b)
-        update(0.01)
+        update(0.01, 0)
 
     return learn, data
 

@@ -21,18 +21,19 @@ ABOUT = {
 }
 
 
-def main():
+def main(recipe=__file__, label=lambda y: y, classes=10):
+    """Make the data file beside a recipe, with these labels."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add, here = parser.add_argument, Path(__file__)
+    add, here = parser.add_argument, Path(recipe)
     add("--output", metavar="FILE", type=Path, default=here.with_suffix(".h5"), help="write FILE")
     args = parser.parse_args()
-    rows = np.loadtxt(here.with_suffix(".csv.gz"), np.uint8, delimiter=",")
-    x, y = rows[:, :-1].reshape(-1, 8, 8), rows[:, -1]
+    rows = np.loadtxt(Path(__file__).with_suffix(".csv.gz"), np.uint8, delimiter=",")
+    x, y = rows[:, :-1].reshape(-1, 8, 8), label(rows[:, -1])
     train, test = (x[:1437], y[:1437]), (x[1437:], y[1437:])
     try:
-        write(args.output, **ABOUT, classes=10, scale=1 / 16, train=train, test=test)
+        write(args.output, **ABOUT, classes=classes, scale=1 / 16, train=train, test=test)
     except OSError as error:
         parser.exit(2, f"{args.output}: {line(error)}\n")
     print(f"{args.output}: {len(train[0])} images to train, {len(test[0])} to test")

@@ -33,7 +33,7 @@ def built(settings, x, y):
 def found(name):
     """The procedure called mlp, or path/to/file.py:mine."""
     file, colon, procedure = name.rpartition(":")
-    here = {key: thing for key, thing in vars(models).items() if takes_x_and_y(thing)}
+    here = {key: thing for key, thing in sorted(vars(models).items()) if takes_x_and_y(thing)}
     if not colon and name not in here:
         expected = f"one of {', '.join(here)}, or path/to/file.py:procedure"
         raise UserError(f'model.build = "{name}", expected {expected}')

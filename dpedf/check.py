@@ -3,14 +3,72 @@
 import numpy as np
 
 from dpedf.device import host
-from dpedf.edf import Backward, CompNodes, Forward, Parameter, Parameters, context, held
+from dpedf.edf import (
+    Backward,
+    CompNode,
+    CompNodes,
+    Forward,
+    Input,
+    Inputs,
+    Parameter,
+    Parameters,
+    context,
+    held,
+)
 from dpedf.errors import UserError
+from dpedf.evaluate import classifies
+
+
+class Weighed(CompNode):
+    """ell[b] = sum_j w[b,j] z[b,j], over all indices j but b; of a z without b, w[b,j] z[j]
+
+    z.grad[b,j] += ell.grad[b] w[b,j]
+    """
+
+    def __init__(self, z, w):
+        self.z, self.w = z, w
+
+    def forward(self):
+        products = self.w.value * self.z.value
+        self.value = products.sum(axis=tuple(range(1, products.ndim)))
+
+    def backward(self):
+        delta = (self.w.value.T * self.grad).T
+        self.z.addgrad(delta if self.z.batched else delta.sum(axis=0))
+
+
+def check(node, tolerance=1e-6, seed=0):
+    """Compare the backward of a node with central differences, in two lines of a test:
+
+        x = Input((3, 4))
+        check(MyNode(x))
+
+    In every Input of float64 and Parameter that it depends on, each number is moved, as gradients
+    does, and the sum of the node's values times random numbers is compared.  An Input without
+    rows gets three random ones.  UserError says where they do not agree.
+    """
+    random, w = np.random.default_rng(seed), Input()
+    moved = [x for x in Inputs(node) if x.value.dtype.kind == "f"]
+    for x in moved:
+        if not len(x.value):
+            x.value = random.normal(size=(3, *x.value.shape[1:]))
+    Forward(node)
+    shape = node.value.shape if node.batched else (3, *node.value.shape)
+    w.value = random.normal(size=shape)
+    try:
+        for x in moved:  # a parameter, for a while, but with b
+            x.__class__, x.batched, x.grad, x.products = Parameter, True, x.value.copy(), []
+        gradients(Weighed(node, w), samples=None, tolerance=tolerance)
+    finally:
+        for x in moved:
+            x.__class__, x.grad = Input, None
+            del x.batched, x.products
 
 
 def gradients(ell, samples=10, tolerance=1e-6, seed=0):
     """Compare p.grad of Backward(ell) with central differences, in each p of float64.
 
-    For some numbers of each parameter (samples of them at most), with L = 1/B sum_b ell[b],
+    For some numbers of each parameter (samples of them, or all), with L = 1/B sum_b ell[b],
 
         (L(p + h) - L(p - h)) / 2h,  h = 1e-6 max(1, |p|)
 
@@ -53,7 +111,11 @@ def nan(ell):
 
 def fed(n):
     """The nodes to which n sends gradients."""
-    return [h for h in held(list(vars(n).values())) if h.grad is not None]
+    inputs = [h for h in held(list(vars(n).values())) if h.grad is not None]
+    for p in inputs:
+        if isinstance(p, Parameter):
+            p.complete()  # what waits is to be looked at, too
+    return inputs
 
 
 def watched(n, name, results):
@@ -79,12 +141,17 @@ def fits(Q, ell, data):
         Forward(ell)
     except (ValueError, IndexError) as error:
         raise UserError(f"model.build: {error}, expected a model that fits the data") from None
-    found = [("ell", ell, (0,), "(B,), the loss of each example")]
-    if data.y.classes is not None:
-        scores = *data.y.value.shape, data.y.classes
-        found.append(("output", Q, scores, f"(B, ..., {data.y.classes}), a number for each class"))
-    for name, node, shape, expected in found:
-        if node.value.shape != shape:
+    if Q not in CompNodes(ell):
+        raise UserError("model.build: ell does not depend on the output, expected that it does")
+    found = [("ell", ell, [(0,)], "(B,), the loss of each example")]
+    if classifies(ell, data.y):
+        labels, classes = data.y.value.shape, data.y.classes
+        shapes, expected = [(*labels, classes)], f"(B, ..., {classes}), a number for each class"
+        if classes == 2:
+            shapes, expected = [*shapes, labels], f"{expected}, or (B, ...), the score of class 1"
+        found.append(("output", Q, shapes, expected))
+    for name, node, shapes, expected in found:
+        if node.value.shape not in shapes:
             what = f"({', '.join(['B', *map(str, node.value.shape[1:])])})"
             raise UserError(f"model.build: the {name} is {what}, expected {expected}")
 

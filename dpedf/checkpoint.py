@@ -1,8 +1,9 @@
 """A run's state on disk: the directory it claims, its checkpoints, its metrics.
 
-A checkpoint holds phi and, beside it, each parameter's name, offset and shape; then the rest
-of the state, arrays as datasets and numbers as attributes.  It replaces the one before it as a
-whole: written under another name, synchronized to disk, renamed.
+A checkpoint holds phi and, beside it, each parameter's name, offset and shape, and the running
+values of computed nodes; then the rest of the state, arrays as datasets and numbers as
+attributes.  It replaces the one before it as a whole: written under another name, synchronized
+to disk, renamed.
 """
 
 import fcntl
@@ -30,6 +31,8 @@ def save(path, phi, **state):
         parameters = file.create_group("parameters", track_order=True)
         for p, offset in zip(phi.parameters, phi.offsets, strict=False):
             parameters.create_group(p.name).attrs.update(offset=offset, shape=p.value.shape)
+        for name, array in phi.state.items():
+            file[f"running/{name}"] = host(array)
         for name, thing in state.items():
             if isinstance(thing, np.ndarray):
                 file[name] = thing
@@ -63,6 +66,7 @@ def load(path, phi):
                 name: thing[...] for name, thing in file.items() if isinstance(thing, h5py.Dataset)
             }
             value = state.pop("phi")
+            running = {name: array[...] for name, array in file.get("running", {}).items()}
     except (OSError, KeyError) as error:
         raise UserError(f"{path}: {line(error)}, expected a whole checkpoint") from None
     here = {p.name: list(p.value.shape) for p in phi.parameters}
@@ -74,6 +78,10 @@ def load(path, phi):
         found = f"{', '.join(there)} in {value.dtype}"
         raise UserError(f"{path}: {found}, expected {', '.join(here)} in {phi.value.dtype}")
     overwrite(phi.value, value)
+    for name, array in phi.state.items():
+        if name not in running or running[name].shape != array.shape:
+            raise UserError(f"{path}: no running values of {name}, expected {array.shape}")
+        overwrite(array, running[name])
     return state
 
 

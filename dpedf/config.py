@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from dpedf.errors import UserError
+from dpedf.errors import UserError, concerning
 
 Count = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(ge=1)]
@@ -25,6 +25,8 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class DataSection(Section):
     file: Annotated[str, Meta(min_length=1)]
     valid: Count = 0  # rows held out of train, by seed, where the file has no valid group
+    window: Count = 0  # symbols in a row of a text; 0: the file holds other rows
+    stride: Count = 0  # symbols from a row to learn from to the next; 0: data.window
     cache: Literal["none", "memory", "device"] = "none"  # none: streamed
 
 
@@ -34,12 +36,16 @@ class TrainSection(Section):
     epochs: Count = 0
     steps: Count = 0  # instead of epochs, or where the run ends before them
     slices: Count = 0
-    optimizer: Literal["sgd"] = "sgd"
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = "sgd"
     momentum: Fraction = 0.0
     nesterov: bool = False
-    weight_decay: Rate = 0.0
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    smoothing: Fraction = 0.99  # of the squares that rmsprop averages
+    epsilon: Annotated[float, Meta(gt=0, le=1e9)] = 1e-8
+    weight_decay: Rate = 0.0  # added to the gradient, but with adamw decoupled from it
     grad_clip: Rate = 0.0  # the longest gradient, after the sum over ranks; 0: any
     schedule: Literal["constant", "step", "cosine"] = "constant"
+    min_learning_rate: Rate = 0.0  # where the schedule "cosine" ends
     warmup_steps: Count = 0
     decay_steps: Positive = 1000  # of the schedule "step"
     decay_rate: Rate = 0.1
@@ -91,10 +97,37 @@ def load(path, overrides=()):
         raise UserError(f"{path}: model.build = {found!r}, expected the name of a model")
     if not (config.train.epochs or config.train.steps):
         raise UserError(f"{path}: train.epochs = 0, expected at least 1, or train.steps")
+    with concerning(path):
+        check_consistent(config.train)
     if not config.run.dir:
         run = msgspec.structs.replace(config.run, dir=f"runs/{Path(path).stem}")
         config = msgspec.structs.replace(config, run=run)
     return config
+
+
+# The settings of [train] that not every optimizer has.
+USERS = {
+    "momentum": ("sgd", "rmsprop"),
+    "nesterov": ("sgd",),
+    "betas": ("adam", "adamw"),
+    "smoothing": ("rmsprop",),
+    "epsilon": ("adam", "adamw", "rmsprop"),
+}
+
+
+def check_consistent(train):
+    """UserError: a setting of [train] that its optimizer does not have, or a rate that rises."""
+    for field in msgspec.structs.fields(train):
+        found, optimizer = getattr(train, field.name), train.optimizer
+        users = USERS.get(field.name, (optimizer,))
+        if optimizer not in users and found != field.default:
+            given = f"train.{field.name} = {found!r} is of {', '.join(users)}"
+            raise UserError(f"{given}, expected none with train.optimizer = {optimizer!r}")
+    low, high = train.min_learning_rate, train.learning_rate
+    if low > high:
+        raise UserError(
+            f"train.min_learning_rate = {low!r}, expected at most train.learning_rate = {high!r}"
+        )
 
 
 def seconds(duration):
@@ -138,7 +171,7 @@ def override_key(tree, override):
 
 def explained(error, tree):
     """The message of msgspec as one of ours: key, what was found, what was expected."""
-    what, at = re.fullmatch(r"(.*?)(?: - at `\$\.?(.*)`)?", error).groups()
+    what, at = re.fullmatch(r"(.*?)(?: - at `\$\.?([^[]*).*`)?", error).groups()
     found, cls = tree, Config
     for name in (at or "").split(".") if at else ():
         found, fields = found[name], msgspec.structs.fields(cls)
@@ -162,8 +195,9 @@ def text(config):
 
 # What a run that is resumed has to keep, since its state has no meaning without it.
 KEPT = (
-    *("seed", "model", "data.file", "data.valid"),
-    *("train.batch_size", "train.precision", "train.momentum"),
+    *("seed", "model", "data.file", "data.valid", "data.window", "data.stride"),
+    *("train.batch_size", "train.precision", "train.optimizer", "train.momentum"),
+    *("train.betas", "train.smoothing", "train.epsilon"),
 )
 
 

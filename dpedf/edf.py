@@ -19,13 +19,15 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from dpedf.kernels.gemm import product
+from dpedf import shapes
+from dpedf.kernels.gemm import add_products, product
 
 made = itertools.count()
 
 # What a node may need to know of the pass: is it training?  Random draws are functions of
 # seed, step and the row in the global minibatch of B rows; row is the first one at hand.
-context = SimpleNamespace(train=False, seed=0, step=0, row=0, B=None)
+# add(array) is the sum of an array over ranks, for a node that mixes the rows of all of them.
+context = SimpleNamespace(train=False, seed=0, step=0, row=0, B=None, add=lambda array: array)
 
 
 class Counted(type):
@@ -34,6 +36,9 @@ class Counted(type):
     def __call__(cls, *args, **keywords):
         thing = super().__call__(*args, **keywords)  # so that no __init__ needs super()
         thing.number = next(made)
+        if isinstance(thing, CompNode):
+            context.train = False
+            shapes.infer(thing, connect(thing))
         return thing
 
 
@@ -47,6 +52,12 @@ class Node(metaclass=Counted):
     def addgrad(self, delta):
         """Nothing, where nothing varies."""
 
+    def addpart(self, index, delta):
+        """Nothing, either."""
+
+    def addproduct(self, a, b):
+        """Nothing, either."""
+
 
 class Input(Node):
     """A value set from outside, (B, *shape); classes: how many, where it holds labels."""
@@ -55,6 +66,8 @@ class Input(Node):
 
     def __init__(self, shape=None, dtype=None, classes=None):
         self.shape, self.dtype, self.classes = shape, dtype, classes
+        if shape is not None:
+            self.value = np.zeros((0, *shape), dtype or (int if classes else float))  # no rows, yet
 
 
 class Parameter(Node):
@@ -67,6 +80,7 @@ class Parameter(Node):
     def __init__(self, value):
         self.value = value
         self.grad = np.zeros_like(value)
+        self.products = []  # to be added to grad
 
     def addgrad(self, delta):
         """grad += delta, of the shape of value or with b before it, which is summed."""
@@ -83,18 +97,55 @@ class Parameter(Node):
             self.grad += delta
         self.fresh = False
 
-    def addproduct(self, a, b):
-        """grad += a @ b, computed in place."""
-        product(a, b, self.grad, add=not self.fresh)
+    def addpart(self, index, delta):
+        """grad[index] += delta"""
+        if self.fresh:
+            self.grad[...] = 0
         self.fresh = False
+        part = self.grad[index]
+        part += delta
+
+    def addproduct(self, a, b):
+        """grad += a @ b; all but the first, as those of time steps, wait to be added as one."""
+        if self.fresh:
+            product(a, b, self.grad)
+            self.fresh = False
+        else:
+            self.products.append((a, b))
+
+    def complete(self):
+        """grad is to hold all that was added up to now."""
+        if self.fresh:
+            self.grad[...] = 0
+        if self.products:
+            add_products(self.products, self.grad)
+        self.fresh, self.products = False, []
 
 
 class CompNode(Node):
     """A value computed from other nodes.  Subclasses define forward and backward."""
 
+    ours = False  # is grad an array of this node alone?
+
     def addgrad(self, delta):
-        if self.varies:  # never +=, for delta may be another node's grad
-            self.grad = delta if self.grad is None else self.grad + delta
+        if not self.varies:
+            return
+        if self.ours:
+            self.grad += delta
+        elif self.grad is None:
+            self.grad = delta  # which may be another node's grad
+        else:
+            self.grad, self.ours = self.grad + delta, True
+
+    def addpart(self, index, delta):
+        """grad[index] += delta"""
+        if not self.varies:
+            return
+        if not self.ours:
+            self.grad = np.zeros_like(self.value) if self.grad is None else self.grad.copy()
+        self.ours = True
+        part = self.grad[index]
+        part += delta
 
     def addproduct(self, a, b):
         self.addgrad(product(a, b))
@@ -127,6 +178,14 @@ def held(thing):
         yield from held(list(vars(thing).values()))
 
 
+def connect(n):
+    """Note of a computed node what its inputs make of it; return them."""
+    inputs = list(held(list(vars(n).values())))
+    n.varies = any(i.varies for i in inputs)
+    n.batched = any(i.batched for i in inputs)
+    return inputs
+
+
 class Program:
     """What a loss depends on, read once, in the order of the source."""
 
@@ -141,14 +200,13 @@ class Program:
         first = {}  # parameter -> its first user; backward, the last to add to its gradient
         for number, n in enumerate(self.nodes, 1):
             n.name, n.place = f"z{number}", number
-            n.varies = any(i.varies for i in inputs[n])
-            n.batched = any(i.batched for i in inputs[n])
-            for i in inputs[n]:
+            for i in connect(n):
                 if isinstance(i, Parameter):
                     first.setdefault(i, n)
         loss.name = "ell"
         together = (q for p in first for q in held(p.package or p) if q in first)
         self.parameters = list(dict.fromkeys(together))  # a package where its first one is used
+        self.inputs = sorted((n for n in inputs if isinstance(n, Input)), key=lambda n: n.number)
         self.completes = {n: [p for p in reversed(first) if first[p] is n] for n in self.nodes}
 
     def forward(self):
@@ -158,9 +216,9 @@ class Program:
 
     def backward(self, B, ready):
         for n in self.nodes:
-            n.grad = None
+            n.grad, n.ours = None, False
         for p in self.parameters:
-            p.fresh = True
+            p.fresh, p.products = True, []
         each = np.empty_like(self.loss.value)
         each.fill(1 / B)
         self.loss.addgrad(each)
@@ -168,8 +226,7 @@ class Program:
             if n.grad is not None:
                 n.backward()
             for p in self.completes[n]:
-                if p.fresh:  # nothing reached it
-                    p.grad[...] = 0
+                p.complete()
                 if ready:
                     ready(p)
 
@@ -186,6 +243,10 @@ def CompNodes(loss):
 
 def Parameters(loss):
     return program(loss).parameters
+
+
+def Inputs(loss):
+    return program(loss).inputs
 
 
 def Forward(loss, train=False):

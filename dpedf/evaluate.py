@@ -1,21 +1,33 @@
 """The loss and the accuracy of a model on rows that it does not learn from."""
 
+from math import prod
+
 import numpy as np
 
 from dpedf.device import host
-from dpedf.edf import Forward
+from dpedf.edf import Forward, Inputs
 from dpedf.sums import cuts
 
-ROWS = 512  # that are computed at a time, on any number of ranks
+LABELS = 512  # that are computed with at a time, on any number of ranks
+
+
+def classifies(ell, y):
+    """Does y hold labels, that the loss depends on?  That of an autoencoder does not."""
+    return y.classes is not None and y in Inputs(ell)
+
+
+def right(Q, y):
+    """Is Q largest at the label y?  Without an index of classes, Q is the score of class 1."""
+    return (Q > 0) == y if Q.ndim == y.ndim else Q.argmax(axis=-1) == y
 
 
 def evaluate(Q, ell, data, split, ranks):
     """(mean loss, accuracy) over all rows of a split, the same bits on any number of ranks.
 
-    Accuracy is the part of the labels that Q is largest at, None where y holds no labels;
+    Accuracy is the part of the labels that Q is right at, None where ell depends on no labels;
     both are None of a split without rows.
     """
-    device, n = data.device, len(split)
+    device, n, classifier = data.device, len(split), classifies(ell, data.y)
 
     def found(x, y):
         """(2,): the sums over these rows of the loss, and of what is right."""
@@ -23,12 +35,12 @@ def evaluate(Q, ell, data, split, ranks):
         Forward(ell)
         sums = np.zeros(2, like=ell.value)
         sums[0] = ell.value.sum(dtype=np.float64)
-        if data.y.classes is not None:
-            right = Q.value.argmax(axis=-1) == data.y.value
-            sums[1] = right.reshape(len(x), -1).mean(axis=1).sum()
+        if classifier:
+            sums[1] = right(Q.value, data.y.value).reshape(len(x), -1).mean(axis=1).sum()
         return sums
 
-    blocks = [split.rows[first : first + ROWS] for first in range(0, n, ROWS)]
+    rows = max(1, LABELS // prod(data.y.shape))
+    blocks = [split.rows[first : first + rows] for first in range(0, n, rows)]
     mine = slice(*cuts(len(blocks), ranks.size)[ranks.rank : ranks.rank + 2])
     sums = device.put(np.zeros((len(blocks), 2)))  # each block's, computed by one rank alone
     for k, (x, y) in enumerate(split.stream(blocks[mine]), mine.start):
@@ -38,5 +50,5 @@ def evaluate(Q, ell, data, split, ranks):
     ranks.add(sums)
     if not n:
         return None, None
-    loss, right = sums.sum(axis=0).tolist()
-    return loss / n, right / n if data.y.classes is not None else None
+    loss, accuracy = sums.sum(axis=0).tolist()
+    return loss / n, accuracy / n if classifier else None

@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from dpedf.edf import Backward, Forward, context
+from dpedf.edf import Backward, CompNodes, Forward, context
 from dpedf.errors import UserError
 from dpedf.kernels.vector import add_in_order
 from dpedf.sums import LibrarySum, TreeSum, climb, cuts
@@ -21,7 +21,7 @@ class Gradient:
     x, y: this rank's rows, those of shard(B).  put(x, y) sets the Inputs.
     wire: the ranks, or how arrays of GPUs reach them.
     slices: V, or 0.  overlap: are buckets summed over ranks while Backward runs?
-    bucket: numbers.  UserError: more ranks than slices.
+    bucket: numbers.  UserError: more ranks than slices, or slices of what mixes rows.
     losses: (V,), the sum of ell over each slice of this rank, 0 elsewhere.
     """
 
@@ -33,6 +33,10 @@ class Gradient:
             raise UserError(
                 f"train.slices = {slices}, expected 0 or at least the {wire.size} ranks"
             )
+        self.mixer = next((n for n in CompNodes(ell) if getattr(n, "mixes", False)), None)
+        if slices and self.mixer:
+            what = f"{self.mixer.name} = {type(self.mixer).__name__} mixes the rows of a minibatch"
+            raise UserError(f"train.slices = {slices}, expected 0: {what}")
         self.losses = np.zeros(self.V, like=phi.value)
         owned = cuts(self.V, wire.size)  # by rank q: slices owned[q]:owned[q+1]
         self.mine = slice(*owned[wire.rank : wire.rank + 2])
@@ -59,7 +63,7 @@ class Gradient:
     def add_slices(self, x, y, B):
         """The part of the gradient that this rank computes; buckets start their sum over ranks."""
         rows, phi, last = cuts(B, self.V), self.phi, self.mine.stop - 1
-        start, context.B = rows[self.mine.start], B
+        start, context.B, context.add = rows[self.mine.start], B, self.added
         self.done, self.waiting = set(), len(phi.value)
         self.over_ranks.pending.clear()  # where recording was given up, some is left
         for v, k, additions in self.steps:
@@ -73,6 +77,12 @@ class Gradient:
                 add_in_order(self.grads, additions, 0, self.waiting)
         Backward(self.ell, B, self.ready if self.overlap else None)
         self.rest = self.complete(self.waiting)
+
+    def added(self, array):
+        """The sum over ranks of an array, in place, for a node that mixes rows."""
+        if self.wire.size > 1:
+            self.wire.start_add(array, False).Wait()
+        return array
 
     def add_ranks(self):
         """Finish what add_slices began, the sum over ranks."""
@@ -110,6 +120,7 @@ class Gradient:
 def overlap_is_faster(gradient, minibatch, ranks, device):
     """Are buckets that are summed over ranks during Backward faster than one sum after it?"""
     (x, y, B), times = minibatch, {False: [], True: []}
+    before = {name: array.copy() for name, array in gradient.phi.state.items()}
     for overlap in (False, True) * 4:
         gradient.overlap = overlap
         ranks.wait()
@@ -117,5 +128,7 @@ def overlap_is_faster(gradient, minibatch, ranks, device):
         device.run((gradient, overlap), partial(gradient, B=B), x, y)
         device.wait()
         times[overlap].append(time.perf_counter() - start)
+    for name, array in before.items():
+        gradient.phi.state[name][...] = array
     whole, buckets = ranks.largest(min(times[False][1:]), min(times[True][1:]))
     return buckets < whole

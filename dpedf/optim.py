@@ -1,25 +1,102 @@
-"""Update rules over the vector Phi, and learning-rate schedules."""
+"""Update rules over the vector Phi, and learning-rate schedules.
+
+A rule is called as update(eta, step), the first step being 0, and uses up the gradient of its Phi.
+On a GPU both numbers may be arrays there, which a step that is replayed reads anew.
+state: name -> vector, what a rule remembers from step to step, and a checkpoint keeps.
+"""
 
 import math
 
 import numpy as np
 
-from dpedf.kernels.vector import momentum, norm
+from dpedf.kernels.vector import adam, momentum, norm, rmsprop
 
 
 class Momentum:
     """SGD with momentum mu and weight decay lambda, as Sutskever et al., 2013, and PyTorch have it.
 
-    phi: the Phi to update; its grad is used up.  v: (n,), the state that a checkpoint keeps.
+    g = grad + lambda Phi
+    v <- mu v + g
+    Phi <- Phi - eta v,  or with Nesterov's momentum  Phi - eta (g + mu v)
+
+    v: (n,), empty without momentum.
     """
 
     def __init__(self, phi, momentum=0.0, nesterov=False, weight_decay=0.0):
         self.phi, self.mu, self.nesterov, self.decay = phi, momentum, nesterov, weight_decay
-        self.v = np.zeros_like(phi.value) if momentum else phi.value[:0]
+        self.state = {"v": zeros(phi, momentum)}
 
-    def __call__(self, eta):
+    def __call__(self, eta, step):
         phi = self.phi
-        momentum(phi.value, phi.grad, self.v, eta, self.mu, self.nesterov, self.decay)
+        momentum(phi.value, phi.grad, *self.state.values(), eta, self.mu, self.nesterov, self.decay)
+
+
+class Adam:
+    """Adam, Kingma and Ba, 2015, with weight decay lambda as PyTorch has it: in the gradient.
+
+    g = grad + lambda Phi
+    m <- beta1 m + (1 - beta1) g
+    v <- beta2 v + (1 - beta2) g**2
+    d = m / (1 - beta1**t) / (sqrt(v / (1 - beta2**t)) + epsilon),  t = step + 1
+    Phi <- Phi - eta d
+
+    m, v: (n,)
+    """
+
+    decoupled = False
+
+    def __init__(self, phi, betas=(0.9, 0.999), epsilon=1e-8, weight_decay=0.0):
+        self.phi, self.constants = phi, (*betas, epsilon, weight_decay, self.decoupled)
+        self.state = {"m": zeros(phi), "v": zeros(phi)}
+
+    def __call__(self, eta, step):
+        phi = self.phi
+        adam(phi.value, phi.grad, *self.state.values(), eta, step, *self.constants)
+
+
+class AdamW(Adam):
+    """Adam with its weight decay decoupled from the gradient: Loshchilov and Hutter, 2019.
+
+    g = grad;  Phi <- Phi - eta (d + lambda Phi)
+    """
+
+    decoupled = True
+
+
+class RMSProp:
+    """RMSProp, Tieleman and Hinton, 2012, with momentum and weight decay as PyTorch has them.
+
+    g = grad + lambda Phi
+    s <- alpha s + (1 - alpha) g**2
+    v <- mu v + g / (sqrt(s) + epsilon)
+    Phi <- Phi - eta v
+
+    smoothing: alpha.  s, v: (n,), v empty without momentum.
+    """
+
+    def __init__(self, phi, smoothing=0.99, epsilon=1e-8, momentum=0.0, weight_decay=0.0):
+        self.phi, self.constants = phi, (smoothing, epsilon, momentum, weight_decay)
+        self.state = {"s": zeros(phi), "v": zeros(phi, momentum)}
+
+    def __call__(self, eta, step):
+        phi = self.phi
+        rmsprop(phi.value, phi.grad, *self.state.values(), eta, *self.constants)
+
+
+def zeros(phi, used=True):
+    """A vector like Phi, all 0; empty where it is not used."""
+    return np.zeros_like(phi.value) if used else phi.value[:0]
+
+
+def update_rule(phi, train):
+    """The rule that a [train] section names, to update phi, a Phi."""
+    decay = train.weight_decay
+    if train.optimizer == "sgd":
+        return Momentum(phi, train.momentum, train.nesterov, decay)
+    if train.optimizer == "rmsprop":
+        return RMSProp(phi, train.smoothing, train.epsilon, train.momentum, decay)
+    rule = {"adam": Adam, "adamw": AdamW}[train.optimizer]
+    return rule(phi, train.betas, train.epsilon, decay)
 
 
 def clip(grad, longest):
@@ -34,18 +111,20 @@ def schedule(train, steps):
 
     constant: eta = learning_rate
     step:     eta = learning_rate decay_rate**(step // decay_steps)
-    cosine:   eta = learning_rate (1 + cos(pi step / steps)) / 2: Loshchilov and Hutter, 2017
+    cosine:   eta = low + (learning_rate - low) (1 + cos(pi step / steps)) / 2, low being
+              min_learning_rate: Loshchilov and Hutter, 2017
 
     During the first warmup_steps eta rises linearly, learning_rate (step + 1) / warmup_steps;
     the schedule begins after them.
     """
-    eta, warmup = train.learning_rate, train.warmup_steps
+    eta, low, warmup = train.learning_rate, train.min_learning_rate, train.warmup_steps
 
     def after_warmup(step):
         if train.schedule == "step":
             return eta * train.decay_rate ** (step // train.decay_steps)
         if train.schedule == "cosine":
-            return eta * (1 + math.cos(math.pi * step / max(1, steps - warmup))) / 2
+            angle = math.pi * step / max(1, steps - warmup)
+            return low + (eta - low) * (1 + math.cos(angle)) / 2
         return eta
 
     return lambda s: eta * (s + 1) / warmup if s < warmup else after_warmup(s - warmup)

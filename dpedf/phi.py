@@ -6,7 +6,7 @@ from itertools import accumulate
 import numpy as np
 
 from dpedf.device import host
-from dpedf.edf import Package, Parameter, Parameters, held
+from dpedf.edf import CompNodes, Package, Parameter, Parameters, held
 from dpedf.errors import UserError
 
 
@@ -39,6 +39,12 @@ def affine(I, J, bound=glorot, name=None):
     return Package(name, w=Uniform((I, J), bound(I, J)), b=Parameter(np.zeros(J)))
 
 
+def conv(I, J, size, bound=he, name=None):
+    """A package for Conv2D: w, (J, I, size, size), drawn likewise; b, (J,), zero."""
+    w = Uniform((J, I, size, size), bound(I * size**2, J * size**2))
+    return Package(name, w=w, b=Parameter(np.zeros(J)))
+
+
 def name_parameters(parameters):
     """Phi1.w, Phi1.b, Phi2.w, ...: packages count as they were made, or have a name of their own.
 
@@ -63,6 +69,7 @@ class Phi:
 
     value, grad: (n,), in program order; the value and grad of every parameter become views
     of them, so that SGD([Phi], eta), a broadcast or a sum over ranks moves one array.
+    state: by name, the running values of computed nodes, which belong to the model as well.
     put: what brings an array to the device that computes.
     """
 
@@ -77,6 +84,10 @@ class Phi:
         for p, view in zip(self.parameters, self.views(self.value), strict=True):
             p.value = view
         self.differentiate_into(np.zeros_like(self.value))
+        self.state = {}
+        for n in CompNodes(loss):
+            for name, array in getattr(n, "state", {}).items():
+                n.state[name] = self.state[f"{n.name}.{name}"] = put(array.astype(dtype))
 
     def views(self, vector):
         """The parts of a vector like Phi, each in the shape of its parameter."""

@@ -1,8 +1,9 @@
 """Rows of a data set: where they lie, in which order they are learned from, how they stream.
 
 A contiguous dataset is mapped into memory, and its rows are gathered in any order.  Others are
-read by whole chunks, whose order is shuffled, and their rows within a window of chunks.  A
-thread gathers blocks of minibatches ahead of those that are computed with.
+read by whole chunks, whose order is shuffled, and their rows within a window of chunks.  The rows
+of a text are cut from it as they are gathered.  A thread gathers blocks of minibatches ahead of
+those that are computed with.
 """
 
 import os
@@ -57,6 +58,10 @@ class Resident:
             source.take(rows, here)
             overwrite(self.array[first : first + size], here)
 
+    def at(self, rows):
+        """These rows, on the device, as their numbers are."""
+        return self.array.take(rows, axis=0)
+
 
 class Chunks:
     """A dataset that is read by whole chunks of rows; the newest ones are kept."""
@@ -84,6 +89,37 @@ class Chunks:
             out[rows] = self.dataset[rows]
 
 
+class Pieces:
+    """A text as rows: row i is text[a : a + T], a = i * stride + shift.
+
+    text: (M,), as one of the sources above.  put: what brings an array to where it lies.  There
+    are as many rows as are whole with a shift of 1.
+    """
+
+    def __init__(self, text, T, stride, shift, put=np.asarray):
+        self.text, self.T, self.stride, self.shift = text, T, stride, shift
+        self.shape, self.dtype = ((text.shape[0] - 1 - T) // stride + 1, T), text.dtype
+        self.positions = put(np.arange(shift, shift + T))
+        if isinstance(text, Chunks):
+            self.chunk = max(1, text.chunk // stride)
+            self.window = max(2, text.window * text.chunk // (self.chunk * stride))
+
+    def places(self, rows):
+        """Where the symbols of these rows are in the text, (len(rows), T)."""
+        return rows[:, None] * self.stride + self.positions
+
+    def take(self, rows, out):
+        self.text.take(self.places(rows), out)
+
+    def at(self, rows):
+        """These rows, on the device, as their numbers are."""
+        return self.text.at(self.places(rows))
+
+    def of(self, text, put):
+        """The same rows of the same text where that lies elsewhere."""
+        return Pieces(text, self.T, self.stride, self.shift, put)
+
+
 def source(path, dataset):
     """The rows of a dataset, as fast as its layout allows."""
     offset = dataset.id.get_offset()
@@ -97,9 +133,12 @@ def source(path, dataset):
 class Split:
     """Some rows of a group: to learn from, to validate or to test on.
 
-    x, y: where they lie.  chunk: how many rows are shuffled as one, window: how many chunks
-    their rows can then meet; a function of the file's layout, however x and y are kept.
+    x, y: where they lie.  resident: is that on the device?  chunk: how many rows are shuffled as
+    one, window: how many chunks their rows can then meet; a function of the file's layout,
+    however x and y are kept.
     """
+
+    resident = False
 
     def __init__(self, x, y, rows, device):
         self.x, self.y, self.rows, self.device = x, y, rows, device
@@ -114,7 +153,7 @@ class Split:
         empty(shape, dtype) makes the arrays.  Where rows lie on the device, they are gathered
         there, by received, and it is their numbers that are sent.
         """
-        if isinstance(self.x, Resident):
+        if self.resident:
             sent = [empty(rows.shape, rows.dtype)]
             sent[0][...] = rows
         else:
@@ -126,9 +165,7 @@ class Split:
 
     def received(self, *sent):
         """x and y, on the device, of what gathered sent there."""
-        if isinstance(self.x, Resident):
-            return self.x.array.take(*sent, axis=0), self.y.array.take(*sent, axis=0)
-        return sent
+        return (self.x.at(*sent), self.y.at(*sent)) if self.resident else sent
 
     def take(self, rows):
         """x and y of these rows, on the device, at once."""

@@ -27,7 +27,7 @@ from dpedf.errors import concerning
 from dpedf.evaluate import evaluate
 from dpedf.gradient import Gradient, overlap_is_faster
 from dpedf.kernels.vector import norm
-from dpedf.optim import Momentum, clip, schedule
+from dpedf.optim import clip, schedule, update_rule
 from dpedf.phi import Phi
 from dpedf.pulse import Pulse
 from dpedf.report import Report, introduce
@@ -47,7 +47,7 @@ class Training:
         self.gradient = Gradient(
             self.ell, self.phi, wire, data.put, train.slices, overlap, run.bucket
         )
-        self.update = Momentum(self.phi, train.momentum, train.nesterov, train.weight_decay)
+        self.update = update_rule(self.phi, train)
         self.per_epoch = -(-len(data.train) // train.batch_size)
         self.steps = min(train.epochs * self.per_epoch or inf, train.steps or inf)
         self.eta = schedule(train, self.steps)
@@ -58,15 +58,15 @@ class Training:
 
     def save(self, name):
         state = self.report.state() | {"step": self.step, "best": self.best}
-        state |= {"v": host(self.update.v)}
         state |= {"overlap": self.gradient.overlap, "ranks": self.ranks.size}
-        self.directory.save(name, self.phi, **state)
+        vectors = {key: host(vector) for key, vector in self.update.state.items()}
+        self.directory.save(name, self.phi, **state, **vectors)
 
     def go_on(self, state):
         """Start from rank 0's Phi, and from the state that it found beside it, if any."""
-        overwrite(self.update.v, state.pop("v", host(self.update.v)))
-        for vector in self.phi.value, self.update.v:
-            here = host(vector)
+        vectors = {"phi": self.phi.value, **self.update.state, **self.phi.state}
+        for name, vector in vectors.items():
+            here = state.pop(name, host(vector))
             self.ranks.broadcast(here)
             overwrite(vector, here)
         self.state = state = self.ranks.gather(state)[0]
@@ -125,7 +125,7 @@ class Training:
             before = run(("step", B, logs), partial(self.one_step, B=B, logs=logs), x, y)
         else:  # MPI can be no part of a CUDA graph
             add_slices = partial(gradient.add_slices, B=B)
-            if gradient.overlap:
+            if gradient.overlap or gradient.mixer:
                 add_slices(x, y)
             else:
                 run(("slices", B), add_slices, x, y)
@@ -148,7 +148,7 @@ class Training:
             before = clip(grad, longest)
         elif logs:
             before = norm(grad)
-        self.update(self.eta_now)
+        self.update(self.eta_now, context.step)
         return before
 
     def epoch(self):
@@ -189,7 +189,8 @@ def prepared(words, ranks):
     wire, seed, dtype = wires.between(ranks, where), settings.seed, config.dtype(settings)
     with ranks.together():
         with concerning(path):
-            data = Data(settings.data.file, settings.data.valid, seed, dtype, where)
+            text = settings.data.window, settings.data.stride
+            data = Data(settings.data.file, settings.data.valid, seed, dtype, where, *text)
             Q, ell = build.built(settings.model, data.x, data.y)
             phi = Phi(ell, seed, dtype, where.put)
             check.fits(Q, ell, data)

@@ -43,7 +43,7 @@ def main(ranks):
     for epoch in range(EPOCHS):
         for x, y, b in data.train.minibatches(SEED, epoch, B, gradient.shard):
             gradient(x, y, b)  # of the whole minibatch, on every rank the same
-            update(0.1 * (1 + cos(pi * step / steps)) / 2)
+            update(0.1 * (1 + cos(pi * step / steps)) / 2, step)
             step += 1
 
     loss, accuracy = evaluate(Q, ell, data, data.test, ranks)

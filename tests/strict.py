@@ -2,13 +2,18 @@
 
 It does what CuPy 14 does through NumPy's functions, operators and methods, and its results are
 device arrays again, those of one number too.  It refuses to become a host array, to meet one,
-or a NumPy number, which would promote, and to answer what CuPy does not.
+or a NumPy number, which would promote, and to answer what CuPy does not.  What CuPy computes by
+kernels of dpedf, which have tests of their own, is computed on the host.
 """
 
 import operator
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
+
+from dpedf.kernels.conv import add_columns, columns, max_pool, max_pool_gradient
+from dpedf.kernels.embedding import scattered
+from dpedf.kernels.philox import uniform
 
 METHODS = {
     *("all", "any", "argmax", "argmin", "argsort", "astype", "clip", "copy", "cumprod", "cumsum"),
@@ -156,3 +161,16 @@ for name in PROPERTIES:
     )
 for name in TO_THE_HOST:
     setattr(DeviceArray, name, refused(name))
+
+
+def kernel(meaning):
+    """From now on, a function that CuPy computes by a kernel takes device arrays: on the host."""
+
+    def launch(*inputs, **keywords):
+        return called(meaning.__wrapped__, inputs, keywords)
+
+    meaning.register(DeviceArray, launch)
+
+
+for meaning in columns, add_columns, max_pool, max_pool_gradient, scattered, uniform:
+    kernel(meaning)

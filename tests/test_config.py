@@ -87,6 +87,7 @@ def test_the_configs_that_the_readme_speaks_of_are_shipped():
         ("run.dir=a=b", "run.dir", "a=b"),
         ("train.nesterov=true", "train.nesterov", True),
         ("train.schedule=cosine", "train.schedule", "cosine"),
+        ("train.optimizer=adamw", "train.optimizer", "adamw"),
         ("train.checkpoint_every=10m", "train.checkpoint_every", "10m"),
         ("train.checkpoint_every=7", "train.checkpoint_every", 7),
         ("model.sizes=[64, 32, 10]", "model.sizes", [64, 32, 10]),
@@ -139,7 +140,14 @@ WRONG = {
     "train.weight_decay=-1.0": ["train.weight_decay", "-1", "0"],
     "train.grad_clip=-1.0": ["train.grad_clip", "-1", "0"],
     "train.nesterov=1": ["train.nesterov", "1", "bool"],
-    "train.optimizer=adamm": ["train.optimizer", "'adamm'", "sgd"],
+    "train.optimizer=adamm": ["train.optimizer", "'adamm'", "sgd", "adam", "adamw", "rmsprop"],
+    "train.betas=0.9": ["train.betas", "0.9", "array"],
+    "train.betas=[0.9]": ["train.betas", "[0.9]", "length 2"],
+    "train.betas=[0.9, 1.0]": ["train.betas", "[0.9, 1.0]", "< 1"],
+    "train.betas=[-0.1, 0.9]": ["train.betas", "[-0.1, 0.9]", "0"],
+    "train.smoothing=1.0": ["train.smoothing", "1", "< 1"],
+    "train.epsilon=0": ["train.epsilon", "0"],
+    "train.min_learning_rate=0.2": ["train.min_learning_rate", "0.2", "train.learning_rate", "0.1"],
     "train.schedule=sine": ["train.schedule", "'sine'", "constant", "step", "cosine"],
     "train.precision=float16": ["train.precision", "'float16'", "float32", "float64"],
     "train.checkpoint_every=0": ["train.checkpoint_every", "0", "1"],
@@ -169,6 +177,28 @@ WRONG = {
 def test_a_wrong_value_is_one_line_with_file_key_found_and_expected(path, override, refused):
     with refused(path, *WRONG[override]):
         config.load(path, [override])
+
+
+# The settings that not every optimizer has.
+OF_OPTIMIZERS = {
+    "train.momentum=0.9": {"sgd", "rmsprop"},
+    "train.nesterov=true": {"sgd"},
+    "train.betas=[0.8, 0.99]": {"adam", "adamw"},
+    "train.epsilon=1e-6": {"adam", "adamw", "rmsprop"},
+    "train.smoothing=0.9": {"rmsprop"},
+    "train.weight_decay=0.1": {"sgd", "adam", "adamw", "rmsprop"},
+}
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop"])
+@pytest.mark.parametrize("override", OF_OPTIMIZERS)
+def test_a_setting_that_the_optimizer_does_not_have_is_refused(path, optimizer, override, refused):
+    overrides, key = [f"train.optimizer={optimizer}", override], override.partition("=")[0]
+    if optimizer in OF_OPTIMIZERS[override]:
+        config.load(path, overrides)
+    else:
+        with refused(path, key, repr(optimizer), *OF_OPTIMIZERS[override]):
+            config.load(path, overrides)
 
 
 @pytest.mark.parametrize("override", ["train.batch_size", "--resum", "=3", "train.=3", "", "."])
@@ -280,6 +310,8 @@ def sound(type):
             return st.from_regex(type.pattern, fullmatch=True) if type.pattern else some
         case kind.UnionType():
             return st.one_of(map(sound, type.types))
+        case kind.TupleType():
+            return st.tuples(*map(sound, type.item_types))
         case kind.DictType():
             return st.dictionaries(NAMES, VALUES, max_size=4).map(
                 lambda keys: keys | {"build": "mlp"}
@@ -290,8 +322,22 @@ def sound(type):
     raise TypeError(type)
 
 
-SETTINGS = sound(msgspec.inspect.type_info(config.Config)).filter(
-    lambda settings: settings.run.dir and (settings.train.epochs or settings.train.steps)
+def consistent(settings):
+    """These settings, but with the defaults of what their optimizer does not have."""
+    train = settings.train
+    changes = {
+        field.name: field.default
+        for field in msgspec.structs.fields(train)
+        if train.optimizer not in config.USERS.get(field.name, (train.optimizer,))
+    }
+    changes["min_learning_rate"] = min(train.min_learning_rate, train.learning_rate)
+    return msgspec.structs.replace(settings, train=msgspec.structs.replace(train, **changes))
+
+
+SETTINGS = (
+    sound(msgspec.inspect.type_info(config.Config))
+    .filter(lambda settings: settings.run.dir and (settings.train.epochs or settings.train.steps))
+    .map(consistent)
 )
 
 
@@ -299,7 +345,7 @@ def same(one, other):
     """Equal, nan being equal to nan."""
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, list):
+    if isinstance(one, (list, tuple)):
         return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, float) and math.isnan(one):
         return math.isnan(other)
@@ -354,6 +400,8 @@ def test_any_value_of_any_key_is_taken_or_refused_in_one_line(key, value, tmp_pa
         "data.valid=7",
         "train.batch_size=32",
         "train.precision=float64",
+        "train.optimizer=adam",
+        "train.momentum=0.5",
     ],
 )
 def test_a_run_does_not_go_on_with_another_of(path, override, refused):
@@ -362,6 +410,21 @@ def test_a_run_does_not_go_on_with_another_of(path, override, refused):
     config.check_resumable(old, old)
     with refused(key, value, "resume"):
         config.check_resumable(old, new)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "key", "value"),
+    [
+        ("adam", "train.betas", (0.9, 0.99)),
+        ("adamw", "train.epsilon", 1e-06),
+        ("rmsprop", "train.smoothing", 0.9),
+    ],
+)
+def test_an_optimizer_does_not_go_on_with_another_of(path, optimizer, key, value, refused):
+    old = config.load(path, [f"train.optimizer={optimizer}"])
+    train = msgspec.structs.replace(old.train, **{key.removeprefix("train."): value})
+    with refused(key, value, "resume"):
+        config.check_resumable(old, msgspec.structs.replace(old, train=train))
 
 
 def test_a_run_may_go_on_for_longer_and_elsewhere(path):

@@ -15,6 +15,7 @@ from dpedf import data
 from dpedf.comm import Ranks
 from dpedf.data import Data, write
 from dpedf.device import CPU
+from dpedf.errors import UserError
 from dpedf.rows import Chunks, Mapped, Split
 from dpedf.sums import cuts
 
@@ -558,6 +559,186 @@ def test_an_open_file_keeps_its_rows_when_its_name_is_taken_away(layout, replace
         np.testing.assert_array_equal(x, X[y])
 
 
+# Rows that are cut from a text.
+
+T, M = 8, 101
+TEXT = np.random.default_rng(1).integers(0, 50, M).astype(np.uint8)
+PLACES = np.arange(M, dtype=np.uint8)  # so each symbol says where it stands
+
+
+def make_text(path, layout="contiguous", **texts):
+    """A data file of texts, by group; it also tests on train unless told otherwise."""
+    with h5py.File(path, "w") as file:
+        for group, text in ({"test": texts["train"]} | texts).items():
+            file.create_dataset(f"{group}/text", data=text, **LAYOUTS[layout])
+    return path
+
+
+def first_of(split):
+    """Where the x of each row starts, in a text of PLACES."""
+    return split.take(split.rows)[0][:, 0].astype(int)
+
+
+@pytest.mark.parametrize("cache", ["none", "memory"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("stride", [0, 1, 3, 8, 20])
+def test_a_row_of_a_text_starts_a_stride_after_the_one_before(stride, layout, cache, tmp_path):
+    opened = Data(make_text(tmp_path / "text.h5", layout, train=TEXT), window=T, stride=stride)
+    if cache == "memory":
+        opened.keep("memory", Ranks())
+        opened.file.close()
+        assert np.shares_memory(opened.train.x.text.array, opened.train.y.text.array)  # one copy
+    for split, step in (opened.train, stride or T), (opened.test, T):
+        starts = range(0, M - T, step)  # the last symbol of all is one to predict
+        x, y = split.take(split.rows)
+        assert x.dtype == y.dtype == np.uint8
+        assert x.tolist() == [TEXT[a : a + T].tolist() for a in starts]
+        assert y.tolist() == [TEXT[a + 1 : a + 1 + T].tolist() for a in starts]
+        assert len(split) == (M - 1 - T) // step + 1
+
+
+def test_a_text_of_one_row_has_one_symbol_more_than_that(tmp_path, refused):
+    path = make_text(tmp_path / "text.h5", train=TEXT[: T + 1])
+    x, y = Data(path, window=T).train.take(np.arange(1))
+    assert (x.tolist(), y.tolist()) == ([TEXT[:T].tolist()], [TEXT[1 : T + 1].tolist()])
+    with refused(path, "train/text", f"{T + 1} symbols", f"data.window = {T + 1}"):
+        Data(path, window=T + 1)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "<i2", ">i4", "<u8"])
+def test_the_symbols_of_a_text_stay_integers_whatever_scales_rows(dtype, tmp_path):
+    path = make_text(tmp_path / "text.h5", train=TEXT.astype(dtype))
+    with h5py.File(path, "a") as file:
+        file.attrs.update(scale=0.5, mean=[1.0, 2.0], std=0.0, classes=60)
+    opened = Data(path, window=T)
+    opened.put(*opened.train.take(opened.train.rows))
+    for symbols, shift in (opened.x, 0), (opened.y, 1):
+        assert symbols.shape == (T,) and symbols.classes == 60
+        assert symbols.dtype == symbols.value.dtype == np.intp
+        np.testing.assert_array_equal(symbols.value[2], TEXT[2 * T + shift :][:T])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@given(
+    M=st.integers(CHUNK, 250),
+    T=st.integers(1, 40),
+    stride=st.integers(0, 60),
+    valid=st.integers(0, 30),
+    seed=st.integers(0, 3),
+)
+@example(M=50, T=7, stride=1, valid=2, seed=0)
+@example(M=50, T=7, stride=3, valid=2, seed=0)
+def test_no_symbol_to_predict_is_both_learned_from_and_held_out(
+    M, T, stride, valid, seed, layout, tmp_path_factory
+):
+    path = tmp_path_factory.getbasetemp() / "held_out.h5"
+    make_text(path, layout, train=np.arange(M, dtype=np.uint8))
+    try:
+        opened = Data(path, valid, seed, window=T, stride=stride)
+    except UserError:  # too short, or nothing would be left
+        assert M <= T or valid > 0
+        return
+    learned, held = set(first_of(opened.train)), sorted(first_of(opened.valid))
+    assert len(held) == len(set(held)) == valid and not any(a % T for a in held)
+    overlap = {a for a in range(M) for b in held if abs(a - b) < T}
+    assert learned == {*range(0, M - T, stride or T)} - overlap
+
+
+def test_a_group_valid_of_text_takes_the_place_of_rows_held_out(tmp_path):
+    path = make_text(tmp_path / "text.h5", train=PLACES, valid=PLACES[:30])
+    opened = Data(path, valid=5, window=T, stride=1)
+    assert first_of(opened.valid).tolist() == [0, 8, 16]
+    assert first_of(opened.train).tolist() == list(range(M - T))
+
+
+@pytest.mark.parametrize("cache", ["none", "memory"])
+@pytest.mark.parametrize("stride", [0, 1, 3, 20])
+def test_rows_of_a_chunked_text_come_once_an_epoch_by_windows(stride, cache, tmp_path, monkeypatch):
+    monkeypatch.setattr("dpedf.rows.WINDOW", 3 * CHUNK)
+    path = make_text(tmp_path / "text.h5", "compressed", train=PLACES)
+    opened = [Data(path, window=T, stride=stride) for rank in range(3)]
+    splits, order = [data.train for data in opened], opened[0].train.order(0, 1)
+    if cache == "memory":
+        for data in opened:
+            data.keep("memory", Ranks())
+    assert not splits[0].global_shuffle
+    minibatches = list(epoch_of(splits, 5, V=8, R=3, epoch=1))
+    first = np.concatenate([x[:, 0] for x, y in minibatches])
+    assert first.tolist() == (order * (stride or T)).tolist()
+    assert sorted(first) == list(range(0, M - T, stride or T))
+    assert (np.diff(first.astype(int)) < 0).any()
+    if cache == "none":
+        assert all(len(split.x.text.kept) <= 2 * 3 + 1 for split in splits)
+
+
+# Cuts the rows of a text on a GPU, where the text lies, and on the CPU.
+CUT = """
+import sys
+import numpy as np
+from dpedf.comm import Ranks
+from dpedf.data import Data
+from dpedf.device import acquire, host
+
+gpu, ranks = acquire(0, "float32", True, print), Ranks()
+for stride in 0, 1, 3, 20:
+    here = Data(sys.argv[1], 2, window=8, stride=stride)
+    there = Data(sys.argv[1], 2, device=gpu, window=8, stride=stride)
+    there.keep("device", ranks)
+    for split, its in (there.train, here.train), (there.valid, here.valid):
+        both = (s.minibatches(0, 0, 5, lambda b: (0, b)) for s in (split, its))
+        for (x, y, b), (its_x, its_y, its_b) in zip(*both, strict=True):
+            there.put(x, y)
+            assert (host(there.x.value) == its_x).all() and (host(there.y.value) == its_y).all()
+            assert there.x.value.dtype == np.intp and b == its_b
+    held = there.train.x, there.train.y, there.valid.x, there.valid.y
+    assert len({id(rows.text.array) for rows in held}) == 1
+gpu.close()
+print("the same")
+"""
+
+
+def test_a_gpu_that_holds_the_text_cuts_the_rows_of_the_cpu(gpu, python, tmp_path):
+    path = make_text(tmp_path / "text.h5", "compressed", train=TEXT)
+    ran = python("-c", CUT, path, **gpu)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "the same\n", "")
+
+
+WRONG_TEXT = {
+    "no text to test on": (lambda file: file.pop("test"), "test/text", "no dataset"),
+    "a group for a text": (put_in("test/text/deeper", TEXT), "test/text", "no dataset"),
+    "fractions": (put_in("train/text", TEXT / 2), "train/text", "float64"),
+    "letters": (put_in("train/text", "abcdefghijkl"), "train/text"),
+    "two texts": (put_in("train/text", TEXT[:100].reshape(2, 50)), "train/text", (2, 50)),
+    "nothing": (put_in("train/text", h5py.Empty("u1")), "train/text"),
+    "too little": (put_in("test/text", TEXT[:T]), "test/text", "8 symbols", "data.window = 8"),
+    "a symbol too large": (put_in("test/text", PLACES), "test/text", "50 at 50", "0..49"),
+    "a symbol below 0": (put_in("train/text", -(PLACES * 1.0).astype(int)), "-1 at 1"),
+    "less classes": (attribute("classes", 10), "train/text", "0..9"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", WRONG_TEXT)
+def test_a_text_is_refused_that_has(what, tmp_path, refused):
+    path = make_text(tmp_path / "text.h5", train=TEXT)
+    edit, *words = WRONG_TEXT[what]
+    with h5py.File(path, "a") as file:
+        if what.startswith("a group"):
+            del file["test/text"]
+        edit(file)
+    with refused(path, *words):
+        Data(path, window=T)
+
+
+def test_texts_take_a_window_and_other_rows_have_none(path, tmp_path, refused):
+    with refused(path, "train/text", "no dataset", "data.window = 8"):
+        Data(path, window=8)
+    text = make_text(tmp_path / "text.h5", train=TEXT)
+    with refused(text, "train/x", "expected data.window"):
+        Data(text)
+    with refused("data.stride = 3", "data.window"):
+        Data(text, stride=3)
+
+
 # Writing, and reading through.
 
 
@@ -573,6 +754,16 @@ def test_what_write_makes_says_what_it_is(tmp_path):
         np.testing.assert_array_equal(file["test/x"], X[:9])
         np.testing.assert_array_equal(file["train/y"], ROWS)
     assert list(tmp_path.iterdir()) == [tmp_path / "rows.h5"]
+
+
+def test_a_text_is_written_once_where_it_is_given_twice(tmp_path):
+    about = {"name": "Text", "source": "here", "licence": "CC0-1.0"}
+    write(tmp_path / "text.h5", **about, characters="aé\n", train=TEXT, valid=PLACES, test=PLACES)
+    with h5py.File(tmp_path / "text.h5") as file:
+        assert file.attrs["characters"] == "aé\n"
+        assert file["test/text"] == file["valid/text"] != file["train/text"]
+        np.testing.assert_array_equal(file["valid/text"], PLACES)
+        np.testing.assert_array_equal(file["train/text"], TEXT)
 
 
 def test_an_exception_amid_writing_leaves_the_old_file_and_nothing_else(path):

@@ -296,12 +296,20 @@ def test_addgrad_does_not_keep_or_change_what_it_is_given():
     assert np.array_equal(p.grad, 2 * delta) and np.array_equal(node.grad, 2 * delta)
 
 
-def test_addproduct_adds_a_product():
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("times", [1, 2, 5])
+def test_products_are_added_when_the_gradient_is_complete(times, before):
     p, random = Parameter(np.zeros((3, 4))), np.random.default_rng(0)
-    a, b = random.normal(size=(3, 5)), random.normal(size=(5, 4))
-    for times in 1, 2:
+    expected = np.zeros((3, 4))
+    if before:
+        expected += 7
+        p.addgrad(np.full((3, 4), 7.0))
+    for K in range(1, 1 + times):
+        a, b = random.normal(size=(3, K)), random.normal(size=(K, 4))
         p.addproduct(a, b)
-        np.testing.assert_allclose(p.grad, times * (a @ b), rtol=1e-12)
+        expected += a @ b
+    p.complete()
+    np.testing.assert_allclose(p.grad, expected, rtol=1e-12)
 
 
 def test_program_order_is_that_of_the_source_and_of_what_the_loss_reaches():

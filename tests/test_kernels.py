@@ -9,10 +9,32 @@ import numpy as np
 import pytest
 from emulator import Emulated, Emulator, compiler, put
 
-from dpedf.kernels import FAST, TYPES, Kernels, cublaslt, philox, softmax, vector
+from dpedf.kernels import (
+    FAST,
+    TYPES,
+    Kernels,
+    activation,
+    conv,
+    cublaslt,
+    embedding,
+    philox,
+    softmax,
+    vector,
+)
+from dpedf.kernels.activation import gelu, gelu_gradient
+from dpedf.kernels.conv import (
+    add_columns,
+    columns,
+    convolution,
+    convolution_gradients,
+    max_pool,
+    max_pool_gradient,
+    places,
+)
+from dpedf.kernels.embedding import scattered
 from dpedf.kernels.philox import uniform
 from dpedf.kernels.softmax import log_loss, log_loss_gradient
-from dpedf.kernels.vector import CACHED, add_in_order, momentum, norm
+from dpedf.kernels.vector import CACHED, adam, add_in_order, momentum, norm, rmsprop
 from dpedf.sums import climb
 
 SOURCES = sorted(Path(philox.__file__).parent.glob("*.cu"))
@@ -121,8 +143,8 @@ def gpu(emulator, monkeypatch):
     monkeypatch.setattr(Kernels, "compile", emulator.compile)
     monkeypatch.setattr(Kernels, "put", put)
     vector.on_device.cache_clear()
-    for cuda in softmax.cuda, philox.cuda, vector.cuda, cublaslt.cuda:
-        monkeypatch.setattr(cuda, "found", {})
+    for module in activation, conv, cublaslt, embedding, philox, softmax, vector:
+        monkeypatch.setattr(module.cuda, "found", {})
     for function, fast in FAST:
         function.register(Emulated, fast)
 
@@ -454,6 +476,54 @@ def test_without_momentum_v_is_left_alone(gpu, nesterov, dtype):
     assert np.isnan(v).all() and np.isfinite(Phi).all()
 
 
+@each_dtype
+@pytest.mark.parametrize("decay, decoupled", [(0.0, False), (0.01, False), (0.01, True)])
+@pytest.mark.parametrize("betas", [(0.9, 0.999), (0.0, 0.0)])
+@pytest.mark.parametrize("n", [0, 1, 300, 512, N])
+def test_adam_on_a_gpu_has_the_bits_of_numpy(gpu, n, betas, decay, decoupled, dtype):
+    Phi, m, v = (numbers(n, dtype, seed) for seed in range(3))
+    v = np.square(v)
+    on_gpu = put(Phi), put(m), put(v)
+    for step, rate in (0, 0.1), (1, 0.02), (10**9, 0.3):
+        grad, eta, rest = numbers(n, dtype, 3), np.array(rate, dtype), (1e-8, decay, decoupled)
+        counter = put(np.array(step, np.int64))
+        adam(on_gpu[0], put(grad), *on_gpu[1:], put(eta), counter, *betas, *rest)
+        adam(Phi, grad, m, v, eta, step, *betas, *rest)
+        for found, expected in zip(on_gpu, (Phi, m, v), strict=True):
+            same_bits(found, expected)
+
+
+@each_dtype
+def test_the_step_of_adam_may_be_an_int_or_an_array_of_the_gpu(gpu, dtype):
+    found = []
+    for step in 0, put(np.array(0, np.int64)), 1:
+        Phi, grad, m, v = (put(numbers(300, dtype, seed)) for seed in (0, 1, 2, 2))
+        adam(
+            Phi, grad, m, np.square(v), put(np.array(0.1, dtype)), step, 0.9, 0.9, 1e-8, 0.0, False
+        )
+        found.append(Phi.tobytes())
+    assert found[0] == found[1] != found[2]
+
+
+@each_dtype
+@pytest.mark.parametrize("decay", [0.0, 0.01])
+@pytest.mark.parametrize("mu", [0.0, 0.9])
+@pytest.mark.parametrize("n", [0, 1, 300, 512, N])
+def test_rmsprop_on_a_gpu_has_the_bits_of_numpy(gpu, n, mu, decay, dtype):
+    Phi, s, v = (
+        numbers(n, dtype),
+        np.square(numbers(n, dtype, 1)),
+        numbers(n if mu else 0, dtype, 2),
+    )
+    on_gpu = put(Phi), put(s), put(v)
+    for seed, rate in enumerate([0.1, 0.02, 0.3]):
+        grad, eta = numbers(n, dtype, 3 + seed), np.array(rate, dtype)
+        rmsprop(on_gpu[0], put(grad), *on_gpu[1:], put(eta), 0.99, 1e-8, mu, decay)
+        rmsprop(Phi, grad, s, v, eta, 0.99, 1e-8, mu, decay)
+        for found, expected in zip(on_gpu, (Phi, s, v), strict=True):
+            same_bits(found, expected)
+
+
 def random_tree(random, K):
     """Additions that leave the sum of K vectors in one of them, in any order."""
     left, additions = list(range(K)), []
@@ -527,6 +597,230 @@ def test_the_norm_of_float32_is_added_in_float64(gpu):
         expected = np.sqrt(1e8 + (N - 1) * float(x[1]) ** 2)
         assert float(found) == pytest.approx(expected, rel=1e-14)
     assert float(norm(put(np.full(4, 3e30, np.float32)))) == pytest.approx(6e30)
+
+
+# Images
+
+PICTURES = [(1, 1, 5, 4), (3, 2, 4, 7), (33, 3, 7, 5), (300, 1, 4, 4), (0, 2, 5, 4)]  # (B, I, H, W)
+WINDOWS = [(1, 1, 1), (2, 3, 1), (3, 2, 2), (2, 2, 3), (4, 4, 1)]  # (U, V, stride)
+POOLS = [(1, 1), (2, 2), (2, 1), (3, 2), (3, 1), (2, 3), (4, 3)]  # (size, stride)
+
+each_picture = pytest.mark.parametrize("shape", PICTURES, ids=str)
+each_window = pytest.mark.parametrize("window", WINDOWS, ids=str)
+each_pool = pytest.mark.parametrize("pool", POOLS, ids=str)
+
+
+def picture(shape, dtype, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(dtype)
+
+
+def blocks(size, window, stride):
+    """Every (low, high) of the lines of windows."""
+    down = places(size, window, stride)
+    return [(low, high) for low in range(down) for high in range(low + 1, down + 1)]
+
+
+@each_dtype
+@each_window
+@each_picture
+def test_columns_on_a_gpu_have_the_bits_of_numpy(gpu, shape, window, dtype):
+    B, I, H, W = shape
+    U, V, stride = window
+    x = picture((I, H, W, B), dtype)
+    for low, high in blocks(H, U, stride):
+        found = columns(put(x), U, V, stride, low, high)
+        assert type(found) is Emulated
+        same_bits(found, columns(x, U, V, stride, low, high))
+
+
+@each_dtype
+@each_window
+@each_picture
+def test_what_is_added_to_columns_on_a_gpu_has_the_bits_of_numpy(gpu, shape, window, dtype):
+    B, I, H, W = shape
+    U, V, stride = window
+    x = picture((I, H, W, B), dtype)
+    on_gpu = put(x)
+    for low, high in blocks(H, U, stride):
+        seen = picture((I * U * V, (high - low) * places(W, V, stride) * B), dtype, low + high)
+        add_columns(on_gpu, put(seen), U, V, stride, low, high)
+        add_columns(x, seen, U, V, stride, low, high)
+        same_bits(on_gpu, x)
+
+
+@each_dtype
+@each_window
+def test_to_add_columns_is_the_transpose_of_taking_them(gpu, window, dtype):
+    """sum_k columns(x)[k] c[k] = sum_p x[p] add_columns(0, c)[p]"""
+    U, V, stride = window
+    for place in np.asarray, put:
+        x, here = place(picture((2, 7, 6, 5), dtype)), (U, V, stride, 0, places(7, U, stride))
+        seen, back = columns(x, *here), np.zeros_like(x)
+        c = place(picture(seen.shape, dtype, 1))
+        add_columns(back, c, *here)
+        assert float((seen * c).sum()) == pytest.approx(float((x * back).sum()), rel=1e-3)
+
+
+MANY = {
+    "no two alike": picture,
+    "ties": lambda *about: np.round(picture(*about)),
+    "all alike": lambda shape, dtype: np.full(shape, -1, dtype),
+    "nan": lambda *about: np.where(picture(*about) > 1, np.nan, picture(*about, 1)).astype(
+        about[1]
+    ),
+    "infinite": lambda *about: np.copysign(np.inf, picture(*about)),
+}
+
+
+@each_dtype
+@each_pool
+@each_picture
+@pytest.mark.parametrize("numbers", MANY.values(), ids=MANY)
+def test_pools_and_their_gradients_on_a_gpu_are_those_of_numpy(gpu, numbers, shape, pool, dtype):
+    x = numbers(shape, dtype)
+    found, y = max_pool(put(x), *pool), max_pool(x, *pool)
+    assert type(found) is Emulated and found.dtype == dtype
+    assert np.array_equal(found, y, equal_nan=True)  # but for the sign of 0, of which NumPy is free
+    g = picture(y.shape, dtype, 2)
+    delta = max_pool_gradient(put(x), found, put(g), *pool)
+    assert type(delta) is Emulated and delta.dtype == dtype
+    assert np.array_equal(delta, max_pool_gradient(x, y, g, *pool))
+
+
+@each_dtype
+def test_the_gradient_of_a_pool_goes_to_the_first_of_equal_places(gpu, dtype):
+    x = np.array([[1, 1, 0], [0, 1, 2], [2, 1, 2]], dtype).reshape(1, 1, 3, 3)
+    expected = [[1, 0, 0], [0, 0, 4], [3, 0, 0]]
+    for place in np.asarray, put:
+        there = place(x)
+        y = max_pool(there, 2, 1)
+        assert np.array_equal(y[0, 0], [[1, 2], [2, 2]])
+        g = place(np.array([[1, 2], [3, 2]], dtype).reshape(1, 1, 2, 2))
+        assert np.array_equal(max_pool_gradient(there, y, g, 2, 1)[0, 0], expected)
+
+
+@each_dtype
+def test_pools_take_images_in_any_memory_order(gpu, dtype):
+    x = picture((3, 2, 5, 4), dtype)
+    y = max_pool(x, 2, 2)
+    g = picture(y.shape, dtype, 1)
+    expected = max_pool_gradient(x, y, g, 2, 2)
+    for other in (
+        put(x.transpose(1, 2, 3, 0).copy()).transpose(3, 0, 1, 2),
+        put(np.asfortranarray(x)),
+        put(np.repeat(x, 2, axis=3))[..., ::2],
+    ):
+        found = max_pool(other, 2, 2)
+        assert np.array_equal(found, y)
+        for there in put(g), put(np.asfortranarray(g)):
+            assert np.array_equal(max_pool_gradient(other, found, there, 2, 2), expected)
+
+
+@each_dtype
+@pytest.mark.parametrize("at_a_time", [1, 100, 300, 1 << 20])
+@pytest.mark.parametrize("stride, padding", [(1, 0), (2, 0), (1, 1), (3, 2)])
+@each_picture
+def test_a_convolution_is_the_same_on_a_gpu_and_for_any_number_of_lines_at_a_time(
+    gpu, shape, stride, padding, at_a_time, dtype, monkeypatch
+):
+    x, W = picture(shape, dtype), picture((4, shape[1], 3, 2), dtype, 1)
+    C, eps = numbers(4, dtype), np.finfo(dtype).eps
+    expected = convolution(x, W, C, stride, padding)
+    g = picture(expected.shape, dtype, 2)
+    gradients = convolution_gradients(x, W, g, stride, padding, True)
+    monkeypatch.setattr(conv, "at_a_time", lambda x: at_a_time)
+    for place, kind in (np.asarray, np.ndarray), (put, Emulated):
+        x_there, W_there, g_there = map(place, (x, W, g))
+        y = convolution(x_there, W_there, place(C), stride, padding)
+        dx, dW = convolution_gradients(x_there, W_there, g_there, stride, padding, True)
+        no, same = convolution_gradients(x_there, W_there, g_there, stride, padding, False)
+        assert no is None and np.array_equal(same, dW)
+        for found, its in zip((y, dx, dW), (expected, *gradients), strict=True):
+            assert type(found) is kind and found.dtype == dtype
+            near = {"rtol": 0, "atol": 32 * eps * max(1, np.abs(its).max(initial=0))}
+            np.testing.assert_allclose(found, its, **near)
+
+
+# Activations
+
+
+def gelu_and_slope(x):
+    """GELU and its derivative, by the closed form with tanh, in a wider type."""
+    x = x.astype(WIDER[x.dtype.type])
+    root, cube = np.sqrt(2 / np.acos(x.dtype.type(-1))), x.dtype.type("0.044715")
+    tanh = np.tanh(root * (x + cube * x**3))
+    return x * (1 + tanh) / 2, (1 + tanh + x * (1 - tanh**2) * root * (1 + 3 * cube * x**2)) / 2
+
+
+@each_dtype
+@pytest.mark.parametrize("shape", [(0, 3), (), (5,), (7, 33), (2, 3, N)], ids=str)
+def test_gelu_and_its_gradient_are_those_of_the_closed_form(gpu, shape, dtype):
+    x, g = np.asarray(3 * picture(shape, dtype)), np.asarray(picture(shape, dtype, 1))
+    expected, slope = gelu_and_slope(x)
+    eps = np.finfo(dtype).eps
+    for place, kind in (np.asarray, np.ndarray), (put, Emulated):
+        y, s = gelu(place(x))
+        delta = gelu_gradient(place(x), s, place(g))
+        for found in y, s, delta:
+            assert type(found) is kind and found.dtype == dtype and found.shape == shape
+        np.testing.assert_allclose(y, expected, 0, 32 * eps)
+        np.testing.assert_allclose(delta, g * slope, 0, 64 * eps)
+
+
+@each_dtype
+def test_gelu_of_large_numbers_is_the_number_or_0(gpu, dtype):
+    x, g = np.array([100, 1e4, -100, -1e4, 0], dtype), np.ones(5, dtype)
+    for place in np.asarray, put:
+        y, s = gelu(place(x))
+        assert np.array_equal(y, np.maximum(x, 0))
+        assert np.array_equal(gelu_gradient(place(x), s, place(g)), [1, 1, 0, 0, 0.5])
+
+
+@each_dtype
+def test_gelu_takes_numbers_in_any_memory_order(gpu, dtype):
+    x, g = picture((5, 7), dtype), picture((5, 7), dtype, 1)
+    y, s = gelu(put(x))
+    expected = gelu_gradient(put(x), s, put(g))
+    for other in put(np.asfortranarray(x)), put(np.repeat(x, 2, axis=1))[:, ::2]:
+        for found, its in zip(gelu(other), (y, s), strict=True):
+            same_bits(found, its)
+        for there in put(np.asfortranarray(g)), put(np.repeat(g, 2, axis=1))[:, ::2]:
+            same_bits(gelu_gradient(other, s, there), expected)
+
+
+# Rows added up by number
+
+
+def check_scattered(g, x, J, on_gpu):
+    """The kernel adds in order, as np.add.at does; NumPy's meaning as near as the type allows."""
+    expected, sizes = np.zeros((2, J, g.shape[-1]), g.dtype)
+    np.add.at(expected, x, g)
+    np.add.at(sizes, x, np.abs(g))
+    found = scattered(*on_gpu, J)
+    assert type(found) is Emulated
+    same_bits(found, expected)
+    meant = scattered(g, x, J)
+    assert meant.dtype == g.dtype
+    assert (np.abs(meant - expected) <= x.size * np.finfo(g.dtype).eps * sizes).all()
+
+
+@each_dtype
+@pytest.mark.parametrize("labels", [np.uint8, np.int32, np.int64])
+@pytest.mark.parametrize("J, I", [(1, 1), (1, 5), (7, 1), (7, 33), (200, 3), (5, 0)])
+@pytest.mark.parametrize("places", [(0,), (1,), (4, 0), (300,), (5, 7), (2, 3, 4)], ids=str)
+def test_rows_added_up_on_a_gpu_have_the_bits_of_a_loop(gpu, places, J, I, labels, dtype):
+    g = picture((*places, I), dtype)
+    for high in J, 1 + J // 2:  # also where the last ones do not occur
+        x = np.random.default_rng(high).integers(0, high, places).astype(labels)
+        check_scattered(g, x, J, (put(g), put(x)))
+
+
+@each_dtype
+def test_rows_are_added_up_in_any_memory_order(gpu, dtype):
+    g, x = picture((5, 7, 3), dtype), np.random.default_rng(0).integers(0, 4, (5, 7))
+    for g_there in put(np.asfortranarray(g)), put(np.repeat(g, 2, axis=1))[:, ::2]:
+        for x_there in put(x), put(np.asfortranarray(x)), put(np.repeat(x, 2, axis=1))[:, ::2]:
+            check_scattered(g, x, 4, (g_there, x_there))
 
 
 # Rounding to bfloat16

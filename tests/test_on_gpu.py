@@ -5,19 +5,31 @@ test_gpu.py runs these on a simulated GPU as well.
 
 import numpy as np
 import pytest
-from test_ops import each_case, move, passed
+from test_ops import each_case, move, move_state, passed
 
 from dpedf import device
 from dpedf.device import host
-from dpedf.edf import Backward, CompNodes, Forward
+from dpedf.edf import Backward, CompNodes, Forward, context
+from dpedf.kernels import conv
+from dpedf.kernels.activation import gelu, gelu_gradient
+from dpedf.kernels.conv import (
+    add_columns,
+    columns,
+    convolution,
+    convolution_gradients,
+    max_pool,
+    max_pool_gradient,
+    places,
+)
+from dpedf.kernels.embedding import scattered
 from dpedf.kernels.gemm import affine, product
 from dpedf.kernels.philox import uniform
 from dpedf.kernels.softmax import log_loss, log_loss_gradient, softmax
-from dpedf.kernels.vector import add_in_order, momentum, norm
+from dpedf.kernels.vector import adam, add_in_order, momentum, norm, rmsprop
 
 pytestmark = pytest.mark.gpu
 each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
-NEAR = {"float32": 2e-5, "float64": 1e-12}
+NEAR = {"float32": 2e-5, "float64": 1e-12, "uint8": 0}
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +55,8 @@ def test_a_node_computes_on_a_gpu_what_it_does_on_the_cpu(gpu, case, B, dtype):
     for n in CompNodes(on_gpu):
         n.value = None
     move(there, gpu.put)
+    move_state(on_cpu, np.array)
+    move_state(on_gpu, gpu.put)
     for ell in on_cpu, on_gpu:
         Forward(ell)
         Backward(ell, 3)
@@ -51,6 +65,37 @@ def test_a_node_computes_on_a_gpu_what_it_does_on_the_cpu(gpu, case, B, dtype):
     for name, array in found.items():
         assert type(array) is gpu.cupy.ndarray, name
         near(array, expected[name])
+
+
+@each_case
+def test_a_node_is_called_recorded_and_replayed_in_training(gpu, case, monkeypatch):
+    """Nothing in it waits for the GPU, or copies from the host: what is recorded could not."""
+    (on_cpu, here), (on_gpu, there) = case.program(4, np.float32), case.program(4, np.float32)
+    values = [leaf.value for leaf in here]
+    move(there, gpu.put)
+    move_state(on_cpu, np.array)
+    move_state(on_gpu, gpu.put)
+
+    def both(ell, leaves, *values):
+        for leaf, value in zip(leaves, values, strict=True):
+            leaf.value = value
+        Forward(ell, train=True)
+        Backward(ell, 3)
+        return passed(ell, leaves)
+
+    def on_device(*values):
+        return both(on_gpu, there, *values)
+
+    for step in range(4):
+        monkeypatch.setattr(context, "step", step)
+        expected = both(on_cpu, here, *values)
+        monkeypatch.setattr(context, "step", gpu.step(step))
+        found = gpu.run(case, on_device, *map(gpu.put, values))
+        assert expected.keys() == found.keys()
+        for name, array in found.items():
+            near(array, expected[name])
+        values = [value[::-1].copy() for value in values[:-1]] + values[-1:]
+    assert not gpu.graphs.eager, gpu.graphs.note
 
 
 def normal(*shape, dtype):
@@ -116,6 +161,83 @@ def test_draws_have_the_bits_of_the_cpu(gpu, shape, dtype):
         assert host(uniform(gpu.put(x), *where)).tobytes() == uniform(x, *where).tobytes()
 
 
+PICTURES = [(1, 1, 5, 4), (3, 2, 4, 7), (64, 3, 28, 28), (0, 2, 5, 4)]  # (B, I, H, W)
+
+
+@each_dtype
+@pytest.mark.parametrize("shape", PICTURES, ids=str)
+@pytest.mark.parametrize("U, V, stride", [(1, 1, 1), (2, 3, 1), (3, 2, 2), (2, 2, 3), (4, 4, 1)])
+def test_columns_have_the_bits_of_the_cpu_and_so_have_sums_over_them(
+    gpu, shape, U, V, stride, dtype
+):
+    B, I, H, W = shape
+    x, down = normal(I, H, W, B, dtype=dtype), places(H, U, stride)
+    there = gpu.put(x)
+    for low, high in (0, down), (0, 1), (down - 1, down), (down // 2, down):
+        seen = columns(x, U, V, stride, low, high)
+        found = columns(there, U, V, stride, low, high)
+        assert found.shape == seen.shape
+        assert host(found).tobytes() == seen.tobytes()
+        seen = normal(*seen.shape, dtype=dtype)
+        add_columns(x, seen, U, V, stride, low, high)
+        add_columns(there, gpu.put(seen), U, V, stride, low, high)
+        assert host(there).tobytes() == x.tobytes()
+
+
+@each_dtype
+@pytest.mark.parametrize("shape", PICTURES, ids=str)
+@pytest.mark.parametrize("pool", [(1, 1), (2, 2), (2, 1), (3, 2), (2, 3), (4, 3)], ids=str)
+@pytest.mark.parametrize("kind", ["no two alike", "ties", "nan"])
+def test_pools_and_their_gradients_are_those_of_the_cpu(gpu, kind, shape, pool, dtype):
+    x = normal(*shape, dtype=dtype)
+    x = {"no two alike": x, "ties": np.round(x), "nan": np.where(x > 1, np.nan, x)}[kind]
+    y, found = max_pool(x, *pool), max_pool(gpu.put(x), *pool)
+    assert np.array_equal(host(found), y, equal_nan=True)
+    g = normal(*y.shape, dtype=dtype)
+    delta = max_pool_gradient(gpu.put(x), found, gpu.put(g), *pool)
+    assert np.array_equal(host(delta), max_pool_gradient(x, y, g, *pool))
+
+
+@each_dtype
+@pytest.mark.parametrize("at_a_time", [1, 2000, 1 << 26])
+@pytest.mark.parametrize("stride, padding", [(1, 0), (2, 0), (1, 1), (3, 2)])
+@pytest.mark.parametrize("shape", PICTURES, ids=str)
+def test_convolution_agrees_with_numpy_for_any_number_of_lines_at_a_time(
+    gpu, shape, stride, padding, at_a_time, dtype, monkeypatch
+):
+    x, W = normal(*shape, dtype=dtype), normal(4, shape[1], 3, 2, dtype=dtype)
+    C = normal(4, dtype=dtype)
+    y = convolution(x, W, C, stride, padding)
+    g = normal(*y.shape, dtype=dtype)
+    expected = y, *convolution_gradients(x, W, g, stride, padding, True)
+    monkeypatch.setattr(conv, "at_a_time", lambda x: at_a_time)
+    x, W, C, g = map(gpu.put, (x, W, C, g))
+    y = convolution(x, W, C, stride, padding)
+    found = y, *convolution_gradients(x, W, g, stride, padding, True)
+    for array, its in zip(found, expected, strict=True):
+        near(array, its)
+
+
+@each_dtype
+@pytest.mark.parametrize("shape", [(0, 3), (), (5,), (7, 33), (2, 3, 20_000)], ids=str)
+def test_gelu_agrees_with_numpy(gpu, shape, dtype):
+    x, g = np.asarray(3 * normal(*shape, dtype=dtype)), np.asarray(normal(*shape, dtype=dtype))
+    (y, s), (found, its) = gelu(x), gelu(gpu.put(x))
+    near(found, y)
+    near(its, s)
+    near(gelu_gradient(gpu.put(x), its, gpu.put(g)), gelu_gradient(x, s, g))
+
+
+@each_dtype
+@pytest.mark.parametrize("labels", [np.uint8, np.int64])
+@pytest.mark.parametrize("J, I", [(1, 1), (7, 33), (200, 3)])
+@pytest.mark.parametrize("shape", [(0,), (1,), (5, 7), (2, 3, 400)], ids=str)
+def test_rows_are_added_up_as_by_numpy(gpu, shape, J, I, labels, dtype):
+    g, x = normal(*shape, I, dtype=dtype), np.random.default_rng(J).integers(0, J, shape)
+    found = scattered(gpu.put(g), gpu.put(x.astype(labels)), J)
+    near(found, scattered(g, x, J))
+
+
 @each_dtype
 @pytest.mark.parametrize("mu, nesterov", [(0.0, False), (0.9, False), (0.9, True)])
 @pytest.mark.parametrize("decay", [0.0, 0.01])
@@ -130,6 +252,41 @@ def test_momentum_agrees_with_numpy(gpu, mu, nesterov, decay, dtype):
         here[1][...] = -grad
     near(there[0], here[0])
     near(there[2], here[2])
+
+
+@each_dtype
+@pytest.mark.parametrize("decay, decoupled", [(0.0, False), (0.01, False), (0.01, True)])
+def test_adam_agrees_with_numpy_called_recorded_and_replayed(gpu, decay, decoupled, dtype):
+    constants = 0.9, 0.999, 1e-8, decay, decoupled
+    here = [normal(1000, dtype=dtype), *np.zeros((2, 1000), dtype)]
+    there, eta = [gpu.put(a.copy()) for a in here], gpu.put(np.zeros((), dtype))
+
+    def update(grad):
+        adam(there[0], grad, *there[1:], eta, gpu.counter, *constants)
+
+    for step in range(5):
+        grad, rate = normal(1000 + step, dtype=dtype)[:1000], 0.1 / (step + 1)
+        gpu.step(step)
+        eta.fill(rate)
+        gpu.run(("adam", decay, decoupled), update, gpu.put(grad.copy()))
+        adam(here[0], grad, *here[1:], rate, step, *constants)  # which uses grad up
+        for found, expected in zip(there, here, strict=True):
+            near(found, expected)
+    assert not gpu.graphs.eager
+
+
+@each_dtype
+@pytest.mark.parametrize("mu", [0.0, 0.9])
+@pytest.mark.parametrize("decay", [0.0, 0.01])
+def test_rmsprop_agrees_with_numpy(gpu, mu, decay, dtype):
+    here = [normal(1000, dtype=dtype), *np.zeros((2, 1000), dtype)]
+    there = [gpu.put(a.copy()) for a in here]
+    for step, eta in enumerate([0.1, 0.2, 0.05]):
+        grad = normal(1000 + step, dtype=dtype)[:1000]
+        rmsprop(there[0], gpu.put(grad.copy()), *there[1:], eta, 0.99, 1e-8, mu, decay)
+        rmsprop(here[0], grad, *here[1:], eta, 0.99, 1e-8, mu, decay)
+        for found, expected in zip(there, here, strict=True):
+            near(found, expected)
 
 
 @each_dtype

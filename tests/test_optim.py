@@ -9,7 +9,7 @@ from strict import DeviceArray, get, put
 
 from dpedf.config import TrainSection
 from dpedf.kernels.vector import CACHED, norm
-from dpedf.optim import Momentum, clip, schedule
+from dpedf.optim import Adam, Momentum, RMSProp, clip, schedule, update_rule
 
 N = 2 * CACHED + 17  # longer than what is updated at a time, and no multiple of it
 
@@ -21,24 +21,69 @@ def vectors(n, dtype=np.float64):
     )
 
 
+RULES = {
+    "sgd": {},
+    "sgd with momentum": {"momentum": 0.9},
+    "sgd with Nesterov's momentum": {"momentum": 0.9, "nesterov": True},
+    "adam": {},
+    "adam of large epsilon": {"betas": (0.5, 0.95), "epsilon": 0.1},
+    "adam without memory": {"betas": (0.0, 0.0)},
+    "adamw": {},
+    "adamw of large epsilon": {"betas": (0.5, 0.95), "epsilon": 0.1},
+    "rmsprop": {},
+    "rmsprop with momentum": {"momentum": 0.9},
+    "rmsprop of large epsilon": {"smoothing": 0.5, "epsilon": 0.1},
+}
+each_rule = pytest.mark.parametrize("rule", RULES)
+# The names of PyTorch.
+CLASSES = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSprop"}
+KEYWORDS = {"epsilon": "eps", "smoothing": "alpha"}
+STATE = {
+    "sgd": {"v": "momentum_buffer"},
+    "adam": {"m": "exp_avg", "v": "exp_avg_sq"},
+    "adamw": {"m": "exp_avg", "v": "exp_avg_sq"},
+    "rmsprop": {"s": "square_avg", "v": "momentum_buffer"},
+}
+
+
+def rule_of(phi, rule, **more):
+    """What a [train] section makes of one of RULES."""
+    settings = {"optimizer": rule.split()[0], **RULES[rule], **more}
+    return update_rule(phi, TrainSection(batch_size=1, learning_rate=1.0, **settings))
+
+
+def theirs(torch, tensor, rule, decay):
+    """The same in PyTorch, with what it remembers by our names."""
+    name, settings = rule.split()[0], {KEYWORDS.get(k, k): v for k, v in RULES[rule].items()}
+    optimizer = getattr(torch.optim, CLASSES[name])([tensor], 1.0, weight_decay=decay, **settings)
+    return optimizer, lambda: {
+        ours: optimizer.state[tensor][their]
+        for ours, their in STATE[name].items()
+        if their in optimizer.state[tensor]
+    }
+
+
+@each_rule
 @pytest.mark.parametrize("decay", [0, 0.01])
-@pytest.mark.parametrize("mu, nesterov", [(0, False), (0.9, False), (0.9, True)])
-def test_momentum_agrees_with_pytorch(mu, nesterov, decay):
+def test_a_rule_agrees_with_pytorch(rule, decay):
     torch = pytest.importorskip("torch", reason="the reference is PyTorch")
     phi, random = vectors(N), np.random.default_rng(1)
     tensor = torch.tensor(phi.value, requires_grad=True)
-    theirs = torch.optim.SGD([tensor], 1.0, mu, nesterov=nesterov, weight_decay=decay)
-    ours = Momentum(phi, mu, nesterov, decay)
-    for eta in 0.1, 0.5, 0.02, 0.3:
-        phi.grad[...] = random.normal(size=N)
+    optimizer, remembered = theirs(torch, tensor, rule, decay)
+    ours = rule_of(phi, rule, weight_decay=decay)
+    sizes = 10.0 ** random.integers(-10, 3, N)  # down to those that epsilon outweighs
+    sizes[:9] = 0
+    for step, eta in enumerate([0.1, 0.5, 0.02, 0.3, 0.3]):
+        phi.grad[...] = random.normal(size=N) * sizes
         tensor.grad = torch.tensor(phi.grad)
-        theirs.param_groups[0]["lr"] = eta
-        theirs.step()
-        ours(eta)
-        np.testing.assert_allclose(phi.value, tensor.detach(), rtol=1e-12, atol=1e-13)
-    if mu:
-        v = theirs.state[tensor]["momentum_buffer"]
-        np.testing.assert_allclose(ours.v, v, rtol=1e-12, atol=1e-13)
+        optimizer.param_groups[0]["lr"] = eta
+        optimizer.step()
+        ours(eta, step)
+        np.testing.assert_allclose(phi.value, tensor.detach(), rtol=1e-12, atol=1e-12)
+    known = remembered()
+    assert {name for name, vector in ours.state.items() if len(vector)} == set(known)
+    for name, vector in known.items():
+        np.testing.assert_allclose(ours.state[name], vector, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
@@ -49,19 +94,52 @@ def test_momentum_sums_a_constant_gradient_as_a_geometric_series(nesterov):
     moved = 0
     for t in range(1, 6):
         phi.grad[...] = g
-        update(eta)
+        update(eta, t - 1)
         v = (1 - mu**t) / (1 - mu)
         moved += eta * (1 + mu * v if nesterov else v)
     np.testing.assert_allclose(phi.value, start - moved * g, rtol=1e-12, atol=1e-13)
-    np.testing.assert_allclose(update.v, v * g, rtol=1e-12)
+    np.testing.assert_allclose(update.state["v"], v * g, rtol=1e-12)
 
 
-def test_weight_decay_alone_shrinks_phi_geometrically():
+@pytest.mark.parametrize("betas", [(0.9, 0.999), (0.0, 0.5), (0.5, 0.0)])
+def test_adam_moves_by_eta_whatever_the_size_of_a_constant_gradient(betas):
     phi = vectors(N)
-    start, update = phi.value.copy(), Momentum(phi, weight_decay=0.5)
-    for _ in range(4):
+    start, g = phi.value.copy(), phi.grad * 1e6
+    update = Adam(phi, betas, epsilon=1e-300)
+    for step in range(5):
+        phi.grad[...] = g
+        update(0.1, step)
+        np.testing.assert_allclose(phi.value, start - 0.1 * (step + 1) * np.sign(g), 1e-12, 1e-12)
+
+
+def test_after_many_steps_adam_corrects_nothing():
+    """m = v = 1, and betas**t is less than any float."""
+    phi = SimpleNamespace(value=np.zeros(5), grad=np.ones(5))
+    update = Adam(phi, epsilon=0.25)
+    for vector in update.state.values():
+        vector[...] = 1
+    update(0.1, 10**9)
+    np.testing.assert_allclose(phi.value, -0.1 / 1.25, rtol=1e-15)
+
+
+def test_rmsprop_divides_a_constant_gradient_by_its_size_so_far():
+    phi, alpha = vectors(N), 0.9
+    start, g = phi.value.copy(), phi.grad.copy()
+    update, moved = RMSProp(phi, alpha, epsilon=1e-300), 0
+    for t in range(1, 6):
+        phi.grad[...] = g
+        update(0.1, t - 1)
+        moved += 0.1 / math.sqrt(1 - alpha**t)
+    np.testing.assert_allclose(phi.value, start - moved * np.sign(g), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("rule", ["sgd", "adamw"])
+def test_weight_decay_alone_shrinks_phi_geometrically(rule):
+    phi = vectors(N)
+    start, update = phi.value.copy(), rule_of(phi, rule, weight_decay=0.5)
+    for step in range(4):
         phi.grad[...] = 0
-        update(0.1)
+        update(0.1, step)
     np.testing.assert_allclose(phi.value, start * (1 - 0.1 * 0.5) ** 4, rtol=1e-12)
 
 
@@ -69,20 +147,21 @@ def test_plain_sgd_keeps_no_state():
     phi = vectors(5)
     start, g = phi.value.copy(), phi.grad.copy()
     update = Momentum(phi)
-    update(0.25)
-    assert update.v.shape == (0,)
+    update(0.25, 0)
+    assert not sum(map(len, update.state.values()))
     np.testing.assert_allclose(phi.value, start - 0.25 * g, rtol=1e-15)
 
 
-@pytest.mark.parametrize("mu, nesterov", [(0.0, False), (0.9, False), (0.9, True)])
+@each_rule
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_a_device_is_updated_to_the_same_bits_in_its_dtype(dtype, mu, nesterov):
+def test_a_device_is_updated_to_the_same_bits_in_its_dtype(dtype, rule):
     host = vectors(N, dtype)
     device = SimpleNamespace(value=put(host.value), grad=put(host.grad))
     for phi in host, device:
-        update = Momentum(phi, mu, nesterov, weight_decay=0.01)
-        update(0.1)
-        update(0.2)
+        update = rule_of(phi, rule, weight_decay=0.01)
+        update(0.1, 0)
+        update(0.2, 1)
+        assert all(vector.dtype == dtype for vector in update.state.values())
     assert type(device.value) is DeviceArray
     assert device.value.dtype == host.value.dtype == dtype
     assert get(device.value).tobytes() == host.value.tobytes()
@@ -142,6 +221,13 @@ def test_the_cosine_schedule():
     c = math.cos(math.pi / 4)
     expected = [0.8, 0.4 * (1 + c), 0.4, 0.4 * (1 - c)]
     np.testing.assert_allclose(rates("cosine", 4), expected, rtol=1e-15)
+
+
+def test_the_cosine_schedule_falls_to_the_lowest_rate():
+    c = math.cos(math.pi / 4)
+    expected = [0.8, 0.2 + 0.3 * (1 + c), 0.5, 0.2 + 0.3 * (1 - c)]
+    np.testing.assert_allclose(rates("cosine", 4, min_learning_rate=0.2), expected, rtol=1e-15)
+    assert rates("cosine", 4, min_learning_rate=0.8) == [0.8] * 4
 
 
 def test_the_last_step_of_the_cosine_still_learns():

@@ -239,6 +239,92 @@ def test_the_digits_are_split_in_the_order_of_their_rows(tmp_path):
         assert "10.24432/C50P49" in file.attrs["source"]
 
 
+# Any text.
+
+
+@pytest.fixture(scope="module")
+def shakespeare():
+    """The text that nanoGPT's benchmark is about."""
+    path = SHARED / "text" / "tinyshakespeare.txt"
+    if not path.exists():
+        pytest.skip("needs ../shared/text/tinyshakespeare.txt, or text/ of DPEDF_SHARED")
+    return path
+
+
+def text_in(dataset):
+    """What the symbols of a data file stand for."""
+    characters = dataset.file.attrs["characters"]
+    return "".join(characters[k] for k in dataset[...])
+
+
+def test_tinyshakespeare_is_split_as_nanogpt_does(shakespeare, tmp_path):
+    output = tmp_path / "text.h5"
+    ran = run("text.py", shakespeare, "--output", output)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout == (
+        f"{output}: 1,003,854 characters to train, of 65 kinds, and 111,540 to validate, "
+        "which are also those to test\n"
+    )
+    with h5py.File(output) as file:
+        assert file["train/text"].dtype == file["valid/text"].dtype == np.uint8
+        assert text_in(file["train/text"]) + text_in(file["valid/text"]) == shakespeare.read_text()
+        assert file["test/text"] == file["valid/text"]  # the very same dataset
+        characters = "\n !$&',-.3:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+        assert file.attrs["characters"] == characters and file.attrs["classes"] == 65
+        assert file["train/text"].chunks is None and file["train/text"].id.get_offset()
+    assert output.stat().st_size < 1_130_000
+
+
+def test_a_text_is_written_beside_the_recipe_under_its_own_name(tmp_path):
+    (tmp_path / "data").mkdir()
+    shutil.copy(ROOT / "data" / "text.py", tmp_path / "data")
+    (tmp_path / "my poem.txt").write_text("Rosen sind rot")
+    assert run(tmp_path / "data" / "text.py", "my poem.txt", cwd=tmp_path).returncode == 0
+    with h5py.File(tmp_path / "data" / "my poem.h5") as file:
+        assert (text_in(file["train/text"]), text_in(file["test/text"])) == ("Rosen sind r", "ot")
+        assert (file.attrs["name"], file.attrs["source"]) == ("my poem", "my poem.txt")
+
+
+@pytest.mark.parametrize(
+    ("text", "dtype"),
+    [
+        ("ab", "u1"),
+        ("Grüße\r\n\t😀 ", "u1"),  # line ends stay as they are, and so does a space at the end
+        ("".join(map(chr, range(256, 512))), "u1"),
+        ("".join(map(chr, range(256, 513))), "u2"),
+        ("".join(map(chr, range(0x10000, 0x20001))), "u4"),
+    ],
+    ids=["two", "of any width", "256", "257", "65,537"],
+)
+def test_a_text_of_any_characters_is_kept(text, dtype, tmp_path):
+    (tmp_path / "text.txt").write_bytes(text.encode())
+    ran = run("text.py", tmp_path / "text.txt", "--output", tmp_path / "text.h5")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    with h5py.File(tmp_path / "text.h5") as file:
+        assert text_in(file["train/text"]) + text_in(file["valid/text"]) == text
+        assert file["train/text"].dtype == dtype
+        assert file.attrs["characters"] == "".join(sorted(set(text)))
+        assert file.attrs["classes"] == len(set(text))
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"", "0 characters"),
+        (b"a", "1 character,"),
+        (b"a\0b", "NUL"),
+        (b"Gr\xfc\xdfe", "0xfc"),
+        (None, "Is a directory"),
+    ],
+    ids=["empty", "one character", "NUL", "Latin-1", "a folder"],
+)
+def test_what_is_no_text_is_one_line(content, what, tmp_path):
+    path = tmp_path / "text.txt"
+    path.mkdir() if content is None else path.write_bytes(content)
+    assert_refused(run("text.py", path, "--output", tmp_path / "text.h5"), f"{path}: ", what)
+    assert list(tmp_path.iterdir()) == [path]
+
+
 # Mirrors that fail at once, with what the recipe says of them, and mirrors that take their time.
 
 BAD = {
@@ -409,5 +495,7 @@ def test_a_folder_that_is_not_there_to_write_in_is_one_line(copies, tmp_path):
     output = tmp_path / "nowhere" / "file.h5"
     assert_refused(run("digits.py", "--output", output), str(output), "No such file")
     ran = run("mnist.py", "--from", copies, "--output", output)
+    assert_refused(ran, str(output), "No such file")
+    ran = run("text.py", ROOT / "README.md", "--output", output)
     assert_refused(ran, str(output), "No such file")
     assert list(tmp_path.iterdir()) == []

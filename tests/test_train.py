@@ -374,6 +374,19 @@ def saved_after(train, run, *words):
     return np.frombuffer(saved(run / "checkpoint.h5")["phi"], np.float32).astype(float)
 
 
+def test_adam_moves_by_the_learning_rate_in_every_step(train, run):
+    """As it does where the gradient hardly changes: that of all rows, in steps so small."""
+    plain = "train.momentum=0", "train.nesterov=false", "train.schedule=constant", "train.epochs=0"
+    words = *plain, "train.optimizer=adam", "train.precision=float64", "train.batch_size=1300"
+    values = []
+    for steps, rate in (1, 0), (5, 1e-6):
+        length = f"train.steps={steps}", f"train.learning_rate={rate}", "--overwrite"
+        phi_sha256(train(*words, *length))
+        values.append(np.frombuffer(saved(run / "checkpoint.h5")["phi"]))
+    moved = np.abs(values[1] - values[0])
+    np.testing.assert_allclose([moved.max(), np.median(moved)], 5e-6, 1e-2)
+
+
 def test_a_run_that_diverges_writes_json_all_the_same(train, run):
     deep = "model.sizes=[64, 128, 64, 10]"
     ran = train(deep, "train.learning_rate=1e9", "train.epochs=1", "run.log_every=1")
@@ -559,6 +572,22 @@ def test_a_run_that_was_interrupted_twice_ends_as_if_it_had_not_been(
     assert untimed(run) == untimed(expected)
     assert step == 42 and saved(run / "checkpoint.h5") == saved(expected / "checkpoint.h5")
     assert saved(run / "best.h5") == saved(expected / "best.h5")
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "momentum"), [("adam", 0), ("adamw", 0), ("rmsprop", 0), ("rmsprop", 0.9)]
+)
+def test_what_an_optimizer_remembers_is_kept_when_a_run_is_killed(
+    optimizer, momentum, train, run, whole
+):
+    optimizer = f"train.optimizer={optimizer}", f"train.momentum={momentum}", "train.nesterov=false"
+    words = *OFTEN, *optimizer, "train.learning_rate=0.003", "train.weight_decay=0.01"
+    assert train(*words, STEP="9", SIGNAL="9").returncode == -9
+    assert 0 < saved(run / "checkpoint.h5")["step"] <= 9
+    assert train(*words, "--resume").returncode == 0
+    expected = whole(*words)
+    assert untimed(run) == untimed(expected)
+    assert saved(run / "checkpoint.h5") == saved(expected / "checkpoint.h5")
 
 
 def test_a_run_killed_before_its_first_checkpoint_starts_afresh_and_says_so(train, run, whole):

@@ -1,5 +1,7 @@
 """Products of matrices: np.matmul, with the accumulation and the bias that layers need."""
 
+from math import prod
+
 import numpy as np
 
 from dpedf.kernels import function
@@ -23,3 +25,22 @@ def affine(x, W, C):
     y = x @ W
     y -= C
     return y
+
+
+def add_products(products, out):
+    """out += sum_t a_t @ b_t; products: (a_t, b_t), of (i, k_t) and (k_t, j).
+
+    Their indices k_t follow one another in one product, which is faster than many short ones.
+    """
+    K = sum(len(b) for _, b in products)
+    rows, columns = (np.empty((K, len(x)), out.dtype, like=out) for x in (out, out.T))
+    end = 0
+    for a, b in products:
+        here = slice(end, end := end + len(b))
+        rows[here], columns[here] = a.T, b
+    product(rows.T, columns, out, add=True)
+
+
+def rows(x):
+    """x as a matrix, (N, I): all indices but the last are one."""
+    return x if x.ndim == 2 else x.reshape(prod(x.shape[:-1]), x.shape[-1])

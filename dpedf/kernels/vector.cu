@@ -18,6 +18,50 @@ extern "C" __global__ void momentum(T *Phi, const T *grad, T *v, const T *eta, d
     Phi[i] -= direction * *eta;
 }
 
+// both: (2,), what Adam makes of the number of the step, by one thread.
+extern "C" __global__ void corrections(T *both, const long long *step, double beta1, double beta2,
+                                       double epsilon) {
+    if (threadIdx.x)
+        return;
+    double t = *step + 1, bias = 1 - pow(beta1, t);
+    both[0] = bias / sqrt(1 - pow(beta2, t));
+    both[1] = bias * epsilon;
+}
+
+// m, v: as Phi.  eta: one number.  both: what corrections wrote.
+extern "C" __global__ void adam(T *Phi, const T *grad, T *m, T *v, const T *eta, const T *both,
+                                double beta1, double beta2, double decay, long long decoupled,
+                                long long n) {
+    long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x;
+    if (i >= n)
+        return;
+    T g = grad[i];
+    if (decay && !decoupled)
+        g += (T)decay * Phi[i];
+    m[i] = m[i] * (T)beta1 + g * (T)(1 - beta1);
+    v[i] = v[i] * (T)beta2 + g * g * (T)(1 - beta2);
+    T direction = m[i] / ((T)sqrt(v[i]) * both[0] + both[1]);
+    if (decay && decoupled)
+        direction += (T)decay * Phi[i];
+    Phi[i] -= direction * *eta;
+}
+
+// s: as Phi.  v: as Phi where mu, else unused.  eta: one number.
+extern "C" __global__ void rmsprop(T *Phi, const T *grad, T *s, T *v, const T *eta, double alpha,
+                                   double epsilon, double mu, double decay, long long n) {
+    long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x;
+    if (i >= n)
+        return;
+    T g = grad[i];
+    if (decay)
+        g += (T)decay * Phi[i];
+    s[i] = s[i] * (T)alpha + g * g * (T)(1 - alpha);
+    T direction = g / ((T)sqrt(s[i]) + (T)epsilon);
+    if (mu)
+        direction = v[i] = v[i] * (T)mu + direction;
+    Phi[i] -= direction * *eta;
+}
+
 // vectors: rows of stride numbers.  additions: (count, 2), pairs of rows.
 extern "C" __global__ void tree(T *vectors, long long stride, const long long *additions,
                                 long long count, long long low, long long high) {

@@ -1,5 +1,6 @@
 """What is done to whole vectors such as Phi: its update, sums in a tree, a length."""
 
+import math
 from functools import cache
 
 import numpy as np
@@ -38,6 +39,86 @@ def momentum(Phi, grad, v, eta, mu, nesterov, decay):
 def momentum_on_gpu(Phi, grad, v, eta, mu, nesterov, decay):
     n, eta = len(Phi), number(eta, Phi.dtype)
     cuda.momentum(n, Phi, grad, v, eta, float(mu), int(nesterov), float(decay), n)
+
+
+@function
+def adam(Phi, grad, m, v, eta, step, beta1, beta2, epsilon, decay, decoupled):
+    """One step of Adam with weight decay lambda, in place.
+
+    g = grad + lambda Phi,  or decoupled  g = grad
+    m <- beta1 m + (1 - beta1) g
+    v <- beta2 v + (1 - beta2) g**2
+    d = m / (1 - beta1**t) / (sqrt(v / (1 - beta2**t)) + epsilon),  t = step + 1
+    Phi <- Phi - eta d,  or decoupled  Phi - eta (d + lambda Phi)
+
+    Phi, grad, m, v: (n,); grad is used up.  eta, step: one number each.
+    """
+    scale, least = corrections(step, beta1, beta2, epsilon)
+    for low in range(0, len(Phi), CACHED):
+        part = slice(low, low + CACHED)
+        phi, g, mean, square = Phi[part], grad[part], m[part], v[part]
+        if decay and not decoupled:
+            g += decay * phi
+        mean *= beta1
+        mean += (1 - beta1) * g
+        square *= beta2
+        square += np.multiply(np.square(g, out=g), 1 - beta2, out=g)
+        size = np.multiply(np.sqrt(square, out=g), scale, out=g)
+        size += least
+        direction = np.divide(mean, size, out=g)
+        if decay and decoupled:
+            direction += decay * phi
+        phi -= np.multiply(direction, eta, out=g)
+
+
+def corrections(step, beta1, beta2, epsilon):
+    """(a, b) such that d = m / (a sqrt(v) + b), so that only numbers are corrected."""
+    bias = 1 - beta1 ** (step + 1)
+    return bias / math.sqrt(1 - beta2 ** (step + 1)), bias * epsilon
+
+
+@on_gpu(adam)
+def adam_on_gpu(Phi, grad, m, v, eta, step, beta1, beta2, epsilon, decay, decoupled):
+    n, eta, step = len(Phi), number(eta, Phi.dtype), number(step, np.int64)
+    beta1, beta2, both = float(beta1), float(beta2), np.empty(2, Phi.dtype, like=Phi)
+    cuda.corrections(1, both, step, beta1, beta2, float(epsilon))
+    cuda.adam(n, Phi, grad, m, v, eta, both, beta1, beta2, float(decay), int(decoupled), n)
+
+
+@function
+def rmsprop(Phi, grad, s, v, eta, alpha, epsilon, mu, decay):
+    """One step of RMSProp with momentum mu and weight decay lambda, in place.
+
+    g = grad + lambda Phi
+    s <- alpha s + (1 - alpha) g**2
+    v <- mu v + g / (sqrt(s) + epsilon), where there is momentum
+    Phi <- Phi - eta v,  or without momentum  Phi - eta g / (sqrt(s) + epsilon)
+
+    Phi, grad, s, v: (n,); grad is used up, v is not looked at where mu is 0.  eta: one number.
+    """
+    for low in range(0, len(Phi), CACHED):
+        part = slice(low, low + CACHED)
+        phi, g, square = Phi[part], grad[part], s[part]
+        if decay:
+            g += decay * phi
+        size = np.square(g)
+        square *= alpha
+        square += np.multiply(size, 1 - alpha, out=size)
+        size = np.sqrt(square, out=size)
+        size += epsilon
+        g /= size
+        direction = g
+        if mu:
+            direction = v[part]
+            direction *= mu
+            direction += g
+        phi -= np.multiply(direction, eta, out=g)
+
+
+@on_gpu(rmsprop)
+def rmsprop_on_gpu(Phi, grad, s, v, eta, alpha, epsilon, mu, decay):
+    n, eta, constants = len(Phi), number(eta, Phi.dtype), map(float, (alpha, epsilon, mu, decay))
+    cuda.rmsprop(n, Phi, grad, s, v, eta, *constants, n)
 
 
 @function

@@ -1,27 +1,30 @@
 """Affine: what a layer of weights computes."""
 
 from dpedf.edf import CompNode
-from dpedf.kernels.gemm import affine, product
+from dpedf.kernels.gemm import affine, product, rows
 
 
 class Affine(CompNode):
-    """y[b,j] = sum_i x[b,i] W[i,j] - C[j]
+    """y[b,...,j] = sum_i x[b,...,i] W[i,j] - C[j]
 
-    x.grad[b,i] += sum_j y.grad[b,j] W[i,j]
-    W.grad[i,j] += sum_b x[b,i] y.grad[b,j]
-    C.grad[j]   -= sum_b y.grad[b,j]
+    x.grad[b,...,i] += sum_j y.grad[b,...,j] W[i,j]
+    W.grad[i,j] += sum_b,... x[b,...,i] y.grad[b,...,j]
+    C.grad[j] -= sum_b,... y.grad[b,...,j]
 
-    Phi.w: W, (I, J); Phi.b: C, (J,); x: (B, I); y: (B, J)
+    Phi.w: W, (I, J); Phi.b: C, (J,); x: (B, ..., I); y: (B, ..., J)
     """
 
     def __init__(self, Phi, x):
         self.Phi, self.x = Phi, x
 
     def forward(self):
-        self.value = affine(self.x.value, self.Phi.w.value, self.Phi.b.value)
+        x, W = self.x.value, self.Phi.w.value
+        y = affine(rows(x), W, self.Phi.b.value)
+        self.value = y if x.ndim == 2 else y.reshape(*x.shape[:-1], W.shape[1])
 
     def backward(self):
-        if self.x.varies:
-            self.x.addgrad(product(self.grad, self.Phi.w.value.T))
-        self.Phi.w.addproduct(self.x.value.T, self.grad)
-        self.Phi.b.addgrad(-self.grad.sum(axis=0))
+        g, x = rows(self.grad), self.x
+        if x.varies:
+            x.addgrad(product(g, self.Phi.w.value.T).reshape(x.value.shape))
+        self.Phi.w.addproduct(rows(x.value).T, g)
+        self.Phi.b.addgrad(-g.sum(axis=0))

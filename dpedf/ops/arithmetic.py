@@ -13,7 +13,7 @@ import numpy as np
 from dpedf.edf import CompNode, Node
 from dpedf.ops.broadcast import aligned, send
 from dpedf.ops.pointwise import Square
-from dpedf.ops.tensor import MatMul
+from dpedf.ops.products import MatMul
 
 
 class Number(Node):

@@ -1,66 +1,120 @@
 """Losses, and the softmax that goes with one."""
 
+from math import prod
+
 import numpy as np
 
 from dpedf.edf import CompNode
+from dpedf.kernels.activation import sigmoid
+from dpedf.kernels.gemm import rows
 from dpedf.kernels.softmax import log_loss, log_loss_gradient, places, softmax
 
 
 class Softmax(CompNode):
-    """Q[b,j] = exp(s[b,j]) / Z[b],  Z[b] = sum_j exp(s[b,j])
+    """Q[b,...,j] = exp(s[b,...,j]) / Z[b,...],  Z[b,...] = sum_j exp(s[b,...,j])
 
-    s.grad[b,j] += Q[b,j] (Q.grad[b,j] - sum_k Q.grad[b,k] Q[b,k])
+    s.grad[b,...,j] += Q[b,...,j] (Q.grad[b,...,j] - sum_k Q.grad[b,...,k] Q[b,...,k])
 
-    s: (B, J); Q: (B, J)
+    s: (B, ..., J); Q: (B, ..., J)
     """
 
     def __init__(self, s):
         self.s = s
 
     def forward(self):
-        self.value, self.shifted, self.Z = softmax(self.s.value)
+        s = self.s.value
+        Q, self.shifted, self.Z = softmax(rows(s))
+        self.value = Q.reshape(s.shape)
 
     def backward(self):
-        g, Q = self.grad.T, self.value.T
-        self.s.addgrad((Q * (g - (g * Q).sum(axis=0))).T)
+        g, Q = rows(self.grad).T, rows(self.value).T
+        self.s.addgrad((Q * (g - (g * Q).sum(axis=0))).T.reshape(self.value.shape))
 
 
 class LogLoss(CompNode):
-    """ell[b] = -log Q[b,y[b]]
+    """ell[b] = -mean_... log Q[b,...,y[b,...]]
 
-    Q.grad[b,y[b]] -= ell.grad[b] / Q[b,y[b]]
+    Q.grad[b,...,y[b,...]] -= ell.grad[b] / Q[b,...,y[b,...]]
 
-    and of a Softmax node Q of s, where this would divide by zero, the same as
-    ell[b] = log Z[b] - s[b,y[b]],  s.grad[b,j] += ell.grad[b] (Q[b,j] - [j = y[b]])
+    where Q = Softmax(s), since this would divide by zero, the same as
 
-    Q: (B, J); y: (B,), of 0..J-1; ell: (B,)
+    ell[b] = mean_... log Z[b,...] - mean_... s[b,...,y[b,...]]
+
+    s.grad[b,...,j] += ell.grad[b] (Q[b,...,j] - [j = y[b,...]])
+
+    The mean is over the positions whose mask is not 0, by whose number gradients are divided;
+    without any, ell[b] is 0.
+
+    Q: (B, ..., J); y: (B, ...), of 0..J-1; mask: (B, ...); ell: (B,)
     """
 
-    def __init__(self, Q, y):
-        self.Q, self.y = Q, y
+    def __init__(self, Q, y, mask=None):
+        self.Q, self.y, self.mask = Q, y, mask
 
     def forward(self):
         Q, y = self.Q, self.y.value
         if isinstance(Q, Softmax):
-            self.value, self.at = log_loss(Q.shifted, Q.Z, y)
+            losses, self.at = log_loss(Q.shifted, Q.Z, y.reshape(-1))
         else:
-            self.at = places(y)
-            self.value = -np.log(Q.value.T.take(self.at))
+            self.at = places(y.reshape(-1))
+            losses = -np.log(rows(Q.value).T.take(self.at))
+        self.weights = self.of_positions(y, losses)
+        self.value = losses if self.weights is None else self.mean(losses.reshape(y.shape))
+
+    def of_positions(self, y, like):
+        """How much each position counts, (B, ...); None where each b has one, and no mask."""
+        if self.mask is None:
+            return None if y.ndim == 1 else 1 / (prod(y.shape[1:]) or 1)
+        unmasked = (self.mask.value != 0).astype(like.dtype)
+        count = unmasked.sum(axis=tuple(range(1, y.ndim)), keepdims=True)
+        return unmasked / np.maximum(count, 1)
+
+    def mean(self, losses):
+        if self.mask is not None:  # where it is 0 a loss may be infinite
+            losses = np.where(self.weights > 0, losses, 0.0)
+        return (losses * self.weights).sum(axis=tuple(range(1, losses.ndim)))
 
     def backward(self):
-        Q = self.Q
+        Q, g = self.Q, self.grad
+        if self.weights is not None:
+            shape = self.y.value.shape
+            g = g.reshape(g.shape + (1,) * (len(shape) - 1)) * self.weights
+            g = np.broadcast_to(g, shape).reshape(-1)
         if isinstance(Q, Softmax):
-            Q.s.addgrad(log_loss_gradient(Q.value, self.at, self.grad))
+            delta = log_loss_gradient(rows(Q.value), self.at, g)
+            Q.s.addgrad(delta.reshape(Q.value.shape))
         else:
-            delta = np.zeros_like(Q.value.T, order="C")
-            delta.reshape(-1)[self.at] = -self.grad / Q.value.T.take(self.at)
-            Q.addgrad(delta.T)
+            chosen = rows(Q.value).T
+            delta = np.zeros_like(chosen, order="C")
+            delta.reshape(-1)[self.at] = -g / chosen.take(self.at)
+            Q.addgrad(delta.T.reshape(Q.value.shape))
+
+
+class BinaryLogLoss(CompNode):
+    """ell[b] = -log sigmoid((2 y[b] - 1) s[b]) = log(1 + exp(s[b])) - y[b] s[b]
+
+    s.grad[b] += ell.grad[b] (sigmoid(s[b]) - y[b])
+
+    s: (B,), the score of class 1; y: (B,), of 0 and 1; ell: (B,)
+    """
+
+    def __init__(self, s, y):
+        self.s, self.y = s, y
+
+    def forward(self):
+        s = self.s.value
+        self.target = self.y.value.astype(s.dtype)
+        self.value = np.logaddexp(s, 0.0) - self.target * s
+
+    def backward(self):
+        self.s.addgrad(self.grad * (sigmoid(self.s.value) - self.target))
 
 
 class SquareLoss(CompNode):
     """ell[b] = sum_j (x[b,j] - y[b,j])**2, over all indices j but b
 
-    x.grad[b,j] += 2 ell.grad[b] (x[b,j] - y[b,j]), and y.grad the opposite
+    x.grad[b,j] += 2 ell.grad[b] (x[b,j] - y[b,j])
+    y.grad[b,j] -= 2 ell.grad[b] (x[b,j] - y[b,j])
 
     x, y: (B, ...); ell: (B,)
     """

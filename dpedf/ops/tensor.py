@@ -1,65 +1,161 @@
-"""Nodes that act on whole indices."""
+"""Nodes that arrange or add up whole indices.
+
+Shapes and axes leave out b, as those of an Input do: axis 0 is the first index after b, and -1
+the last of all.  A value without b has all its indices counted.
+"""
 
 from math import prod
 
 import numpy as np
 
 from dpedf.edf import CompNode
-from dpedf.kernels.gemm import product
-from dpedf.ops.broadcast import aligned, send
 
 
-class Flatten(CompNode):
+def after_b(x, axes):
+    """The axes of an array that these are of the node x.  ValueError: it has no such axis."""
+    indices = x.value.ndim - x.batched
+    for axis in axes:
+        if not -indices <= axis < indices:
+            raise ValueError(f"an axis in {-indices}..{indices - 1}, not {axis}")
+    return tuple(axis % indices + x.batched for axis in axes)
+
+
+class Reshape(CompNode):
+    """y[b,...] = x[b,...], the numbers of each row in another shape
+
+    x.grad[b,...] += y.grad[b,...]
+
+    shape: that of a row of y, with as many numbers; -1 once: what is left
+    """
+
+    def __init__(self, x, shape):
+        self.x, self.shape = x, tuple(shape)
+
+    def forward(self):
+        x, known = self.x.value, prod(size for size in self.shape if size != -1)
+        b, row = x.shape[: self.x.batched], prod(x.shape[self.x.batched :])
+        shape = tuple(row // max(known, 1) if size == -1 else size for size in self.shape)
+        if prod(shape) != row:
+            raise ValueError(f"a shape of {row} numbers, not {self.shape}")
+        self.value = x.reshape(*b, *shape)
+
+    def backward(self):
+        self.x.addgrad(self.grad.reshape(self.x.value.shape))
+
+
+class Flatten(Reshape):
     """y[b,i] = x[b,...], the indices after b as one
 
     x.grad[b,...] += y.grad[b,i]
     """
 
     def __init__(self, x):
-        self.x = x
-
-    def forward(self):
-        B, *shape = self.x.value.shape
-        self.value = self.x.value.reshape(B, prod(shape))
-
-    def backward(self):
-        self.x.addgrad(self.grad.reshape(self.x.value.shape))
+        super().__init__(x, (-1,))
 
 
-class MatMul(CompNode):
-    """z[b,i,j] = sum_k x[b,i,k] y[b,k,j]
+class Transpose(CompNode):
+    """y[b,...] = x[b,...], the indices after b in another order: by default, in reverse
 
-    x.grad[b,i,k] += sum_j z.grad[b,i,j] y[b,k,j]
-    y.grad[b,k,j] += sum_i x[b,i,k] z.grad[b,i,j]
+    x.grad[b,...] += y.grad[b,...]
 
-    x may lack i, y may lack j, and either may lack b (a parameter); z lacks the same.
+    axes: for each index of y after b, which of x it is
     """
 
-    def __init__(self, x, y):
-        self.x, self.y = x, y
-
-    def matrices(self):
-        """x as (..., i, k), y as (..., k, j), and the axes of z that neither of them has."""
-        x, y = self.x, self.y
-        a, b, lacking = x.value, y.value, ()
-        if a.ndim == 1 or (a.ndim == 2 and x.batched and y.batched):
-            a, lacking = np.expand_dims(a, -2), (-2,)
-        if b.ndim - y.batched == 1:
-            b, lacking = np.expand_dims(b, -1), (*lacking, -1)
-        if y.batched:  # otherwise b is one more row index of x: one product for all
-            a, b = aligned((x, a), (y, b))
-        return a, b, lacking
+    def __init__(self, x, axes=None):
+        self.x, self.axes = x, axes
 
     def forward(self):
-        a, b, lacking = self.matrices()
-        self.value = np.squeeze(product(a, b), axis=lacking)
+        x = self.x
+        axes = range(x.value.ndim - x.batched)[::-1] if self.axes is None else self.axes
+        self.order = (*range(x.batched), *after_b(x, axes))
+        self.value = x.value.transpose(self.order)
 
     def backward(self):
-        a, b, lacking = self.matrices()
-        g = np.expand_dims(self.grad, lacking)
-        if self.x.varies:
-            send(self.x, product(g, b.swapaxes(-1, -2)), a)
-        if self.y.varies:
-            if not self.y.batched:
-                a, g = a.reshape(-1, a.shape[-1]), g.reshape(-1, g.shape[-1])
-            send(self.y, product(a.swapaxes(-1, -2), g), b)
+        back = sorted(range(len(self.order)), key=self.order.__getitem__)
+        self.x.addgrad(self.grad.transpose(back))
+
+
+class Concat(CompNode):
+    """y[b,...] = x[b,...], one after the other along an axis
+
+    x.grad[b,...] += y.grad[b,...], the part that it became
+    """
+
+    def __init__(self, x, axis=-1):
+        self.x, self.axis = list(x), axis
+
+    def forward(self):
+        values = [x.value for x in self.x]
+        (axis,) = after_b(self.x[0], [self.axis])
+        size = sum(value.shape[axis] for value in values)
+        first, end = values[0].shape, 0
+        self.value = np.empty(
+            (*first[:axis], size, *first[axis + 1 :]), values[0].dtype, like=values[0]
+        )
+        self.parts = []
+        for value in values:
+            part = slice(end, end := end + value.shape[axis])
+            self.parts.append((slice(None),) * axis + (part,))
+            if self.value[self.parts[-1]].shape != value.shape:
+                raise ValueError(f"shapes that differ along axis {self.axis} alone")
+            self.value[self.parts[-1]] = value
+
+    def backward(self):
+        for x, part in zip(self.x, self.parts, strict=True):
+            if x.varies:
+                x.addgrad(self.grad[part])
+
+
+class Slice(CompNode):
+    """y[b,...] = x[b,...], the part at index
+
+    x.grad[b,...] += y.grad[b,...], to that part
+
+    index: a number or a slice, or a tuple of these, for the first indices after b
+    """
+
+    def __init__(self, x, index):
+        self.x, self.index = x, index if isinstance(index, tuple) else (index,)
+
+    def forward(self):
+        self.at = (slice(None),) * self.x.batched + self.index
+        self.value = self.x.value[self.at]
+
+    def backward(self):
+        self.x.addpart(self.at, self.grad)
+
+
+class Sum(CompNode):
+    """y[b,...] = sum_j x[b,...,j,...], over all indices j of some axes: by default, of all
+
+    x.grad[b,...,j,...] += y.grad[b,...]
+    """
+
+    def __init__(self, x, axes=None):
+        self.x, self.axes = x, (axes,) if isinstance(axes, int) else axes
+
+    def forward(self):
+        x = self.x
+        axes = range(x.value.ndim - x.batched) if self.axes is None else self.axes
+        self.over = after_b(x, axes)
+        self.value = x.value.sum(axis=self.over)
+
+    def backward(self):
+        g = np.expand_dims(self.grad, self.over)
+        self.x.addgrad(np.broadcast_to(g, self.x.value.shape))
+
+
+class Mean(Sum):
+    """y[b,...] = 1/J sum_j x[b,...,j,...], over all J indices j of some axes: by default, of all
+
+    x.grad[b,...,j,...] += 1/J y.grad[b,...]
+    """
+
+    def forward(self):
+        super().forward()
+        self.J = prod(self.x.value.shape[axis] for axis in self.over)
+        self.value = self.value / (self.J or 1)
+
+    def backward(self):
+        self.grad = self.grad / (self.J or 1)
+        super().backward()

@@ -30,7 +30,9 @@ class Emulated(np.ndarray):
 
     def __array_function__(self, function, types, inputs, keywords):
         result = super().__array_function__(function, types, inputs, keywords)
-        return fenced(result) if function in (np.empty, np.empty_like) else result
+        if function in (np.empty, np.empty_like):
+            return fenced(result)
+        return put(result) if function in (np.zeros, np.zeros_like) else result
 
     def copy(self, order="C"):
         return put(np.array(self, order=order))

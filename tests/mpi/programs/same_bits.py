@@ -24,8 +24,8 @@ def main(ranks):
     steps = 0
     for x, y, B in data.train.minibatches(0, 0, 50, gradient.shard):
         gradient(x, y, B)
-        update(0.1)
-        held = hashlib.sha256(phi.value.tobytes() + update.v.tobytes()).hexdigest()
+        update(0.1, steps)
+        held = hashlib.sha256(phi.value.tobytes() + update.state["v"].tobytes()).hexdigest()
         assert len(set(ranks.gather(held))) == 1, f"step {steps}"
         steps += 1
     ranks.say(f"{steps} steps, phi_sha256 {phi.sha256()}")

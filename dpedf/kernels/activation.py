@@ -1,0 +1,77 @@
+"""Activations whose formulas are long: computed with a part at a time, which stays in the cache."""
+
+from math import pi, sqrt
+
+import numpy as np
+
+from dpedf.kernels import Kernels, function, on_gpu, packed
+
+cuda = Kernels("activation.cu")
+CACHED = 1 << 14  # numbers that are computed with at a time
+SLOPE, CUBE = sqrt(2 / pi), 0.044715
+
+
+def sigmoid(x):
+    """1 / (1 + exp(-x))"""
+    with np.errstate(over="ignore"):  # where exp(-x) is infinite, the result is 0
+        y = np.exp(-x)
+    y += 1
+    return np.reciprocal(y, out=y)
+
+
+def parts(*arrays):
+    """Vectors of so many numbers at a time, from arrays of one shape, packed."""
+    vectors = [x.reshape(-1) for x in arrays]
+    for low in range(0, vectors[0].size, CACHED):
+        yield [x[low : low + CACHED] for x in vectors]
+
+
+@function
+def gelu(x):
+    """y = x s,  s = sigmoid(2 u),  u = sqrt(2 / pi) (x + 0.044715 x**3); returns y and s, packed"""
+    x = packed(x)
+    y, s = np.empty_like(x), np.empty_like(x)
+    for a, b, c in parts(x, y, s):
+        np.multiply(a, a, out=b)
+        b *= -2 * SLOPE * CUBE
+        b += -2 * SLOPE
+        b *= a
+        with np.errstate(over="ignore"):  # where exp is infinite, s is 0
+            np.exp(b, out=b)
+        b += 1
+        np.reciprocal(b, out=c)
+        np.multiply(a, c, out=b)
+    return y, s
+
+
+@on_gpu(gelu)
+def gelu_on_gpu(x):
+    x = packed(x)
+    y, s = np.empty_like(x), np.empty_like(x)
+    cuda.gelu(x.size, x, y, s, x.size)
+    return y, s
+
+
+@function
+def gelu_gradient(x, s, g):
+    """g dy/dx = g (s + 2 x s (1 - s) du/dx),  du/dx = sqrt(2 / pi) (1 + 3 0.044715 x**2)"""
+    x, g = packed(x), packed(g)
+    delta = np.empty_like(x)
+    for a, b, c, d in parts(x, s, g, delta):
+        np.multiply(a, a, out=d)
+        d *= 6 * SLOPE * CUBE
+        d += 2 * SLOPE
+        d *= a
+        d *= 1 - b
+        d += 1
+        d *= b
+        d *= c
+    return delta
+
+
+@on_gpu(gelu_gradient)
+def gelu_gradient_on_gpu(x, s, g):
+    x, g = packed(x), packed(g)
+    delta = np.empty_like(x)
+    cuda.gelu_gradient(x.size, x, s, g, delta, x.size)
+    return delta

@@ -1,0 +1,126 @@
+"""The program that a loss stands for, as source code: an assignment a line.
+
+McAllester calls it that rather than a graph; it is a Wengert list.  Each node gives its equation,
+which stands in its docstring (equations.py), in the names of the program:
+
+    z1[b,j] = sum_i x[b,i] Phi1.w[i,j] - Phi1.b[j]
+"""
+
+from itertools import count
+from textwrap import wrap
+
+from dpedf.edf import Node, Package, Parameters, held, program
+from dpedf.errors import UserError
+from dpedf.ops.arithmetic import Number
+from dpedf.phi import name_parameters
+from dpedf.reading import Reading, Statement, inputs_of
+
+WIDTH = 84  # of the code, in characters
+
+
+def listing(loss, **named):
+    """The statements of a loss and its gradient, as text: listing(f, x1=x1, x2=x2).
+
+    named: nodes and packages; computed nodes are z1, z2, ..., the loss is ell, and other inputs
+    and parameters are x1, Phi1 and the like.  UserError: two things have one name.
+    """
+    names = naming(loss, **named)
+    statements = [*forward(loss, names), *backward(loss, names)]
+    return "\n".join(line for s in statements for line in (s.text, *(f"    {t}" for t in s.steps)))
+
+
+def naming(loss, **named):
+    """{node: its name} for all nodes of a program."""
+    nodes, names = program(loss).nodes, {}
+    for name, thing in named.items():
+        if isinstance(thing, Package):
+            names |= {p: f"{name}.{key}" for key, p in vars(thing).items() if p in held(thing)}
+        elif isinstance(thing, Node):
+            names[thing] = name
+        else:
+            raise UserError(f"{name} = {thing!r}, expected a node or a package to be named")
+    name_parameters(Parameters(loss))
+    known = {n: n.name for n in (*nodes, *Parameters(loss))} | names
+    free = (name for name in map("x{}".format, count(1)) if name not in known.values())
+    for node in (i for n in nodes for i in inputs_of(n) if i not in known):
+        known[node] = f"{node.value:g}" if isinstance(node, Number) else next(free)
+    taken = [name for node, name in known.items() if not isinstance(node, Number)]
+    for name in taken:
+        if taken.count(name) > 1:
+            raise UserError(f"two things are named {name}, expected a name for each")
+    return known
+
+
+def forward(loss, names):
+    """The Statements of Forward(loss)."""
+    return [Reading(n, names).forward() for n in program(loss).nodes]
+
+
+def backward(loss, names):
+    """The Statements of Backward(loss): what adds to the gradient of something that varies."""
+    added = {loss} if loss.varies else set()
+    if added:
+        nbytes = None if loss.value is None else loss.value.nbytes
+        yield Statement(loss, loss, f"{names[loss]}.grad = 1/B", (), nbytes, 0)
+    for n in reversed(program(loss).nodes):
+        if n in added:
+            yield from Reading(n, names).backward(added)
+
+
+def page(sections, seconds=None, times=None):
+    """Lines of columns, a title before each section, and the whole step at the end."""
+    timed = seconds is not None
+    sections = {title: [*statements] for title, statements in sections.items()}
+    made = [s for statements in sections.values() for s in statements]
+    heads = ["shape", "bytes", "flop", *["ms", "share", "GFLOP/s"] * timed]
+    rows, number = [("", "", heads)], 0
+    for title, statements in sections.items():
+        rows.append(("", title, ()))
+        for s in statements:
+            number += 1
+            code = folded(s.text, *(f"    {step}" for step in s.steps))
+            cells = [s.shape, scaled(s.bytes), scaled(s.operations)]
+            cells += rates(times.get(s), seconds, s.operations) if timed else []
+            rows.append((str(number), code[0], cells))
+            rows += [("", line, ()) for line in code[1:]]
+    operations = sum(s.operations or 0 for s in made)
+    cells = ["", scaled(sum(s.bytes or 0 for s in made)), scaled(operations)]
+    cells += rates(sum(times.values()), seconds, operations) if timed else []
+    rows.append(("", "all of these", cells))
+    return aligned(rows)
+
+
+def rates(took, seconds, operations):
+    """Milliseconds, the part of a step, and operations a second, of what took so long."""
+    if took is None:
+        return ["", "", ""]
+    rate = f"{operations / took / 1e9:.1f}" if operations and took else ""
+    return [f"{1e3 * took:.3f}", f"{took / seconds:.1%}", rate]
+
+
+def folded(*texts):
+    """Lines of code as lines that are not too long, where they have blanks."""
+    deeper = [text[: -len(text.lstrip())] + "    " for text in texts]
+    lines = zip(texts, deeper, strict=True)
+    return [part for text, indent in lines for part in wrap(text, WIDTH, subsequent_indent=indent)]
+
+
+def aligned(rows):
+    """Lines of (number, code, cells): code and shapes begin at one column, numbers end at one."""
+    code = max(len(line) for _, line, _ in rows)
+    widths = [max(map(len, column)) for column in zip(*(c for _, _, c in rows if c), strict=True)]
+    for number, line, cells in rows:
+        shape, *numbers = [*cells] or [""]
+        right = "".join(f"  {n:>{w}}" for n, w in zip(numbers, widths[1:], strict=False))
+        yield f"{number:>4}  {line:{code}}  {shape:{widths[0]}}{right}".rstrip()
+
+
+def scaled(n):
+    """1234567 as 1.23 M; nothing of None."""
+    if n is None:
+        return ""
+    for unit in "", " k", " M", " G":
+        if n < 999.5:
+            return f"{n:.3g}{unit}"
+        n /= 1000
+    return f"{n:.3g} T"

@@ -1,0 +1,11 @@
+"""Models, as procedures in EDF.
+
+model(x, y, **keywords) -> (output, ell): x and y are Inputs that know their shape (without
+b), y also its number of classes; ell is the loss of each example, (B,).  Every key of
+[model] in a config, but build, is a keyword argument.
+"""
+
+from dpedf.models.autoencoder import autoencoder
+from dpedf.models.images import lenet
+from dpedf.models.mlp import MLP, logistic, mlp, nineties, slides
+from dpedf.models.text import char_gru, char_lstm, char_transformer

@@ -1,0 +1,29 @@
+"""Models of images, (B, I, H, W)."""
+
+from math import prod
+
+from dpedf.errors import UserError
+from dpedf.models.mlp import MLP
+from dpedf.ops import Affine, Conv2D, Flatten, LogLoss, MaxPool, Relu, Reshape, Softmax
+from dpedf.phi import affine, conv, glorot, he
+
+
+def lenet(x, y, channels=(6, 16), hidden=(120, 84), padding=2):
+    """LeNet-5 with relu, max-pool, softmax and a dense second convolution: LeCun et al., 1998.
+
+    channels: of the two convolutions, 5 x 5.  hidden: sizes of the layers after them.  padding:
+    zeros around x, which was 32 x 32 in 1998.
+    """
+    if len(x.shape) == 2:  # of one channel, which has no index
+        x, (I, H, W) = Reshape(x, (1, *x.shape)), (1, *x.shape)
+    elif len(x.shape) == 3:
+        I, H, W = x.shape
+    else:
+        raise UserError(f"model.build = lenet: x is {x.shape}, expected (H, W) or (I, H, W)")
+    J, K = channels
+    z = Relu(MaxPool(Conv2D(conv(I, J, 5), x, padding=padding), 2))
+    z = Relu(MaxPool(Conv2D(conv(J, K, 5), z), 2))
+    sizes = [prod(z.value.shape[1:]), *hidden]
+    packages = [affine(*pair, he) for pair in zip(sizes, sizes[1:], strict=False)]
+    Q = Softmax(Affine(affine(sizes[-1], y.classes, glorot), MLP(packages, Flatten(z), Relu)))
+    return Q, LogLoss(Q, y)

@@ -1,0 +1,62 @@
+"""Attention: each position of a sequence looks at others."""
+
+import numpy as np
+
+from dpedf.edf import CompNode
+from dpedf.kernels.gemm import product
+
+
+class Attention(CompNode):
+    """y[b,t,j] = sum_s a[b,s,t] v[b,s,j],  a[b,s,t] = softmax_s (sum_i q[b,t,i] k[b,s,i] / sqrt(I))
+
+    v.grad[b,s,j] += sum_t a[b,s,t] y.grad[b,t,j]
+    q.grad[b,t,i] += sum_s d[b,s,t] k[b,s,i]
+    k.grad[b,s,i] += sum_t d[b,s,t] q[b,t,i]
+    d = a (e - sum_j y.grad[b,t,j] y[b,t,j]) / sqrt(I),  e[b,s,t] = sum_j y.grad[b,t,j] v[b,s,j]
+
+    for each of the heads, which share the indices i and j evenly; causal: over s <= t alone.
+    Vaswani et al., 2017
+
+    q: (B, T, I); k: (B, S, I); v: (B, S, J); y: (B, T, J)
+    """
+
+    def __init__(self, q, k, v, heads=1, causal=False):
+        self.q, self.k, self.v, self.heads, self.causal = q, k, v, heads, causal
+
+    def headed(self, x):
+        """x by heads: (B, T, I) as (B, heads, T, I / heads)."""
+        B, T, I = x.shape
+        if I % self.heads:
+            raise ValueError(f"a multiple of {self.heads} heads, not {I}")
+        return x.reshape(B, T, self.heads, I // self.heads).swapaxes(1, 2)
+
+    def forward(self):
+        q, k, v = (self.headed(x.value) for x in (self.q, self.k, self.v))
+        a = product(k, q.swapaxes(2, 3))  # (B, heads, S, T): sums over s add long rows
+        a *= q.shape[3] ** -0.5
+        if self.causal:
+            S, T = a.shape[2:]
+            later = np.expand_dims(np.arange(S, like=a), 1) > np.arange(T, like=a)
+            a += np.where(later, -np.inf, 0.0).astype(a.dtype)
+        a -= a.max(axis=2, keepdims=True)
+        np.exp(a, out=a)
+        a /= a.sum(axis=2, keepdims=True)
+        self.a, B, T = a, *self.q.value.shape[:2]
+        y = product(a.swapaxes(2, 3), v)
+        self.value = y.swapaxes(1, 2).reshape(B, T, y.shape[1] * y.shape[3])
+
+    def backward(self):
+        q, k, v = (self.headed(x.value) for x in (self.q, self.k, self.v))
+        a, g, y = self.a, self.headed(self.grad), self.headed(self.value)
+        d = product(v, g.swapaxes(2, 3))
+        d -= np.expand_dims((g * y).sum(axis=3), 2)
+        d *= a
+        d *= q.shape[3] ** -0.5
+        for x, left, right in (
+            (self.v, a, g),
+            (self.q, d.swapaxes(2, 3), k),
+            (self.k, d, q),
+        ):
+            if x.varies:
+                delta = product(left, right)
+                x.addgrad(delta.swapaxes(1, 2).reshape(x.value.shape))

@@ -1,0 +1,106 @@
+"""Convolution and pooling, of images x[b,i,h,w]: channel i, line h, column w."""
+
+import numpy as np
+
+from dpedf.edf import CompNode
+from dpedf.kernels.conv import (
+    batch_first,
+    batch_innermost,
+    convolution,
+    convolution_gradients,
+    max_pool,
+    max_pool_gradient,
+    taps,
+)
+
+
+def check_window(name, x, sizes, stride, padding=0):
+    """ValueError: it does not fit into the images x, or does not move."""
+    if stride < 1 or min(sizes) < 1 or padding < 0:
+        raise ValueError(
+            f"{name}: windows {sizes}, stride {stride}, padding {padding}, expected positive ones"
+        )
+    room = [n + 2 * padding for n in x.shape[2:]]
+    if any(size > n for size, n in zip(sizes, room, strict=True)):
+        raise ValueError(f"windows of at most {tuple(room)}, not {tuple(sizes)}")
+
+
+class Conv2D(CompNode):
+    """y[b,j,h,w] = sum_{i,u,v} x[b,i,S h + u - P,S w + v - P] W[j,i,u,v] - C[j]
+
+    W.grad[j,i,u,v] += sum_{b,h,w} x[b,i,S h + u - P,S w + v - P] y.grad[b,j,h,w]
+    C.grad[j] -= sum_{b,h,w} y.grad[b,j,h,w]
+    x.grad[b,i,S h + u - P,S w + v - P] += sum_{j,u,v} y.grad[b,j,h,w] W[j,i,u,v]
+
+    stride: S; padding: P, how many zeros stand around x; windows that x does not fill are left out
+
+    Phi.w: W, (J, I, U, V); Phi.b: C, (J,); x: (B, I, H, W)
+    """
+
+    def __init__(self, Phi, x, stride=1, padding=0):
+        self.Phi, self.x, self.stride, self.padding = Phi, x, stride, padding
+
+    def forward(self):
+        x, W = self.x.value, self.Phi.w.value
+        check_window("Conv2D", x, W.shape[2:], self.stride, self.padding)
+        self.value = convolution(x, W, self.Phi.b.value, self.stride, self.padding)
+
+    def backward(self):
+        x, Phi, g = self.x, self.Phi, self.grad
+        dx, dW = convolution_gradients(x.value, Phi.w.value, g, self.stride, self.padding, x.varies)
+        Phi.w.addgrad(dW)
+        Phi.b.addgrad(-g.sum(axis=(0, 2, 3)))
+        if x.varies:
+            x.addgrad(dx)
+
+
+class MaxPool(CompNode):
+    """y[b,i,h,w] = max_{u,v} x[b,i,S h + u,S w + v]
+
+    x.grad[b,i,S h + u,S w + v] += y.grad[b,i,h,w], for the first u, v of the largest
+
+    u, v < size; stride: S, by default size
+
+    x: (B, I, H, W)
+    """
+
+    def __init__(self, x, size, stride=None):
+        self.x, self.size, self.stride = x, size, stride or size
+
+    def forward(self):
+        check_window("MaxPool", self.x.value, (self.size, self.size), self.stride)
+        self.value = max_pool(self.x.value, self.size, self.stride)
+
+    def backward(self):
+        x = self.x
+        x.addgrad(max_pool_gradient(x.value, self.value, self.grad, self.size, self.stride))
+
+
+class AveragePool(CompNode):
+    """y[b,i,h,w] = 1/size**2 sum_{u,v} x[b,i,S h + u,S w + v]
+
+    x.grad[b,i,S h + u,S w + v] += y.grad[b,i,h,w] / size**2
+
+    u, v < size; stride: S, by default size
+
+    x: (B, I, H, W)
+    """
+
+    def __init__(self, x, size, stride=None):
+        self.x, self.size, self.stride = x, size, stride or size
+
+    def forward(self):
+        check_window("AveragePool", self.x.value, (self.size, self.size), self.stride)
+        first, *others = taps(batch_innermost(self.x.value), self.size, self.stride)
+        y = first.copy()
+        for tap in others:
+            y += tap
+        y /= self.size**2
+        self.value = batch_first(y)
+
+    def backward(self):
+        g = batch_innermost(self.grad) / self.size**2
+        dx = np.zeros_like(batch_innermost(self.x.value))
+        for part in taps(dx, self.size, self.stride):
+            part += g
+        self.x.addgrad(batch_first(dx))

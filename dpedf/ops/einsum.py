@@ -1,0 +1,122 @@
+"""Index notation: any sum of products, as the slides write it."""
+
+from math import prod
+from string import ascii_letters
+
+import numpy as np
+
+from dpedf.edf import CompNode
+from dpedf.kernels.gemm import product
+
+
+class Einsum(CompNode):
+    """z = sum x y, over the letters that z lacks: Einsum("bti,ij->btj", x, W)
+
+    x.grad += sum z.grad y
+    y.grad += sum x z.grad
+
+    The sums are over the letters that the left side lacks: the output is swapped with an input.
+    Letters of both operands and of z are those of a batch of products.  More than two operands
+    pair up from left to right; one is transposed, and summed over what z lacks.  The first letter
+    of a value with b stands for b.
+
+    ValueError: a letter twice in an operand, an ellipsis, a letter of z that no operand has, b
+    that z lacks, sizes that differ.
+    """
+
+    def __init__(self, indices, x, *others):
+        inputs, _, z = indices.replace(" ", "").partition("->")
+        words = inputs.split(",")
+        for word in (*words, z):
+            if len({*word}) < len(word) or word.strip(ascii_letters):
+                raise ValueError(f'Einsum("{indices}"): {word}, expected distinct letters')
+        if len(words) != 1 + len(others) or not {*z} <= {*inputs}:
+            expected = f"letters for {1 + len(others)} operands, and no others in the output"
+            raise ValueError(f'Einsum("{indices}"), expected {expected}')
+        while len(words) > 2:
+            needed = {*z}.union(*words[2:])
+            both = "".join(i for i in dict.fromkeys(words[0] + words[1]) if i in needed)
+            x = Einsum(f"{words[0]},{words[1]}->{both}", x, others[0])
+            words, others = [both, *words[2:]], others[1:]
+        self.x, self.y, self.words, self.z = x, others[0] if others else None, words, z
+        self.operands, self.__doc__ = [x, *others], equations(words, z)
+        for n, word in zip(self.operands, words, strict=True):
+            if n.batched and word[:1] != z[:1]:
+                raise ValueError(f'Einsum("{indices}"), expected b first in {word} and in {z}')
+
+    def forward(self):
+        values = [n.value for n in self.operands]
+        self.sizes = {}
+        for value, word in zip(values, self.words, strict=True):
+            if value.ndim != len(word):
+                raise ValueError(f"{word} for a value with {value.ndim} indices")
+            for letter, size in zip(word, value.shape, strict=True):
+                if self.sizes.setdefault(letter, size) != size:
+                    raise ValueError(f"one size of {letter}, not {self.sizes[letter]} and {size}")
+        self.value = summed(values, self.words, self.z)
+
+    def backward(self):
+        for k, n in enumerate(self.operands):
+            if n.varies:
+                others = self.operands[:k] + self.operands[k + 1 :]
+                words = [self.z, *self.words[:k], *self.words[k + 1 :]]
+                known = "".join(i for i in self.words[k] if i in "".join(words))
+                delta = summed([self.grad, *(other.value for other in others)], words, known)
+                n.addgrad(self.spread(delta, known, self.words[k]))
+
+    def spread(self, x, letters, word):
+        """x, repeated along the letters of a word that it lacks."""
+        lacking = tuple(axis for axis, letter in enumerate(word) if letter not in letters)
+        return np.broadcast_to(np.expand_dims(x, lacking), [self.sizes[i] for i in word])
+
+
+def equations(words, z):
+    """What the docstring of an Einsum with these words says: its equations, with its letters."""
+    given = {name: word.lower() for name, word in zip("xy", words, strict=False)}
+
+    def product(left, right):
+        """left += the sum of the product of what is named on the right, with words as indices."""
+        over = ",".join(dict.fromkeys(i for word in right.values() for i in word if i not in left))
+        factors = (f"{name}[{','.join(word)}]" for name, word in right.items())
+        return " ".join([f"sum_{over}"] * bool(over) + [*factors])
+
+    lines = [f"z[{','.join(z.lower())}] = {product(z.lower(), given)}", ""]
+    for name, word in given.items():
+        others = {"z.grad": z.lower()} | {other: w for other, w in given.items() if other != name}
+        lines.append(f"{name}.grad[{','.join(word)}] += {product(word, others)}")
+    return "\n".join(lines)
+
+
+def summed(values, words, z):
+    """The sum of products of one or two arrays with the letters of words, with the letters of z."""
+    if len(values) == 1:
+        return arranged(*values, *words, z)
+    (x, y), (i, j) = values, words
+    x, i = without(x, i, [*j, *z])
+    y, j = without(y, j, [*i, *z])
+    batch = [letter for letter in z if letter in i and letter in j]
+    inner = [letter for letter in i if letter in j and letter not in z]
+    rows = [letter for letter in i if letter not in j]
+    columns = [letter for letter in j if letter not in i]
+    a, b = arranged(x, i, batch + rows + inner), arranged(y, j, batch + inner + columns)
+    sizes = dict(zip(i + j, x.shape + y.shape, strict=True))
+    shape = [[sizes[letter] for letter in letters] for letters in (batch, rows, inner, columns)]
+    N, I, K, J = map(prod, shape)
+    lead = (N,) if batch else ()
+    c = product(a.reshape(*lead, I, K), b.reshape(*lead, K, J))
+    c = c.reshape((*shape[0], *shape[1], *shape[3]))
+    return arranged(c, batch + rows + columns, z)
+
+
+def arranged(x, letters, order):
+    """x with its indices in this order, summed over those that it lacks."""
+    x, letters = without(x, letters, order)
+    return x.transpose([letters.index(letter) for letter in order])
+
+
+def without(x, letters, kept):
+    """x summed over the letters that are not kept, and the letters that are left."""
+    over = tuple(axis for axis, letter in enumerate(letters) if letter not in kept)
+    if over:
+        x = x.sum(axis=over)
+    return x, [letter for letter in letters if letter in kept]

@@ -1,0 +1,41 @@
+"""Labels as vectors."""
+
+import numpy as np
+
+from dpedf.edf import CompNode
+from dpedf.kernels.embedding import scattered
+
+
+class Embedding(CompNode):
+    """y[b,...,i] = W[x[b,...],i]
+
+    W.grad[x[b,...],i] += y.grad[b,...,i]
+
+    W: (J, I); x: (B, ...), of 0..J-1; y: (B, ..., I)
+    """
+
+    def __init__(self, W, x):
+        self.W, self.x = W, x
+
+    def forward(self):
+        self.value = self.W.value.take(self.x.value, axis=0)
+
+    def backward(self):
+        self.W.addgrad(scattered(self.grad, self.x.value, len(self.W.value)))
+
+
+class OneHot(CompNode):
+    """y[b,...,j] = [x[b,...] = j], as bytes, which take the type of the numbers that they meet
+
+    x: (B, ...), of 0..J-1; y: (B, ..., J)
+    """
+
+    def __init__(self, x, J):
+        self.x, self.J = x, J
+
+    def forward(self):
+        x = self.x.value
+        self.value = (np.expand_dims(x, -1) == np.arange(self.J, like=x)).astype(np.uint8)
+
+    def backward(self):
+        """Nothing: labels do not vary."""

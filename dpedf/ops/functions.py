@@ -1,0 +1,53 @@
+"""Functions of calculus, of each number by itself."""
+
+import numpy as np
+
+from dpedf.edf import CompNode
+
+
+class Exp(CompNode):
+    """y = exp(x)
+
+    x.grad += y.grad y
+    """
+
+    def __init__(self, x):
+        self.x = x
+
+    def forward(self):
+        self.value = np.exp(self.x.value)
+
+    def backward(self):
+        self.x.addgrad(self.grad * self.value)
+
+
+class Log(CompNode):
+    """y = log(x)
+
+    x.grad += y.grad / x
+    """
+
+    def __init__(self, x):
+        self.x = x
+
+    def forward(self):
+        self.value = np.log(self.x.value)
+
+    def backward(self):
+        self.x.addgrad(self.grad / self.x.value)
+
+
+class Sqrt(CompNode):
+    """y = sqrt(x)
+
+    x.grad += y.grad / (2 y)
+    """
+
+    def __init__(self, x):
+        self.x = x
+
+    def forward(self):
+        self.value = np.sqrt(self.x.value)
+
+    def backward(self):
+        self.x.addgrad(self.grad / (2 * self.value))

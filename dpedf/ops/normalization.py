@@ -1,0 +1,169 @@
+"""Normalization of what a layer computes, and dropout.
+
+A bias is subtracted, as in Affine.
+"""
+
+import numpy as np
+
+from dpedf.edf import CompNode, context
+from dpedf.ops.draws import uniform
+
+
+class LayerNorm(CompNode):
+    """y[b,...,j] = n[b,...,j] w[j] - c[j],  n = (x - mean) / s,  s = sqrt(variance + epsilon)
+
+    w.grad[j] += sum_b,... y.grad[b,...,j] n[b,...,j]
+    c.grad[j] -= sum_b,... y.grad[b,...,j]
+    x.grad[b,...,j] += (h - mean_k h - n mean_k (h n)) / s[b,...],  h = y.grad[b,...,j] w[j]
+
+    where mean and variance are those over j.  Ba, Kiros and Hinton, 2016
+
+    Phi.w: w, (J,); Phi.b: c, (J,); x: (B, ..., J); y: (B, ..., J)
+    """
+
+    def __init__(self, Phi, x, epsilon=1e-5):
+        self.Phi, self.x, self.epsilon = Phi, x, float(epsilon)
+
+    def forward(self):
+        x = self.x.value
+        n = x - x.mean(axis=-1, keepdims=True)
+        variance = np.square(n).mean(axis=-1, keepdims=True)
+        self.s = np.sqrt(variance + self.epsilon)
+        n /= self.s
+        self.n = n
+        self.value = n * self.Phi.w.value
+        self.value -= self.Phi.b.value
+
+    def backward(self):
+        g, n, leading = self.grad, self.n, tuple(range(self.grad.ndim - 1))
+        h = g * n
+        self.Phi.w.addgrad(h.sum(axis=leading))
+        self.Phi.b.addgrad(-g.sum(axis=leading))
+        if self.x.varies:
+            h *= self.Phi.w.value
+            delta = g * self.Phi.w.value
+            delta -= delta.mean(axis=-1, keepdims=True)
+            delta -= n * h.mean(axis=-1, keepdims=True)
+            delta /= self.s
+            self.x.addgrad(delta)
+
+
+class RMSNorm(CompNode):
+    """y[b,...,j] = n[b,...,j] w[j],  n = x / s,  s[b,...] = sqrt(mean_j x[b,...,j]**2 + epsilon)
+
+    w.grad[j] += sum_b,... y.grad[b,...,j] n[b,...,j]
+    x.grad[b,...,j] += (h - n mean_k (h n)) / s[b,...],  h = y.grad[b,...,j] w[j]
+
+    Zhang and Sennrich, 2019
+
+    w: (J,); x: (B, ..., J); y: (B, ..., J)
+    """
+
+    def __init__(self, w, x, epsilon=1e-5):
+        self.w, self.x, self.epsilon = w, x, float(epsilon)
+
+    def forward(self):
+        x = self.x.value
+        self.s = np.sqrt(np.square(x).mean(axis=-1, keepdims=True) + self.epsilon)
+        self.n = x / self.s
+        self.value = self.n * self.w.value
+
+    def backward(self):
+        g, n = self.grad, self.n
+        h = g * n
+        self.w.addgrad(h.sum(axis=tuple(range(g.ndim - 1))))
+        if self.x.varies:
+            h *= self.w.value
+            delta = g * self.w.value
+            delta -= n * h.mean(axis=-1, keepdims=True)
+            delta /= self.s
+            self.x.addgrad(delta)
+
+
+class BatchNorm(CompNode):
+    """y[b,j,...] = n[b,j,...] w[j] - c[j],  n = (x - mean[j]) / s[j],  s = sqrt(variance + epsilon)
+
+    c.grad[j] -= sum_b,... y.grad[b,j,...]
+    w.grad[j] += sum_b,... y.grad[b,j,...] n[b,j,...]
+    x.grad[b,j,...] += w[j] / s[j] (g - mean g - n mean (g n)),  g = y.grad[b,j,...]
+
+    In training, all means are over b and ..., of the rows of all ranks.  Otherwise mean and
+    variance are running values, state, which each step of training moves a part of the way, rate,
+    to its own mean and unbiased variance.  Ioffe and Szegedy, 2015
+
+    Phi.w: w, (J,); Phi.b: c, (J,); x: (B, J, ...); y: (B, J, ...)
+    """
+
+    mixes = True  # rows of the minibatch, which therefore cannot be cut into slices
+
+    def __init__(self, Phi, x, rate=0.1, epsilon=1e-5):
+        self.Phi, self.x, self.rate, self.epsilon = Phi, x, float(rate), float(epsilon)
+        J = Phi.w.value.shape
+        self.state = {"mean": np.zeros(J), "variance": np.ones(J)}
+
+    def forward(self):
+        x = self.x.value
+        self.over = 0, *range(2, x.ndim)
+        self.spread = (slice(None),) + (None,) * (x.ndim - 2)  # of a vector (J,), against x
+        self.learns = context.train
+        if self.learns:
+            mean, variance = self.of_minibatch(x)
+        else:
+            mean, variance = self.state["mean"], self.state["variance"]
+        self.s = np.sqrt(variance + self.epsilon)
+        self.n = (x - mean[self.spread]) / self.s[self.spread]
+        self.value = self.n * self.Phi.w.value[self.spread] - self.Phi.b.value[self.spread]
+
+    def of_minibatch(self, x):
+        """Mean and variance over all rows of all ranks; the running values move towards them."""
+        J = x.shape[1]
+        sums = np.empty(J + 1, x.dtype, like=x)
+        sums[:J], sums[J] = x.sum(axis=self.over), x.size // J
+        sums = context.add(sums)
+        self.count = np.maximum(sums[J], 1)
+        mean = sums[:J] / self.count
+        variance = context.add(np.square(x - mean[self.spread]).sum(axis=self.over)) / self.count
+        unbiased = variance * (self.count / np.maximum(self.count - 1, 1))
+        for name, now in ("mean", mean), ("variance", unbiased):
+            self.state[name] *= 1 - self.rate
+            self.state[name] += self.rate * now
+        return mean, variance
+
+    def backward(self):
+        g, n, w = self.grad, self.n, self.Phi.w.value
+        J = len(w)
+        sums = np.empty(2 * J, g.dtype, like=g)
+        sums[:J], sums[J:] = g.sum(axis=self.over), (g * n).sum(axis=self.over)
+        self.Phi.b.addgrad(-sums[:J])
+        self.Phi.w.addgrad(sums[J:].copy())
+        delta = g
+        if self.learns:
+            means = context.add(sums) / self.count
+            delta = g - means[:J][self.spread] - n * means[J:][self.spread]
+        if self.x.varies:
+            self.x.addgrad(delta * (w / self.s)[self.spread])
+
+
+class Dropout(CompNode):
+    """y[b,...] = x[b,...] keep[b,...] / (1 - rate), in training; otherwise x
+
+    x.grad[b,...] += y.grad[b,...] keep[b,...] / (1 - rate)
+
+    keep: 1 with probability 1 - rate, else 0; drawn anew in each step, the same for any split of
+    the rows.  Srivastava et al., 2014.  ValueError: rate is not in 0 <= rate < 1.
+    """
+
+    def __init__(self, x, rate):
+        if not 0 <= rate < 1:
+            raise ValueError(f"Dropout of rate {rate}, expected 0 <= rate < 1")
+        self.x, self.rate = x, float(rate)
+
+    def forward(self):
+        self.value, self.keep = self.x.value, None
+        if context.train and self.rate:
+            kept = uniform(self, self.value) >= self.rate
+            self.keep = kept.astype(self.value.dtype) / (1 - self.rate)
+            self.value = self.value * self.keep
+
+    def backward(self):
+        self.x.addgrad(self.grad if self.keep is None else self.grad * self.keep)

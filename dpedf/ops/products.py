@@ -1,0 +1,54 @@
+"""Sums of products: of matrices, and in index notation."""
+
+import numpy as np
+
+from dpedf.edf import CompNode
+from dpedf.kernels.gemm import product, rows
+from dpedf.ops.broadcast import aligned, send
+
+
+class MatMul(CompNode):
+    """z[b,...,i,j] = sum_k x[b,...,i,k] y[b,...,k,j]
+
+    x.grad[b,...,i,k] += sum_j z.grad[b,...,i,j] y[b,...,k,j]
+    y.grad[b,...,k,j] += sum_i x[b,...,i,k] z.grad[b,...,i,j]
+
+    x may lack i, y may lack j, and either may lack b (a parameter); z lacks the same.  Indices
+    between b and these broadcast.
+    """
+
+    def __init__(self, x, y):
+        self.x, self.y = x, y
+
+    def matrices(self):
+        """x as (..., i, k), y as (..., k, j), and the axes of z that neither of them has."""
+        x, y = self.x, self.y
+        a, b, lacking = x.value, y.value, ()
+        one_for_all = not y.batched and b.ndim <= 2  # b is one more row index of x
+        if a.ndim == 1 or (a.ndim == 2 and x.batched and not one_for_all):
+            a, lacking = np.expand_dims(a, -2), (-2,)
+        if b.ndim - y.batched == 1:
+            b, lacking = np.expand_dims(b, -1), (*lacking, -1)
+        if not one_for_all:
+            a, b = aligned((x, a), (y, b))
+        return a, b, lacking
+
+    def forward(self):
+        a, b, lacking = self.matrices()
+        if b.ndim == 2:
+            z = product(rows(a), b).reshape(*a.shape[:-1], b.shape[-1])
+        else:
+            z = product(a, b)
+        self.value = np.squeeze(z, axis=lacking)
+
+    def backward(self):
+        a, b, lacking = self.matrices()
+        g = np.expand_dims(self.grad, lacking)
+        if b.ndim == 2:
+            a, g = rows(a), rows(g)
+        if self.x.varies:
+            send(self.x, product(g, b.swapaxes(-1, -2)), a)
+        if b.ndim == 2 and b is self.y.value:
+            self.y.addproduct(a.T, g)
+        elif self.y.varies:
+            send(self.y, product(a.swapaxes(-1, -2), g), b)

@@ -1,0 +1,126 @@
+"""What a recurrent layer computes at each position of a sequence."""
+
+import numpy as np
+
+from dpedf.edf import CompNode
+from dpedf.kernels.activation import sigmoid
+
+
+class Zeros(CompNode):
+    """y[b,i] = 0, for each b of x: what a recurrent layer begins with
+
+    x.grad[b,...] += 0
+
+    x: (B, ...); y: (B, I)
+    """
+
+    def __init__(self, x, I):
+        self.x, self.I = x, I
+
+    def forward(self):
+        x = self.x.value
+        self.value = np.zeros((len(x), self.I), x.dtype, like=x)
+
+    def backward(self):
+        """Nothing: it depends on no number of x."""
+
+
+class LSTMCell(CompNode):
+    """y[b,j] = sigmoid(z[b,J+j]) s[b,j] + sigmoid(z[b,j]) tanh(z[b,3J+j])
+    y[b,J+j] = sigmoid(z[b,2J+j]) tanh(y[b,j])
+
+    z.grad[b,j] += dc[b,j] sigmoid'(z[b,j]) tanh(z[b,3J+j])
+    z.grad[b,J+j] += dc[b,j] sigmoid'(z[b,J+j]) s[b,j]
+    z.grad[b,2J+j] += y.grad[b,J+j] sigmoid'(z[b,2J+j]) tanh(y[b,j])
+    z.grad[b,3J+j] += dc[b,j] sigmoid(z[b,j]) tanh'(z[b,3J+j])
+    s.grad[b,j] += dc[b,j] sigmoid(z[b,J+j])
+    dc[b,j] = y.grad[b,j] + y.grad[b,J+j] sigmoid(z[b,2J+j]) tanh'(y[b,j])
+
+    s and y are the state before and after: the cell, and beside it the output.  z are the scores
+    of the gates for input, memory and output, and of what is put in.  Hochreiter and Schmidhuber,
+    1997; Gers, Schmidhuber and Cummins, 2000
+
+    s: (B, 2J); z: (B, 4J); y: (B, 2J)
+    """
+
+    def __init__(self, z, s):
+        self.z, self.s = z, s
+
+    def forward(self):
+        z, s = self.z.value, self.s.value
+        J = s.shape[1] // 2
+        self.gates, self.g = sigmoid(z[:, : 3 * J]), np.tanh(z[:, 3 * J :])
+        i, f, o = self.gates[:, :J], self.gates[:, J : 2 * J], self.gates[:, 2 * J :]
+        y = np.empty_like(s)
+        c = np.multiply(f, s[:, :J], out=y[:, :J])
+        c += i * self.g
+        self.tanh = np.tanh(c)
+        np.multiply(o, self.tanh, out=y[:, J:])
+        self.value = y
+
+    def backward(self):
+        J = self.s.value.shape[1] // 2
+        i, f, o = self.gates[:, :J], self.gates[:, J : 2 * J], self.gates[:, 2 * J :]
+        g, tanh, dh = self.g, self.tanh, self.grad[:, J:]
+        dc = 1 - np.square(tanh)
+        dc *= o
+        dc *= dh
+        dc += self.grad[:, :J]
+        delta = np.empty_like(self.z.value)
+        np.multiply(dc, g, out=delta[:, :J])
+        np.multiply(dc, self.s.value[:, :J], out=delta[:, J : 2 * J])
+        np.multiply(dh, tanh, out=delta[:, 2 * J : 3 * J])
+        slopes = 1 - self.gates
+        slopes *= self.gates
+        gates = delta[:, : 3 * J]
+        gates *= slopes
+        last = np.multiply(dc, i, out=delta[:, 3 * J :])
+        last *= 1 - np.square(g)
+        self.z.addgrad(delta)
+        dc *= f
+        self.s.addpart((slice(None), slice(0, J)), dc)
+
+
+class GRUCell(CompNode):
+    """y[b,j] = (1 - u[b,j]) n[b,j] + u[b,j] h[b,j]
+
+    r[b,j] = sigmoid(x[b,j] + z[b,j])
+    u[b,j] = sigmoid(x[b,J+j] + z[b,J+j])
+    n[b,j] = tanh(x[b,2J+j] + r[b,j] z[b,2J+j])
+
+    x.grad[b,2J+j] += d[b,j],  d[b,j] = y.grad[b,j] (1 - u[b,j]) (1 - n[b,j]**2)
+    x.grad[b,J+j] += y.grad[b,j] (h[b,j] - n[b,j]) u[b,j] (1 - u[b,j])
+    x.grad[b,j] += d[b,j] z[b,2J+j] r[b,j] (1 - r[b,j])
+    z.grad[b,2J+j] += d[b,j] r[b,j], and its other parts as those of x.grad
+    h.grad[b,j] += y.grad[b,j] u[b,j]
+
+    x and z are what the input and h contribute to the scores of reset, update and new value, side
+    by side.  Cho et al., 2014, with the reset after the product, as cuDNN and PyTorch have it
+
+    x, z: (B, 3J); h: (B, J); y: (B, J)
+    """
+
+    def __init__(self, x, z, h):
+        self.x, self.z, self.h = x, z, h
+
+    def forward(self):
+        x, z, h = self.x.value, self.z.value, self.h.value
+        J = h.shape[1]
+        gates = sigmoid(x[:, : 2 * J] + z[:, : 2 * J])
+        self.r, self.u = gates[:, :J], gates[:, J:]
+        self.n = np.tanh(x[:, 2 * J :] + self.r * z[:, 2 * J :])
+        self.value = self.n + self.u * (h - self.n)
+
+    def backward(self):
+        g, r, u, n, h = self.grad, self.r, self.u, self.n, self.h.value
+        J = h.shape[1]
+        delta = np.empty_like(self.z.value)
+        dr, du, dn = delta[:, :J], delta[:, J : 2 * J], delta[:, 2 * J :]
+        dn[...] = g * (1 - u) * (1 - np.square(n))
+        du[...] = g * (h - n) * u * (1 - u)
+        dr[...] = dn * self.z.value[:, 2 * J :] * r * (1 - r)
+        self.x.addgrad(delta)
+        through = delta.copy()
+        through[:, 2 * J :] *= r
+        self.z.addgrad(through)
+        self.h.addgrad(g * u)

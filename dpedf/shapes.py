@@ -1,0 +1,90 @@
+"""The shapes of a node, found as it is made: by running it on no rows.
+
+Its docstring says which shapes it expects, "x: (B, I); W: (I, J)", where a letter is one size
+throughout, 4J four times a size that was met before, ... any number of sizes, and names are its
+attributes (Phi.w: W, (I, J) says that the equations call Phi.w W).  What does not fit is an error
+at the line that makes the node.
+"""
+
+import re
+from functools import cache
+
+import numpy as np
+
+ENTRY = re.compile(r"([A-Za-z_][\w.]*(?:, [A-Za-z_][\w.]*)*): (?:\w+, )?(\([^()]*\))")
+
+
+@cache
+def expected(cls):
+    """[(path, letters)] of the docstring of a class: ("Phi.w", ["I", "J"])."""
+    found = []
+    for names, shape in ENTRY.findall(cls.__doc__ or ""):
+        letters = [letter for letter in shape.strip("()").replace(" ", "").split(",") if letter]
+        found += [(path, letters) for path in names.split(", ")]
+    return found
+
+
+def infer(node, inputs):
+    """Check the shapes of a node's inputs, where all are known, and compute its value.
+
+    ValueError: they are not what its docstring says, or what it can compute with.
+    """
+    if any(i.value is None for i in inputs):
+        return
+    legend = [(path, letters, value_at(node, path)) for path, letters in expected(type(node))]
+    legend = [(path, letters, value) for path, letters, value in legend if value is not None]
+    sizes = {}
+    if all(fits(value.shape, letters, sizes) for _, letters, value in legend):
+        try:
+            return node.forward()
+        except (ValueError, IndexError) as error:
+            wrong = str(error).strip()
+    else:
+        wrong = ", ".join(f"{path} {listed(letters)}" for path, letters, _ in legend)
+    found = ", ".join(f"{path} {described(i)}" for path, i in named(node))
+    raise ValueError(f"{type(node).__name__} of {found}, expected {wrong}")
+
+
+def value_at(node, path):
+    """The value of the node that an attribute of this one is: Phi.w."""
+    for name in path.split("."):
+        node = getattr(node, name, None)
+    return getattr(node, "value", None)
+
+
+def fits(shape, letters, sizes):
+    """Is this a shape of those letters?  Sizes that were met before have to be met again."""
+    if "..." in letters:
+        first = letters.index("...")
+        last = len(shape) - (len(letters) - first - 1)
+        if last < first or sizes.setdefault("...", shape[first:last]) != shape[first:last]:
+            return False
+        letters, shape = letters[:first] + letters[first + 1 :], shape[:first] + shape[last:]
+    if len(shape) != len(letters):
+        return False
+    for letter, size in zip(letters, shape, strict=True):
+        times, name = re.fullmatch(r"(\d*)(\w*)", letter).groups()  # of 4J, J or 4
+        times = int(times or 1)
+        if size != times * (sizes.setdefault(name, size // times) if name else 1):
+            return False
+    return True
+
+
+def named(node, prefix=""):
+    """(path, input) of each attribute that is an input of a node, or holds some."""
+    for name, thing in vars(node).items():
+        for k, one in enumerate(thing) if isinstance(thing, (list, tuple)) else [("", thing)]:
+            if hasattr(one, "batched"):
+                yield f"{prefix}{name}{k}", one
+            elif hasattr(one, "name"):  # a package
+                yield from named(one, f"{name}.")
+
+
+def described(node):
+    """The shape of a node's value, with B for the rows that are not there."""
+    sizes = [*map(str, np.shape(node.value))]
+    return listed(["B", *sizes[1:]] if node.batched else sizes)
+
+
+def listed(sizes):
+    return f"({', '.join(sizes)}{',' * (len(sizes) == 1)})"

@@ -1,0 +1,94 @@
+"""Continue a text, character by character:
+
+    python -m dpedf generate RUN "ROMEO:"
+
+RUN is the directory of a run on a text data file, whose best.h5, or else checkpoint.h5, is read.
+Each character is drawn from the model's output at the last one, of the T that its window holds
+at most: the output (B, T, classes) at t has to depend on x[:, :t+1] alone.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from dpedf import build, check, config
+from dpedf.checkpoint import load
+from dpedf.data import Data
+from dpedf.edf import Forward
+from dpedf.errors import UserError, concerning
+from dpedf.phi import Phi
+from dpedf.tools import Parser
+
+
+def trained(run):
+    """(x, Q, characters): the Input and the output of the model that a run trained, and its data's.
+
+    UserError: there is no run, not of a text, or of a model that is no longer the same.
+    """
+    settings = config.load(run / "config.toml")
+    with concerning(run / "config.toml"):
+        T, file = settings.data.window, settings.data.file
+        if not T:
+            raise UserError("data.window = 0, expected a run on a text")
+        data = Data(file, dtype=config.dtype(settings), window=T)
+        characters = data.file.attrs.get("characters", "")
+        if len(characters) != data.x.classes:
+            found = f"{len(characters)} characters for {data.x.classes} classes"
+            raise UserError(f"{file}: attribute characters holds {found}, expected one for each")
+        Q, ell = build.built(settings.model, data.x, data.y)
+        phi = Phi(ell, dtype=config.dtype(settings))
+        check.fits(Q, ell, data)
+        if Q.value.shape[1:] != (T, len(characters)):
+            found = f"(B, {', '.join(map(str, Q.value.shape[1:]))})"
+            raise UserError(f"model.build: the output is {found}, expected (B, T, classes)")
+    best = run / "best.h5"
+    load(best if best.exists() else run / "checkpoint.h5", phi)
+    return data.x, Q, characters
+
+
+def continued(x, Q, text, length, temperature, seed):
+    """Yield so many symbols that follow those of text.
+
+    With temperature 0 each is the likeliest; else it is drawn from Q**(1/temperature), normalized,
+    by a generator of this seed.
+    """
+    text, (T,) = list(text), x.shape
+    random = np.random.Generator(np.random.Philox(key=seed))
+    for _ in range(length):
+        here = text[-T:]
+        x.value = np.zeros((1, T), x.dtype)
+        x.value[0, : len(here)] = here
+        Forward(Q)
+        q = Q.value[0, len(here) - 1].astype(np.float64)
+        if temperature:
+            weights = (q / q.max()) ** (1 / temperature)
+            text.append(random.choice(len(q), p=weights / weights.sum()))
+        else:
+            text.append(q.argmax())
+        yield text[-1]
+
+
+def main(words):
+    parser = Parser("generate", __doc__)
+    add = parser.add_argument
+    add("run", metavar="RUN", type=Path, help="the directory of the run")
+    add("prompt", metavar="TEXT", help="what is continued")
+    add("--length", type=int, default=500, help="how many characters to add (500)")
+    add("--temperature", type=float, default=0.8, help="0: always the likeliest (0.8)")
+    add("--seed", type=int, default=0, help="of the draws (0)")
+    args = parser.parse_args(words)
+    for name in "length", "temperature", "seed":
+        if not 0 <= (found := getattr(args, name)) < 2**63:
+            raise UserError(f"--{name} {found}, expected at least 0, and less than 2**63")
+    if not args.prompt:
+        raise UserError("an empty TEXT, expected at least one character to continue")
+    x, Q, characters = trained(args.run)
+    numbers = {character: k for k, character in enumerate(characters)}
+    for character in args.prompt:
+        if character not in numbers:
+            raise UserError(f"{character!r} in TEXT, expected characters that the data has")
+    text = [numbers[character] for character in args.prompt]
+    print(args.prompt, end="", flush=True)
+    for k in continued(x, Q, text, args.length, args.temperature, args.seed):
+        print(characters[k], end="", flush=True)
+    print()

@@ -1,0 +1,277 @@
+"""Print the program that a step of training runs, as source code.
+
+    python -m dpedf source CONFIG [section.key=value ...] [--time]
+
+An assignment a line: forward, backward, the sums over slices and ranks, the update.  Beside it
+stand its shape, the bytes of what it reads and writes, once each, and its floating-point
+operations, of which a function such as exp is one, for all slices of the minibatch.  With --time,
+steps are run, on one rank, and each line says how many milliseconds of a step it takes.
+"""
+
+import re
+import time
+from collections import Counter, defaultdict
+from dataclasses import replace
+from functools import partial
+from statistics import median
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from dpedf import build, check, config, device
+from dpedf.comm import Ranks
+from dpedf.data import Data
+from dpedf.edf import Forward, context, program
+from dpedf.equations import Count
+from dpedf.errors import UserError, concerning
+from dpedf.gradient import Gradient
+from dpedf.kernels.vector import add_in_order
+from dpedf.listing import backward, forward, naming, page
+from dpedf.optim import clip, update_rule
+from dpedf.phi import Phi
+from dpedf.reading import Statement
+from dpedf.sums import cuts
+from dpedf.tools import Parser
+
+TIMED = 30  # steps, of which each time is the median
+
+
+class Step:
+    """A step on the first minibatch that a config trains on, as one rank runs it."""
+
+    def __init__(self, settings, ranks):
+        train, seed, dtype = settings.train, settings.seed, config.dtype(settings)
+        self.settings, self.device = settings, device.chosen(settings, ranks)
+        text = settings.data.window, settings.data.stride
+        self.data = Data(settings.data.file, settings.data.valid, seed, dtype, self.device, *text)
+        Q, self.ell = build.built(settings.model, self.data.x, self.data.y)
+        self.phi = Phi(self.ell, seed, dtype, self.device.put)
+        check.fits(Q, self.ell, self.data)
+        rows = self.data.train.order(seed, 0)[: train.batch_size]
+        self.x, self.y = self.data.train.take(rows)
+        self.gradient = Gradient(
+            self.ell, self.phi, ranks, self.data.put, train.slices, bucket=settings.run.bucket
+        )
+        self.B, self.V = len(rows), self.gradient.V
+        self.sizes = np.diff(cuts(self.B, self.V)).tolist()  # rows of each slice
+        self.update = update_rule(self.phi, train)
+        self.eta = np.zeros((), self.phi.value.dtype, like=self.phi.value)  # 0, so that Phi stays
+        context.seed, context.step = seed, self.device.step(0)
+
+    def run(self):
+        self.gradient(self.x, self.y, self.B)
+        if self.settings.train.grad_clip:
+            self.clip()
+        self.update(self.eta, context.step)
+
+    def clip(self):
+        clip(self.phi.grad, self.settings.train.grad_clip)
+
+    def add_slices(self):
+        for _, _, additions in self.gradient.steps:
+            add_in_order(self.gradient.grads, additions, 0, len(self.phi.value))
+
+    @property
+    def slices(self):
+        rows = " to ".join(str(n) for n in sorted({*self.sizes}))
+        return f"{self.V} slices of {rows} rows"
+
+    # as source code
+
+    def passes(self):
+        """The Statements of forward and of backward, with the costs of all slices."""
+        sizes = Counter(self.sizes)
+        each = [[*self.of_slice(rows)] for rows in sizes]
+        made = [total(same, sizes.values()) for same in zip(*each, strict=True)]
+        first = next((k for k, s in enumerate(made) if s.target), len(made))
+        return made[:first], made[first:]
+
+    def of_slice(self, rows):
+        """The Statements of forward and backward of a slice of so many rows."""
+        arrays = self.x[:rows], self.y[:rows]
+        context.row, context.B = 0, self.B
+        self.data.put(*arrays)
+        Forward(self.ell, train=True)
+        x, y = self.data.x, self.data.y
+        names, text = naming(self.ell, x=x, y=y), f"x, y = rows of {self.settings.data.file}"
+        nbytes = sum(array.nbytes for array in (*arrays, x.value, y.value))
+        yield Statement(x, None, text, bytes=nbytes)
+        yield from forward(self.ell, names)
+        yield from backward(self.ell, names)
+
+    def buckets(self):
+        """{node: [Statement]}: the sums over ranks that start after its backward."""
+        gradient, found, last = self.gradient, defaultdict(list), None
+
+        def start(low, high):
+            text = f"the sum over ranks of Phi.grad[{low}:{high}] starts"
+            found[last].append(Statement(None, None, text))
+
+        gradient.start, gradient.done, gradient.waiting = start, set(), len(self.phi.value)
+        completes = program(self.ell).completes
+        for last in (n for n in reversed(completes) if completes[n]):
+            for p in completes[last]:
+                gradient.ready(p)
+        if gradient.waiting:
+            start(*gradient.complete(gradient.waiting))
+        del gradient.start
+        return found
+
+    def ending(self):
+        """(Statement, what it runs) of what is done to whole vectors after backward."""
+        phi, train, n = self.phi, self.settings.train, len(self.phi.value)
+        if self.V > 1:
+            text = f"Phi.grad = the sum of the gradients of {self.V} slices, in a binary tree"
+            added = (self.V - 1) * phi.grad.nbytes
+            yield Statement(None, None, text, (), 3 * added, (self.V - 1) * n), self.add_slices
+        if self.settings.run.allreduce != "buckets":
+            yield Statement(None, None, "Phi.grad = the sum of Phi.grad over ranks"), None
+        if train.grad_clip:
+            text = f"Phi.grad = Phi.grad / max(|Phi.grad| / {train.grad_clip:g}, 1)"
+            yield Statement(None, None, text, (), 3 * phi.grad.nbytes, 3 * n), self.clip
+        *steps, text = rule(type(self.update), train)
+        vectors = dict.fromkeys(("Phi", "grad", "g", "d", *self.update.state), [""])
+        operations = sum(
+            Count(line.split(",  ")[0].split(" ", 2)[2], {"": n}, vectors).operations
+            for line in (*steps, text)
+        )
+        states = sum(vector.nbytes for vector in self.update.state.values())
+        nbytes = 3 * phi.value.nbytes + 2 * states
+        update = partial(self.update, self.eta, context.step)
+        yield Statement(None, None, text, steps, nbytes, operations), update
+
+
+def with_buckets(statements, buckets):
+    """Backward, and after what each node adds, the sums over ranks that start there."""
+    for s, following in zip(statements, [*statements[1:], None], strict=True):
+        yield s
+        if not following or following.node is not s.node:
+            yield from buckets.get(s.node, ())
+
+
+def rule(cls, train):
+    """The equations of an update rule, which stand in its docstring, for these settings."""
+    numbers = {"mu": train.momentum, "lambda": train.weight_decay, "alpha": train.smoothing}
+    numbers |= {"epsilon": train.epsilon, "beta1": train.betas[0], "beta2": train.betas[1]}
+    found = {}
+    for doc in (base.__doc__ for base in reversed(cls.__mro__[:-1])):
+        for line in re.findall(r"\w+ (?:<-|=) [^;\n]+", doc):
+            name, sign, right = line.split(" ", 2)
+            plain, _, nesterov = right.partition(",  or with Nesterov's momentum  ")
+            right = nesterov if nesterov and train.nesterov else plain
+            right = re.sub(r"\b[a-z]+[12]?\b", lambda m: f"{numbers.get(m[0], m[0])}", right)
+            right = re.sub(r" \+ 0\.0 \w+|\b0\.0 \w+ \+ ", "", right)  # a product with 0
+            found[name] = f"{name} {sign} {right}"
+    return found.values()
+
+
+def total(statements, times):
+    """A Statement of slices of several sizes, with its costs for so many slices of each."""
+    costs = {}
+    for cost in "bytes", "operations":
+        found = [getattr(s, cost) for s in statements]
+        known = None not in found
+        costs[cost] = sum(n * k for n, k in zip(found, times, strict=True)) if known else None
+    return replace(statements[0], **costs)
+
+
+# how long it takes
+
+
+class Stopwatch:
+    """The seconds that each Statement takes; wait() waits until all is computed."""
+
+    def __init__(self, wait):
+        self.wait, self.steps, self.running = wait, [], None
+        self.lap()
+
+    def lap(self, statement=None):
+        """What passed since the last lap was the statement's, or nobody's."""
+        self.wait()
+        if statement:
+            self.steps[-1][statement] += time.perf_counter() - self.last
+        self.last = time.perf_counter()
+
+    def time(self, thing, name, statement, begins=True):
+        """From now on, thing.name() is timed, as part of statement(); begins: from its start on."""
+        method = getattr(thing, name)
+
+        def call(*args):
+            if begins:
+                self.running = thing
+                self.lap()
+            method(*args)
+            self.lap(statement())
+
+        setattr(thing, name, call)
+
+
+def measured(step, statements, ending):
+    """(seconds of a step, {Statement: seconds of it}), medians of some steps after one."""
+    run, wait = partial(step.device.run, step, step.run), step.device.wait
+    watch, whole = Stopwatch(wait), []
+    for _ in range(TIMED + 1):
+        start = time.perf_counter()
+        run()
+        wait()
+        whole.append(time.perf_counter() - start)
+    attach(watch, step, statements)
+    for _ in range(TIMED + 1):
+        watch.steps.append(defaultdict(float))
+        step.gradient.add_slices(step.x, step.y, step.B)
+        step.gradient.add_ranks()
+        for statement, run in ending:
+            if run:
+                watch.lap()
+                run()
+                watch.lap(statement)
+    steps = watch.steps[1:]
+    return median(whole[1:]), {s: median(times[s] for times in steps) for s in steps[0]}
+
+
+def attach(watch, step, statements):
+    """Put a stopwatch around all that forward and backward call.
+
+    What passes in a node's backward until it has added to a gradient is of the statement that
+    adds there, of the first where there are several; what remains is of its last one.
+    """
+    first = {(s.node, s.target): s for s in reversed(statements) if s.node is not s.target}
+    last = {s.node: s for s in statements}
+    adds = {s.target: s for s in statements if s.target}
+    watch.time(step.gradient, "put", lambda: statements[0])
+    for n in program(step.ell).nodes:
+        watch.time(n, "forward", lambda n=n: first[n, None])
+        watch.time(n, "backward", lambda n=n: last[n])
+    for target in adds:
+        for name in "addgrad", "addproduct", "addpart":
+            watch.time(target, name, lambda t=target: first.get((watch.running, t)), begins=False)
+    for p in program(step.ell).parameters:
+        watch.time(p, "complete", lambda p=p: adds.get(p))
+
+
+def main(words):
+    parser = Parser("source", __doc__)
+    parser.add_argument("config", metavar="CONFIG", help="a TOML file, such as configs/mnist.toml")
+    parser.add_argument("settings", metavar="section.key=value", nargs="*", help="replaces one")
+    parser.add_argument("--time", action="store_true", help="run steps, and time each line")
+    args, ranks = parser.parse_intermixed_args(words), Ranks()
+    if ranks.size > 1:
+        raise UserError(f"source on {ranks.size} ranks, expected one")
+    settings = config.load(args.config, args.settings)
+    with concerning(args.config):
+        step = Step(settings, ranks)
+        threadpool_limits(device.blas_threads(settings, ranks), "blas")
+        passes, ending = step.passes(), list(step.ending())
+    (before, after), last = passes, [s for s, _ in ending]
+    if settings.run.allreduce == "buckets":
+        after = with_buckets(after, step.buckets())
+    slices = f", x {step.slices}" * (step.V > 1)
+    sections = {f"forward{slices}": before, f"backward{slices}": after, "update": last}
+    model, n = settings.model["build"], len(step.phi.value)
+    print(f"{args.config}: {model}, {n:,} numbers in Phi, on {step.device.kind}")
+    print(f"a step: B = {step.B} rows{slices}; bytes and flop are those of all", end="\n\n")
+    seconds, times = measured(step, [*before, *passes[1]], ending) if args.time else (None, None)
+    print(*page(sections, seconds, times), sep="\n")
+    if args.time:
+        ms = f"{1e3 * seconds:.3f} ms"
+        print(f"\nA step takes {ms}, the median of {TIMED} in which no line is timed.")

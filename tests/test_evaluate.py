@@ -1,0 +1,122 @@
+"""dpedf.evaluate and check.fits: what counts as right, of one label a row, of many, or of none."""
+
+import numpy as np
+import pytest
+
+from dpedf import check
+from dpedf.comm import Ranks
+from dpedf.data import Data, write
+from dpedf.edf import CompNode, Input
+from dpedf.evaluate import classifies, evaluate
+
+ABOUT = {"name": "rows", "source": "this test", "licence": "none"}
+RANDOM = np.random.default_rng(0)
+
+
+class Same(CompNode):
+    """Q = x"""
+
+    def __init__(self, x):
+        self.x = x
+
+    def forward(self):
+        self.value = self.x.value
+
+
+class Looks(CompNode):
+    """ell[b] = 0, of these inputs; most: the numbers that it ever saw in the last at a time"""
+
+    most = 0
+
+    def __init__(self, *inputs):
+        self.inputs = inputs
+
+    def forward(self):
+        self.value = np.zeros(len(self.inputs[0].value))
+        self.most = max(self.most, self.inputs[-1].value.size)
+
+
+class FirstOfTwo(CompNode):
+    """The first of two, with no index of the two left."""
+
+    def __init__(self, x):
+        self.x = x
+
+    def forward(self):
+        self.value = self.x.value[..., 0]
+
+
+@pytest.fixture
+def opened(tmp_path):
+    """opened(x, y, classes): the data of these rows, which it also tests on."""
+
+    def open_rows(x, y, classes=None):
+        write(tmp_path / "rows.h5", **ABOUT, classes=classes, train=(x, y), test=(x, y))
+        return Data(tmp_path / "rows.h5")
+
+    return open_rows
+
+
+@pytest.mark.parametrize("shape", [(), (5,), (40, 30)])
+def test_accuracy_is_the_part_of_all_labels_that_the_output_is_largest_at(shape, opened):
+    N = 700 if not shape else 30
+    x, y = RANDOM.random((N, *shape, 4)), RANDOM.integers(0, 4, (N, *shape))
+    data = opened(x, y, 4)
+    Q = Same(data.x)
+    ell = Looks(Q, data.y)
+    check.fits(Q, ell, data)
+    loss, accuracy = evaluate(Q, ell, data, data.test, Ranks())
+    assert loss == 0
+    assert accuracy == pytest.approx((x.argmax(axis=-1) == y).mean(), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("shape", "most"), [((), 512), ((100,), 500), ((512,), 512), ((600,), 600), ((3, 7), 504)]
+)
+def test_so_many_labels_are_computed_at_a_time_that_memory_holds_them(shape, most, opened):
+    N = 40 if shape else 1500
+    data = opened(RANDOM.random((N, *shape, 4)), RANDOM.integers(0, 4, (N, *shape)), 4)
+    Q = Same(data.x)
+    ell = Looks(Q, data.y)
+    evaluate(Q, ell, data, data.test, Ranks())
+    assert ell.most == most  # 512, or what whole rows make of it, but at least one row
+
+
+@pytest.mark.parametrize("shape", [(), (6,)])
+def test_of_two_classes_an_output_may_be_the_score_of_class_1(shape, opened):
+    x, y = RANDOM.random((90, *shape, 2)), RANDOM.integers(0, 2, (90, *shape))
+    data = opened(x, y, 2)
+    Q = FirstOfTwo(data.x)
+    ell = Looks(Q, data.y)
+    check.fits(Q, ell, data)
+    accuracy = evaluate(Q, ell, data, data.test, Ranks())[1]
+    assert accuracy == pytest.approx(((x[..., 0] > 0) == y).mean(), abs=1e-12)
+
+
+def test_of_more_classes_an_output_has_a_number_for_each(opened, refused):
+    x, y = RANDOM.random((90, 3)), RANDOM.integers(0, 3, 90)
+    data = opened(x, y, 3)
+    Q = FirstOfTwo(data.x)
+    with refused("model.build", "the output is (B)", "(B, ..., 3)"):
+        check.fits(Q, Looks(Q, data.y), data)
+    data = opened(x, y % 2, 2)
+    with refused("model.build", "the output is (B, 3)", "(B, ..., 2)", "or (B, ...)"):
+        check.fits(Q := Same(data.x), Looks(Q, data.y), data)
+
+
+def test_a_loss_that_ignores_the_labels_has_no_accuracy(opened):
+    data = opened(RANDOM.random((90, 3)), RANDOM.integers(0, 10, 90), 10)
+    Q = Same(data.x)
+    ell = Looks(Q)
+    check.fits(Q, ell, data)  # though there is no number for each class
+    assert evaluate(Q, ell, data, data.test, Ranks()) == (0, None)
+    assert not classifies(ell, data.y) and classifies(Looks(Q, data.y), data.y)
+
+
+def test_numbers_that_are_no_labels_have_no_accuracy(opened):
+    data = opened(RANDOM.random((90, 3)), RANDOM.random((90, 3)))
+    Q = Same(data.x)
+    ell = Looks(Q, data.y)
+    check.fits(Q, ell, data)
+    assert evaluate(Q, ell, data, data.test, Ranks()) == (0, None)
+    assert not classifies(Looks(Q, y := Input((), np.intp)), y)

@@ -1,0 +1,375 @@
+"""The program as source code: its lines, in which order they run, and what they cost."""
+
+import re
+from collections import Counter
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from test_ops import CASES, nodes_of_the_package
+
+from dpedf import config
+from dpedf.comm import Ranks
+from dpedf.edf import Backward, CompNode, CompNodes, Forward, Input, Parameter, Parameters, program
+from dpedf.equations import Count, letters, read
+from dpedf.gradient import Gradient
+from dpedf.listing import backward, forward, listing, naming, page, scaled
+from dpedf.models import mlp
+from dpedf.ops import Affine, LogLoss, Relu, Sqrt, SquareLoss, Tanh
+from dpedf.phi import Phi
+from dpedf.tools.source import Step, rule
+
+
+def classifier(sizes, B=6):
+    """(ell, x, y) of an MLP that has seen B rows."""
+    x, y = Input((sizes[0],), np.float64), Input((), np.intp, sizes[-1])
+    x.value, y.value = np.ones((B, sizes[0])), np.arange(B) % sizes[-1]
+    Q, ell = mlp(x, y, sizes)
+    Phi(ell, dtype=np.float64)
+    Forward(ell)
+    return ell, x, y
+
+
+def statements(ell, **named):
+    names = naming(ell, **named)
+    return [*forward(ell, names), *backward(ell, names)]
+
+
+def test_the_program_of_the_slide_of_cmu_has_its_three_statements():
+    """W. Cohen, CMU 10-405, "Automatic differentiation": z1 = add(x1,x1), z2 = add(z1,x2), ..."""
+    for kind in Input, lambda: Parameter(np.ones(3)):
+        x1, x2 = kind(), kind()
+        f = (x1 + x1 + x2) ** 2
+        lines = listing(f, x1=x1, x2=x2, f=f).splitlines()
+        assert lines[:3] == ["z1 = x1 + x1", "z2 = z1 + x2", "f = z2**2"]
+
+
+def test_the_program_of_mcallesters_slide_has_its_four_statements():
+    x, y = Input(), Input()
+    u, v = x**2, y**2
+    r = u + v
+    f = Sqrt(r)
+    expected = ["u = x**2", "v = y**2", "r = u + v", "f = sqrt(r)"]
+    assert listing(f, x=x, y=y, u=u, v=v, r=r, f=f).splitlines() == expected
+
+
+def test_backward_adds_in_reverse_order_and_twice_to_what_is_used_twice():
+    x1, x2 = Parameter(np.ones(3)), Parameter(np.ones(3))
+    f = (x1 + x1 + x2) ** 2
+    assert listing(f, x1=x1, x2=x2, f=f).splitlines()[3:] == [
+        "f.grad = 1/B",
+        "z2.grad += 2 z2 f.grad",
+        "z1.grad += z2.grad",
+        "x2.grad += z2.grad",
+        "x1.grad += z1.grad",
+        "x1.grad += z1.grad",
+    ]
+
+
+def test_a_classifier_reads_as_on_the_slides():
+    ell, x, y = classifier([4, 5, 3])
+    assert listing(ell, x=x, y=y).splitlines() == [
+        "z1[b,j] = sum_i x[b,i] Phi1.w[i,j] - Phi1.b[j]",
+        "z2 = max(z1, 0)",
+        "z3[b,j] = sum_i z2[b,i] Phi2.w[i,j] - Phi2.b[j]",
+        "z4[b,j] = exp(z3[b,j]) / z4.Z[b]",
+        "    z4.Z[b] = sum_j exp(z3[b,j])",
+        "ell[b] = log z4.Z[b] - z3[b,y[b]]",
+        "ell.grad = 1/B",
+        "z3.grad[b,j] += ell.grad[b] (z4[b,j] - [j = y[b]])",
+        "z2.grad[b,i] += sum_j z3.grad[b,j] Phi2.w[i,j]",
+        "Phi2.w.grad[i,j] += sum_b z2[b,i] z3.grad[b,j]",
+        "Phi2.b.grad[j] -= sum_b z3.grad[b,j]",
+        "z1.grad += z2.grad [z1 > 0]",
+        "Phi1.w.grad[i,j] += sum_b x[b,i] z1.grad[b,j]",
+        "Phi1.b.grad[j] -= sum_b z1.grad[b,j]",
+    ]
+
+
+def test_a_log_loss_of_what_is_no_softmax_sends_its_gradient_to_q():
+    Q, p, y = Input(), Parameter(np.ones(3)), Input()
+    Q.value, y.value = np.ones((2, 3)), np.zeros(2, int)
+    ell = LogLoss(Q * p, y)
+    Forward(ell)
+    lines = listing(ell, Q=Q, y=y, p=p).splitlines()
+    assert lines[1] == "ell[b] = -log z1[b,y[b]]"
+    assert lines[3] == "z1.grad[b,y[b]] -= ell.grad[b] / z1[b,y[b]]"
+
+
+def test_what_broadcasts_gets_indices_and_its_gradient_a_sum_over_those_it_lacks():
+    x, p = Input(), Parameter(np.ones(3))
+    x.value = np.ones((4, 3))
+    ell = SquareLoss(Tanh(x * p), Tanh(p * 2 - x))
+    Forward(ell)
+    lines = listing(ell, x=x, p=p).splitlines()
+    assert lines[0] == "z1[b,i] = x[b,i] p[i]"
+    assert "z3 = 2 p" in lines and "z4[b,i] = z3[i] - x[b,i]" in lines
+    assert "p.grad[i] += sum_b z1.grad[b,i] x[b,i]" in lines
+    assert "p.grad += 2 z3.grad" in lines
+
+
+def test_a_matrix_product_shows_the_indices_that_its_operands_have():
+    x, W, v = Input(), Parameter(np.ones((3, 3))), Parameter(np.ones(3))
+    x.value = np.ones((4, 2, 3))
+    ell = SquareLoss(x @ W @ v, x @ v)
+    Forward(ell)
+    lines = listing(ell, x=x, W=W, v=v).splitlines()
+    assert lines[:2] == ["z1[b,i,j] = sum_k x[b,i,k] W[k,j]", "z2[b,i] = sum_k z1[b,i,k] v[k]"]
+    assert "v.grad[k] += sum_b,i z1[b,i,k] z2.grad[b,i]" in lines
+
+
+class Plain(CompNode):
+    """A node that says nothing of its equation."""
+
+    def __init__(self, x, w):
+        self.x, self.w = x, w
+
+    def forward(self):
+        self.value = self.x.value * self.w.value
+
+    def backward(self):
+        self.w.addgrad(self.grad * self.x.value)
+
+
+class Half(Plain):
+    """y = x w, forward alone"""
+
+
+def test_a_node_without_equations_is_shown_by_name():
+    x, w = Input(), Parameter(np.ones(3))
+    x.value = np.ones((2, 3))
+    for node, line in (Plain, "z1 = Plain(x, w)"), (Half, "z1 = x w"):
+        ell = SquareLoss(node(x, w), x)
+        Forward(ell)
+        lines = listing(ell, x=x, w=w).splitlines()
+        assert lines[0].replace("[b,i]", "").replace("[i]", "") == line
+        assert lines[-1] == f"w.grad += {node.__name__}'s"
+
+
+def test_what_has_no_name_gets_one_and_no_two_have_the_same(refused):
+    x1, other = Input(), Input()
+    assert listing(x1 + other, x1=other) == "ell = x2 + x1"
+    with refused("two things are named z1", "expected a name for each"):
+        listing((x1 + other) + x1, z1=x1)
+    with refused("x = 3", "expected a node"):
+        listing(x1 + other, x=3)
+
+
+@pytest.mark.parametrize("node", [*nodes_of_the_package()])
+def test_every_node_of_the_package_has_equations_with_sizes(node):
+    assert read(node.__doc__), f"{node.__name__}: expected a docstring that begins with an equation"
+    for case in (case for case in CASES if case.node is node):
+        ell, leaves = case.program(3)
+        Forward(ell, train=True)
+        for s in statements(ell):
+            if type(s.node) is node and s.node.value.size:
+                assert s.operations is not None and s.bytes >= 8, s.text
+                left = re.match(r"\S+?(?=\[|\.grad|$)", s.text.split(" ")[0])[0]
+                assert left in naming(ell).values(), s.text
+
+
+def recorded(ell):
+    """(node, target) of each time that a node's backward adds to a gradient, as it runs."""
+    found, running = [], []
+
+    def watched(thing, name, note):
+        method = getattr(thing, name)
+
+        def call(*args):
+            note()
+            return method(*args)
+
+        setattr(thing, name, call)
+
+    for n in CompNodes(ell):
+        watched(n, "backward", lambda n=n: running.append(n))
+    for t in (*CompNodes(ell), *Parameters(ell)):
+        for name in "addgrad", "addproduct", "addpart":
+            watched(t, name, lambda t=t: found.append((running[-1] if running else ell, t)))
+    Backward(ell)
+    return found
+
+
+def without_repeats(pairs):
+    return [pair for pair, before in zip(pairs, [None, *pairs], strict=False) if pair != before]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_statements_are_in_the_order_in_which_they_run(case):
+    ell, leaves = case.program(3)
+    Forward(ell, train=True)
+    expected = [(s.node, s.target) for s in statements(ell) if s.target]
+    assert without_repeats(recorded(ell)) == without_repeats(expected)
+
+
+@pytest.mark.parametrize("sizes", [[7, 3], [7, 5, 3], [7, 11, 5, 3]])
+def test_the_operations_of_an_mlp_are_those_of_its_formula(sizes):
+    B = 6
+    ell, x, y = classifier(sizes, B)
+    found, hidden = Counter(), sum(sizes[1:-1])
+    for s in statements(ell, x=x, y=y):
+        found[type(s.node).__name__, bool(s.target)] += s.operations
+    layers = list(zip(sizes, sizes[1:], strict=False))
+    biases = B * sum(sizes[1:])
+    products = 2 * B * sum(I * J for I, J in layers)
+    first = 2 * B * sizes[0] * sizes[1]
+    assert found["Affine", False] == products + biases
+    assert found["Affine", True] == 2 * products - first + biases
+    assert found["Relu", False] == B * hidden and found["Relu", True] == 2 * B * hidden
+
+
+def test_bytes_are_those_of_operands_and_results_as_far_as_indices_reach():
+    ell, x, y = classifier([7, 5, 3], 6)
+    found = {s.text.split(" ")[0]: s.bytes for s in statements(ell, x=x, y=y)}
+    assert found["z1[b,j]"] == 8 * (6 * 7 + 7 * 5 + 5 + 6 * 5)
+    assert found["z2"] == 8 * 2 * 6 * 5
+    assert found["ell[b]"] == 8 * (6 + 6 + 6)  # ell, one score a row, labels
+    assert found["Phi1.w.grad[i,j]"] == 8 * (6 * 7 + 6 * 5 + 7 * 5)
+
+
+def test_what_is_added_to_a_gradient_that_is_there_costs_an_addition():
+    x = Parameter(np.ones(5))
+    y = Tanh(x)
+    ell = SquareLoss(Relu(y), Relu(y))
+    Forward(ell)
+    first, again = [s for s in statements(ell) if s.target is y]
+    assert (first.operations, again.operations) == (10, 15)
+    assert again.bytes == first.bytes + y.value.nbytes
+
+
+@pytest.mark.parametrize(
+    ("text", "sizes", "operations", "left"),
+    [
+        ("sum_i x[b,i] W[i,j] - C[j]", {"b": 2, "i": 3, "j": 5}, 60 + 10, ["b", "j"]),
+        ("sum_{i,j} x[i] y[j]", {"i": 3, "j": 5}, 30, []),
+        ("exp(s[j]) / Z", {"j": 4}, 8, ["j"]),
+        ("a[i] (b[i] + c[i])**2", {"i": 2}, 6, ["i"]),
+        ("[x[i] > 0] / -2", {"i": 3}, 6, ["i"]),
+        ("W[x[b],j]", {"b": 2, "j": 3}, 0, ["b", "j"]),
+    ],
+)
+def test_operations_are_counted_for_all_values_of_their_letters(text, sizes, operations, left):
+    count = Count(text, sizes, {})
+    assert (count.operations, count.open) == (operations, left)
+
+
+@pytest.mark.parametrize("text", ["x +", "sum_i +", "(x", "x)", "the 5% of x", "f(x,)", ""])
+def test_what_is_no_expression_is_no_equation(text):
+    with pytest.raises(SyntaxError):
+        Count(text, {}, {})
+    assert read(f"y = {text}") is None
+
+
+def test_letters_of_an_index_are_those_that_count():
+    assert letters("[b,y[b],p + u,2J+j,...]") == ["b", "p", "u", "j", "..."]
+
+
+# the tool
+
+
+def step(digits, *settings):
+    file = ROOT / "configs" / "digits.toml"
+    return Step(config.load(file, [f"data.file={digits}", *settings]), Ranks())
+
+
+def test_buckets_start_their_sum_after_the_gradients_that_complete_them(digits):
+    s = step(digits, "run.allreduce=buckets", "run.bucket=4000")
+    found = {
+        node: [re.search(r"\[(\d+):(\d+)\]", line.text).groups() for line in lines]
+        for node, lines in s.buckets().items()
+    }
+    started, ready = {}, []
+    gradient = Gradient(s.ell, s.phi, Ranks(), s.data.put, s.V, True, 4000)
+    gradient.start = lambda low, high: started.setdefault(ready[-1], []).append(
+        (str(low), str(high))
+    )
+    of = {p: n for n, completed in program(s.ell).completes.items() for p in completed}
+    method = gradient.ready
+    gradient.ready = lambda p: (ready.append(of[p]), method(p))
+    gradient(s.x, s.y, s.B)
+    assert found == started and sum(map(len, found.values())) == 5
+
+
+def test_costs_of_slices_of_several_sizes_are_those_of_all_their_rows(digits):
+    whole, sliced = step(digits, "train.slices=0"), step(digits, "train.slices=5")
+    for one, many in zip(sum(whole.passes(), []), sum(sliced.passes(), []), strict=True):
+        assert one.text == many.text
+        if isinstance(one.node, Affine) and not one.target:
+            assert one.operations == many.operations and one.bytes < many.bytes
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ([], ["g = grad", "v <- 0.9 v + g", "Phi <- Phi - eta (g + 0.9 v)"]),
+        (
+            ["train.nesterov=false", "train.momentum=0.0", "train.weight_decay=0.1"],
+            ["g = grad + 0.1 Phi", "v <- g", "Phi <- Phi - eta v"],
+        ),
+    ],
+)
+def test_the_update_is_that_of_the_settings(digits, settings, expected):
+    s = step(digits, *settings)
+    assert [*rule(type(s.update), s.settings.train)] == expected
+
+
+def test_adamw_is_adam_with_its_own_first_and_last_line(digits):
+    none = ["train.momentum=0.0", "train.nesterov=false", "train.weight_decay=0.5"]
+    adam, adamw = (
+        [*rule(type(s.update), s.settings.train)]
+        for s in (step(digits, f"train.optimizer={name}", *none) for name in ("adam", "adamw"))
+    )
+    assert adam[1:-1] == adamw[1:-1] and adam[1] == "m <- 0.9 m + (1 - 0.9) g"
+    assert (adam[0], adam[-1]) == ("g = grad + 0.5 Phi", "Phi <- Phi - eta d")
+    assert (adamw[0], adamw[-1]) == ("g = grad", "Phi <- Phi - eta (d + 0.5 Phi)")
+
+
+def test_columns_stand_under_one_another_however_long_the_code():
+    x, p = Parameter(np.ones((2, 123456))), Parameter(np.ones((2, 123456)))
+    name = "a_name_that_nobody_would_give_to_a_parameter"
+    ell = SquareLoss(x - p, p)
+    Forward(ell)
+    names = {"forward": statements(ell, **{name: x, f"{name}_too": p})}
+    lines = [*page(names)]
+    assert max(map(len, lines)) <= 160
+    shape = lines[0].index("shape")
+    assert all(line[shape - 1] == " " for line in lines if len(line) > shape)
+
+
+@pytest.mark.parametrize(
+    ("n", "text"), [(None, ""), (0, "0"), (999, "999"), (999_600, "1 M"), (123_456, "123 k")]
+)
+def test_numbers_have_three_digits(n, text):
+    assert scaled(n) == text
+
+
+def test_the_tool_lists_a_step_and_times_each_line(python, digits, tmp_path):
+    config = ROOT / "configs" / "digits.toml"
+    words = "-m", "dpedf", "source", config, f"data.file={digits}"
+    plain, timed = python(*words, cwd=tmp_path), python(*words, "--time", cwd=tmp_path)
+    assert plain.returncode == timed.returncode == 0, timed.stderr
+    assert "x 8 slices of 8 rows" in plain.stdout
+    lines = [line for line in plain.stdout.splitlines() if re.match(r" *\d+  ", line)]
+    assert [int(line.split()[0]) for line in lines] == list(range(1, len(lines) + 1))
+    assert "z2[b,j] = sum_i z1[b,i] Phi1.w[i,j] - Phi1.b[j]" in plain.stdout
+    (total,) = [line for line in timed.stdout.splitlines() if "all of these" in line]
+    share = float(re.search(r"([\d.]+)%", total)[1])
+    assert 50 < share < 200
+    assert not list(tmp_path.iterdir())
+
+
+def test_lines_are_timed_on_a_gpu(python, digits, gpu):
+    config = ROOT / "configs" / "digits.toml"
+    words = "-m", "dpedf", "source", config, f"data.file={digits}", "run.device=gpu", "--time"
+    found = python(*words, **gpu)
+    assert found.returncode == 0, found.stderr
+    here = python(*words[:-2], "run.device=cpu")
+    code = [line.split("  ")[1:3] for line in here.stdout.splitlines()[3:]]
+    assert [line.split("  ")[1:3] for line in found.stdout.splitlines()[3 : len(code) + 3]] == code
+
+
+def test_a_wrong_setting_is_one_line(python):
+    config = ROOT / "configs" / "digits.toml"
+    found = python("-m", "dpedf", "source", config, "train.slices=-1")
+    assert (found.returncode, len(found.stderr.splitlines())) == (2, 1)
+    assert "train.slices = -1" in found.stderr
