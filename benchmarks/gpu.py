@@ -40,7 +40,7 @@ from dpedf.sums import LibrarySum
 
 try:
     import torch
-    from step import pytorch_step
+    from peers import pytorch_step
 except ImportError:
     torch = None
 

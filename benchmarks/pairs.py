@@ -77,19 +77,28 @@ def our_step(sizes, B, slices=0, eta=0.01, ranks=Alone, stored=np.float32, devic
         if stored == np.uint8:
             x.value *= scale
 
-    Q, ell = mlp(x, y, sizes)
-    phi = Phi(ell, put=device.put)
-    gradient, update = Gradient(ell, phi, ranks, put, slices), Momentum(phi)
     random = np.random.default_rng(0)
-    low, high = gradient.shard(B)
-    images = random.integers(0, 256, (high - low, sizes[0])).astype(stored)
+    images = random.integers(0, 256, (B, sizes[0])).astype(stored)
     if stored != np.uint8:
         images *= scale
-    labels = random.integers(0, sizes[-1], high - low)
-    images, labels = device.put(images), device.put(labels)
+    labels = random.integers(0, sizes[-1], B)
+    Q, ell = mlp(x, y, sizes)
+    return step_of(ell, put, images, labels, slices, eta, ranks, device)
+
+
+def step_of(ell, put, x, y, slices=0, eta=0.01, ranks=Alone, device=None):
+    """A function that makes one SGD step of a program on this rank's part of the rows x, y.
+
+    put(x, y) sets its Inputs.
+    """
+    device, B = device or CPU(), len(x)
+    phi = Phi(ell, put=device.put)
+    gradient, update = Gradient(ell, phi, ranks, put, slices), Momentum(phi)
+    mine = slice(*gradient.shard(B))
+    x, y = device.put(x[mine]), device.put(y[mine])
 
     def step():
-        gradient(images, labels, B)
+        gradient(x, y, B)
         update(eta, 0)
 
     return step

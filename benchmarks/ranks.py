@@ -12,7 +12,7 @@ import time
 import numpy as np
 import torch
 from pairs import MODELS, machine, microseconds, our_step, ratio
-from step import pytorch_step
+from peers import pytorch_step
 from threadpoolctl import threadpool_limits
 from torch.nn.parallel import DistributedDataParallel
 

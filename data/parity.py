@@ -1,6 +1,6 @@
 """Parity: is a handwritten digit even (0) or odd (1)?  The images of data/digits.py.
 
-    python data/parity.py   # reads data/digits.csv.gz, writes data/parity.h5
+python data/parity.py   # reads data/digits.csv.gz, writes data/parity.h5
 """
 
 from digits import main

@@ -13,7 +13,7 @@ from dpedf.edf import (
     Parameter,
     Parameters,
     context,
-    held,
+    inputs_of,
 )
 from dpedf.errors import UserError
 from dpedf.evaluate import classifies
@@ -111,7 +111,7 @@ def nan(ell):
 
 def fed(n):
     """The nodes to which n sends gradients."""
-    inputs = [h for h in held(list(vars(n).values())) if h.grad is not None]
+    inputs = [h for h in inputs_of(n) if h.grad is not None]
     for p in inputs:
         if isinstance(p, Parameter):
             p.complete()  # what waits is to be looked at, too
@@ -164,6 +164,6 @@ def listing(loss):
         return f"{getattr(node, 'name', type(node).__name__)}{shape}"
 
     return "\n".join(
-        f"{n.name} = {type(n).__name__}({', '.join(map(shown, held(list(vars(n).values()))))})"
+        f"{n.name} = {type(n).__name__}({', '.join(map(shown, inputs_of(n)))})"
         for n in CompNodes(loss)
     )

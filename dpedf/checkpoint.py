@@ -77,10 +77,11 @@ def load(path, phi):
     if list(there) != list(here) or value.dtype != phi.value.dtype:
         found = f"{', '.join(there)} in {value.dtype}"
         raise UserError(f"{path}: {found}, expected {', '.join(here)} in {phi.value.dtype}")
-    overwrite(phi.value, value)
     for name, array in phi.state.items():
         if name not in running or running[name].shape != array.shape:
             raise UserError(f"{path}: no running values of {name}, expected {array.shape}")
+    overwrite(phi.value, value)
+    for name, array in phi.state.items():
         overwrite(array, running[name])
     return state
 

@@ -15,14 +15,8 @@ from itertools import zip_longest
 
 import numpy as np
 
-from dpedf.errors import UserError, complain
-
-# How launchers tell a process how many there are, and which one it is.
-LAUNCHERS = {
-    "PMI_SIZE": "PMI_RANK",
-    "OMPI_COMM_WORLD_SIZE": "OMPI_COMM_WORLD_RANK",
-    "SLURM_STEP_NUM_TASKS": "SLURM_PROCID",
-}
+from dpedf import launcher
+from dpedf.errors import AgreedError, UserError, complain
 
 
 class Ranks:
@@ -33,7 +27,7 @@ class Ranks:
 
     def __init__(self):
         try:
-            with warnings.catch_warnings(action="ignore"):  # check_launcher says it in our words
+            with warnings.catch_warnings(action="ignore"):  # launcher.check says it in our words
                 from mpi4py import MPI
         except (ImportError, RuntimeError):  # mpi4py is there, but no libmpi
             MPI = None
@@ -48,17 +42,6 @@ class Ranks:
             self.host = self.comm.Split_type(MPI.COMM_TYPE_SHARED)
             self.host_rank = self.host.rank
             self.hosts = self.gather(self.host_rank).count(0)
-
-    def check_launcher(self):
-        """Under the launcher of another MPI every process takes itself for the only one."""
-        for size, rank in LAUNCHERS.items():
-            launched = int(os.environ.get(size, 1))
-            if self.size == 1 < launched:
-                self.rank = int(os.environ.get(rank, 0))  # so that one of them says it
-                raise AgreedError(
-                    f"{size} = {launched}, but {self.mpi} was loaded and sees one rank: "
-                    "expected the mpirun of that library"
-                )
 
     def say(self, line):
         """Rank 0 alone talks, a line a call."""
@@ -114,23 +97,6 @@ class Ranks:
     def check(self):
         """MPI says by itself what fails."""
 
-    def shared(self, shape, dtype, fill):
-        """An array that the ranks of a host share; fill(array) is called by one of them."""
-        if self.size == 1:
-            array = np.empty(shape, dtype)
-            fill(array)
-            return array
-        dtype = np.dtype(dtype)
-        nbytes = int(np.prod(shape)) * dtype.itemsize
-        window = self.MPI.Win.Allocate_shared(
-            nbytes if self.host_rank == 0 else 0, dtype.itemsize, comm=self.host
-        )
-        array = np.ndarray(shape, dtype, window.Shared_query(0)[0])
-        if self.host_rank == 0:
-            fill(array)
-        window.Fence()
-        return array
-
     # how a run ends
 
     @contextmanager
@@ -156,21 +122,9 @@ class Ranks:
                     f"{what}: rank {rank} has {found}, expected {expected} as on rank 0"
                 )
 
-    def watch(self, timeout):
-        """From now on, end the job where this rank has not called alive() for timeout seconds."""
-        self.alive()
-        if self.size > 1:
-            threading.Thread(target=self.watchdog, args=[timeout], daemon=True).start()
-
     def alive(self):
+        """This rank does not stand still."""
         self.last_alive = time.monotonic()
-
-    def watchdog(self, timeout):
-        while time.monotonic() - self.last_alive < timeout:
-            time.sleep(min(1, timeout / 10))
-        complain(f"rank {self.rank}: no step for {timeout:g} seconds, which ends the job")
-        threading.Timer(1, os._exit, [1]).start()  # where Abort waits for a rank that is stopped
-        self.abort(1)
 
     def abort(self, status):
         """End all ranks."""
@@ -178,10 +132,6 @@ class Ranks:
         if self.size > 1:
             self.comm.Abort(status)
         os._exit(status)
-
-
-class AgreedError(UserError):
-    """A user's error that all ranks know of, so that all can leave."""
 
 
 def run(main):
@@ -194,7 +144,7 @@ def run(main):
 
     threading.excepthook = lambda args: failed(*args)
     try:
-        ranks.check_launcher()
+        launcher.check(ranks)
         status = main(ranks)
     except UserError as error:
         if ranks.rank == 0 or not isinstance(error, AgreedError):

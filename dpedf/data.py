@@ -18,6 +18,7 @@ import numpy as np
 from dpedf.device import CPU
 from dpedf.edf import Input
 from dpedf.errors import UserError, line
+from dpedf.memory import shared
 from dpedf.rows import Mapped, Pieces, Resident, Split, fits_in_memory, source
 
 
@@ -219,7 +220,7 @@ class Data:
                 kept[streamed] = (
                     Resident(streamed, self.device)
                     if resident
-                    else Mapped(ranks.shared(streamed.shape, streamed.dtype, streamed.read))
+                    else Mapped(shared(ranks, streamed.shape, streamed.dtype, streamed.read))
                 )
             return kept[streamed]
 

@@ -49,14 +49,10 @@ class Node(metaclass=Counted):
     varies = True  # does it depend on a parameter?  If not, no gradient is sent to it.
     batched = True  # is the first index of its value the batch index b?
 
-    def addgrad(self, delta):
+    def addgrad(self, *delta):
         """Nothing, where nothing varies."""
 
-    def addpart(self, index, delta):
-        """Nothing, either."""
-
-    def addproduct(self, a, b):
-        """Nothing, either."""
+    addpart = addproduct = addgrad
 
 
 class Input(Node):
@@ -86,10 +82,8 @@ class Parameter(Node):
         """grad += delta, of the shape of value or with b before it, which is summed."""
         if delta.shape != self.value.shape:
             if delta.shape[1:] != self.value.shape:
-                raise ValueError(
-                    f"{self.name}: addgrad of shape {delta.shape}, expected "
-                    f"{self.value.shape}, or the same after one batch index"
-                )
+                what = f"{self.value.shape}, or the same after one batch index"
+                raise ValueError(f"{self.name}: addgrad of shape {delta.shape}, expected {what}")
             delta = delta.sum(axis=0)  # delta[b, ...], as on the slides
         if self.fresh:
             self.grad[...] = delta
@@ -175,12 +169,17 @@ def held(thing):
         for t in thing:
             yield from held(t)
     elif isinstance(thing, Package):
-        yield from held(list(vars(thing).values()))
+        yield from inputs_of(thing)
+
+
+def inputs_of(n):
+    """The nodes that a node, or a package, holds in its attributes."""
+    return list(held(list(vars(n).values())))
 
 
 def connect(n):
     """Note of a computed node what its inputs make of it; return them."""
-    inputs = list(held(list(vars(n).values())))
+    inputs = inputs_of(n)
     n.varies = any(i.varies for i in inputs)
     n.batched = any(i.batched for i in inputs)
     return inputs
@@ -190,13 +189,15 @@ class Program:
     """What a loss depends on, read once, in the order of the source."""
 
     def __init__(self, loss):
-        self.loss, inputs, todo = loss, {}, [loss]
+        self.loss, reached, todo = loss, set(), [loss]
         while todo:
             n = todo.pop()
-            if n not in inputs:
-                inputs[n] = list(held(list(vars(n).values())))
-                todo += inputs[n]
-        self.nodes = sorted((n for n in inputs if isinstance(n, CompNode)), key=lambda n: n.number)
+            if n not in reached:
+                reached.add(n)
+                todo += inputs_of(n)
+        ordered = sorted(reached, key=lambda n: n.number)
+        self.inputs = [n for n in ordered if isinstance(n, Input)]
+        self.nodes = [n for n in ordered if isinstance(n, CompNode)]
         first = {}  # parameter -> its first user; backward, the last to add to its gradient
         for number, n in enumerate(self.nodes, 1):
             n.name, n.place = f"z{number}", number
@@ -206,7 +207,6 @@ class Program:
         loss.name = "ell"
         together = (q for p in first for q in held(p.package or p) if q in first)
         self.parameters = list(dict.fromkeys(together))  # a package where its first one is used
-        self.inputs = sorted((n for n in inputs if isinstance(n, Input)), key=lambda n: n.number)
         self.completes = {n: [p for p in reversed(first) if first[p] is n] for n in self.nodes}
 
     def forward(self):
@@ -214,7 +214,7 @@ class Program:
             n.value = n.grad = None  # so that their memory can be used again
             n.forward()
 
-    def backward(self, B, ready):
+    def backward(self, B, ready, keep):
         for n in self.nodes:
             n.grad, n.ours = None, False
         for p in self.parameters:
@@ -225,6 +225,8 @@ class Program:
         for n in reversed(self.nodes):
             if n.grad is not None:
                 n.backward()
+            if not keep:
+                n.value = n.grad = None
             for p in self.completes[n]:
                 p.complete()
                 if ready:
@@ -255,13 +257,14 @@ def Forward(loss, train=False):
     program(loss).forward()
 
 
-def Backward(loss, B=None, ready=None):
+def Backward(loss, B=None, ready=None, keep=True):
     """Leave in each p.grad the gradient of 1/B sum_b loss[b].
 
     loss.value: (b,), the examples at hand; B: the size of the whole minibatch, of which
-    they may be a shard.  ready(p) is called as soon as p.grad is complete.
+    they may be a shard.  ready(p) is called as soon as p.grad is complete.  keep: are the values
+    and gradients of computed nodes to be looked at?  If not, each goes when it was used.
     """
-    program(loss).backward(B or len(loss.value) or 1, ready)
+    program(loss).backward(B or len(loss.value) or 1, ready, keep)
 
 
 def SGD(parameters, eta):

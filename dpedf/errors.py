@@ -11,6 +11,10 @@ class UserError(ValueError):
     """
 
 
+class AgreedError(UserError):
+    """A user's error that all ranks know of, so that all can leave."""
+
+
 def line(error):
     """What an error says, in one line, which HDF5's errors do not keep to."""
     return " ".join(str(getattr(error, "strerror", None) or error).split())

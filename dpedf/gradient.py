@@ -73,9 +73,9 @@ class Gradient:
             Forward(self.ell, train=True)
             self.losses[v] = self.ell.value.sum(dtype=np.float64)
             if v < last:
-                Backward(self.ell, B)
+                Backward(self.ell, B, keep=False)
                 add_in_order(self.grads, additions, 0, self.waiting)
-        Backward(self.ell, B, self.ready if self.overlap else None)
+        Backward(self.ell, B, self.ready if self.overlap else None, keep=False)
         self.rest = self.complete(self.waiting)
 
     def added(self, array):

@@ -9,11 +9,11 @@ which stands in its docstring (equations.py), in the names of the program:
 from itertools import count
 from textwrap import wrap
 
-from dpedf.edf import Node, Package, Parameters, held, program
+from dpedf.edf import Node, Package, Parameters, held, inputs_of, program
 from dpedf.errors import UserError
 from dpedf.ops.arithmetic import Number
 from dpedf.phi import name_parameters
-from dpedf.reading import Reading, Statement, inputs_of
+from dpedf.reading import Reading, Statement
 
 WIDTH = 84  # of the code, in characters
 

@@ -39,12 +39,6 @@ def affine(I, J, bound=glorot, name=None):
     return Package(name, w=Uniform((I, J), bound(I, J)), b=Parameter(np.zeros(J)))
 
 
-def conv(I, J, size, bound=he, name=None):
-    """A package for Conv2D: w, (J, I, size, size), drawn likewise; b, (J,), zero."""
-    w = Uniform((J, I, size, size), bound(I * size**2, J * size**2))
-    return Package(name, w=w, b=Parameter(np.zeros(J)))
-
-
 def name_parameters(parameters):
     """Phi1.w, Phi1.b, Phi2.w, ...: packages count as they were made, or have a name of their own.
 
@@ -86,8 +80,9 @@ class Phi:
         self.differentiate_into(np.zeros_like(self.value))
         self.state = {}
         for n in CompNodes(loss):
-            for name, array in getattr(n, "state", {}).items():
-                n.state[name] = self.state[f"{n.name}.{name}"] = put(array.astype(dtype))
+            running = getattr(n, "state", None)  # or an input that a user's node calls so
+            for name, array in running.items() if isinstance(running, dict) else ():
+                running[name] = self.state[f"{n.name}.{name}"] = put(array.astype(dtype))
 
     def views(self, vector):
         """The parts of a vector like Phi, each in the shape of its parameter."""

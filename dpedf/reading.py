@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import prod
 from operator import attrgetter
 
-from dpedf.edf import Node, held
+from dpedf.edf import Node, held, inputs_of
 from dpedf.equations import LETTER, NUMBER, TOKEN, Count, letters, read
 from dpedf.ops.arithmetic import Number
 
@@ -291,11 +291,6 @@ def fitted(positions, shape, optional=None):
     at = positions.index("...") if "..." in positions else len(positions) - 1
     end = len(shape) - (len(positions) - 1 - at)
     return dict(zip(positions, [*shape[:at], prod(shape[at:end]), *shape[end:]], strict=True))
-
-
-def inputs_of(n):
-    """The nodes that a node holds, in the order in which they were bound."""
-    return list(held(list(vars(n).values())))
 
 
 def moved(nodes):

@@ -13,21 +13,21 @@ from dpedf.errors import counted
 LINE_EVERY = 5  # seconds between lines of progress, where there is no bar
 
 
-def introduce(training, threads, resuming):
-    """The first lines: what runs where."""
-    ranks, data, settings = training.ranks, training.data, training.settings
+def introduce(start, step):
+    """The first lines: what runs where, from this step on."""
+    ranks, data, settings = start.ranks, start.data, start.settings
     train, path, split = settings.train, data.path, data.train
     learnt, held, tested = (f"{len(split):,}" for split in (data.train, data.valid, data.test))
     places = {"none": "streamed", "memory": "in memory", "device": "on the device"}
     kept = places[settings.data.cache]
     device, places = data.device, ranks.gather(data.device.place)
     where = "cpu" if device.unit == "cpu" else f"{len(set(places))} x {device.kind}"
-    allreduce = "buckets" if training.gradient.overlap else "whole"
+    allreduce = "buckets" if start.gradient.overlap else "whole"
     lines = [
         f"dpedf {__version__} on {counted(ranks.size, 'rank')}, {counted(ranks.hosts, 'host')}, "
-        f"{where}, {counted(threads, 'BLAS thread')} a rank, {ranks.mpi}",
+        f"{where}, {counted(start.threads, 'BLAS thread')} a rank, {ranks.mpi}",
         f"{path}: {learnt} rows to learn from, {held} to validate, {tested} to test, {kept}",
-        f"{settings.model['build']}: {counted(len(training.phi.value), 'parameter')}, "
+        f"{settings.model['build']}: {counted(len(start.phi.value), 'parameter')}, "
         f"{train.precision}, {counted(train.slices, 'slice')}, allreduce {allreduce}",
     ]
     if device.note:
@@ -35,9 +35,9 @@ def introduce(training, threads, resuming):
     if not data.train.global_shuffle:
         window = f"windows of {split.window * split.chunk:,} rows"
         lines.append(f"{path}: shuffled by chunks in {window}, which is not a global shuffle")
-    if training.step:
-        lines.append(f"resumed from {settings.run.dir}/checkpoint.h5 at step {training.step:,}")
-    elif resuming:
+    if step:
+        lines.append(f"resumed from {settings.run.dir}/checkpoint.h5 at step {step:,}")
+    elif start.resuming:
         lines.append(f"{settings.run.dir}: no checkpoint to resume from, starting afresh")
     ranks.say("\n".join(lines))
 

@@ -16,45 +16,38 @@ from math import inf
 
 import numpy as np
 from msgspec.structs import replace
-from threadpoolctl import threadpool_limits
 
-from dpedf import build, check, comm, config, device, wires
-from dpedf.checkpoint import RunDirectory
-from dpedf.data import Data
+from dpedf import check, comm, config, watchdog
 from dpedf.device import host, overwrite
 from dpedf.edf import context
-from dpedf.errors import concerning
 from dpedf.evaluate import evaluate
-from dpedf.gradient import Gradient, overlap_is_faster
+from dpedf.gradient import overlap_is_faster
 from dpedf.kernels.vector import norm
 from dpedf.optim import clip, schedule, update_rule
-from dpedf.phi import Phi
 from dpedf.pulse import Pulse
 from dpedf.report import Report, introduce
+from dpedf.start import Start
 
 STOPPED = 75  # the status of a run that was told to stop, and can be resumed
 
 
 class Training:
-    """A run: what it trains, how far it is, and the loop.  UserError: more ranks than slices."""
+    """A run: what it trains, how far it is, and the loop."""
 
-    def __init__(self, settings, ranks, wire, data, model, directory):
-        train, run = settings.train, settings.run
-        self.settings, self.ranks, self.data, self.directory = settings, ranks, data, directory
-        self.wire, self.device = wire, data.device
-        self.Q, self.ell, self.phi = model
-        overlap = run.allreduce == "buckets"
-        self.gradient = Gradient(
-            self.ell, self.phi, wire, data.put, train.slices, overlap, run.bucket
-        )
+    def __init__(self, start):
+        self.settings, self.ranks, self.wire = start.settings, start.ranks, start.wire
+        self.device, self.data, self.directory = start.device, start.data, start.directory
+        self.Q, self.ell, self.phi, self.gradient = start.Q, start.ell, start.phi, start.gradient
+        train = self.settings.train
         self.update = update_rule(self.phi, train)
-        self.per_epoch = -(-len(data.train) // train.batch_size)
+        self.per_epoch = -(-len(self.data.train) // train.batch_size)
         self.steps = min(train.epochs * self.per_epoch or inf, train.steps or inf)
         self.eta = schedule(train, self.steps)
         self.eta_now = np.zeros((), self.phi.value.dtype, like=self.phi.value)
-        self.report = Report(ranks, directory, self.gradient, self.steps)
-        self.pulse = Pulse(ranks)
+        self.report = Report(self.ranks, self.directory, self.gradient, self.steps)
+        self.pulse = Pulse(self.ranks)
         self.checkpoint_seconds = config.seconds(train.checkpoint_every)
+        self.go_on(start.state)
 
     def save(self, name):
         state = self.report.state() | {"step": self.step, "best": self.best}
@@ -178,65 +171,32 @@ class Training:
         self.report.tested(self.step, loss, accuracy, self.phi.sha256())
 
 
-def prepared(words, ranks):
-    """(Training, BLAS threads, resuming) of a command line, which all ranks agree on."""
-    with ranks.together():
-        path, settings, flags = config.from_command_line(words)
-        resuming, overwriting = "--resume" in flags, "--overwrite" in flags
-        with concerning(path):
-            where = device.chosen(settings, ranks)
-    ranks.same("the device", f"{where.kind}, products by {where.products}")
-    wire, seed, dtype = wires.between(ranks, where), settings.seed, config.dtype(settings)
-    with ranks.together():
-        with concerning(path):
-            text = settings.data.window, settings.data.stride
-            data = Data(settings.data.file, settings.data.valid, seed, dtype, where, *text)
-            Q, ell = build.built(settings.model, data.x, data.y)
-            phi = Phi(ell, seed, dtype, where.put)
-            check.fits(Q, ell, data)
-            directory = RunDirectory(settings.run.dir, ranks)
-            training = Training(settings, ranks, wire, data, (Q, ell, phi), directory)
-        directory.claim(resuming or overwriting)
-        state = directory.resume(phi, settings) if resuming else {}
-    ranks.same("the model", check.listing(ell))
-    ranks.same("the data", data.listing())
-    ranks.same("the settings", config.text(settings))
-    training.go_on(state)
-    threads = device.blas_threads(settings, ranks)
-    threadpool_limits(threads, "blas")
-    if settings.data.cache != "none":
-        data.keep(settings.data.cache, ranks)
-    elif ranks.host_rank == 0:
-        data.read_through()
-    ranks.wait()  # for the reader, who may take longer than a step may
-    return training, threads, resuming
-
-
 def main(ranks):
     if {"--help", "-h"} & set(sys.argv):
         ranks.say(__doc__)
         return 0
-    training, threads, resuming = prepared(sys.argv[1:], ranks)
-    with closing(training.device) as where:
-        settings, run = training.settings, training.settings.run
+    start = Start(sys.argv[1:], ranks)
+    training, settings, run = Training(start), start.settings, start.settings.run
+    start.read()  # which takes its time, so that signals are listened to by now
+    with closing(start.device) as where:
         context.seed = settings.seed
-        ranks.watch(run.timeout)
+        watchdog.watch(ranks, run.timeout)
         if run.check_nan:
             where.launch_eagerly("run.check_nan = true")
-            check.nan(training.ell)
+            check.nan(start.ell)
         if run.allreduce == "auto" and ranks.size > 1:
             training.choose_overlap()
-        introduce(training, threads, resuming)
+        introduce(start, training.step)
         if training.tested:
             ranks.say(f"{run.dir}: finished at step {training.step}, nothing is left to do")
             return 0
         if run.check_gradients:
             with ranks.together():
-                training.data.put(*training.data.train.take(training.data.train.rows[:4]))
-                check.gradients(training.ell)
-        overlap = "buckets" if training.gradient.overlap else "whole"
-        run = replace(run, device=where.unit, threads=threads, allreduce=overlap)
-        training.directory.begin(replace(settings, run=run), training.step)
+                start.data.put(*start.data.train.take(start.data.train.rows[:4]))
+                check.gradients(start.ell)
+        overlap = "buckets" if start.gradient.overlap else "whole"
+        run = replace(run, device=where.unit, threads=start.threads, allreduce=overlap)
+        start.directory.begin(replace(settings, run=run), training.step)
         training.run()
         if not training.finished:
             ranks.say(f"stopped at step {training.step}, to go on with --resume")

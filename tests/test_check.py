@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dpedf import check
-from dpedf.edf import Backward, CompNode, Forward, Input
+from dpedf.edf import Backward, CompNode, Forward, Input, Parameter
 from dpedf.errors import UserError
 from dpedf.models import mlp
 from dpedf.ops import Affine, LogLoss, Sigmoid, Softmax, SquareLoss, Tanh
@@ -163,3 +163,60 @@ def test_a_listing_shows_the_program_a_line_a_node():
         "z4 = Softmax(z3)",
         "ell = LogLoss(z4, Input)",
     ]
+
+
+# check(node), for a node of one's own
+
+
+class Cube(CompNode):
+    def __init__(self, x):
+        self.x = x
+
+    def forward(self):
+        self.value = self.x.value**3
+
+    def backward(self):
+        self.x.addgrad(self.grad * self.slope * self.x.value**2)
+
+    slope = 3
+
+
+@pytest.mark.parametrize("shape", [(), (4,), (2, 3)])
+def test_a_node_is_checked_in_two_lines(shape):
+    x = Input(shape)
+    check.check(Cube(x))
+    assert type(x) is Input and not x.varies and x.batched and x.grad is None
+
+
+@pytest.mark.parametrize("slope", [2.999, -3])
+def test_a_node_with_a_wrong_gradient_is_found(slope):
+    node = Cube(Input((4,)))
+    node.slope = slope
+    with pytest.raises(UserError, match="by Backward, expected .* by finite differences"):
+        check.check(node)
+    assert type(node.x) is Input
+
+
+def test_a_node_with_parameters_and_labels_is_checked():
+    y = Input((), np.intp, 3)
+    y.value = np.array([0, 2, 1])
+    x = Input((4,))
+    x.value = np.random.default_rng(0).normal(size=(3, 4))
+    node = Affine(affine(4, 3), x)
+    check.check(LogLoss(Softmax(node), y))
+    node.Phi.w.value += 1  # and wherever the parameters are
+    check.check(node)
+
+
+def test_a_node_of_parameters_alone_is_checked():
+    check.check(Cube(Parameter(np.random.default_rng(0).normal(size=(2, 3)))))
+
+
+def test_a_checked_node_works_as_before():
+    x, p = Input((4,)), Parameter(np.ones(4))
+    node = Cube(x)
+    ell = SquareLoss(node * p, x)
+    check.check(node)
+    Forward(ell)
+    Backward(ell)
+    assert node.grad is None and p.grad.shape == (4,)

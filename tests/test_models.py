@@ -152,7 +152,7 @@ def test_x_and_y_are_no_keywords(key, fails):
 @pytest.mark.parametrize("name", ["lstm", "layers", "built", "Softmax", "prod", "MLP", ""])
 def test_an_unknown_model_names_those_there_are(name, fails):
     found = f'.build = "{name}"'
-    fails({"build": name, "sizes": [6, 3]}, found, "lenet, mlp", "path/to/file.py:procedure")
+    fails({"build": name, "sizes": [6, 3]}, found, "mlp, nineties", "path/to/file.py:procedure")
 
 
 def test_a_known_model_is_built():

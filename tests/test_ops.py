@@ -275,6 +275,15 @@ def of_tensors():
         )
     yield Case(Slice, "p43", lambda x: Slice(x, 2), lambda x: x[2])
     yield Case(
+        Einsum,
+        "b3",
+        lambda x: Einsum("bi,bi->b", x, x),
+        lambda x: torch().einsum("bi,bi->b", x, x),
+        name="of one node twice",
+    )
+    yield Case(Slice, "p3", lambda x: Slice(x, 1), lambda x: x[1])
+    yield Case(Slice, "p43", lambda x: Slice(x, (1, 2)), lambda x: x[1, 2], name="one number")
+    yield Case(
         Slice,
         "p43",
         lambda x: Slice(x, 2) * Slice(x, 1) + Slice(x, 2),
@@ -425,12 +434,12 @@ def of_sequences():
     def gates(z, n):
         return z.chunk(n, 1)
 
-    def lstm(z, s):
-        (i, f, o, g), (c, _) = gates(z, 4), gates(s, 2)
+    def lstm(x, z, s):
+        (i, f, o, g), (c, _) = gates(x + z, 4), gates(s, 2)
         c = f.sigmoid() * c + i.sigmoid() * g.tanh()
         return torch().cat([c, o.sigmoid() * c.tanh()], 1)
 
-    yield Case(LSTMCell, "b8 b4", LSTMCell, lstm)
+    yield Case(LSTMCell, "b8 b8 b4", LSTMCell, lstm)
 
     def gru(x, z, h):
         (xr, xu, xn), (zr, zu, zn) = gates(x, 3), gates(z, 3)
@@ -978,3 +987,75 @@ def test_a_second_pass_finds_and_leaves_the_same(case):
         assert np.array_equal(leaf.value, value)
     for first, second in zip(*left, strict=True):
         assert np.array_equal(first, second)
+
+
+@pytest.mark.parametrize(
+    "indices", ["bii->bi", "b...->b", "bi,ij->bk", "bi,ij->jj", "bi->bi", "bI,Ij->bj", "bi,ij->j"]
+)
+def test_einsum_refuses_what_it_cannot_mean(indices):
+    operands = [Input((3,)), Parameter(np.zeros((3, 3)))]
+    with pytest.raises(ValueError, match="Einsum"):
+        Einsum(indices, *operands)
+
+
+def test_einsum_keeps_the_batch_index_first():
+    x = Input((3,))
+    with pytest.raises(ValueError, match="expected b first"):
+        Einsum("ib,bj->ij", Parameter(np.zeros((2, 3))), x)
+
+
+@pytest.mark.parametrize("size, stride", [(2, 2), (3, 1)])
+def test_a_tie_in_a_pool_gives_the_gradient_to_one_winner(size, stride):
+    x = Parameter(np.zeros((2, 1, 5, 7)))
+    pool = MaxPool(Rows(x), size, stride)
+    ell = Weighed(pool, Input())
+    Forward(pool)
+    ell.w.value = np.ones_like(pool.value)
+    Forward(ell)
+    Backward(ell, 1)
+    assert x.grad.sum() == pool.value.size
+    first = np.zeros((5, 7))
+    first[: 5 - size + 1 : stride, : 7 - size + 1 : stride] = 1
+    assert (x.grad == first).all()
+
+
+def test_a_mask_without_any_position_has_loss_0_and_no_gradient():
+    s, y, mask = Parameter(np.zeros((2, 3, 4))), Input(), Input()
+    y.value, mask.value = np.zeros((2, 3), int), np.array([[0, 0, 0], [0, 1, 0]])
+    ell = LogLoss(Softmax(Rows(s)), y, mask)
+    Forward(ell)
+    Backward(ell)
+    assert ell.value[0] == 0 and ell.value[1] == pytest.approx(math.log(4))
+    assert not s.grad[0].any() and not s.grad[1, [0, 2]].any() and s.grad[1, 1].any()
+
+
+def test_a_positions_label_of_probability_0_does_not_reach_a_masked_mean():
+    Q, y, mask = Input(), Input(), Input()
+    Q.value, y.value = np.array([[[1.0, 0], [0.5, 0.5]]]), np.array([[1, 1]])
+    mask.value = np.array([[0, 1]])
+    with np.errstate(divide="ignore"):
+        ell = LogLoss(Q, y, mask)
+        Forward(ell)
+    assert ell.value == pytest.approx(math.log(2))
+
+
+@pytest.mark.parametrize("s", [-1000.0, 1000.0])
+def test_a_binary_log_loss_is_stable(s):
+    scores, y = Parameter(np.array([s, s])), Input()
+    y.value = np.array([0, 1])
+    ell = BinaryLogLoss(Rows(scores), y)
+    Forward(ell)
+    Backward(ell, 1)
+    assert ell.value.tolist() == [max(s, 0), max(-s, 0)]
+    assert scores.grad.tolist() == [float(s > 0), float(s > 0) - 1]
+
+
+@pytest.mark.parametrize("activation", [Gelu, Silu, Sigmoid])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_an_activation_warns_of_no_number(activation, dtype):
+    x = Parameter(np.array([[-1e4, -200.0, -90, -1, 0, 1, 90, 200, 1e4]], dtype))
+    ell = Sum(activation(Rows(x)))
+    with np.errstate(all="raise", under="ignore"):
+        Forward(ell)
+        Backward(ell)
+    assert np.isfinite(ell.value).all() and np.isfinite(x.grad).all()

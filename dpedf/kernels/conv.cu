@@ -74,10 +74,12 @@ extern "C" __global__ void max_pool_gradient(T *dx, const T *x, const T *y, cons
             if (h >= down || w >= across)
                 continue;
             long long at = ((i * down + h) * across + w) * B + b, first = 0;
+            if (x[k] != y[at])
+                continue;
             const T *corner = x + ((i * H + h * stride) * W + w * stride) * B + b;
-            while (first < u * size + v && corner[(first / size * W + first % size) * B] != y[at])
+            while (corner[(first / size * W + first % size) * B] != y[at])
                 first++;
-            if (first == u * size + v && x[k] == y[at])
+            if (first == u * size + v)
                 sum += g[at];
         }
     dx[k] = sum;

@@ -2,10 +2,19 @@
 
 from math import prod
 
+import numpy as np
+
+from dpedf.edf import Package, Parameter
 from dpedf.errors import UserError
 from dpedf.models.mlp import MLP
 from dpedf.ops import Affine, Conv2D, Flatten, LogLoss, MaxPool, Relu, Reshape, Softmax
-from dpedf.phi import affine, conv, glorot, he
+from dpedf.phi import Uniform, affine, glorot, he
+
+
+def conv(I, J, size, bound=he, name=None):
+    """A package for Conv2D: w, (J, I, size, size), uniform; b, (J,), zero.  bound: as of affine."""
+    w = Uniform((J, I, size, size), bound(I * size**2, J * size**2))
+    return Package(name, w=w, b=Parameter(np.zeros(J)))
 
 
 def lenet(x, y, channels=(6, 16), hidden=(120, 84), padding=2):

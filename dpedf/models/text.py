@@ -28,7 +28,7 @@ def LSTM(Phi, x):
     z, T, J = Affine(Phi, x), x.value.shape[1], len(Phi.u.value)
     state, h, outputs = Zeros(z, 2 * J), Zeros(z, J), []
     for t in range(T):
-        state = LSTMCell(Slice(z, t) + h @ Phi.u, state)
+        state = LSTMCell(Slice(z, t), h @ Phi.u, state)
         h = Slice(state, slice(J, None))
         outputs.append(h)
     return Reshape(Concat(outputs), (T, J))

@@ -12,7 +12,7 @@ import numpy as np
 
 from dpedf.edf import CompNode, Node
 from dpedf.ops.broadcast import aligned, send
-from dpedf.ops.pointwise import Square
+from dpedf.ops.functions import Square
 from dpedf.ops.products import MatMul
 
 

@@ -1,7 +1,7 @@
 """Index notation: any sum of products, as the slides write it."""
 
 from math import prod
-from string import ascii_letters
+from string import ascii_lowercase
 
 import numpy as np
 
@@ -20,15 +20,15 @@ class Einsum(CompNode):
     pair up from left to right; one is transposed, and summed over what z lacks.  The first letter
     of a value with b stands for b.
 
-    ValueError: a letter twice in an operand, an ellipsis, a letter of z that no operand has, b
-    that z lacks, sizes that differ.
+    ValueError: a letter twice in an operand, an ellipsis or a capital, a letter of z that no
+    operand has, b that is not first, sizes that differ.
     """
 
     def __init__(self, indices, x, *others):
         inputs, _, z = indices.replace(" ", "").partition("->")
         words = inputs.split(",")
         for word in (*words, z):
-            if len({*word}) < len(word) or word.strip(ascii_letters):
+            if len({*word}) < len(word) or word.strip(ascii_lowercase):
                 raise ValueError(f'Einsum("{indices}"): {word}, expected distinct letters')
         if len(words) != 1 + len(others) or not {*z} <= {*inputs}:
             expected = f"letters for {1 + len(others)} operands, and no others in the output"
@@ -39,10 +39,14 @@ class Einsum(CompNode):
             x = Einsum(f"{words[0]},{words[1]}->{both}", x, others[0])
             words, others = [both, *words[2:]], others[1:]
         self.x, self.y, self.words, self.z = x, others[0] if others else None, words, z
-        self.operands, self.__doc__ = [x, *others], equations(words, z)
+        self.__doc__ = equations(words, z)
         for n, word in zip(self.operands, words, strict=True):
             if n.batched and word[:1] != z[:1]:
                 raise ValueError(f'Einsum("{indices}"), expected b first in {word} and in {z}')
+
+    @property
+    def operands(self):
+        return [self.x] if self.y is None else [self.x, self.y]
 
     def forward(self):
         values = [n.value for n in self.operands]
@@ -72,7 +76,7 @@ class Einsum(CompNode):
 
 def equations(words, z):
     """What the docstring of an Einsum with these words says: its equations, with its letters."""
-    given = {name: word.lower() for name, word in zip("xy", words, strict=False)}
+    given = {name: word for name, word in zip("xy", words, strict=False)}
 
     def product(left, right):
         """left += the sum of the product of what is named on the right, with words as indices."""

@@ -51,3 +51,19 @@ class Sqrt(CompNode):
 
     def backward(self):
         self.x.addgrad(self.grad / (2 * self.value))
+
+
+class Square(CompNode):
+    """y = x**2
+
+    x.grad += 2 x y.grad
+    """
+
+    def __init__(self, x):
+        self.x = x
+
+    def forward(self):
+        self.value = np.square(self.x.value)
+
+    def backward(self):
+        self.x.addgrad(2 * self.x.value * self.grad)

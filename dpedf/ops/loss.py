@@ -5,7 +5,6 @@ from math import prod
 import numpy as np
 
 from dpedf.edf import CompNode
-from dpedf.kernels.activation import sigmoid
 from dpedf.kernels.gemm import rows
 from dpedf.kernels.softmax import log_loss, log_loss_gradient, places, softmax
 
@@ -88,26 +87,6 @@ class LogLoss(CompNode):
             delta = np.zeros_like(chosen, order="C")
             delta.reshape(-1)[self.at] = -g / chosen.take(self.at)
             Q.addgrad(delta.T.reshape(Q.value.shape))
-
-
-class BinaryLogLoss(CompNode):
-    """ell[b] = -log sigmoid((2 y[b] - 1) s[b]) = log(1 + exp(s[b])) - y[b] s[b]
-
-    s.grad[b] += ell.grad[b] (sigmoid(s[b]) - y[b])
-
-    s: (B,), the score of class 1; y: (B,), of 0 and 1; ell: (B,)
-    """
-
-    def __init__(self, s, y):
-        self.s, self.y = s, y
-
-    def forward(self):
-        s = self.s.value
-        self.target = self.y.value.astype(s.dtype)
-        self.value = np.logaddexp(s, 0.0) - self.target * s
-
-    def backward(self):
-        self.s.addgrad(self.grad * (sigmoid(self.s.value) - self.target))
 
 
 class SquareLoss(CompNode):

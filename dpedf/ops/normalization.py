@@ -98,8 +98,8 @@ class BatchNorm(CompNode):
 
     def __init__(self, Phi, x, rate=0.1, epsilon=1e-5):
         self.Phi, self.x, self.rate, self.epsilon = Phi, x, float(rate), float(epsilon)
-        J = Phi.w.value.shape
-        self.state = {"mean": np.zeros(J), "variance": np.ones(J)}
+        w = Phi.w.value
+        self.state = {"mean": np.zeros_like(w), "variance": np.ones_like(w)}
 
     def forward(self):
         x = self.x.value

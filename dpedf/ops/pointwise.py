@@ -57,19 +57,3 @@ class Relu(CompNode):
 
     def backward(self):
         self.x.addgrad(self.grad * (self.value > 0))
-
-
-class Square(CompNode):
-    """y = x**2
-
-    x.grad += 2 x y.grad
-    """
-
-    def __init__(self, x):
-        self.x = x
-
-    def forward(self):
-        self.value = np.square(self.x.value)
-
-    def backward(self):
-        self.x.addgrad(2 * self.x.value * self.grad)

@@ -26,30 +26,33 @@ class Zeros(CompNode):
 
 
 class LSTMCell(CompNode):
-    """y[b,j] = sigmoid(z[b,J+j]) s[b,j] + sigmoid(z[b,j]) tanh(z[b,3J+j])
-    y[b,J+j] = sigmoid(z[b,2J+j]) tanh(y[b,j])
+    """y[b,j] = sigmoid(a[b,J+j]) s[b,j] + sigmoid(a[b,j]) tanh(a[b,3J+j])
+    y[b,J+j] = sigmoid(a[b,2J+j]) tanh(y[b,j])
+    a[b,j] = x[b,j] + z[b,j]
 
-    z.grad[b,j] += dc[b,j] sigmoid'(z[b,j]) tanh(z[b,3J+j])
-    z.grad[b,J+j] += dc[b,j] sigmoid'(z[b,J+j]) s[b,j]
-    z.grad[b,2J+j] += y.grad[b,J+j] sigmoid'(z[b,2J+j]) tanh(y[b,j])
-    z.grad[b,3J+j] += dc[b,j] sigmoid(z[b,j]) tanh'(z[b,3J+j])
-    s.grad[b,j] += dc[b,j] sigmoid(z[b,J+j])
-    dc[b,j] = y.grad[b,j] + y.grad[b,J+j] sigmoid(z[b,2J+j]) tanh'(y[b,j])
+    x.grad[b,j] += dc[b,j] sigmoid'(a[b,j]) tanh(a[b,3J+j])
+    x.grad[b,J+j] += dc[b,j] sigmoid'(a[b,J+j]) s[b,j]
+    x.grad[b,2J+j] += y.grad[b,J+j] sigmoid'(a[b,2J+j]) tanh(y[b,j])
+    x.grad[b,3J+j] += dc[b,j] sigmoid(a[b,j]) tanh'(a[b,3J+j])
+    z.grad += x.grad, what x gets here
+    s.grad[b,j] += dc[b,j] sigmoid(a[b,J+j])
+    dc[b,j] = y.grad[b,j] + y.grad[b,J+j] sigmoid(a[b,2J+j]) tanh'(y[b,j])
 
-    s and y are the state before and after: the cell, and beside it the output.  z are the scores
-    of the gates for input, memory and output, and of what is put in.  Hochreiter and Schmidhuber,
-    1997; Gers, Schmidhuber and Cummins, 2000
+    s and y are the state before and after: the cell, and beside it the output.  x and z are what
+    the input and the output before contribute to the scores of the gates for input, memory and
+    output and of the new value, side by side.  Hochreiter and Schmidhuber, 1997; Gers,
+    Schmidhuber and Cummins, 2000
 
-    s: (B, 2J); z: (B, 4J); y: (B, 2J)
+    s: (B, 2J); x, z: (B, 4J); y: (B, 2J)
     """
 
-    def __init__(self, z, s):
-        self.z, self.s = z, s
+    def __init__(self, x, z, s):
+        self.x, self.z, self.s = x, z, s
 
     def forward(self):
-        z, s = self.z.value, self.s.value
+        a, s = self.x.value + self.z.value, self.s.value
         J = s.shape[1] // 2
-        self.gates, self.g = sigmoid(z[:, : 3 * J]), np.tanh(z[:, 3 * J :])
+        self.gates, self.g = sigmoid(a[:, : 3 * J]), np.tanh(a[:, 3 * J :])
         i, f, o = self.gates[:, :J], self.gates[:, J : 2 * J], self.gates[:, 2 * J :]
         y = np.empty_like(s)
         c = np.multiply(f, s[:, :J], out=y[:, :J])
@@ -76,6 +79,7 @@ class LSTMCell(CompNode):
         gates *= slopes
         last = np.multiply(dc, i, out=delta[:, 3 * J :])
         last *= 1 - np.square(g)
+        self.x.addgrad(delta)
         self.z.addgrad(delta)
         dc *= f
         self.s.addpart((slice(None), slice(0, J)), dc)

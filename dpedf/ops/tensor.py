@@ -118,7 +118,8 @@ class Slice(CompNode):
         self.x, self.index = x, index if isinstance(index, tuple) else (index,)
 
     def forward(self):
-        self.at = (slice(None),) * self.x.batched + self.index
+        # ... makes it a view, also of one number: NumPy would copy that
+        self.at = (slice(None),) * self.x.batched + self.index + (...,)
         self.value = self.x.value[self.at]
 
     def backward(self):

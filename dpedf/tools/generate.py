@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from dpedf import build, check, config
+from dpedf import config
 from dpedf.checkpoint import load
-from dpedf.data import Data
+from dpedf.device import CPU
 from dpedf.edf import Forward
 from dpedf.errors import UserError, concerning
-from dpedf.phi import Phi
+from dpedf.start import assembled
 from dpedf.tools import Parser
 
 
@@ -30,14 +30,11 @@ def trained(run):
         T, file = settings.data.window, settings.data.file
         if not T:
             raise UserError("data.window = 0, expected a run on a text")
-        data = Data(file, dtype=config.dtype(settings), window=T)
+        data, Q, ell, phi = assembled(settings, CPU())
         characters = data.file.attrs.get("characters", "")
         if len(characters) != data.x.classes:
             found = f"{len(characters)} characters for {data.x.classes} classes"
             raise UserError(f"{file}: attribute characters holds {found}, expected one for each")
-        Q, ell = build.built(settings.model, data.x, data.y)
-        phi = Phi(ell, dtype=config.dtype(settings))
-        check.fits(Q, ell, data)
         if Q.value.shape[1:] != (T, len(characters)):
             found = f"(B, {', '.join(map(str, Q.value.shape[1:]))})"
             raise UserError(f"model.build: the output is {found}, expected (B, T, classes)")

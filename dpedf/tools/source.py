@@ -18,9 +18,8 @@ from statistics import median
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from dpedf import build, check, config, device
+from dpedf import config, device
 from dpedf.comm import Ranks
-from dpedf.data import Data
 from dpedf.edf import Forward, context, program
 from dpedf.equations import Count
 from dpedf.errors import UserError, concerning
@@ -28,8 +27,8 @@ from dpedf.gradient import Gradient
 from dpedf.kernels.vector import add_in_order
 from dpedf.listing import backward, forward, naming, page
 from dpedf.optim import clip, update_rule
-from dpedf.phi import Phi
 from dpedf.reading import Statement
+from dpedf.start import assembled
 from dpedf.sums import cuts
 from dpedf.tools import Parser
 
@@ -40,13 +39,9 @@ class Step:
     """A step on the first minibatch that a config trains on, as one rank runs it."""
 
     def __init__(self, settings, ranks):
-        train, seed, dtype = settings.train, settings.seed, config.dtype(settings)
+        train, seed = settings.train, settings.seed
         self.settings, self.device = settings, device.chosen(settings, ranks)
-        text = settings.data.window, settings.data.stride
-        self.data = Data(settings.data.file, settings.data.valid, seed, dtype, self.device, *text)
-        Q, self.ell = build.built(settings.model, self.data.x, self.data.y)
-        self.phi = Phi(self.ell, seed, dtype, self.device.put)
-        check.fits(Q, self.ell, self.data)
+        self.data, _, self.ell, self.phi = assembled(settings, self.device)
         rows = self.data.train.order(seed, 0)[: train.batch_size]
         self.x, self.y = self.data.train.take(rows)
         self.gradient = Gradient(

@@ -7,6 +7,9 @@ import sysconfig
 import time
 from pathlib import Path
 
+import h5py
+import numpy as np
+
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = Path(__file__).parent / "programs"
 # An MPI from the package index lies beside this Python; otherwise PATH says which to use.
@@ -51,6 +54,20 @@ def train(n, config, *arguments, **options):
 def phi_sha256(output):
     """What a run that came to its end says of its Phi."""
     return next(line.split()[1] for line in output.splitlines() if line.startswith("phi_sha256"))
+
+
+def learnt(directory, file="checkpoint.h5"):
+    """What a run has learnt, by name: phi, and the running values of computed nodes."""
+    with h5py.File(directory / file) as there:
+        running = {name: array[...] for name, array in there.get("running", {}).items()}
+        return {"phi": there["phi"][...], **running}
+
+
+def assert_equal_up_to_rounding(found, expected):
+    """Of what two runs in float64 have learnt."""
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
+        assert np.linalg.norm(found[name] - array) <= 1e-12 * np.linalg.norm(array), name
 
 
 def ranks_of(job, directory, n):

@@ -13,7 +13,19 @@ import time
 import h5py
 import numpy as np
 import pytest
-from launcher import OPEN_MPI, PROGRAMS, ROOT, SEARCH, mpirun, phi_sha256, ranks_of, start, train
+from launcher import (
+    OPEN_MPI,
+    PROGRAMS,
+    ROOT,
+    SEARCH,
+    assert_equal_up_to_rounding,
+    learnt,
+    mpirun,
+    phi_sha256,
+    ranks_of,
+    start,
+    train,
+)
 
 DIGITS = ROOT / "configs" / "digits.toml"
 ONE_GPU = pytest.StashKey()
@@ -80,6 +92,23 @@ def test_without_slices_gpus_agree_up_to_rounding(environment_of, settings, tmp_
         assert 0 < np.linalg.norm(phi - found[0]) / np.linalg.norm(phi) < 1e-12
 
 
+@pytest.mark.parametrize("gpus, how", [("2", "whole"), ("2", "buckets"), ("1", "buckets")])
+def test_batch_norm_adds_over_gpus(environment_of, settings, tmp_path, gpus, how):
+    """By NCCL, recorded; and through the host, where its sums are in the midst of a pass."""
+    model = f"model={{build='{PROGRAMS}/normalized.py:normalized'}}"
+    words = model, "train.slices=0", "train.precision=float64", "train.epochs=1"
+    found = []
+    for n, capture in (1, "auto"), (2, "auto"), (2, "off"):
+        more = settings(*words, f"run.allreduce={how}", "run.bucket=200", f"run.capture={capture}")
+        train(n, DIGITS, *more, env=environment_of(FAKE_CUPY_DEVICES=gpus))
+        found.append(learnt(tmp_path / "run"))
+    alone, recorded, eager = found
+    assert len(alone) == 5 and (recorded["phi"] != alone["phi"]).any()
+    assert_equal_up_to_rounding(recorded, alone)
+    for name, array in recorded.items():
+        np.testing.assert_array_equal(eager[name], array, name)
+
+
 @alone
 @pytest.mark.parametrize("late", ["0", "1 2 3 4 5 6 7 8", "0 1 2 3 4 5 6 7 8"])
 @pytest.mark.parametrize("gpus", ["1", "2"])
@@ -92,7 +121,7 @@ def test_sums_wait_for_what_they_add_and_updates_for_sums(
         assert phi_sha256(train(2, DIGITS, *more, env=environment)) == alone_it_ends_with
 
 
-@pytest.mark.parametrize("model, lines", [("noisy", 0), ("noisy_slides", 1)])
+@pytest.mark.parametrize("model, lines", [("noisy", 0), ("dropped", 0), ("noisy_slides", 1)])
 def test_any_model_has_the_same_bits_on_two_gpus(environment_of, settings, model, lines):
     """Where recording is given up after sums over ranks were started, too."""
     more = settings(f"model={{build='{PROGRAMS}/noise.py:{model}'}}")

@@ -5,12 +5,12 @@ import json
 import h5py
 import numpy as np
 import pytest
-from launcher import ROOT, mpirun, phi_sha256, train
+from launcher import PROGRAMS, ROOT, mpirun, phi_sha256, train
+from shipped import SHIPPED, settings_of
 
 from dpedf.data import write
 
 RANKS = 1, 2, 3, 4, 5, 8
-SHIPPED = sorted(path.name for path in (ROOT / "configs").glob("*.toml"))
 
 
 def settings(file, directory, *more):
@@ -122,19 +122,51 @@ def test_the_example_in_one_file_ends_with_the_phi_of_dpedf_train(digits_in_plac
     assert phi_sha256(example.stdout) == phi_sha256(trained)
 
 
-def test_a_draw_of_a_node_depends_on_the_row_and_not_on_the_rank(digits, tmp_path):
-    """A model of the user's whose node reads the context, as Dropout has to."""
-    model = f"model={{build='{ROOT}/tests/mpi/programs/noise.py:noisy'}}"
+@pytest.mark.parametrize("model", ["noisy", "dropped"])
+def test_a_draw_of_a_node_depends_on_the_row_and_not_on_the_rank(digits, tmp_path, model):
+    """Models of a user's own file, with a node that reads the context, and with Dropout."""
+    model = f"model={{build='{PROGRAMS}/noise.py:{model}'}}"
     arguments = settings(digits, tmp_path, "train.epochs=1", model)
     assert len({sha256(n, "digits.toml", *arguments) for n in (1, 2, 5)}) == 1
 
 
+def learnt_by(optimizer, *words):
+    """The words for an optimizer, in place of the one that a config has."""
+    none = "momentum=0", "nesterov=false", "betas=[0.9,0.999]"
+    return [f"train.{word}" for word in (*none, f"optimizer={optimizer}", *words)]
+
+
+# Configs made small, such that each model and each optimizer occurs.
+SMALL = [
+    ("mnist", ["model.sizes=[784,16,10]", *learnt_by("adamw", "learning_rate=0.01")]),
+    ("slides", ["model.sizes=[784,16,10]", *learnt_by("rmsprop", "momentum=0.9")]),
+    ("nineties", learnt_by("sgd", "momentum=0.9", "nesterov=true")),
+    ("logistic", ["train.batch_size=50"]),
+    ("autoencoder", ["model.sizes=[784,16,8]"]),
+    ("lenet", ["model.channels=[2,3]", "model.hidden=[8]", "train.grad_clip=0.5"]),
+    ("char_lstm", ["model.embedding=4", "model.hidden=5", "data.window=7"]),
+    (
+        "char_lstm",
+        ["model={build='char_gru',embedding=4,hidden=5}", "data.window=7", *learnt_by("rmsprop")],
+    ),
+    ("char_transformer", ["model.layers=1", "model.heads=2", "model.width=8", "data.window=7"]),
+]
+
+
+@pytest.mark.parametrize(
+    "ranks", [(1, 3, 8), pytest.param((1, 2, 4, 5), marks=pytest.mark.slow)], ids=str
+)
+@pytest.mark.parametrize("config, small", SMALL)
+def test_every_model_and_optimizer_ends_with_one_phi(tmp_path, config, small, ranks):
+    words = *settings_of(config, tmp_path), *small, "train.epochs=0", "train.steps=6"
+    assert len({sha256(n, f"{config}.toml", *words) for n in ranks}) == 1
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("config", [name for name in SHIPPED if name != "debug.toml"])
-def test_every_shipped_config_ends_with_one_phi_on_any_number_of_ranks(mnist, tmp_path, config):
-    arguments = ["train.epochs=3", f"run.dir={tmp_path}", "--overwrite"]
-    arguments += [] if config == "digits.toml" else [f"data.file={mnist}"]
-    assert len({sha256(n, config, *arguments) for n in RANKS}) == 1
+@pytest.mark.parametrize("config", [name for name in SHIPPED if name != "debug"])
+def test_every_shipped_config_ends_with_one_phi_on_any_number_of_ranks(tmp_path, config):
+    words = *settings_of(config, tmp_path), "train.epochs=0", "train.steps=20"
+    assert len({sha256(n, f"{config}.toml", *words) for n in RANKS}) == 1
 
 
 @pytest.mark.slow

@@ -30,7 +30,7 @@ class ndarray(DeviceArray):  # noqa: N801
 
     @classmethod
     def computed(cls, function, inputs, keywords, written):
-        inputs, keywords = as_cupy_has_it(function, inputs, keywords)
+        function, inputs = as_cupy_has_it(function, inputs)
         if function is np.matmul and stream.current().capture:
             raise NotImplementedError("calling cuBLAS API during stream capture is unsupported")
 
@@ -99,16 +99,22 @@ def raw(thing):
     return thing
 
 
-def as_cupy_has_it(function, inputs, keywords):
+def as_cupy_has_it(function, inputs):
     """take(indices) wraps those out of range, and one number of an array is a view of it."""
     if function.__name__ == "take":
-        keywords = keywords | {"mode": "wrap"}
+        function = take
     if function in (operator.getitem, operator.setitem):
         array, index, *value = inputs
         if function is operator.getitem and not isinstance(index, np.ndarray):
             index = index if isinstance(index, tuple) else (index,)
             inputs = array, index if ... in index else (*index, ...)
-    return inputs, keywords
+    return function, inputs
+
+
+def take(array, indices, axis=None):
+    """Not by mode="wrap", whose steps have no end where captured work did not compute indices."""
+    size = array.size if axis is None else array.shape[axis]
+    return array.take(indices % np.intp(max(1, size)), axis)
 
 
 def pinned(array):

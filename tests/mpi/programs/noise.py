@@ -1,9 +1,9 @@
-"""Models with a node of random draws, as a user could write it: noise in front of a network."""
+"""Models with a node of random draws: noise, as a user could write it, and dropout."""
 
 from math import prod
 
 from dpedf.edf import CompNode, context
-from dpedf.ops import Affine, Flatten, LogLoss, Relu, Softmax
+from dpedf.ops import Affine, Dropout, Flatten, LogLoss, Relu, Softmax
 from dpedf.ops.draws import uniform
 from dpedf.phi import affine
 
@@ -38,3 +38,9 @@ def noisy(x, y, First=Affine):
 
 def noisy_slides(x, y):
     return noisy(x, y, Slides)
+
+
+def dropped(x, y):
+    L = Dropout(Relu(Affine(affine(prod(x.shape), 16), Dropout(Flatten(x), 0.2))), 0.5)
+    Q = Softmax(Affine(affine(16, y.classes), L))
+    return Q, LogLoss(Q, y)

@@ -1,0 +1,26 @@
+"""The loss of classifiers of two classes."""
+
+import numpy as np
+
+from dpedf.edf import CompNode
+from dpedf.kernels.activation import sigmoid
+
+
+class BinaryLogLoss(CompNode):
+    """ell[b] = -log sigmoid((2 y[b] - 1) s[b]) = log(1 + exp(s[b])) - y[b] s[b]
+
+    s.grad[b] += ell.grad[b] (sigmoid(s[b]) - y[b])
+
+    s: (B,), the score of class 1; y: (B,), of 0 and 1; ell: (B,)
+    """
+
+    def __init__(self, s, y):
+        self.s, self.y = s, y
+
+    def forward(self):
+        s = self.s.value
+        self.target = self.y.value.astype(s.dtype)
+        self.value = np.logaddexp(s, 0.0) - self.target * s
+
+    def backward(self):
+        self.s.addgrad(self.grad * (sigmoid(self.s.value) - self.target))

@@ -1,0 +1,30 @@
+"""The configs of configs/, and random data of the shapes that each of them takes."""
+
+import tomllib
+from pathlib import Path
+
+import numpy as np
+
+from dpedf.data import write
+
+ROOT = Path(__file__).resolve().parents[1]
+SHIPPED = sorted(path.stem for path in (ROOT / "configs").glob("*.toml"))
+IMAGES = {"digits": (8, 8), "parity": (8, 8), "mnist": (28, 28)}  # by the name of the data
+
+
+def settings_of(config, folder, rows=800):
+    """The words that have a shipped config train on so many random rows, 100 of them valid."""
+    data = tomllib.loads((ROOT / "configs" / f"{config}.toml").read_text())["data"]
+    kind, random, path = Path(data["file"]).stem, np.random.default_rng(0), folder / "random.h5"
+    about = dict(name="random", source="this test", licence="none", scale=1 / 255)
+    if kind in IMAGES:
+        about["classes"] = 2 if kind == "parity" else 10
+        x = random.integers(0, 256, (rows, *IMAGES[kind]), np.uint8)
+        y = np.arange(rows) % about["classes"]
+        groups = {"train": (x, y), "valid": (x[:100], y[:100]), "test": (x[:100], y[:100])}
+    else:
+        text = random.integers(0, 65, rows, np.uint8)
+        about["classes"] = 65
+        groups = {"train": text, "valid": text[:100], "test": text[:100]}
+    write(path, **about, **groups)
+    return [f"data.file={path}", f"run.dir={folder}/run", "--overwrite"]

@@ -1,0 +1,254 @@
+"""Nodes that know the minibatch: BatchNorm, whose means are over its rows, and Dropout."""
+
+import h5py
+import numpy as np
+import pytest
+from strict import DeviceArray, get, put
+
+from dpedf import checkpoint
+from dpedf.comm import Ranks
+from dpedf.device import CPU
+from dpedf.edf import CompNode, Forward, Input, Package, Parameter, context
+from dpedf.gradient import Gradient, overlap_is_faster
+from dpedf.ops import Affine, BatchNorm, Dropout, LogLoss, Softmax
+from dpedf.phi import Phi, affine
+
+
+@pytest.fixture(autouse=True)
+def outside_of_a_run():
+    """What a test tells nodes of its minibatch is forgotten after it."""
+    before = dict(vars(context))
+    yield
+    vars(context).update(before)
+
+
+def numbers(*shape, seed=0):
+    return np.random.default_rng(seed).normal(0.5, 2, shape)
+
+
+def batch_norm(shape, dtype=np.float64):
+    """BatchNorm of a parameter that holds the rows of a minibatch, so that it gets a gradient."""
+    w, b = (Parameter(numbers(shape[1], seed=seed).astype(dtype)) for seed in (1, 2))
+    return BatchNorm(Package(w=w, b=b), Parameter(numbers(*shape).astype(dtype)))
+
+
+def learn(z, g):
+    """A step of training, in which g is the gradient of what z computes."""
+    context.train = True
+    for p in z.x, z.Phi.w, z.Phi.b:
+        p.fresh = True
+    z.forward()
+    z.grad = g
+    z.backward()
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (2, 1), (4, 3, 2, 5), (1, 3, 2, 2)])
+def test_batch_norm_learns_as_that_of_pytorch_and_is_evaluated_by_running_values(shape):
+    torch = pytest.importorskip("torch", reason="the reference is PyTorch")
+    z, norms = batch_norm(shape), {2: torch.nn.BatchNorm1d, 4: torch.nn.BatchNorm2d}
+    theirs = norms[len(shape)](shape[1], dtype=torch.float64)
+    theirs.weight.data, theirs.bias.data = map(torch.tensor, (z.Phi.w.value, -z.Phi.b.value))
+    for step in range(3):
+        z.x.value, g = numbers(*shape, seed=3 + step), numbers(*shape, seed=9 + step)
+        learn(z, g)
+        x = torch.tensor(z.x.value, requires_grad=True)
+        y = theirs(x)
+        theirs.zero_grad()
+        y.backward(torch.tensor(g))
+        for found, expected in (
+            (z.value, y.detach()),
+            (z.x.grad, x.grad),
+            (z.Phi.w.grad, theirs.weight.grad),
+            (-z.Phi.b.grad, theirs.bias.grad),
+            (z.state["mean"], theirs.running_mean),
+            (z.state["variance"], theirs.running_var),
+        ):
+            np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
+    context.train = False
+    z.forward()
+    np.testing.assert_allclose(z.value, theirs.eval()(x).detach(), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (1, 3), (0, 3, 2, 2)])
+def test_batch_norm_of_one_row_or_none_is_finite_and_teaches_its_input_nothing(shape):
+    z = batch_norm(shape)
+    with np.errstate(all="raise"):
+        learn(z, np.ones(shape))
+    np.testing.assert_array_equal(z.value, np.zeros(shape) - z.Phi.b.value[z.spread])
+    assert not z.x.grad.any() and not z.Phi.w.grad.any()
+    assert all(np.isfinite(array).all() for array in z.state.values())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(4, 3), (0, 3), (4, 3, 2, 5)])
+def test_batch_norm_learns_on_a_device_with_the_same_bits_and_in_its_dtype(shape, dtype):
+    host, device = batch_norm(shape, dtype), batch_norm(shape, dtype)
+    for p in device.x, device.Phi.w, device.Phi.b:
+        p.value, p.grad = put(p.value), put(p.grad)
+    device.state = {name: put(array) for name, array in device.state.items()}
+    g = numbers(*shape, seed=9).astype(dtype)
+    learn(host, g)
+    learn(device, put(g))
+    for here, there in zip(left_by(host), left_by(device), strict=True):
+        assert type(there) is DeviceArray and there.dtype == here.dtype == dtype
+        assert get(there).tobytes() == here.tobytes()
+
+
+def left_by(z):
+    """All that a step leaves."""
+    return z.value, z.x.grad, z.Phi.w.grad, z.Phi.b.grad, *z.state.values()
+
+
+def normalized(dtype=np.float64, rows=6):
+    """(x, y, ell, Phi) of a layer with BatchNorm."""
+    x, y = Input((4,), dtype), Input((), np.intp, 3)
+    x.value, y.value = numbers(rows, 4).astype(dtype), np.arange(rows) % 3
+    scale = Package(w=Parameter(np.ones(5)), b=Parameter(np.zeros(5)))
+    z = BatchNorm(scale, Affine(affine(4, 5), x))
+    ell = LogLoss(Softmax(Affine(affine(5, 3), z)), y)
+    return x, y, ell, Phi(ell, dtype=dtype)
+
+
+def gradient_of(x, y, ell, phi, slices=0):
+    def put_rows(images, labels):
+        x.value, y.value = images, labels
+
+    return Gradient(ell, phi, Ranks(), put_rows, slices)
+
+
+def test_phi_holds_running_values_in_its_dtype_by_the_name_of_their_node():
+    x, y, ell, phi = normalized(np.float32)
+    assert {name: a.shape for name, a in phi.state.items()} == {
+        "z2.mean": (5,),
+        "z2.variance": (5,),
+    }
+    gradient_of(x, y, ell, phi)(x.value, y.value, 6)
+    assert all(array.dtype == np.float32 for array in phi.state.values())
+    assert phi.state["z2.mean"].all() and (phi.state["z2.variance"] != 1).all()
+
+
+def test_a_node_of_the_users_may_hold_an_input_that_it_calls_state():
+    class Cell(CompNode):
+        def __init__(self, state):
+            self.state = state
+
+        def forward(self):
+            self.value = self.state.value
+
+        def backward(self):
+            self.state.addgrad(self.grad)
+
+    phi = Phi(Cell(Affine(affine(4, 5), Input((4,)))))
+    assert phi.state == {}
+
+
+def test_slices_of_a_node_that_mixes_rows_are_refused_by_name(refused):
+    with refused("train.slices = 2", "expected 0", "z2 = BatchNorm"):
+        gradient_of(*normalized(), slices=2)
+
+
+def test_a_trial_of_how_sums_are_made_leaves_running_values_as_they_were():
+    x, y, ell, phi = normalized()
+    gradient = gradient_of(x, y, ell, phi)
+    minibatch = x.value, y.value, 6
+    gradient(*minibatch)
+    before = {name: array.copy() for name, array in phi.state.items()}
+    overlap_is_faster(gradient, minibatch, Ranks(), CPU())
+    for name, array in before.items():
+        np.testing.assert_array_equal(phi.state[name], array)
+
+
+def test_a_checkpoint_brings_running_values_back_to_the_bit(tmp_path):
+    x, y, ell, phi = normalized()
+    gradient_of(x, y, ell, phi)(x.value, y.value, 6)
+    Forward(ell)
+    checkpoint.save(tmp_path / "checkpoint.h5", phi)
+    *_, other, loaded = normalized()
+    checkpoint.load(tmp_path / "checkpoint.h5", loaded)
+    Forward(other)
+    assert other.value.tobytes() == ell.value.tobytes()
+
+
+def test_a_checkpoint_without_running_values_is_refused_and_changes_nothing(tmp_path, refused):
+    path = tmp_path / "checkpoint.h5"
+    x, y, ell, phi = normalized()
+    checkpoint.save(path, phi)
+    for name in "z2.variance", "z2.mean":
+        with h5py.File(path, "a") as file:
+            del file[f"running/{name}"]
+            file["phi"][...] = 7
+        before = phi.value.copy()
+        with refused(path, name, "(5,)"):
+            checkpoint.load(path, phi)
+        np.testing.assert_array_equal(phi.value, before)
+
+
+# Dropout.
+
+
+def dropout(rows=slice(None), rate=0.3, dtype=np.float64, train=True, shape=(2000, 7)):
+    """Dropout of some rows of a minibatch of ones, after a pass."""
+    x = Input(shape[1:], dtype)
+    x.value = np.ones(shape, dtype)[rows]
+    z = Dropout(x, rate)
+    context.row, context.step = rows.start or 0, 5
+    Forward(z, train)
+    return z
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1, 0.5, 0.9])
+def test_dropout_keeps_one_minus_rate_and_so_the_expectation(rate):
+    value = dropout(rate=rate).value
+    kept = (value != 0).mean()
+    assert abs(kept - (1 - rate)) <= 5 * (rate * (1 - rate) / value.size) ** 0.5
+    np.testing.assert_allclose(value, np.where(value != 0, 1 / (1 - rate), 0))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_dropout_is_the_identity_out_of_training_and_keeps_its_dtype(dtype):
+    np.testing.assert_array_equal(dropout(train=False).value, 1)
+    assert dropout(dtype=dtype).value.dtype == dtype
+
+
+def test_rows_are_dropped_alike_in_any_slices_and_otherwise_in_another_step_or_node():
+    whole = dropout().value
+    parts = [dropout(slice(first, first + 500)).value for first in range(0, 2000, 500)]
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+    assert dropout(slice(7, 7)).value.shape == (0, 7)
+    z = dropout()
+    context.step = 6
+    Forward(z, train=True)
+    assert (z.value != whole).any()
+    context.step = 5
+    Forward(twice := Dropout(Dropout(z.x, 0.3), 0.3), train=True)
+    assert (twice.keep != twice.x.keep).any()
+
+
+def test_the_gradient_goes_through_what_dropout_keeps():
+    p, g = Parameter(numbers(50, 7)), numbers(50, 7, seed=1)
+    z = Dropout(p, 0.4)
+    for train in True, False:
+        Forward(z, train)
+        z.grad, p.fresh = g, True
+        z.backward()
+        kept = z.value != 0
+        assert (0 < kept.mean() < 1) == train
+        np.testing.assert_allclose(p.grad, g * kept / 0.6 if train else g)
+
+
+@pytest.mark.parametrize("slices", [2, 5, 12])
+def test_slices_change_a_gradient_through_dropout_by_rounding_alone(slices):
+    found = []
+    for V in 1, slices:
+        x, y = Input((4,), np.float64), Input((), np.intp, 3)
+        ell = LogLoss(Softmax(Affine(affine(4, 3), Dropout(x, 0.5))), y)
+        phi = Phi(ell, dtype=np.float64)
+        gradient_of(x, y, ell, phi, V)(numbers(12, 4), np.arange(12) % 3, 12)
+        found.append(phi.grad)
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("rate", [1, 1.0, -0.1, 2, float("nan")])
+def test_a_rate_that_leaves_nothing_or_is_none_is_refused(rate):
+    with pytest.raises(ValueError, match=f"Dropout of rate {rate}, expected 0 <= rate < 1"):
+        Dropout(Input((4,)), rate)
