@@ -43,6 +43,18 @@ class UnusableError(Exception):
     """Why there is no GPU to compute on."""
 
 
+def keep_freed_memory():
+    """Have glibc's malloc keep what is freed, rather than give it back to the kernel.
+
+    Arrays of megabytes come and go in every step, and pages that are new to a process cost more
+    than to compute with them.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt:
+        mallopt(-3, 1 << 25)  # M_MMAP_THRESHOLD, the largest there may be
+        mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
+
+
 class CPU:
     """The host itself: its arrays are NumPy's."""
 
@@ -51,6 +63,7 @@ class CPU:
 
     def __init__(self, note=None):
         self.note = note  # why there is no GPU, where there could be
+        keep_freed_memory()
 
     def enter_thread(self):
         """To be called first in a thread that uses the device."""

@@ -23,6 +23,7 @@ from dpedf import shapes
 from dpedf.kernels.gemm import add_products, product
 
 made = itertools.count()
+JOINED = 8  # products that are added as one: not so many that what they read leaves the cache
 
 # What a node may need to know of the pass: is it training?  Random draws are functions of
 # seed, step and the row in the global minibatch of B rows; row is the first one at hand.
@@ -100,15 +101,17 @@ class Parameter(Node):
         part += delta
 
     def addproduct(self, a, b):
-        """grad += a @ b; all but the first, as those of time steps, wait to be added as one."""
+        """grad += a @ b; all but the first, as those of time steps, wait for others to join."""
         if self.fresh:
             product(a, b, self.grad)
             self.fresh = False
         else:
             self.products.append((a, b))
+            if len(self.products) == JOINED:
+                self.complete()
 
     def complete(self):
-        """grad is to hold all that was added up to now."""
+        """Let grad hold all that was added up to now."""
         if self.fresh:
             self.grad[...] = 0
         if self.products:

@@ -11,10 +11,11 @@ CACHED = 1 << 14  # numbers that are computed with at a time
 SLOPE, CUBE = sqrt(2 / pi), 0.044715
 
 
-def sigmoid(x):
-    """1 / (1 + exp(-x))"""
-    with np.errstate(over="ignore"):  # where exp(-x) is infinite, the result is 0
-        y = np.exp(-x)
+def sigmoid(x, out=None):
+    """1 / (1 + exp(-x)), written into out where there is one, which may be x"""
+    y = np.negative(x, out=out)
+    with np.errstate(over="ignore"):  # where exp is infinite, the result is 0
+        np.exp(y, out=y)
     y += 1
     return np.reciprocal(y, out=y)
 

@@ -2,16 +2,20 @@
 
 from math import prod
 
+from dpedf.edf import Package
 from dpedf.errors import UserError
-from dpedf.models.mlp import MLP, layers
-from dpedf.ops import Affine, BinaryLogLoss, Flatten, OneHot, Reshape, SquareLoss
-from dpedf.phi import affine
+from dpedf.ops import Affine, BinaryLogLoss, Flatten, OneHot, Reshape, Sigmoid, SquareLoss
+from dpedf.phi import Uniform, affine
 
 
-def nineties(x, y, sizes):
-    """The network of the 1990s: sigmoid units, and the squared error against one-hot labels."""
-    packages, Activation, x = layers(sizes, "sigmoid", x, y)
-    Q = MLP(packages, x, Activation)
+def nineties(x, y, hidden, weights=4.0, thresholds=16.0):
+    """The network of the 1990s: sigmoid units, and the squared error against one-hot labels.
+
+    The weights and thresholds of the hidden units are drawn from -weights..weights and
+    -thresholds..thresholds, so wide that each unit divides the images somewhere else.
+    """
+    first = Package(w=Uniform((prod(x.shape), hidden), weights), b=Uniform((hidden,), thresholds))
+    Q = Sigmoid(Affine(affine(hidden, y.classes), Sigmoid(Affine(first, Flatten(x)))))
     return Q, SquareLoss(Q, OneHot(y, y.classes))
 
 

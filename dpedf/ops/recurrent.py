@@ -50,35 +50,38 @@ class LSTMCell(CompNode):
         self.x, self.z, self.s = x, z, s
 
     def forward(self):
-        a, s = self.x.value + self.z.value, self.s.value
+        s = self.s.value
         J = s.shape[1] // 2
-        self.gates, self.g = sigmoid(a[:, : 3 * J]), np.tanh(a[:, 3 * J :])
-        i, f, o = self.gates[:, :J], self.gates[:, J : 2 * J], self.gates[:, 2 * J :]
+        self.gates = a = self.x.value + self.z.value
+        a[:, 3 * J :] *= 2  # tanh(a) = 2 sigmoid(2a) - 1: one exp for all
+        sigmoid(a, out=a)
+        g = a[:, 3 * J :]
+        g *= 2
+        g -= 1
         y = np.empty_like(s)
-        c = np.multiply(f, s[:, :J], out=y[:, :J])
-        c += i * self.g
+        c = np.multiply(a[:, J : 2 * J], s[:, :J], out=y[:, :J])
+        c += a[:, :J] * g
         self.tanh = np.tanh(c)
-        np.multiply(o, self.tanh, out=y[:, J:])
+        np.multiply(a[:, 2 * J : 3 * J], self.tanh, out=y[:, J:])
         self.value = y
 
     def backward(self):
-        J = self.s.value.shape[1] // 2
-        i, f, o = self.gates[:, :J], self.gates[:, J : 2 * J], self.gates[:, 2 * J :]
-        g, tanh, dh = self.g, self.tanh, self.grad[:, J:]
-        dc = 1 - np.square(tanh)
+        a, tanh = self.gates, self.tanh
+        J = tanh.shape[1]
+        i, f, o, g = (a[:, k * J : (k + 1) * J] for k in range(4))
+        dh, c = self.grad[:, J:], self.s.value[:, :J]
+        dc = np.square(tanh)
+        np.subtract(1, dc, out=dc)
         dc *= o
         dc *= dh
         dc += self.grad[:, :J]
-        delta = np.empty_like(self.z.value)
-        np.multiply(dc, g, out=delta[:, :J])
-        np.multiply(dc, self.s.value[:, :J], out=delta[:, J : 2 * J])
-        np.multiply(dh, tanh, out=delta[:, 2 * J : 3 * J])
-        slopes = 1 - self.gates
-        slopes *= self.gates
-        gates = delta[:, : 3 * J]
-        gates *= slopes
-        last = np.multiply(dc, i, out=delta[:, 3 * J :])
-        last *= 1 - np.square(g)
+        slopes = np.square(a)  # sigmoid' = sigmoid - sigmoid**2,  tanh' = 1 - tanh**2
+        np.subtract(a[:, : 3 * J], slopes[:, : 3 * J], out=slopes[:, : 3 * J])
+        np.subtract(1, slopes[:, 3 * J :], out=slopes[:, 3 * J :])
+        delta = np.empty_like(a)
+        for k, factors in enumerate([(dc, g), (dc, c), (dh, tanh), (dc, i)]):
+            np.multiply(*factors, out=delta[:, k * J : (k + 1) * J])
+        delta *= slopes
         self.x.addgrad(delta)
         self.z.addgrad(delta)
         dc *= f
