@@ -53,9 +53,8 @@ def name_parameters(parameters):
                 if p in held(package):
                     p.name = f"{package.name or f'Phi{number}'}.{key}"
     names = [p.name for p in parameters]
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError(f"two parameters are named {name}, expected a name for each")
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"two parameters are named {twice[0]}, expected a name for each")
 
 
 class Phi:

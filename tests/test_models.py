@@ -1,11 +1,15 @@
 """Models: what they build, and what they say where they cannot."""
 
+import json
+from pathlib import Path
+
+import h5py
 import numpy as np
 import pytest
 
-from dpedf import build
+from dpedf import build, check
 from dpedf.build import built
-from dpedf.edf import Backward, CompNodes, Forward, Input
+from dpedf.edf import Backward, CompNodes, Forward, Input, Inputs, Parameters
 from dpedf.models import MLP, mlp, slides
 from dpedf.ops import Affine, Flatten, LogLoss, Relu, Sigmoid, Softmax, Tanh
 from dpedf.phi import Phi, affine, glorot, he
@@ -225,3 +229,135 @@ def test_a_file_may_define_dataclasses(file):
     )
     Q, ell = built({"build": f"{file}:mine"}, *data(6))
     assert kinds(ell)[0] is Affine
+
+
+# Convolutional, recurrent and attention networks
+
+
+def images(*shape, classes=10):
+    return Input(shape, np.float32), Input((), np.intp, classes)
+
+
+def text(T=5, classes=7):
+    return Input((T,), np.intp, classes), Input((T,), np.intp, classes)
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (1, 28, 28), (3, 32, 20)])
+def test_lenet_takes_images_of_any_size_and_channels(shape):
+    x, y = images(*shape, classes=4)
+    Q, ell = built({"build": "lenet", "channels": [2, 3], "hidden": [5]}, x, y)
+    assert Q.value.shape == (0, 4)
+    first = Parameters(ell)[0].value.shape
+    assert first == (2, shape[0] if len(shape) == 3 else 1, 5, 5)
+
+
+def test_lenet_5_has_the_parameters_of_1998_with_a_dense_second_convolution():
+    """156 and 2,416 of the convolutions, then 48,120, 10,164 and 850."""
+    Q, ell = built({"build": "lenet"}, *images(28, 28))
+    assert Phi(ell).value.size == 156 + 2416 + 48120 + 10164 + 850
+
+
+@pytest.mark.parametrize("shape", [(784,), (2, 3, 4, 5), (10, 10)])
+def test_lenet_refuses_what_is_no_image(shape, refused):
+    with refused("model", "expected"):
+        built({"build": "lenet", "padding": 0}, *images(*shape))
+
+
+def test_an_autoencoder_has_one_matrix_a_layer_for_both_ways():
+    x, y = images(4, 3)
+    output, ell = built({"build": "autoencoder", "sizes": [12, 5, 2]}, x, y)
+    shapes = {p.value.shape for p in Parameters(ell)}
+    assert shapes == {(12, 5), (5, 2), (5,), (2,), (12,)}
+    assert output.value.shape == (0, 12) and y not in Inputs(ell)
+
+
+@pytest.mark.parametrize("sizes", [[11, 2], [12], 12, [12, 0]])
+def test_an_autoencoder_refuses_sizes_that_are_none(sizes, refused):
+    with refused("model.sizes", "expected"):
+        built({"build": "autoencoder", "sizes": sizes}, *images(4, 3))
+
+
+@pytest.mark.parametrize("name", ["char_lstm", "char_gru", "char_transformer"])
+def test_a_model_of_language_looks_at_no_symbol_to_come(name):
+    x, y = text(T=6)
+    Q, ell = built({"build": name}, x, y)
+    Phi(ell, seed=3, dtype=np.float64)
+    y.value = np.zeros((1, 6), int)
+    x.value = np.array([[1, 2, 3, 4, 5, 6]])
+    Forward(ell)
+    before = Q.value.copy()
+    x.value = np.array([[1, 2, 3, 0, 0, 0]])
+    Forward(ell)
+    assert (Q.value[:, :3] == before[:, :3]).all() and (Q.value[:, 3:] != before[:, 3:]).any()
+    check.gradients(ell, samples=2)
+
+
+@pytest.mark.parametrize("name", ["char_lstm", "char_gru", "char_transformer"])
+def test_a_model_of_language_takes_a_text(name, refused):
+    with refused("model.build", "expected a text"):
+        built({"build": name}, *images(5))
+
+
+def test_the_transformer_has_one_matrix_for_symbols_and_scores():
+    Q, ell = built({"build": "char_transformer", "layers": 1, "width": 8, "heads": 2}, *text())
+    shapes = [p.value.shape for p in Parameters(ell)]
+    assert shapes.count((7, 8)) == 1 and (8, 7) not in shapes
+
+
+def test_heads_that_do_not_divide_the_width_are_refused(refused):
+    with refused("model", "Attention", "expected a multiple of 3 heads"):
+        built({"build": "char_transformer", "heads": 3}, *text())
+
+
+def test_pytorchs_lstm_computes_the_same():
+    torch = pytest.importorskip("torch", reason="the reference is PyTorch")
+    x, y = text()
+    Q, ell = built({"build": "char_lstm", "embedding": 4, "hidden": 3}, x, y)
+    phi = Phi(ell, dtype=np.float64)
+    W, w, b, u, scores, c = (torch.tensor(p.value) for p in by_use(phi))
+    theirs = torch.nn.LSTM(4, 3, batch_first=True, dtype=torch.float64)
+    order = [*range(6), *range(9, 12), *range(6, 9)]  # theirs: i, f, g, o
+    with torch.no_grad():
+        theirs.weight_ih_l0[:], theirs.weight_hh_l0[:] = w.T[order], u.T[order]
+        theirs.bias_ih_l0[:], theirs.bias_hh_l0[:] = -b[order], 0
+    x.value = np.random.default_rng(0).integers(0, 7, (2, 5))
+    y.value = x.value
+    Forward(ell)
+    h = theirs(W[torch.tensor(x.value)])[0]
+    expected = (h @ scores - c).softmax(-1).detach()
+    np.testing.assert_allclose(Q.value, expected, rtol=1e-12)
+
+
+def by_use(phi):
+    """The parameters of char_lstm: W, then w, b, u of the memory, then those of the scores."""
+    named = {p.name: p for p in phi.parameters}
+    (symbols,) = [p for p in phi.parameters if "." not in p.name]
+    memory = next(name[:-2] for name in named if name.endswith(".u"))
+    last = next(n[:-2] for n in named if n.endswith(".w") and n[:-2] != memory)
+    keys = f"{memory}.w", f"{memory}.b", f"{memory}.u", f"{last}.w", f"{last}.b"
+    return [symbols, *(named[key] for key in keys)]
+
+
+def test_logistic_regression_ends_at_the_only_optimum(python, tmp_path):
+    """That of the log loss and the same penalty, which Newton's method finds."""
+    root = Path(__file__).resolve().parents[1]
+    assert python(root / "data" / "parity.py", "--output", tmp_path / "p.h5").returncode == 0
+    settings = f"data.file={tmp_path}/p.h5", f"run.dir={tmp_path}/run", "train.precision=float64"
+    done = python("-m", "dpedf.train", root / "configs" / "logistic.toml", *settings)
+    assert done.returncode == 0, done.stderr
+    last = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+
+    def rows(group):
+        with h5py.File(tmp_path / "p.h5") as file:
+            x = file[f"{group}/x"][...].reshape(-1, 64) / 16
+            return np.c_[x, -np.ones(len(x))], file[f"{group}/y"][...]
+
+    (x, y), (held, label), w = rows("train"), rows("test"), np.zeros(65)
+    for _ in range(30):
+        p = 1 / (1 + np.exp(-x @ w))
+        gradient = x.T @ (p - y) / len(y) + 7e-4 * w
+        w -= np.linalg.solve((x.T * (p * (1 - p))) @ x / len(y) + 7e-4 * np.eye(65), gradient)
+    scores = held @ w
+    expected = np.logaddexp(0, np.where(label == 1, -scores, scores)).mean()
+    assert last["test_loss"] == pytest.approx(expected, rel=0.005)
+    assert last["test_accuracy"] == pytest.approx(((scores > 0) == label).mean(), abs=0.005)

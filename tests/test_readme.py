@@ -56,7 +56,8 @@ def test_every_command_of_the_readme_works_in_a_clean_clone(clone):
 @pytest.mark.slow
 def test_the_demonstration_of_the_readme_ends_with_one_phi_on_any_number_of_ranks(clone):
     """The README's own hash is that of one kind of CPU; but it is one."""
-    session = re.search(r"```console\n(.*?)```", README, re.DOTALL)[1].splitlines()
+    blocks = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+    session = next(block for block in blocks if "\nphi_sha256" in block).splitlines()
     command = "\n".join(line[2:] for line in session if line[:2] in ("$ ", "> "))
     shown = [line for line in session if line.startswith("phi_sha256")]
     typed("./launch/local.sh -n 1 configs/digits.toml train.epochs=1 --overwrite", clone, 600)
@@ -66,6 +67,32 @@ def test_the_demonstration_of_the_readme_ends_with_one_phi_on_any_number_of_rank
     assert re.fullmatch(r"phi_sha256 [0-9a-f]{64}", printed[0])
 
 
-def test_the_readme_names_files_that_exist():
-    for path in re.findall(r"\]\(([^)#:]+)\)", README):
-        assert (ROOT / path).exists(), path
+@pytest.mark.parametrize("page", ["README.md", "docs/architectures.md", "data/README.md"])
+def test_a_page_names_files_that_exist(page):
+    for path in re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text()):
+        assert ((ROOT / page).parent / path).exists(), path
+
+
+def test_the_model_and_the_node_of_the_docs_work_as_they_stand(python, digits, tmp_path):
+    page = (ROOT / "docs" / "architectures.md").read_text()
+    for name, code in re.findall(r"```python\n# (\w+\.py)\n(.*?)```", page, re.DOTALL):
+        (tmp_path / name).write_text(code)
+    assert python("test_mine.py", cwd=tmp_path).returncode == 0
+    command = re.search(r"\$ python -m dpedf\.train configs/digits\.toml '(.*)'", page)[1]
+    more = f"data.file={digits}", "train.epochs=2", "run.dir=run"
+    config = ROOT / "configs" / "digits.toml"
+    done = python("-m", "dpedf.train", config, command, *more, cwd=tmp_path)
+    assert done.returncode == 0 and "phi_sha256" in done.stdout, done.stderr
+    wrong = (tmp_path / "mine.py").read_text().replace("self.grad / (1 +", "self.grad / (2 +")
+    (tmp_path / "mine.py").write_text(wrong)
+    assert "by finite differences" in python("test_mine.py", cwd=tmp_path).stderr
+
+
+def test_the_listing_in_the_docs_is_what_the_tool_prints(python, digits):
+    page = (ROOT / "docs" / "architectures.md").read_text()
+    shown = re.search(r"\$ python -m dpedf source configs/digits\.toml\n(.*?)```", page, re.DOTALL)
+    done = python("-m", "dpedf", "source", "configs/digits.toml", f"data.file={digits}", cwd=ROOT)
+    printed = {re.sub(r" +", " ", line) for line in done.stdout.splitlines()}
+    for line in shown[1].splitlines():
+        line = re.sub(r" +", " ", line.replace("data/digits.h5", str(digits)))
+        assert line.strip() in ("", "...") or line in printed, line

@@ -1,12 +1,9 @@
 """An autoencoder: x through a short code, and back."""
 
-from math import prod
-
 import numpy as np
 
 from dpedf.edf import Package, Parameter
-from dpedf.errors import UserError
-from dpedf.models.mlp import ACTIVATIONS, MLP
+from dpedf.models.mlp import ACTIVATIONS, MLP, check_sizes
 from dpedf.ops import Affine, Flatten, Sigmoid, SquareLoss, Transpose
 from dpedf.phi import affine
 
@@ -17,8 +14,7 @@ def autoencoder(x, y, sizes, activation="relu"):
     sizes: of x, of each layer, and last of the code, which is Affine; the labels y are not looked
     at.  The output is (B, sizes[0]).
     """
-    if sizes[0] != prod(x.shape):
-        raise UserError(f"model.sizes[0] = {sizes[0]}, expected {prod(x.shape)}: x is {x.shape}")
+    check_sizes(sizes, activation, x)
     Activation, bound = ACTIVATIONS[activation]
     encoder = [affine(*pair, bound) for pair in zip(sizes, sizes[1:], strict=False)]
     decoder = [

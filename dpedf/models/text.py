@@ -3,6 +3,7 @@
 import numpy as np
 
 from dpedf.edf import Package, Parameter
+from dpedf.errors import UserError
 from dpedf.ops import (
     Affine,
     Attention,
@@ -21,6 +22,14 @@ from dpedf.ops import (
     Zeros,
 )
 from dpedf.phi import Uniform, affine, glorot
+
+
+def embedded(x, size, bound):
+    """W, (x.classes, size), and the row of it for each symbol of x.  UserError: there are none."""
+    if x.classes is None:
+        raise UserError("model.build: x holds no symbols, expected a text, and data.window")
+    W = Uniform((x.classes, size), bound)
+    return W, Embedding(W, x)
 
 
 def LSTM(Phi, x):
@@ -47,27 +56,27 @@ def GRU(Phi, Psi, x):
 def char_lstm(x, y, embedding=64, hidden=192):
     """Softmax(Affine(Phi, LSTM(Embedding(x)))): embedding and hidden are sizes."""
     J, bound = hidden, hidden**-0.5
-    W = Uniform((x.classes, embedding), 1.0)
+    z = embedded(x, embedding, 1.0)[1]
     b = np.zeros(4 * J)
     b[J : 2 * J] = -1  # subtracted: at first the cells remember
     Phi = Package(
         w=Uniform((embedding, 4 * J), bound), u=Uniform((J, 4 * J), bound), b=Parameter(b)
     )
-    Q = Softmax(Affine(affine(J, x.classes, glorot), LSTM(Phi, Embedding(W, x))))
+    Q = Softmax(Affine(affine(J, x.classes, glorot), LSTM(Phi, z)))
     return Q, LogLoss(Q, y)
 
 
 def char_gru(x, y, embedding=64, hidden=192):
     """Softmax(Affine(Phi, GRU(Embedding(x)))): embedding and hidden are sizes."""
-    W = Uniform((x.classes, embedding), 1.0)
+    z = embedded(x, embedding, 1.0)[1]
     Phi, Psi = (affine(I, 3 * hidden, lambda I, J: hidden**-0.5) for I in (embedding, hidden))
-    Q = Softmax(Affine(affine(hidden, x.classes, glorot), GRU(Phi, Psi, Embedding(W, x))))
+    Q = Softmax(Affine(affine(hidden, x.classes, glorot), GRU(Phi, Psi, z)))
     return Q, LogLoss(Q, y)
 
 
 def char_transformer(x, y, layers=4, heads=4, width=128):
     """A GPT: Radford et al., 2019, its weights tied between embedding and scores, no dropout."""
-    (T,), I = x.shape, width
+    T, I = x.shape[0], width
 
     def small(*sizes):
         return 0.02 * 3**0.5  # a standard deviation of 0.02
@@ -78,8 +87,8 @@ def char_transformer(x, y, layers=4, heads=4, width=128):
     def norm(z):
         return LayerNorm(Package(w=Parameter(np.ones(I)), b=Parameter(np.zeros(I))), z)
 
-    W = Uniform((x.classes, I), small())
-    z = Embedding(W, x) + Uniform((T, I), small())
+    W, z = embedded(x, I, small())
+    z = z + Uniform((T, I), small())
     for _ in range(layers):
         n = norm(z)
         q, k, v = (Affine(affine(I, I, small), n) for _ in range(3))
