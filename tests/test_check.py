@@ -87,7 +87,7 @@ class Faulty(CompNode):
     def spoilt(self, array, where):
         array = array.copy()
         if where == self.where:
-            array[1, 2] = np.nan
+            array[1:2, 2] = np.nan
         return array
 
     def forward(self):

@@ -1059,3 +1059,21 @@ def test_an_activation_warns_of_no_number(activation, dtype):
         Forward(ell)
         Backward(ell)
     assert np.isfinite(ell.value).all() and np.isfinite(x.grad).all()
+
+
+@each_case
+def test_a_backward_leaves_the_nodes_own_gradients_as_they_came(case):
+    """What a node got is not changed by its backward, which may send it on as it is."""
+    ell, leaves = case.program(3)
+    Forward(ell)
+    came = {}
+    for n in CompNodes(ell):
+
+        def backward(n=n, original=n.backward):
+            came[n] = n.grad.copy()
+            original()
+
+        n.backward = backward
+    Backward(ell)
+    for n, grad in came.items():
+        assert np.array_equal(n.grad, grad), type(n).__name__

@@ -131,6 +131,19 @@ def test_inputs_whose_shape_is_unknown_are_not_checked():
         Forward(node)
 
 
+def test_a_node_that_is_made_of_inputs_with_rows_computes_none_of_them():
+    rows = np.ones((4, 3))
+    given = x(3)
+    given.value = rows
+    node = Affine(phi((3, 2), (2,)), given)
+    assert given.value is rows and node.value.shape == (0, 2)
+    Forward(node)
+    assert Softmax(node).value.shape == (0, 2) and node.value.shape == (4, 2)
+    with pytest.raises(ValueError, match=r"x \(B, 3\), expected"):
+        Affine(phi((4, 2), (2,)), given)
+    assert given.value is rows
+
+
 def test_a_node_that_is_made_in_a_pass_of_training_does_not_learn():
     """Making one is not training: BatchNorm's running values stay."""
     Forward(Softmax(x(3)), train=True)

@@ -142,7 +142,11 @@ class Sum(CompNode):
         self.value = x.value.sum(axis=self.over)
 
     def backward(self):
-        g = np.expand_dims(self.grad, self.over)
+        self.spread(self.grad)
+
+    def spread(self, g):
+        """x.grad += g, wherever it was added from."""
+        g = np.expand_dims(g, self.over)
         self.x.addgrad(np.broadcast_to(g, self.x.value.shape))
 
 
@@ -158,5 +162,4 @@ class Mean(Sum):
         self.value = self.value / (self.J or 1)
 
     def backward(self):
-        self.grad = self.grad / (self.J or 1)
-        super().backward()
+        self.spread(self.grad / (self.J or 1))
