@@ -11,6 +11,7 @@ from functools import cache
 
 import numpy as np
 
+LETTER = re.compile(r"(\d*)([A-Za-z]\w*)|\d+|\.\.\.")
 ENTRY = re.compile(r"([A-Za-z_][\w.]*(?:, [A-Za-z_][\w.]*)*): (?:\w+, )?(\([^()]*\))")
 
 
@@ -19,8 +20,9 @@ def expected(cls):
     """[(path, letters)] of the docstring of a class: ("Phi.w", ["I", "J"])."""
     found = []
     for names, shape in ENTRY.findall(cls.__doc__ or ""):
-        letters = [letter for letter in shape.strip("()").replace(" ", "").split(",") if letter]
-        found += [(path, letters) for path in names.split(", ")]
+        letters = [word.strip() for word in shape.strip("()").split(",") if word.strip()]
+        if all(LETTER.fullmatch(letter) for letter in letters):
+            found += [(path, letters) for path in names.split(", ")]
     return found
 
 
@@ -75,8 +77,8 @@ def fits(shape, letters, sizes):
     if len(shape) != len(letters):
         return False
     for letter, size in zip(letters, shape, strict=True):
-        times, name = re.fullmatch(r"(\d*)(\w*)", letter).groups()  # of 4J, J or 4
-        times = int(times or 1)
+        times, name = LETTER.fullmatch(letter).groups()  # 4 and J, of 4J
+        times = int(times or 1) if name else int(letter)
         if size != times * (sizes.setdefault(name, size // times) if name else 1):
             return False
     return True

@@ -182,19 +182,28 @@ def test_a_size_that_was_met_is_met_again():
     assert not shapes.fits((5, 3), ["B", "..."], sizes)
 
 
+class Own(CompNode):
+    """z[b] = sum_i x[b,i] w[i]
+
+    x: (B, I); w: (I,)
+    """
+
+    def __init__(self, x, w):
+        self.x, self.w = x, w
+
+    def forward(self):
+        self.value = (self.x.value * self.w.value).sum(axis=1)
+
+
 def test_the_docstring_of_a_users_own_node_is_held_to_as_well():
-    class Own(CompNode):
-        """z[b] = sum_i x[b,i] w[i]
-
-        x: (B, I); w: (I,)
-        """
-
-        def __init__(self, x, w):
-            self.x, self.w = x, w
-
-        def forward(self):
-            self.value = (self.x.value * self.w.value).sum(axis=1)
-
     assert Own(x(3), p(3)).value.shape == (0,)
     with pytest.raises(ValueError, match=r"Own of x \(B, 3\), w \(1,\), expected x \(B, I\)"):
         Own(x(3), p(1))
+
+
+def test_what_is_no_shape_in_a_docstring_is_passed_over():
+    class Loose(Own):
+        """x: (B, I / heads); w: (its rows); heads: (how many, 1.5)"""
+
+    assert shapes.expected(Loose) == []
+    assert Loose(x(3), p(3)).value.shape == (0,)
