@@ -7,6 +7,7 @@ Each is a file of dpedf/tools.
 """
 
 import ast
+import os
 import sys
 from difflib import get_close_matches
 from importlib import import_module
@@ -43,6 +44,11 @@ def main():
     except UserError as error:
         complain(str(error))
         return 2
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == "__main__":

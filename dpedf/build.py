@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from dpedf import models
+from dpedf.edf import CompNode
 from dpedf.errors import UserError
 
 
@@ -22,12 +23,19 @@ def built(settings, x, y):
         expected = f"{build.__name__}{inspect.signature(build)}"
         raise UserError(f"model: {error}, expected the keywords of {expected}") from None
     try:
-        Q, ell = build(x, y, **keywords)
+        made = build(x, y, **keywords)
     except UserError:
         raise
     except ValueError as error:
         raise UserError(f"model: {error}") from None
-    return Q, ell
+    except (TypeError, ArithmeticError) as error:
+        if ":" in settings["build"]:  # the user's own, who wants to see where
+            raise
+        signature = f"{build.__name__}{inspect.signature(build)}"
+        raise UserError(f"model: {error}, expected other values for {signature}") from None
+    if not (isinstance(made, tuple) and [isinstance(n, CompNode) for n in made] == [True, True]):
+        raise UserError(f"model.build returned {made!r}, expected two nodes, (output, ell)")
+    return made
 
 
 def found(name):

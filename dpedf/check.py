@@ -48,10 +48,16 @@ def check(node, tolerance=1e-6, seed=0):
     rows gets three random ones.  UserError says where they do not agree.
     """
     random, w = np.random.default_rng(seed), Input()
-    moved = [x for x in Inputs(node) if x.value.dtype.kind == "f"]
-    for x in moved:
+    for x in Inputs(node):
+        if x.value is None:
+            raise UserError("an Input without a value, expected one, or a shape")
         if not len(x.value):
-            x.value = random.normal(size=(3, *x.value.shape[1:]))
+            shape = 3, *x.value.shape[1:]
+            labels = x.value.dtype.kind in "iu"
+            x.value = (
+                random.integers(x.classes or 2, size=shape) if labels else random.normal(size=shape)
+            )
+    moved = [x for x in Inputs(node) if x.value.dtype.kind == "f"]
     Forward(node)
     shape = node.value.shape if node.batched else (3, *node.value.shape)
     w.value = random.normal(size=shape)

@@ -128,6 +128,9 @@ def check_consistent(train):
         raise UserError(
             f"train.min_learning_rate = {low!r}, expected at most train.learning_rate = {high!r}"
         )
+    if low and train.schedule != "cosine":
+        found = f"train.min_learning_rate = {low!r} is of the schedule cosine"
+        raise UserError(f"{found}, expected none with train.schedule = {train.schedule!r}")
 
 
 def seconds(duration):

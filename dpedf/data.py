@@ -71,7 +71,8 @@ class Data:
                 self.file = h5py.File(path, "r", locking=False)
         except FileNotFoundError:
             recipe = f"{os.path.splitext(path)[0]}.py"
-            make = f"python {recipe}" if os.path.exists(recipe) else "dpedf.data.write"
+            made_by = "python data/text.py FILE" if window else "dpedf.data.write"
+            make = f"python {recipe}" if os.path.exists(recipe) else made_by
             raise UserError(f"{path}: no such file, make it with: {make}") from None
         except OSError as error:
             raise UserError(f"{path}: {line(error)}, expected a whole HDF5 file") from None

@@ -202,17 +202,24 @@ class Program:
         self.inputs = [n for n in ordered if isinstance(n, Input)]
         self.nodes = [n for n in ordered if isinstance(n, CompNode)]
         first = {}  # parameter -> its first user; backward, the last to add to its gradient
-        for number, n in enumerate(self.nodes, 1):
-            n.name, n.place = f"z{number}", number
+        for n in self.nodes:
             for i in connect(n):
                 if isinstance(i, Parameter):
                     first.setdefault(i, n)
-        loss.name = "ell"
+        self.name()
         together = (q for p in first for q in held(p.package or p) if q in first)
         self.parameters = list(dict.fromkeys(together))  # a package where its first one is used
         self.completes = {n: [p for p in reversed(first) if first[p] is n] for n in self.nodes}
 
+    def name(self):
+        """Name its nodes, which another program that shares some may have done since."""
+        for number, n in enumerate(self.nodes, 1):
+            n.name, n.place = f"z{number}", number
+        self.loss.name, Program.named = "ell", self
+
     def forward(self):
+        if Program.named is not self:
+            self.name()
         for n in self.nodes:
             n.value = n.grad = None  # so that their memory can be used again
             n.forward()

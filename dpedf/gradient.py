@@ -5,6 +5,7 @@ ones.  With slices = 0 there is a slice a rank, and the sum is in the MPI librar
 """
 
 import time
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
@@ -117,18 +118,25 @@ class Gradient:
             self.over_ranks.start(self.grads, max(low, end - piece), end, self.overlap)
 
 
+@contextmanager
+def unchanged(phi):
+    """What is tried inside leaves the running values of computed nodes as they were."""
+    before = {name: array.copy() for name, array in phi.state.items()}
+    yield
+    for name, array in before.items():
+        phi.state[name][...] = array
+
+
 def overlap_is_faster(gradient, minibatch, ranks, device):
     """Are buckets that are summed over ranks during Backward faster than one sum after it?"""
     (x, y, B), times = minibatch, {False: [], True: []}
-    before = {name: array.copy() for name, array in gradient.phi.state.items()}
-    for overlap in (False, True) * 4:
-        gradient.overlap = overlap
-        ranks.wait()
-        start = time.perf_counter()
-        device.run((gradient, overlap), partial(gradient, B=B), x, y)
-        device.wait()
-        times[overlap].append(time.perf_counter() - start)
-    for name, array in before.items():
-        gradient.phi.state[name][...] = array
+    with unchanged(gradient.phi):
+        for overlap in (False, True) * 4:
+            gradient.overlap = overlap
+            ranks.wait()
+            start = time.perf_counter()
+            device.run((gradient, overlap), partial(gradient, B=B), x, y)
+            device.wait()
+            times[overlap].append(time.perf_counter() - start)
     whole, buckets = ranks.largest(min(times[False][1:]), min(times[True][1:]))
     return buckets < whole

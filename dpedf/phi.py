@@ -6,7 +6,7 @@ from itertools import accumulate
 import numpy as np
 
 from dpedf.device import host
-from dpedf.edf import CompNodes, Package, Parameter, Parameters, held
+from dpedf.edf import CompNodes, Package, Parameter, Parameters
 from dpedf.errors import UserError
 
 
@@ -15,7 +15,7 @@ class Uniform(Parameter):
 
     def __init__(self, shape, bound):
         super().__init__(np.zeros(shape))
-        self.bound = bound
+        self.bound = float(bound)
 
     def draw(self, seed):
         """The same numbers for the same (seed, name), whatever else the model holds."""
@@ -50,7 +50,7 @@ def name_parameters(parameters):
             package.name = f"Phi{number}"
         else:
             for key, p in vars(package).items():
-                if p in held(package):
+                if isinstance(p, Parameter):
                     p.name = f"{package.name or f'Phi{number}'}.{key}"
     names = [p.name for p in parameters]
     if twice := [name for name in names if names.count(name) > 1]:

@@ -21,7 +21,7 @@ from dpedf import check, comm, config, watchdog
 from dpedf.device import host, overwrite
 from dpedf.edf import context
 from dpedf.evaluate import evaluate
-from dpedf.gradient import overlap_is_faster
+from dpedf.gradient import overlap_is_faster, unchanged
 from dpedf.kernels.vector import norm
 from dpedf.optim import clip, schedule, update_rule
 from dpedf.pulse import Pulse
@@ -191,7 +191,7 @@ def main(ranks):
             ranks.say(f"{run.dir}: finished at step {training.step}, nothing is left to do")
             return 0
         if run.check_gradients:
-            with ranks.together():
+            with ranks.together(), unchanged(start.phi):
                 start.data.put(*start.data.train.take(start.data.train.rows[:4]))
                 check.gradients(start.ell)
         overlap = "buckets" if start.gradient.overlap else "whole"

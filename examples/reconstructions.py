@@ -19,6 +19,7 @@ from dpedf import config
 from dpedf.checkpoint import load
 from dpedf.device import CPU
 from dpedf.edf import Forward
+from dpedf.errors import UserError
 from dpedf.start import assembled
 
 SHOWN = 12  # images
@@ -45,9 +46,16 @@ def main():
     parser.add_argument("run", type=Path, help="the directory of the run")
     parser.add_argument("--output", type=Path, default="reconstructions.png", help="the picture")
     arguments = parser.parse_args()
-    settings = config.load(arguments.run / "config.toml")
-    data, output, ell, phi = assembled(settings, CPU())
-    load(arguments.run / "best.h5", phi)
+    try:
+        settings = config.load(arguments.run / "config.toml")
+        data, output, ell, phi = assembled(settings, CPU())
+        load(arguments.run / "best.h5", phi)
+        if settings.model["build"] != "autoencoder":
+            raise UserError(
+                f"{arguments.run}: a run of {settings.model['build']}, expected autoencoder"
+            )
+    except UserError as error:
+        parser.exit(2, f"{error}\n")
 
     test, learnt = rows(data, data.test), rows(data, data.train)
     K, reconstructed = settings.model["sizes"][-1], []

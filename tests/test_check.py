@@ -7,7 +7,7 @@ from dpedf import check
 from dpedf.edf import Backward, CompNode, Forward, Input, Parameter
 from dpedf.errors import UserError
 from dpedf.models import mlp
-from dpedf.ops import Affine, LogLoss, Sigmoid, Softmax, SquareLoss, Tanh
+from dpedf.ops import Affine, Embedding, LogLoss, Sigmoid, Softmax, SquareLoss, Tanh
 from dpedf.phi import Phi, affine
 
 
@@ -220,3 +220,14 @@ def test_a_checked_node_works_as_before():
     Forward(ell)
     Backward(ell)
     assert node.grad is None and p.grad.shape == (4,)
+
+
+def test_inputs_of_labels_get_random_rows_too():
+    W = Parameter(np.random.default_rng(0).normal(size=(5, 2)))
+    check.check(Embedding(W, Input((3,), int, 5)))
+    check.check(LogLoss(Softmax(Input((5,))), Input((), int, 5)))
+
+
+def test_an_input_without_a_value_is_named(refused):
+    with refused("an Input without a value", "expected"):
+        check.check(Cube(Input()))

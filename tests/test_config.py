@@ -62,7 +62,8 @@ def test_settings_are_frozen(path):
 def test_every_shipped_config_loads(shipped):
     found = config.load(shipped)
     assert found.run.dir == f"runs/{shipped.stem}"
-    assert (Path(__file__).parents[1] / found.data.file).with_suffix(".py").exists()
+    recipe = Path("data/text.py" if found.data.window else found.data.file).with_suffix(".py")
+    assert (Path(__file__).parents[1] / recipe).exists()
 
 
 def test_the_configs_that_the_readme_speaks_of_are_shipped():
@@ -330,7 +331,8 @@ def consistent(settings):
         for field in msgspec.structs.fields(train)
         if train.optimizer not in config.USERS.get(field.name, (train.optimizer,))
     }
-    changes["min_learning_rate"] = min(train.min_learning_rate, train.learning_rate)
+    least = min(train.min_learning_rate, train.learning_rate)
+    changes["min_learning_rate"] = least if train.schedule == "cosine" else 0.0
     return msgspec.structs.replace(settings, train=msgspec.structs.replace(train, **changes))
 
 
@@ -431,3 +433,11 @@ def test_a_run_may_go_on_for_longer_and_elsewhere(path):
     old = config.load(path)
     new = ["train.epochs=9", "run.dir=x", "run.log_every=3", "train.learning_rate=0.01"]
     config.check_resumable(old, config.load(path, new))
+
+
+def test_a_rate_to_end_with_is_of_the_cosine_schedule(tmp_path, refused):
+    text = '[data]\nfile = "x"\n[model]\nbuild = "mlp"\n[train]\nepochs = 1\nbatch_size = 1\n'
+    (tmp_path / "c.toml").write_text(text + "learning_rate = 0.1\nmin_learning_rate = 0.01\n")
+    with refused("train.min_learning_rate = 0.01", "expected none", "constant"):
+        config.load(tmp_path / "c.toml")
+    assert config.load(tmp_path / "c.toml", ["train.schedule=cosine"]).train.schedule == "cosine"

@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "ops": ("edf", "ops", "kernels"),
     "phi": ("device", "edf", "errors"),
     "models": ("edf", "models", "ops", "phi", "errors"),
-    "build": ("models", "errors"),
+    "build": ("edf", "models", "errors"),
     "check": ("device", "edf", "errors", "evaluate"),
     "evaluate": ("device", "edf", "sums"),
     "device": ("errors", "graphs", "kernels", "slots"),

@@ -29,7 +29,9 @@ def numbers(*shape, seed=0):
 def batch_norm(shape, dtype=np.float64):
     """BatchNorm of a parameter that holds the rows of a minibatch, so that it gets a gradient."""
     w, b = (Parameter(numbers(shape[1], seed=seed).astype(dtype)) for seed in (1, 2))
-    return BatchNorm(Package(w=w, b=b), Parameter(numbers(*shape).astype(dtype)))
+    x = Parameter(numbers(*shape).astype(dtype))
+    x.batched = True
+    return BatchNorm(Package(w=w, b=b), x)
 
 
 def learn(z, g):

@@ -361,3 +361,39 @@ def test_logistic_regression_ends_at_the_only_optimum(python, tmp_path):
     expected = np.logaddexp(0, np.where(label == 1, -scores, scores)).mean()
     assert last["test_loss"] == pytest.approx(expected, rel=0.005)
     assert last["test_accuracy"] == pytest.approx(((scores > 0) == label).mean(), abs=0.005)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"build": "char_transformer", "heads": 0},
+        {"build": "char_transformer", "width": 12.5},
+        {"build": "char_transformer", "layers": "x"},
+        {"build": "char_lstm", "hidden": 0},
+        {"build": "char_gru", "embedding": -1},
+        {"build": "lenet", "channels": [0, 2]},
+        {"build": "lenet", "channels": [6]},
+        {"build": "lenet", "hidden": 7.5},
+        {"build": "nineties", "hidden": "x"},
+    ],
+    ids=str,
+)
+def test_a_keyword_that_cannot_be_is_one_line(settings, refused):
+    inputs = text() if settings["build"].startswith("char") else images(28, 28)
+    with refused("model", "expected"):
+        built(settings, *inputs)
+
+
+@pytest.mark.parametrize("name", ["lenet", "nineties"])
+def test_a_classifier_of_numbers_is_one_line(name, refused):
+    keywords = {"hidden": 5} if name == "nineties" else {}
+    with refused("model.build", "expected labels"):
+        built({"build": name} | keywords, Input((28, 28), np.float32), Input((), np.float32))
+
+
+def test_a_model_that_returns_something_else_is_one_line(tmp_path, refused):
+    mine = "from dpedf.ops import Flatten\n\n\ndef net(x, y):\n    return {}\n"
+    for returned in "Flatten(x)", "Flatten(x), 1.0", "None":
+        (tmp_path / "mine.py").write_text(mine.format(returned))
+        with refused("model.build returned", "expected two nodes"):
+            built({"build": f"{tmp_path}/mine.py:net"}, *images(3))

@@ -335,6 +335,7 @@ def of_letters():
         "bi,ij,jk->bk": "b3 p34 p42",
         "bi,ij,bj->b": "b3 p34 b4",
         "bi,i,i->bi": "b3 p3 p3",
+        "ij,bi,jk->bk": "p34 b3 p42",
         "bi,ij,kj,k->b": "b3 p34 p24 p2",
         "bkt,tj->bkj": "x23 p34",
     }.items():
@@ -703,8 +704,8 @@ def test_a_device_gives_the_same_bits_in_the_same_dtype(case, B, dtype):
     assert expected.keys() == found.keys()
     for name, array in found.items():
         assert type(array) is DeviceArray, name
-        labels = expected[name].dtype == np.uint8  # what OneHot makes
-        assert array.dtype == expected[name].dtype == (np.uint8 if labels else dtype), name
+        one_hot = expected[name].dtype == np.float32 and case.node is OneHot
+        assert array.dtype == expected[name].dtype == (np.float32 if one_hot else dtype), name
         assert array.shape == expected[name].shape, name
         assert get(array).tobytes() == expected[name].tobytes(), name
 
@@ -775,9 +776,10 @@ def test_the_strict_device_catches_a_node_that_uses_the_host(way):
             self.value = way(self.x.value)
 
     x = Input()
+    node = Faulty(x)
     x.value = put(np.arange(12.0).reshape(4, 3))
     with pytest.raises(TypeError, match="a device array"):
-        Forward(Faulty(x))
+        Forward(node)
 
 
 def test_the_strict_device_does_what_cupy_does_and_no_more():
@@ -1034,9 +1036,12 @@ def test_a_positions_label_of_probability_0_does_not_reach_a_masked_mean():
     Q.value, y.value = np.array([[[1.0, 0], [0.5, 0.5]]]), np.array([[1, 1]])
     mask.value = np.array([[0, 1]])
     with np.errstate(divide="ignore"):
-        ell = LogLoss(Q, y, mask)
+        p = Parameter(np.zeros((1, 2, 2)))
+        ell = LogLoss(Rows(p) + Q, y, mask)
         Forward(ell)
+        Backward(ell)
     assert ell.value == pytest.approx(math.log(2))
+    assert p.grad.tolist() == [[[0, 0], [0, -2]]]
 
 
 @pytest.mark.parametrize("s", [-1000.0, 1000.0])
@@ -1077,3 +1082,59 @@ def test_a_backward_leaves_the_nodes_own_gradients_as_they_came(case):
     Backward(ell)
     for n, grad in came.items():
         assert np.array_equal(n.grad, grad), type(n).__name__
+
+
+def test_parts_of_several_types_are_joined_in_one_that_holds_them():
+    y, x = Input(), Input()
+    y.value, x.value = np.array([1, 0]), np.array([[0.5, 0.7], [1.5, 2.7]], np.float32)
+    for parts in [OneHot(y, 3), x], [x, OneHot(y, 3)]:
+        joined = Concat(parts)
+        Forward(joined)
+        assert joined.value.dtype == np.float32
+        assert joined.value.sum() == pytest.approx(x.value.sum() + 2)
+
+
+def test_labels_in_sums_and_errors_leave_a_graph_in_float32():
+    y, x = Input(), Input()
+    y.value, x.value = np.array([[1, 0], [2, 2]]), np.ones((2, 3), np.float32)
+    for ell in Sum(OneHot(y, 3), 0), Mean(OneHot(y, 3)), SquareLoss(x, Sum(OneHot(y, 3), 0)):
+        Forward(ell)
+        assert ell.value.dtype == np.float32
+    targets = Input()
+    targets.value = np.array([[1, 0, 2], [2, 2, 2]])
+    ell = SquareLoss(x, targets)
+    Forward(ell)
+    assert ell.value.dtype == np.float32 and ell.value.tolist() == [2, 3]
+
+
+@pytest.mark.parametrize("slope", [2, -0.1])
+def test_a_leaky_relu_refuses_a_slope_that_is_none(slope):
+    with pytest.raises(ValueError, match="expected 0 <= slope <= 1"):
+        LeakyRelu(Input((3,)), slope)
+
+
+def test_a_batch_norm_refuses_what_has_no_rows():
+    with pytest.raises(ValueError, match="without b"):
+        BatchNorm(Package(w=Parameter(np.ones(3)), b=Parameter(np.zeros(3))), Parameter(np.ones(3)))
+
+
+@pytest.mark.parametrize("s", [9.0, 12.0, 17.0])
+def test_a_binary_log_loss_is_exact_where_it_is_small(s):
+    scores, y = Input(), Input()
+    scores.value, y.value = np.array([s, -s], np.float32), np.array([1, 0])
+    ell = BinaryLogLoss(scores, y)
+    Forward(ell)
+    np.testing.assert_allclose(ell.value, math.log1p(math.exp(-s)), rtol=1e-6)
+
+
+def test_a_look_at_a_part_of_a_program_leaves_its_names_and_places():
+    x = Input((3,))
+    early = Tanh(x)
+    part = Square(Tanh(x))
+    ell = Sum(part * early)
+    Forward(ell)
+    before = [(n.name, n.place) for n in CompNodes(ell)]
+    Forward(part)
+    assert part.name == "ell"
+    Forward(ell)
+    assert [(n.name, n.place) for n in CompNodes(ell)] == before

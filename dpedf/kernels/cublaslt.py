@@ -146,6 +146,8 @@ class Gemm:
 def check(a, b):
     if a.shape[-1] != b.shape[-2]:
         raise ValueError(f"{a.shape} @ {b.shape}, expected equal inner indices")
+    if a.dtype != b.dtype:
+        raise ValueError(f"{a.dtype} @ {b.dtype}, expected one type")
 
 
 class Operand:

@@ -4,6 +4,7 @@ from math import prod
 
 from dpedf.edf import Package
 from dpedf.errors import UserError
+from dpedf.models.expect import labels, positive
 from dpedf.ops import Affine, BinaryLogLoss, Flatten, OneHot, Reshape, Sigmoid, SquareLoss
 from dpedf.phi import Uniform, affine
 
@@ -14,6 +15,8 @@ def nineties(x, y, hidden, weights=4.0, thresholds=16.0):
     The weights and thresholds of the hidden units are drawn from -weights..weights and
     -thresholds..thresholds, so wide that each unit divides the images somewhere else.
     """
+    positive(hidden=hidden)
+    labels(y)
     first = Package(w=Uniform((prod(x.shape), hidden), weights), b=Uniform((hidden,), thresholds))
     Q = Sigmoid(Affine(affine(hidden, y.classes), Sigmoid(Affine(first, Flatten(x)))))
     return Q, SquareLoss(Q, OneHot(y, y.classes))

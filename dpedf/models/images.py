@@ -6,6 +6,7 @@ import numpy as np
 
 from dpedf.edf import Package, Parameter
 from dpedf.errors import UserError
+from dpedf.models.expect import labels, positive
 from dpedf.models.mlp import MLP
 from dpedf.ops import Affine, Conv2D, Flatten, LogLoss, MaxPool, Relu, Reshape, Softmax
 from dpedf.phi import Uniform, affine, glorot, he
@@ -23,6 +24,10 @@ def lenet(x, y, channels=(6, 16), hidden=(120, 84), padding=2):
     channels: of the two convolutions, 5 x 5.  hidden: sizes of the layers after them.  padding:
     zeros around x, which was 32 x 32 in 1998.
     """
+    positive(channels=channels, hidden=hidden)
+    labels(y)
+    if len(channels) != 2:
+        raise UserError(f"model.channels = {channels}, expected two numbers")
     if len(x.shape) == 2:  # of one channel, which has no index
         x, (I, H, W) = Reshape(x, (1, *x.shape)), (1, *x.shape)
     elif len(x.shape) == 3:

@@ -4,6 +4,7 @@ import numpy as np
 
 from dpedf.edf import Package, Parameter
 from dpedf.errors import UserError
+from dpedf.models.expect import positive
 from dpedf.ops import (
     Affine,
     Attention,
@@ -55,6 +56,7 @@ def GRU(Phi, Psi, x):
 
 def char_lstm(x, y, embedding=64, hidden=192):
     """Softmax(Affine(Phi, LSTM(Embedding(x)))): embedding and hidden are sizes."""
+    positive(embedding=embedding, hidden=hidden)
     J, bound = hidden, hidden**-0.5
     z = embedded(x, embedding, 1.0)[1]
     b = np.zeros(4 * J)
@@ -68,6 +70,7 @@ def char_lstm(x, y, embedding=64, hidden=192):
 
 def char_gru(x, y, embedding=64, hidden=192):
     """Softmax(Affine(Phi, GRU(Embedding(x)))): embedding and hidden are sizes."""
+    positive(embedding=embedding, hidden=hidden)
     z = embedded(x, embedding, 1.0)[1]
     Phi, Psi = (affine(I, 3 * hidden, lambda I, J: hidden**-0.5) for I in (embedding, hidden))
     Q = Softmax(Affine(affine(hidden, x.classes, glorot), GRU(Phi, Psi, z)))
@@ -76,6 +79,7 @@ def char_gru(x, y, embedding=64, hidden=192):
 
 def char_transformer(x, y, layers=4, heads=4, width=128):
     """A GPT: Radford et al., 2019, its weights tied between embedding and scores, no dropout."""
+    positive(layers=layers, heads=heads, width=width)
     T, I = x.shape[0], width
 
     def small(*sizes):

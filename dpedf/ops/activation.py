@@ -11,10 +11,12 @@ class LeakyRelu(CompNode):
 
     x.grad += y.grad ([x > 0] + slope [x <= 0])
 
-    slope: a number in 0..1.  Maas, Hannun and Ng, 2013
+    slope: a number in 0..1, or ValueError.  Maas, Hannun and Ng, 2013
     """
 
     def __init__(self, x, slope=0.01):
+        if not 0 <= slope <= 1:
+            raise ValueError(f"LeakyRelu of slope {slope}, expected 0 <= slope <= 1")
         self.x, self.slope = x, float(slope)
 
     def forward(self):

@@ -26,8 +26,8 @@ class Attention(CompNode):
     def headed(self, x):
         """x by heads: (B, T, I) as (B, heads, T, I / heads)."""
         B, T, I = x.shape
-        if I % self.heads:
-            raise ValueError(f"a multiple of {self.heads} heads, not {I}")
+        if self.heads < 1 or I % self.heads:
+            raise ValueError(f"expected a multiple of {self.heads} heads, not {I}")
         return x.reshape(B, T, self.heads, I // self.heads).swapaxes(1, 2)
 
     def forward(self):

@@ -20,7 +20,7 @@ class BinaryLogLoss(CompNode):
     def forward(self):
         s = self.s.value
         self.target = self.y.value.astype(s.dtype)
-        self.value = np.logaddexp(s, 0.0) - self.target * s
+        self.value = np.logaddexp((1 - 2 * self.target) * s, 0.0)
 
     def backward(self):
         self.s.addgrad(self.grad * (sigmoid(self.s.value) - self.target))

@@ -14,15 +14,14 @@ from dpedf.kernels.conv import (
 )
 
 
-def check_window(name, x, sizes, stride, padding=0):
+def check_window(x, sizes, stride, padding=0):
     """ValueError: it does not fit into the images x, or does not move."""
     if stride < 1 or min(sizes) < 1 or padding < 0:
-        raise ValueError(
-            f"{name}: windows {sizes}, stride {stride}, padding {padding}, expected positive ones"
-        )
+        found = f"{tuple(sizes)}, {stride} and {padding}"
+        raise ValueError(f"expected windows and a stride of 1 or more, and padding, not {found}")
     room = [n + 2 * padding for n in x.shape[2:]]
     if any(size > n for size, n in zip(sizes, room, strict=True)):
-        raise ValueError(f"windows of at most {tuple(room)}, not {tuple(sizes)}")
+        raise ValueError(f"expected windows of at most {tuple(room)}, not {tuple(sizes)}")
 
 
 class Conv2D(CompNode):
@@ -42,7 +41,7 @@ class Conv2D(CompNode):
 
     def forward(self):
         x, W = self.x.value, self.Phi.w.value
-        check_window("Conv2D", x, W.shape[2:], self.stride, self.padding)
+        check_window(x, W.shape[2:], self.stride, self.padding)
         self.value = convolution(x, W, self.Phi.b.value, self.stride, self.padding)
 
     def backward(self):
@@ -65,10 +64,11 @@ class MaxPool(CompNode):
     """
 
     def __init__(self, x, size, stride=None):
-        self.x, self.size, self.stride = x, size, stride or size
+        self.x, self.size = x, size
+        self.stride = size if stride is None else stride
 
     def forward(self):
-        check_window("MaxPool", self.x.value, (self.size, self.size), self.stride)
+        check_window(self.x.value, (self.size, self.size), self.stride)
         self.value = max_pool(self.x.value, self.size, self.stride)
 
     def backward(self):
@@ -87,10 +87,11 @@ class AveragePool(CompNode):
     """
 
     def __init__(self, x, size, stride=None):
-        self.x, self.size, self.stride = x, size, stride or size
+        self.x, self.size = x, size
+        self.stride = size if stride is None else stride
 
     def forward(self):
-        check_window("AveragePool", self.x.value, (self.size, self.size), self.stride)
+        check_window(self.x.value, (self.size, self.size), self.stride)
         first, *others = taps(batch_innermost(self.x.value), self.size, self.stride)
         y = first.copy()
         for tap in others:

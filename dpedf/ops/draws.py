@@ -9,4 +9,5 @@ def uniform(node, x):
 
     node: a CompNode, while it runs; its program says which one it is.
     """
-    return philox.uniform(x, context.seed, node.place, context.step, context.row)
+    row = context.row if node.batched else 0  # without b, the same for all rows
+    return philox.uniform(x, context.seed, node.place, context.step, row)

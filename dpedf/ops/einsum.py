@@ -35,7 +35,9 @@ class Einsum(CompNode):
             raise ValueError(f'Einsum("{indices}"), expected {expected}')
         while len(words) > 2:
             needed = {*z}.union(*words[2:])
-            both = "".join(i for i in dict.fromkeys(words[0] + words[1]) if i in needed)
+            rows = [word[0] for n, word in zip((x, others[0]), words, strict=False) if n.batched]
+            letters = dict.fromkeys([*rows, *words[0], *words[1]])  # b first
+            both = "".join(i for i in letters if i in needed)
             x = Einsum(f"{words[0]},{words[1]}->{both}", x, others[0])
             words, others = [both, *words[2:]], others[1:]
         self.x, self.y, self.words, self.z = x, others[0] if others else None, words, z
@@ -53,10 +55,12 @@ class Einsum(CompNode):
         self.sizes = {}
         for value, word in zip(values, self.words, strict=True):
             if value.ndim != len(word):
-                raise ValueError(f"{word} for a value with {value.ndim} indices")
+                raise ValueError(f"expected {value.ndim} letters, not {word}")
             for letter, size in zip(word, value.shape, strict=True):
                 if self.sizes.setdefault(letter, size) != size:
-                    raise ValueError(f"one size of {letter}, not {self.sizes[letter]} and {size}")
+                    raise ValueError(
+                        f"expected one size of {letter}, not {self.sizes[letter]} and {size}"
+                    )
         self.value = summed(values, self.words, self.z)
 
     def backward(self):

@@ -25,7 +25,7 @@ class Embedding(CompNode):
 
 
 class OneHot(CompNode):
-    """y[b,...,j] = [x[b,...] = j], as bytes, which take the type of the numbers that they meet
+    """y[b,...,j] = [x[b,...] = j], as float32, which takes the type of the numbers that it meets
 
     x: (B, ...), of 0..J-1; y: (B, ..., J)
     """
@@ -35,7 +35,7 @@ class OneHot(CompNode):
 
     def forward(self):
         x = self.x.value
-        self.value = (np.expand_dims(x, -1) == np.arange(self.J, like=x)).astype(np.uint8)
+        self.value = (np.expand_dims(x, -1) == np.arange(self.J, like=x)).astype(np.float32)
 
     def backward(self):
         """Nothing: labels do not vary."""

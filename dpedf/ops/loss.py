@@ -1,12 +1,11 @@
 """Losses, and the softmax that goes with one."""
 
-from math import prod
-
 import numpy as np
 
 from dpedf.edf import CompNode
 from dpedf.kernels.gemm import rows
 from dpedf.kernels.softmax import log_loss, log_loss_gradient, places, softmax
+from dpedf.ops.positions import spread, weighed, weights
 
 
 class Softmax(CompNode):
@@ -57,35 +56,20 @@ class LogLoss(CompNode):
         else:
             self.at = places(y.reshape(-1))
             losses = -np.log(rows(Q.value).T.take(self.at))
-        self.weights = self.of_positions(y, losses)
-        self.value = losses if self.weights is None else self.mean(losses.reshape(y.shape))
-
-    def of_positions(self, y, like):
-        """How much each position counts, (B, ...); None where each b has one, and no mask."""
-        if self.mask is None:
-            return None if y.ndim == 1 else 1 / (prod(y.shape[1:]) or 1)
-        unmasked = (self.mask.value != 0).astype(like.dtype)
-        count = unmasked.sum(axis=tuple(range(1, y.ndim)), keepdims=True)
-        return unmasked / np.maximum(count, 1)
-
-    def mean(self, losses):
-        if self.mask is not None:  # where it is 0 a loss may be infinite
-            losses = np.where(self.weights > 0, losses, 0.0)
-        return (losses * self.weights).sum(axis=tuple(range(1, losses.ndim)))
+        self.weights = weights(y, self.mask, losses)
+        self.value = losses if self.weights is None else weighed(losses, self.weights, y.shape)
 
     def backward(self):
         Q, g = self.Q, self.grad
         if self.weights is not None:
-            shape = self.y.value.shape
-            g = g.reshape(g.shape + (1,) * (len(shape) - 1)) * self.weights
-            g = np.broadcast_to(g, shape).reshape(-1)
+            g = spread(g, self.weights, self.y.value.shape)
         if isinstance(Q, Softmax):
             delta = log_loss_gradient(rows(Q.value), self.at, g)
             Q.s.addgrad(delta.reshape(Q.value.shape))
         else:
             chosen = rows(Q.value).T
             delta = np.zeros_like(chosen, order="C")
-            delta.reshape(-1)[self.at] = -g / chosen.take(self.at)
+            delta.reshape(-1)[self.at] = np.where(g == 0, 0.0, -g / chosen.take(self.at))
             Q.addgrad(delta.T.reshape(Q.value.shape))
 
 
@@ -102,7 +86,8 @@ class SquareLoss(CompNode):
         self.x, self.y = x, y
 
     def forward(self):
-        self.difference = self.x.value - self.y.value
+        x = self.x.value
+        self.difference = x - self.y.value.astype(x.dtype, copy=False)  # y may be of integers
         squares = np.square(self.difference)
         self.value = squares.sum(axis=tuple(range(1, squares.ndim)))
 

@@ -97,6 +97,8 @@ class BatchNorm(CompNode):
     mixes = True  # rows of the minibatch, which therefore cannot be cut into slices
 
     def __init__(self, Phi, x, rate=0.1, epsilon=1e-5):
+        if not x.batched:
+            raise ValueError("BatchNorm of a value without b, expected rows of a minibatch")
         self.Phi, self.x, self.rate, self.epsilon = Phi, x, float(rate), float(epsilon)
         w = Phi.w.value
         self.state = {"mean": np.zeros_like(w), "variance": np.ones_like(w)}

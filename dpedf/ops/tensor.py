@@ -16,7 +16,7 @@ def after_b(x, axes):
     indices = x.value.ndim - x.batched
     for axis in axes:
         if not -indices <= axis < indices:
-            raise ValueError(f"an axis in {-indices}..{indices - 1}, not {axis}")
+            raise ValueError(f"expected an axis in {-indices}..{indices - 1}, not {axis}")
     return tuple(axis % indices + x.batched for axis in axes)
 
 
@@ -36,7 +36,7 @@ class Reshape(CompNode):
         b, row = x.shape[: self.x.batched], prod(x.shape[self.x.batched :])
         shape = tuple(row // max(known, 1) if size == -1 else size for size in self.shape)
         if prod(shape) != row:
-            raise ValueError(f"a shape of {row} numbers, not {self.shape}")
+            raise ValueError(f"expected a shape of {row} numbers, not {self.shape}")
         self.value = x.reshape(*b, *shape)
 
     def backward(self):
@@ -89,15 +89,14 @@ class Concat(CompNode):
         (axis,) = after_b(self.x[0], [self.axis])
         size = sum(value.shape[axis] for value in values)
         first, end = values[0].shape, 0
-        self.value = np.empty(
-            (*first[:axis], size, *first[axis + 1 :]), values[0].dtype, like=values[0]
-        )
+        shape, dtype = (*first[:axis], size, *first[axis + 1 :]), {value.dtype for value in values}
+        self.value = np.empty(shape, np.result_type(*dtype), like=values[0])
         self.parts = []
         for value in values:
             part = slice(end, end := end + value.shape[axis])
             self.parts.append((slice(None),) * axis + (part,))
             if self.value[self.parts[-1]].shape != value.shape:
-                raise ValueError(f"shapes that differ along axis {self.axis} alone")
+                raise ValueError(f"expected shapes that differ along axis {self.axis} alone")
             self.value[self.parts[-1]] = value
 
     def backward(self):

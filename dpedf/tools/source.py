@@ -266,6 +266,8 @@ def main(words):
     print(f"{args.config}: {model}, {n:,} numbers in Phi, on {step.device.kind}")
     print(f"a step: B = {step.B} rows{slices}; bytes and flop are those of all", end="\n\n")
     seconds, times = measured(step, [*before, *passes[1]], ending) if args.time else (None, None)
+    if args.time:
+        Forward(step.ell)  # whose shapes are shown, and went with the last step
     print(*page(sections, seconds, times), sep="\n")
     if args.time:
         ms = f"{1e3 * seconds:.3f} ms"
