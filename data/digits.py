@@ -21,10 +21,10 @@ ABOUT = {
 }
 
 
-def main(recipe=__file__, label=lambda y: y, classes=10):
-    """Make the data file beside a recipe, with these labels."""
+def main(recipe=__file__, about=__doc__, label=lambda y: y, classes=10):
+    """Make the data file beside a recipe, with these labels; about: its docstring."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=about, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add, here = parser.add_argument, Path(recipe)
     add("--output", metavar="FILE", type=Path, default=here.with_suffix(".h5"), help="write FILE")

@@ -6,4 +6,4 @@ python data/parity.py   # reads data/digits.csv.gz, writes data/parity.h5
 from digits import main
 
 if __name__ == "__main__":
-    main(__file__, label=lambda y: y % 2, classes=2)
+    main(__file__, __doc__, label=lambda y: y % 2, classes=2)

@@ -63,12 +63,13 @@ def check(node, tolerance=1e-6, seed=0):
     w.value = random.normal(size=shape)
     try:
         for x in moved:  # a parameter, for a while, but with b
-            x.__class__, x.batched, x.grad, x.products = Parameter, True, x.value.copy(), []
+            x.__class__, x.batched, x.name = Parameter, True, "an Input"
+            x.grad, x.products = x.value.copy(), []
         gradients(Weighed(node, w), samples=None, tolerance=tolerance)
     finally:
         for x in moved:
             x.__class__, x.grad = Input, None
-            del x.batched, x.products
+            del x.batched, x.name, x.products
 
 
 def gradients(ell, samples=10, tolerance=1e-6, seed=0):

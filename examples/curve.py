@@ -9,9 +9,15 @@ import json
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 
 matplotlib.use("svg")
 from matplotlib import pyplot
+
+
+def numbers(events, key):
+    """What events have by this key; nan, which is not drawn, where they have null."""
+    return np.array([event[key] for event in events], float)
 
 
 def main():
@@ -27,8 +33,8 @@ def main():
         found = [e for e in map(json.loads, lines) if e["event"] == "eval"]
         epochs, style = [e["epoch"] for e in found], {"color": f"C{color}"}
         losses.plot(epochs, [e["train_loss"] for e in found], "--", **style)
-        losses.plot(epochs, [e["valid_loss"] for e in found], **style, label=run.name)
-        wrong = [100 * (1 - e["valid_accuracy"]) for e in found]
+        losses.plot(epochs, numbers(found, "valid_loss"), **style, label=run.name)
+        wrong = 100 * (1 - numbers(found, "valid_accuracy"))
         errors.plot(epochs, wrong, **style, label=run.name)
     losses.set(xlabel="epoch", ylabel="loss (dashed: training)", yscale="log")
     errors.set(xlabel="epoch", ylabel="validation error, %", yscale="log")

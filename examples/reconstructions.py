@@ -64,7 +64,7 @@ def main():
         Forward(ell)
         reconstructed.append(output.value)
     found = {
-        "x": test,
+        "test images": test,
         f"autoencoder, {K} numbers": np.concatenate(reconstructed),
         f"{K} principal components": principal(learnt, test, K),
     }

@@ -13,6 +13,7 @@ import numpy as np
 
 from dpedf import config
 from dpedf.checkpoint import load
+from dpedf.comm import Ranks
 from dpedf.device import CPU
 from dpedf.edf import Forward
 from dpedf.errors import UserError, concerning
@@ -73,7 +74,9 @@ def main(words):
     add("--length", type=int, default=500, help="how many characters to add (500)")
     add("--temperature", type=float, default=0.8, help="0: always the likeliest (0.8)")
     add("--seed", type=int, default=0, help="of the draws (0)")
-    args = parser.parse_args(words)
+    args, ranks = parser.parse_args(words), Ranks()
+    if ranks.size > 1:
+        raise UserError(f"generate on {ranks.size} ranks, expected one")
     for name in "length", "temperature", "seed":
         if not 0 <= (found := getattr(args, name)) < 2**63:
             raise UserError(f"--{name} {found}, expected at least 0, and less than 2**63")
