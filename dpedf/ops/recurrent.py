@@ -34,7 +34,7 @@ class LSTMCell(CompNode):
     x.grad[b,J+j] += dc[b,j] sigmoid'(a[b,J+j]) s[b,j]
     x.grad[b,2J+j] += y.grad[b,J+j] sigmoid'(a[b,2J+j]) tanh(y[b,j])
     x.grad[b,3J+j] += dc[b,j] sigmoid(a[b,j]) tanh'(a[b,3J+j])
-    z.grad += x.grad, what x gets here
+    z.grad[b,j] += x.grad[b,j]
     s.grad[b,j] += dc[b,j] sigmoid(a[b,J+j])
     dc[b,j] = y.grad[b,j] + y.grad[b,J+j] sigmoid(a[b,2J+j]) tanh'(y[b,j])
 

@@ -69,6 +69,11 @@ class Transpose(CompNode):
         axes = range(x.value.ndim - x.batched)[::-1] if self.axes is None else self.axes
         self.order = (*range(x.batched), *after_b(x, axes))
         self.value = x.value.transpose(self.order)
+        if "__doc__" not in vars(self):
+            letters = ["b", *"ijklmn"] if x.batched else [*"ijklmn"]
+            here = ",".join(letters[: len(self.order)])
+            there = ",".join(letters[self.order.index(k)] for k in range(len(self.order)))
+            self.__doc__ = f"y[{here}] = x[{there}]\n\nx.grad[{there}] += y.grad[{here}]"
 
     def backward(self):
         back = sorted(range(len(self.order)), key=self.order.__getitem__)
@@ -115,6 +120,7 @@ class Slice(CompNode):
 
     def __init__(self, x, index):
         self.x, self.index = x, index if isinstance(index, tuple) else (index,)
+        self.__doc__ = equations(self.index, x.batched)
 
     def forward(self):
         # ... makes it a view, also of one number: NumPy would copy that
@@ -123,6 +129,20 @@ class Slice(CompNode):
 
     def backward(self):
         self.x.addpart(self.at, self.grad)
+
+
+def equations(index, batched):
+    """What the docstring of a Slice with this index says: y[b,i,...] = x[b,3,2+i,...]."""
+    here = ["b"] * batched
+    there, letters = [*here], iter("ijklmn")
+    for i in index:
+        there.append(str(i))
+        if isinstance(i, slice):
+            here.append(next(letters))
+            times = f"{i.step} " if i.step not in (None, 1) else ""
+            there[-1] = f"{i.start}+{times}{here[-1]}" if i.start else f"{times}{here[-1]}"
+    y, x = (",".join([*letters, "..."]) for letters in (here, there))
+    return f"y[{y}] = x[{x}]\n\nx.grad[{x}] += y.grad[{y}]"
 
 
 class Sum(CompNode):
