@@ -1,6 +1,7 @@
 """The program as source code: its lines, in which order they run, and what they cost."""
 
 import re
+import shutil
 from collections import Counter
 
 import numpy as np
@@ -18,6 +19,12 @@ from dpedf.models import mlp
 from dpedf.ops import Affine, LogLoss, Relu, Slice, Sqrt, SquareLoss, Sum, Tanh, Transpose
 from dpedf.phi import Phi
 from dpedf.tools.source import Step, rule
+
+
+@pytest.fixture
+def digits(digits, tmp_path_factory):
+    """A copy, since the steps of these tests keep it open, without the locks that others want."""
+    return shutil.copy(digits, tmp_path_factory.mktemp("digits"))
 
 
 def classifier(sizes, B=6):

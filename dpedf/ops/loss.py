@@ -69,7 +69,8 @@ class LogLoss(CompNode):
         else:
             chosen = rows(Q.value).T
             delta = np.zeros_like(chosen, order="C")
-            delta.reshape(-1)[self.at] = np.where(g == 0, 0.0, -g / chosen.take(self.at))
+            shown = np.where(g == 0, 1.0, chosen.take(self.at))  # a masked Q may be 0
+            delta.reshape(-1)[self.at] = -g / shown
             Q.addgrad(delta.T.reshape(Q.value.shape))
 
 
