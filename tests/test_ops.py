@@ -62,9 +62,10 @@ from dpedf.ops import (
     Zeros,
 )
 from dpedf.ops.arithmetic import Operator
+from dpedf.ops.conv import Pool
 from dpedf.phi import Phi
 
-ABSTRACT = {Operator}
+ABSTRACT = {Operator, Pool}
 
 
 class Rows(CompNode):

@@ -53,7 +53,19 @@ class Conv2D(CompNode):
             x.addgrad(dx)
 
 
-class MaxPool(CompNode):
+class Pool(CompNode):
+    """One number for each window, size by size, of a channel.  Subclasses define pooled."""
+
+    def __init__(self, x, size, stride=None):
+        self.x, self.size = x, size
+        self.stride = size if stride is None else stride
+
+    def forward(self):
+        check_window(self.x.value, (self.size, self.size), self.stride)
+        self.value = self.pooled(self.x.value)
+
+
+class MaxPool(Pool):
     """y[b,i,h,w] = max_{u,v} x[b,i,S h + u,S w + v]
 
     x.grad[b,i,S h + u,S w + v] += y.grad[b,i,h,w], for the first u, v of the largest
@@ -63,20 +75,15 @@ class MaxPool(CompNode):
     x: (B, I, H, W)
     """
 
-    def __init__(self, x, size, stride=None):
-        self.x, self.size = x, size
-        self.stride = size if stride is None else stride
-
-    def forward(self):
-        check_window(self.x.value, (self.size, self.size), self.stride)
-        self.value = max_pool(self.x.value, self.size, self.stride)
+    def pooled(self, x):
+        return max_pool(x, self.size, self.stride)
 
     def backward(self):
         x = self.x
         x.addgrad(max_pool_gradient(x.value, self.value, self.grad, self.size, self.stride))
 
 
-class AveragePool(CompNode):
+class AveragePool(Pool):
     """y[b,i,h,w] = 1/size**2 sum_{u,v} x[b,i,S h + u,S w + v]
 
     x.grad[b,i,S h + u,S w + v] += y.grad[b,i,h,w] / size**2
@@ -86,18 +93,13 @@ class AveragePool(CompNode):
     x: (B, I, H, W)
     """
 
-    def __init__(self, x, size, stride=None):
-        self.x, self.size = x, size
-        self.stride = size if stride is None else stride
-
-    def forward(self):
-        check_window(self.x.value, (self.size, self.size), self.stride)
-        first, *others = taps(batch_innermost(self.x.value), self.size, self.stride)
+    def pooled(self, x):
+        first, *others = taps(batch_innermost(x), self.size, self.stride)
         y = first.copy()
         for tap in others:
             y += tap
         y /= self.size**2
-        self.value = batch_first(y)
+        return batch_first(y)
 
     def backward(self):
         g = batch_innermost(self.grad) / self.size**2
