@@ -9,10 +9,11 @@ which stands in its docstring (equations.py), in the names of the program:
 from itertools import count
 from textwrap import wrap
 
-from dpedf.edf import Node, Package, Parameters, held, inputs_of, program
+from dpedf.edf import Node, Package, Parameters
 from dpedf.errors import UserError
 from dpedf.ops.arithmetic import Number
 from dpedf.phi import name_parameters
+from dpedf.program import held, inputs_of, program
 from dpedf.reading import Reading, Statement
 
 WIDTH = 84  # of the code, in characters
@@ -40,7 +41,7 @@ def naming(loss, **named):
         else:
             raise UserError(f"{name} = {thing!r}, expected a node or a package to be named")
     name_parameters(Parameters(loss))
-    known = {n: n.name for n in (*nodes, *Parameters(loss))} | names
+    known = program(loss).names | {p: p.name for p in Parameters(loss)} | names
     free = (name for name in map("x{}".format, count(1)) if name not in known.values())
     for node in (i for n in nodes for i in inputs_of(n) if i not in known):
         known[node] = f"{node.value:g}" if isinstance(node, Number) else next(free)

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from math import prod
 from operator import attrgetter
 
-from dpedf.edf import Node, held, inputs_of
+from dpedf.edf import Node
 from dpedf.equations import LETTER, NUMBER, TOKEN, Count, letters, read
 from dpedf.ops.arithmetic import Number
+from dpedf.program import held, inputs_of
 
 POSITION = re.compile(r"(?:[^,\[\]]|\[[^\]]*\])+")  # between the commas of an index
 FACTORS = re.compile(rf"([A-Za-z_][^ (]*(?: [A-Za-z_][^ (]*)*) (-?{NUMBER})(?![^ ])")  # "z1 2"

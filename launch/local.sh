@@ -30,7 +30,7 @@ source "$root/launch/setup.sh" mpich
 data=$(
     python - "$config" "$@" 2>/dev/null <<'END' || true
 import sys
-from dpedf.config import load
+from dpedf.run.config import load
 print(load(sys.argv[1], [a for a in sys.argv[2:] if "=" in a]).data.file)
 END
 )

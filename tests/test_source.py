@@ -9,15 +9,15 @@ import pytest
 from conftest import ROOT
 from test_ops import CASES, nodes_of_the_package
 
-from dpedf import config
-from dpedf.comm import Ranks
 from dpedf.edf import Backward, CompNode, CompNodes, Forward, Input, Parameter, Parameters, program
 from dpedf.equations import Count, letters, read
-from dpedf.gradient import Gradient
 from dpedf.listing import backward, forward, listing, naming, page, scaled
 from dpedf.models import mlp
 from dpedf.ops import Affine, LogLoss, Relu, Slice, Sqrt, SquareLoss, Sum, Tanh, Transpose
+from dpedf.parallel.gradient import Gradient
+from dpedf.parallel.ranks import Ranks
 from dpedf.phi import Phi
+from dpedf.run import config
 from dpedf.tools.source import Step, rule
 
 

@@ -35,8 +35,8 @@ def batch_first(x):
     return x.transpose(3, 0, 1, 2)
 
 
-def places(size, window, stride):
-    """How many windows fit."""
+def windows_along(size, window, stride):
+    """How many windows fit into so many lines or columns."""
     return max(0, (size - window) // stride + 1)
 
 
@@ -55,7 +55,7 @@ def windows(x, U, V, stride, low, high):
     I, H, W, B = x.shape
     i, h, w, b = x.strides
     x = x[:, low * stride :]
-    shape = I, U, V, high - low, places(W, V, stride), B
+    shape = I, U, V, high - low, windows_along(W, V, stride), B
     return np.lib.stride_tricks.as_strided(x, shape, (i, h, w, h * stride, w * stride, b))
 
 
@@ -69,7 +69,7 @@ def columns(x, U, V, stride, low, high):
 @on_gpu(columns)
 def columns_on_gpu(x, U, V, stride, low, high):
     I, H, W, B = x.shape
-    across = places(W, V, stride)
+    across = windows_along(W, V, stride)
     seen = np.empty((I * U * V, (high - low) * across * B), x.dtype, like=x)
     cuda.columns(seen.size, seen, x, seen.size, H, W, B, U, V, stride, low, high - low, across)
     return seen
@@ -79,7 +79,7 @@ def columns_on_gpu(x, U, V, stride, low, high):
 def add_columns(x, seen, U, V, stride, low, high):
     """x += what columns took from it, at each place that it took it from."""
     I, H, W, B = x.shape
-    down, across = high - low, places(W, V, stride)
+    down, across = high - low, windows_along(W, V, stride)
     seen = seen.reshape(I, U, V, down, across, B)
     for u in range(U):
         lines = slice(low * stride + u, (high - 1) * stride + u + 1, stride)
@@ -91,14 +91,14 @@ def add_columns(x, seen, U, V, stride, low, high):
 @on_gpu(add_columns)
 def add_columns_on_gpu(x, seen, U, V, stride, low, high):
     I, H, W, B = x.shape
-    across = places(W, V, stride)
+    across = windows_along(W, V, stride)
     cuda.add_columns(x.size, x, seen, x.size, H, W, B, U, V, stride, low, high - low, across)
 
 
 def lines(x, W, stride):
     """(low, high) of the lines of places that are computed with at a time."""
     J, I, U, V = W.shape
-    down, across = places(x.shape[1], U, stride), places(x.shape[2], V, stride)
+    down, across = windows_along(x.shape[1], U, stride), windows_along(x.shape[2], V, stride)
     step = max(1, at_a_time(x) // max(1, I * U * V * across * x.shape[3]))
     for low in range(0, down, step):
         yield low, min(low + step, down)
@@ -107,8 +107,8 @@ def lines(x, W, stride):
 def convolution(x, W, C, stride, padding):
     """What Conv2D computes of x, W and C."""
     x, (J, I, U, V) = padded(batch_innermost(x), padding), W.shape
-    B, across = x.shape[3], places(x.shape[2], V, stride)
-    y = np.empty((J, places(x.shape[1], U, stride), across, B), x.dtype, like=x)
+    B, across = x.shape[3], windows_along(x.shape[2], V, stride)
+    y = np.empty((J, windows_along(x.shape[1], U, stride), across, B), x.dtype, like=x)
     for low, high in lines(x, W, stride):
         out = y[:, low:high].reshape(J, (high - low) * across * B)
         product(W.reshape(J, I * U * V), columns(x, U, V, stride, low, high), out=out)
@@ -135,7 +135,7 @@ def convolution_gradients(x, W, g, stride, padding, varies):
 
 def taps(x, size, stride):
     """Views (I, H', W', B) of x, (I, H, W, B): what each window has at each of its places."""
-    down, across = (places(n, size, stride) for n in x.shape[1:3])
+    down, across = (windows_along(n, size, stride) for n in x.shape[1:3])
     for u in range(size):
         for v in range(size):
             yield x[
@@ -176,7 +176,7 @@ def max_pool_gradient(x, y, g, size, stride):
 def max_pool_on_gpu(x, size, stride):
     x = batch_innermost(x)
     I, H, W, B = x.shape
-    down, across = places(H, size, stride), places(W, size, stride)
+    down, across = windows_along(H, size, stride), windows_along(W, size, stride)
     y = np.empty((I, down, across, B), x.dtype, like=x)
     cuda.max_pool(y.size, y, x, y.size, H, W, B, size, stride, down, across)
     return batch_first(y)

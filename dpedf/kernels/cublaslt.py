@@ -41,7 +41,7 @@ class Gemm:
         self.factors = {kind: np.array([0, 1], kind) for kind in ("float32", "float64")}
 
     def product(self, a, b, out=None, add=False):
-        check(a, b)
+        expect_factors(a, b)
         batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
         if out is None:
             out = np.empty((*batch, a.shape[-2], b.shape[-1]), a.dtype, like=a)
@@ -54,7 +54,7 @@ class Gemm:
         return out
 
     def affine(self, x, W, C):
-        check(x, W)
+        expect_factors(x, W)
         y = np.empty((len(x), W.shape[1]), x.dtype, like=x)
         if not y.size or not len(W):
             y[...] = -C
@@ -143,7 +143,7 @@ class Gemm:
         set_attribute(thing, attribute, value.ctypes.data, value.nbytes)
 
 
-def check(a, b):
+def expect_factors(a, b):
     if a.shape[-1] != b.shape[-2]:
         raise ValueError(f"{a.shape} @ {b.shape}, expected equal inner indices")
     if a.dtype != b.dtype:
@@ -167,8 +167,8 @@ class Operand:
         self.x, self.pointer = x, x.data.ptr
         self.step = x.strides[0] // x.itemsize if x.ndim > 2 else 0
         self.alignment = min(256, self.pointer & -self.pointer)
-        place = self.rows, self.columns, self.leading, self.step
-        self.key = (*place, batch, self.transposed, self.alignment)
+        layout = self.rows, self.columns, self.leading, self.step
+        self.key = (*layout, batch, self.transposed, self.alignment)
 
     def reads(self, x):
         """Is one of the two indices packed?"""

@@ -30,7 +30,7 @@ def softmax_on_gpu(s):
     return Q, shifted, Z
 
 
-def places(y):
+def flat_index(y):
     """Where [y[b], b] lies in an array (J, B)."""
     at = np.multiply(y, len(y), dtype=np.intp)
     at += np.arange(len(y), like=y)
@@ -44,7 +44,7 @@ def log_loss(shifted, Z, y):
     Returns ell, (B,), and what log_loss_gradient takes: where the chosen scores lie, in a form
     that the device computes with.
     """
-    at = places(y)
+    at = flat_index(y)
     return np.log(Z) - shifted.T.take(at), at
 
 

@@ -5,7 +5,7 @@ from functools import cache
 
 import numpy as np
 
-from dpedf.kernels import Kernels, function, number, on_gpu, packed
+from dpedf.kernels import Kernels, function, gpu, number, on_gpu, packed
 
 cuda = Kernels("vector.cu")
 CACHED = 1 << 15  # numbers that are computed with at a time, so that they stay in the cache
@@ -136,14 +136,14 @@ def add_in_order(vectors, additions, low, high):
 @on_gpu(add_in_order)
 def add_in_order_on_gpu(vectors, additions, low, high):
     if additions:
-        stride, pairs = vectors.strides[0] // vectors.itemsize, on_device(additions)
+        stride, pairs = vectors.strides[0] // vectors.itemsize, on_device(additions, gpu.number)
         cuda.tree(high - low, vectors, stride, pairs, len(additions), low, high)
 
 
 @cache
-def on_device(additions):
-    """These pairs on the GPU, copied once, since what is recorded cannot copy from the host."""
-    return Kernels.put(np.array(additions, np.int64))
+def on_device(additions, number):
+    """These pairs on the GPU of this number, copied once: a CUDA graph cannot copy them again."""
+    return gpu.put(np.array(additions, np.int64))
 
 
 @function

@@ -5,7 +5,7 @@ import numpy as np
 from dpedf.edf import Package, Parameter
 from dpedf.models.mlp import ACTIVATIONS, MLP, check_sizes
 from dpedf.ops import Affine, Flatten, Sigmoid, SquareLoss, Transpose
-from dpedf.phi import affine
+from dpedf.phi import dense
 
 
 def autoencoder(x, y, sizes, activation="relu"):
@@ -16,7 +16,7 @@ def autoencoder(x, y, sizes, activation="relu"):
     """
     check_sizes(sizes, activation, x)
     Activation, bound = ACTIVATIONS[activation]
-    encoder = [affine(*pair, bound) for pair in zip(sizes, sizes[1:], strict=False)]
+    encoder = [dense(*pair, bound) for pair in zip(sizes, sizes[1:], strict=False)]
     decoder = [
         Package(w=Transpose(Phi.w), b=Parameter(np.zeros(len(Phi.w.value))))
         for Phi in reversed(encoder)

@@ -128,7 +128,8 @@ class Slice(CompNode):
         self.value = self.x.value[self.at]
 
     def backward(self):
-        self.x.addpart(self.at, self.grad)
+        part = self.x.complete()[self.at]
+        part += self.grad
 
 
 def equations(index, batched):

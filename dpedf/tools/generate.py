@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from dpedf import config
-from dpedf.checkpoint import load
-from dpedf.comm import Ranks
 from dpedf.device import CPU
 from dpedf.edf import Forward
 from dpedf.errors import UserError, concerning
-from dpedf.start import assembled
+from dpedf.parallel.ranks import Ranks
+from dpedf.run import config
+from dpedf.run.checkpoint import load
+from dpedf.run.setup import assemble
 from dpedf.tools import Parser
 
 
@@ -31,7 +31,7 @@ def trained(run):
         T, file = settings.data.window, settings.data.file
         if not T:
             raise UserError("data.window = 0, expected a run on a text")
-        data, Q, ell, phi = assembled(settings, CPU())
+        data, Q, ell, phi = assemble(settings, CPU())
         characters = data.file.attrs.get("characters", "")
         if len(characters) != data.x.classes:
             found = f"{len(characters)} characters for {data.x.classes} classes"

@@ -18,18 +18,22 @@ from statistics import median
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from dpedf import config, device
-from dpedf.comm import Ranks
-from dpedf.edf import Forward, context, program
+from dpedf.device.choose import choose
+from dpedf.device.threads import blas_threads
+from dpedf.edf import Forward
 from dpedf.equations import Count
 from dpedf.errors import UserError, concerning
-from dpedf.gradient import Gradient
 from dpedf.kernels.vector import add_in_order
 from dpedf.listing import backward, forward, naming, page
 from dpedf.optim import clip, update_rule
+from dpedf.parallel.buckets import Buckets
+from dpedf.parallel.gradient import Gradient
+from dpedf.parallel.ranks import Ranks
+from dpedf.parallel.sums import cuts
+from dpedf.program import during, program
 from dpedf.reading import Statement
-from dpedf.start import assembled
-from dpedf.sums import cuts
+from dpedf.run import config
+from dpedf.run.setup import assemble
 from dpedf.tools import Parser
 
 TIMED = 30  # steps, of which each time is the median
@@ -40,10 +44,10 @@ class Step:
 
     def __init__(self, settings, ranks):
         train, seed = settings.train, settings.seed
-        self.settings, self.device = settings, device.chosen(settings, ranks)
-        self.data, _, self.ell, self.phi = assembled(settings, self.device)
+        self.settings, self.device = settings, choose(settings, ranks)
+        self.data, _, self.ell, self.phi = assemble(settings, self.device)
         rows = self.data.train.order(seed, 0)[: train.batch_size]
-        self.x, self.y = self.data.train.take(rows)
+        self.x, self.y = self.data.train.load(rows)
         self.gradient = Gradient(
             self.ell, self.phi, ranks, self.data.put, train.slices, bucket=settings.run.bucket
         )
@@ -51,19 +55,18 @@ class Step:
         self.sizes = np.diff(cuts(self.B, self.V)).tolist()  # rows of each slice
         self.update = update_rule(self.phi, train)
         self.eta = np.zeros((), self.phi.value.dtype, like=self.phi.value)  # 0, so that Phi stays
-        context.seed, context.step = seed, self.device.step(0)
 
     def run(self):
         self.gradient(self.x, self.y, self.B)
         if self.settings.train.grad_clip:
             self.clip()
-        self.update(self.eta, context.step)
+        self.update(self.eta, 0)
 
     def clip(self):
         clip(self.phi.grad, self.settings.train.grad_clip)
 
     def add_slices(self):
-        for _, _, additions in self.gradient.steps:
+        for _, _, additions in self.gradient.schedule:
             add_in_order(self.gradient.grads, additions, 0, len(self.phi.value))
 
     @property
@@ -84,9 +87,9 @@ class Step:
     def of_slice(self, rows):
         """The Statements of forward and backward of a slice of so many rows."""
         arrays = self.x[:rows], self.y[:rows]
-        context.row, context.B = 0, self.B
-        self.data.put(*arrays)
-        Forward(self.ell, train=True)
+        with during(B=self.B):
+            self.data.put(*arrays)
+            Forward(self.ell, train=True)
         x, y = self.data.x, self.data.y
         names, text = naming(self.ell, x=x, y=y), f"x, y = rows of {self.settings.data.file}"
         nbytes = sum(array.nbytes for array in (*arrays, x.value, y.value))
@@ -102,14 +105,14 @@ class Step:
             text = f"the sum over ranks of Phi.grad[{low}:{high}] starts"
             found[last].append(Statement(None, None, text))
 
-        gradient.start, gradient.done, gradient.waiting = start, set(), len(self.phi.value)
+        buckets = Buckets(self.phi, gradient.buckets.size)
         completes = program(self.ell).completes
         for last in (n for n in reversed(completes) if completes[n]):
             for p in completes[last]:
-                gradient.ready(p)
-        if gradient.waiting:
-            start(*gradient.complete(gradient.waiting))
-        del gradient.start
+                for bucket in buckets.complete(p):
+                    start(*bucket)
+        if buckets.left:
+            start(0, buckets.left)
         return found
 
     def ending(self):
@@ -132,7 +135,7 @@ class Step:
         )
         states = sum(vector.nbytes for vector in self.update.state.values())
         nbytes = 3 * phi.value.nbytes + 2 * states
-        update = partial(self.update, self.eta, context.step)
+        update = partial(self.update, self.eta, 0)
         yield Statement(None, None, text, steps, nbytes, operations), update
 
 
@@ -238,7 +241,7 @@ def attach(watch, step, statements):
         watch.time(n, "forward", lambda n=n: first[n, None])
         watch.time(n, "backward", lambda n=n: last[n])
     for target in adds:
-        for name in "addgrad", "addproduct", "addpart":
+        for name in "addgrad", "addproduct", "complete":
             watch.time(target, name, lambda t=target: first.get((watch.running, t)), begins=False)
     for p in program(step.ell).parameters:
         watch.time(p, "complete", lambda p=p: adds.get(p))
@@ -255,7 +258,7 @@ def main(words):
     settings = config.load(args.config, args.settings)
     with concerning(args.config):
         step = Step(settings, ranks)
-        threadpool_limits(device.blas_threads(settings, ranks), "blas")
+        threadpool_limits(blas_threads(settings, ranks), "blas")
         passes, ending = step.passes(), list(step.ending())
     (before, after), last = passes, [s for s, _ in ending]
     if settings.run.allreduce == "buckets":
