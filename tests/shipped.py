@@ -15,6 +15,7 @@ IMAGES = {"digits": (8, 8), "parity": (8, 8), "mnist": (28, 28)}  # by the name 
 def settings_of(config, folder, rows=800):
     """The words that have a shipped config train on so many random rows, 100 of them valid."""
     data = tomllib.loads((ROOT / "configs" / f"{config}.toml").read_text())["data"]
+    folder.mkdir(exist_ok=True)
     kind, random, path = Path(data["file"]).stem, np.random.default_rng(0), folder / "random.h5"
     about = dict(name="random", source="this test", licence="none", scale=1 / 255)
     if kind in IMAGES:

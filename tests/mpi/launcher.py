@@ -32,7 +32,7 @@ def start(n, *arguments, **options):
     return subprocess.Popen(command(n, *arguments), **(pipes | {"env": ENVIRONMENT} | options))
 
 
-def mpirun(n, *arguments, timeout=120, **options):
+def mpirun(n, *arguments, timeout=600, **options):
     """The same, ended: status, stdout, stderr."""
     job = start(n, *arguments, **options)
     try:

@@ -5,105 +5,142 @@ import json
 import h5py
 import numpy as np
 import pytest
-from launcher import PROGRAMS, ROOT, mpirun, phi_sha256, train
+from launcher import PROGRAMS, ROOT, learnt, mpirun, phi_sha256, train
 from shipped import SHIPPED, settings_of
+from trainings import Trainings
 
 from dpedf.data import write
+from dpedf.run.config import load
 
 RANKS = 1, 2, 3, 4, 5, 8
-
-
-def settings(file, directory, *more):
-    return [f"data.file={file}", f"run.dir={directory}", "--overwrite", *more]
+EPOCHS = 2  # minibatches of two orders, and two that are not full
 
 
 def sha256(n, config, *arguments):
     return phi_sha256(train(n, ROOT / "configs" / config, *arguments))
 
 
-def test_digits_ends_with_one_phi_on_any_number_of_ranks(digits, tmp_path):
-    arguments = settings(digits, tmp_path, "train.epochs=3")
-    assert len({sha256(n, "digits.toml", *arguments) for n in RANKS}) == 1
+@pytest.fixture(scope="module")
+def ended(digits, tmp_path_factory):
+    """ended(name, n): how one of the runs below ended, on n ranks."""
+    folder = tmp_path_factory.mktemp("invariance")
+    trainings = Trainings(folder, mpirun)
+    few, packed = few_rows(folder / "few.h5"), compressed(digits, folder / "packed.h5")
+
+    def add(ranks, name, *words, config="digits"):
+        trainings.add(ranks, name, ROOT / "configs" / f"{config}.toml", *words)
+
+    def on_digits(ranks, name, *words, file=digits):
+        add(ranks, name, f"data.file={file}", *words)
+
+    on_digits(RANKS, "digits", f"train.epochs={EPOCHS}")
+    for V in SLICES:
+        on_digits((1, 2, 3, 5), f"{V} slices", "train.epochs=1", f"train.slices={V}")
+    for name, (n, is_packed, *how) in HOW.items():
+        file = packed if is_packed else digits
+        on_digits([n], name, "train.epochs=2", "train.batch_size=100", *how, file=file)
+    for model in DRAWING:
+        build = f"model={{build='{PROGRAMS}/noise.py:{model}'}}"
+        on_digits((1, 2, 5), model, "train.epochs=1", build)
+    short = "data.valid=0", "train.epochs=2", "train.batch_size=8"
+    on_digits((1, 3, 8), "few rows", *short, file=few)
+    short = *short, "train.slices=0", "train.precision=float64"
+    on_digits((1, 8), "few rows without slices", *short, file=few)
+    for precision, allreduce, _ in ROUNDED:
+        words = f"train.precision={precision}", f"run.allreduce={allreduce}", "run.bucket=999"
+        stop = "train.steps=25", "train.slices=0", "run.threads=1"
+        on_digits((1, 2, 3, 4), f"{precision} {allreduce}", *stop, *words)
+    random = {config: settings_of(config, folder / config)[:1] for config, _ in SMALL}
+    for config, small in SMALL:
+        stop = "train.epochs=0", "train.steps=4"
+        add((1, 3, 8), f"{config} {small}", *random[config], *small, *stop, config=config)
+    return trainings
 
 
-@pytest.mark.parametrize("slices", [5, 7, 13])
-def test_slices_need_not_be_a_power_of_two_nor_a_multiple_of_the_ranks(digits, tmp_path, slices):
-    arguments = settings(digits, tmp_path, "train.epochs=1", f"train.slices={slices}")
-    assert len({sha256(n, "digits.toml", *arguments) for n in (1, 2, 3, 5)}) == 1
+def few_rows(path):
+    """A data file of 13 rows."""
+    x, y = np.random.default_rng(0).integers(0, 17, (13, 8, 8), np.uint8), np.arange(13) % 10
+    about = dict(name="few", source="this test", licence="none", classes=10, scale=1 / 16)
+    write(path, **about, train=(x, y), test=(x, y))
+    return path
 
 
-def test_how_data_is_kept_and_how_sums_are_made_changes_no_bit(digits, tmp_path):
-    packed = tmp_path / "packed.h5"
-    with h5py.File(digits) as there, h5py.File(packed, "w") as here:
+def compressed(file, path):
+    """A copy of a data file in chunks."""
+    with h5py.File(file) as there, h5py.File(path, "w") as here:
         here.attrs.update(there.attrs)
         for name in "train/x", "train/y", "test/x", "test/y":
             here.create_dataset(name, data=there[name], chunks=True, compression="gzip")
-    common = "train.epochs=3", "train.batch_size=100"
-    expected = sha256(1, "digits.toml", *settings(digits, tmp_path / "run", *common))
-    for n, file, *how in (
-        (3, digits, "data.cache=memory"),
-        (2, packed),
-        (3, packed, "data.cache=memory"),
-        (4, digits, "run.allreduce=buckets", "run.bucket=1000"),
-        (3, digits, "run.allreduce=buckets", "run.bucket=333"),
-        (2, digits, "run.allreduce=buckets", "run.bucket=1000000"),
-        (2, digits, "run.allreduce=buckets", "run.bucket=522"),  # which divides Phi
-        (5, digits, "run.allreduce=whole"),
-    ):
-        assert (
-            sha256(n, "digits.toml", *settings(file, tmp_path / "run", *common, *how)) == expected
-        )
+    return path
 
 
-def test_a_slice_may_have_no_rows(tmp_path):
+def one_phi(ended, name, ranks):
+    return len({ended(name, n).phi_sha256 for n in ranks}) == 1
+
+
+def test_digits_ends_with_one_phi_on_any_number_of_ranks(ended):
+    assert one_phi(ended, "digits", RANKS)
+
+
+SLICES = 5, 7, 13
+
+
+@pytest.mark.parametrize("slices", SLICES)
+def test_slices_need_not_be_a_power_of_two_nor_a_multiple_of_the_ranks(ended, slices):
+    assert one_phi(ended, f"{slices} slices", (1, 2, 3, 5))
+
+
+HOW = {  # name: ranks, is the file compressed, and settings
+    "alone": (1, False),
+    "in memory": (3, False, "data.cache=memory"),
+    "compressed": (2, True),
+    "compressed, in memory": (3, True, "data.cache=memory"),
+    "buckets": (4, False, "run.allreduce=buckets", "run.bucket=1000"),
+    "small buckets": (3, False, "run.allreduce=buckets", "run.bucket=333"),
+    "one bucket": (2, False, "run.allreduce=buckets", "run.bucket=1000000"),
+    "buckets that divide Phi": (2, False, "run.allreduce=buckets", "run.bucket=522"),
+    "whole": (5, False, "run.allreduce=whole"),
+}
+
+
+@pytest.mark.parametrize("how", list(HOW)[1:])
+def test_how_data_is_kept_and_how_sums_are_made_changes_no_bit(ended, how):
+    assert ended(how, HOW[how][0]).phi_sha256 == ended("alone", 1).phi_sha256
+
+
+def test_a_slice_may_have_no_rows(ended):
     """13 rows in minibatches of 8: the last one has 5 rows for 8 slices on 8 ranks."""
-    random = np.random.default_rng(0)
-    x, y = random.integers(0, 17, (13, 8, 8), np.uint8), np.arange(13) % 10
-    about = dict(name="few", source="this test", licence="none", classes=10, scale=1 / 16)
-    write(tmp_path / "few.h5", **about, train=(x, y), test=(x, y))
-    arguments = settings(tmp_path / "few.h5", tmp_path / "run", "data.valid=0", "train.epochs=2")
-    results = {sha256(n, "digits.toml", *arguments, "train.batch_size=8") for n in (1, 3, 8)}
-    assert len(results) == 1
-    zero = [*arguments, "train.batch_size=8", "train.slices=0", "train.precision=float64"]
-    train(8, ROOT / "configs" / "digits.toml", *zero)
-    whole = phi_of(tmp_path / "run")
-    train(1, ROOT / "configs" / "digits.toml", *zero)
-    assert distance(whole, phi_of(tmp_path / "run")) < 1e-12
+    assert one_phi(ended, "few rows", (1, 3, 8))
+    whole, alone = (phi_of(ended("few rows without slices", n)) for n in (8, 1))
+    assert distance(whole, alone) < 1e-12
 
 
-def phi_of(directory):
-    with h5py.File(directory / "checkpoint.h5") as file:
-        return file["phi"][...].astype(np.float64)
+def phi_of(run):
+    return learnt(run.directory)["phi"].astype(np.float64)
 
 
 def distance(a, b):
     return np.linalg.norm(a - b) / np.linalg.norm(b)
 
 
-@pytest.mark.parametrize("allreduce", ["whole", "buckets"])
-@pytest.mark.parametrize(
-    ("precision", "stop", "most"), [("float64", "epochs=1", 1e-12), ("float32", "steps=50", 1e-5)]
-)
-def test_without_slices_ranks_agree_with_one_rank_up_to_rounding(
-    digits, tmp_path, allreduce, precision, stop, most
-):
-    common = (f"train.precision={precision}", f"train.{stop}", "train.slices=0", "run.threads=1")
-    how = settings(digits, tmp_path, *common, f"run.allreduce={allreduce}", "run.bucket=999")
-    found = []
-    for n in 1, 2, 3, 4:
-        train(n, ROOT / "configs" / "digits.toml", *how)
-        found.append(phi_of(tmp_path))
-    assert [distance(phi, found[0]) < most for phi in found] == [True] * 4
-    assert any(distance(phi, found[0]) > 0 for phi in found)  # or slices = 0 were not used
+ROUNDED = [  # float64 sees what is added wrongly, float32 what is added in another type
+    ("float64", "whole", 1e-12),
+    ("float64", "buckets", 1e-12),
+    ("float32", "buckets", 1e-5),
+]
 
 
-def test_reported_losses_and_accuracies_do_not_depend_on_the_number_of_ranks(digits, tmp_path):
-    reported = set()
-    for n in 1, 3, 4:
-        output = train(n, ROOT / "configs/digits.toml", *settings(digits, tmp_path / str(n)))
-        reported.add(metrics(tmp_path / str(n)))
-        assert "test accuracy" in output
-    assert len(reported) == 1
+@pytest.mark.parametrize("precision, allreduce, most", ROUNDED)
+def test_without_slices_ranks_agree_with_one_rank_up_to_rounding(ended, precision, allreduce, most):
+    alone, *found = (phi_of(ended(f"{precision} {allreduce}", n)) for n in (1, 2, 3, 4))
+    assert [distance(phi, alone) < most for phi in found] == [True] * 3
+    assert any(distance(phi, alone) > 0 for phi in found)  # or slices = 0 were not used
+
+
+def test_reported_losses_and_accuracies_do_not_depend_on_the_number_of_ranks(ended):
+    runs = [ended("digits", n) for n in RANKS]
+    assert len({metrics(run.directory) for run in runs}) == 1
+    assert all("test accuracy" in run.output for run in runs)
 
 
 def metrics(directory):
@@ -114,20 +151,25 @@ def metrics(directory):
     return json.dumps(events)
 
 
-def test_the_example_in_one_file_ends_with_the_phi_of_dpedf_train(digits_in_place, tmp_path):
-    example = mpirun(3, ROOT / "examples" / "one_file.py", cwd=digits_in_place)
+def test_the_example_in_one_file_ends_with_the_phi_of_dpedf_train(ended, digits_in_place):
+    """Both for less epochs; and both say the same number of them."""
+    as_shipped = load(ROOT / "configs" / "digits.toml").train.epochs
+    text = (ROOT / "examples" / "one_file.py").read_text()
+    assert text.count(f"EPOCHS, B, SLICES = 0, {as_shipped},") == 1
+    shorter = text.replace(f"SLICES = 0, {as_shipped},", f"SLICES = 0, {EPOCHS},")
+    (digits_in_place / "shorter.py").write_text(shorter)
+    example = mpirun(3, "shorter.py", cwd=digits_in_place)
     assert example.returncode == 0, example.stderr
-    arguments = settings("data/digits.h5", tmp_path / "run")
-    trained = train(2, ROOT / "configs" / "digits.toml", *arguments, cwd=digits_in_place)
-    assert phi_sha256(example.stdout) == phi_sha256(trained)
+    assert phi_sha256(example.stdout) == ended("digits", 2).phi_sha256
 
 
-@pytest.mark.parametrize("model", ["noisy", "dropped"])
-def test_a_draw_of_a_node_depends_on_the_row_and_not_on_the_rank(digits, tmp_path, model):
+DRAWING = "noisy", "dropped"
+
+
+@pytest.mark.parametrize("model", DRAWING)
+def test_a_draw_of_a_node_depends_on_the_row_and_not_on_the_rank(ended, model):
     """Models of a user's own file, with a node that reads the context, and with Dropout."""
-    model = f"model={{build='{PROGRAMS}/noise.py:{model}'}}"
-    arguments = settings(digits, tmp_path, "train.epochs=1", model)
-    assert len({sha256(n, "digits.toml", *arguments) for n in (1, 2, 5)}) == 1
+    assert one_phi(ended, model, (1, 2, 5))
 
 
 def learnt_by(optimizer, *words):
@@ -153,13 +195,16 @@ SMALL = [
 ]
 
 
-@pytest.mark.parametrize(
-    "ranks", [(1, 3, 8), pytest.param((1, 2, 4, 5), marks=pytest.mark.slow)], ids=str
-)
 @pytest.mark.parametrize("config, small", SMALL)
-def test_every_model_and_optimizer_ends_with_one_phi(tmp_path, config, small, ranks):
+def test_every_model_and_optimizer_ends_with_one_phi(ended, config, small):
+    assert one_phi(ended, f"{config} {small}", (1, 3, 8))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config, small", SMALL)
+def test_every_model_and_optimizer_ends_with_one_phi_on_more_ranks(tmp_path, config, small):
     words = *settings_of(config, tmp_path), *small, "train.epochs=0", "train.steps=6"
-    assert len({sha256(n, f"{config}.toml", *words) for n in ranks}) == 1
+    assert len({sha256(n, f"{config}.toml", *words) for n in (1, 2, 4, 5)}) == 1
 
 
 @pytest.mark.slow

@@ -12,8 +12,8 @@ import weakref
 
 from cupy.cuda.runtime import CUDARuntimeError, streamCaptureModeRelaxed
 
-LATE = set(map(int, os.environ.get("FAKE_CUPY_LATE", "").split()))
 lock = threading.RLock()  # the loader's thread launches too
+made = 0  # streams, beside the default one
 streams = {}  # by pointer
 graphs = weakref.WeakSet()  # that are still there
 local = threading.local()
@@ -27,6 +27,13 @@ def device():
 def stack():
     """The streams that this thread has entered."""
     return getattr(local, "stack", [])
+
+
+def is_next_late():
+    """Is the stream that is made now one of the late ones?"""
+    global made
+    made += 1
+    return str(made - 1) in os.environ.get("FAKE_CUPY_LATE", "").split()
 
 
 class Queue:
@@ -46,7 +53,7 @@ class Queue:
 class Stream:
     def __init__(self, null=False, non_blocking=False, ptds=False):
         self.queue, self.capture, self.ptr = Queue(), None, 1 + len(streams)
-        self.late, self.device = len(streams) in LATE, device()
+        self.late, self.device = not null and is_next_late(), device()
         streams[self.ptr] = self
 
     def __enter__(self):
@@ -162,7 +169,7 @@ class Event:
 
 
 log = []  # (what the host waited for or launched, in which thread): tests read it
-default = Stream()
+default = Stream(null=True)
 
 
 def noted(what):
