@@ -9,11 +9,16 @@ from pathlib import Path
 
 import pytest
 from emulator import compiler
+from hypothesis import settings
 
 from dpedf.device.choose import GRANTS
 from dpedf.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# A limit of time only ends what hangs: how long a test takes says how busy the machine is.
+settings.register_profile("dpedf", deadline=None)
+settings.load_profile("dpedf")
 
 # Launchers and schedulers speak to a process through these; here, the tests alone do.
 SPOKEN = "PMI", "OMPI_", "PRTE_", "SLURM_", "CUDA_VISIBLE_DEVICES"
@@ -34,7 +39,7 @@ def python(environment):
     def run(*arguments, cwd=None, **variables):
         command = [sys.executable, *map(str, arguments)]
         streams = {"capture_output": True, "text": True, "stdin": subprocess.DEVNULL}
-        return subprocess.run(command, cwd=cwd, env=environment | variables, timeout=60, **streams)
+        return subprocess.run(command, cwd=cwd, env=environment | variables, timeout=600, **streams)
 
     return run
 
@@ -78,7 +83,7 @@ def on_a_small_disk(environment, tmp_path):
     alone = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-rm"]
     folder = tmp_path / "disk"
     folder.mkdir()
-    options = {"capture_output": True, "text": True, "timeout": 60, "cwd": folder}
+    options = {"capture_output": True, "text": True, "timeout": 600, "cwd": folder}
 
     def run(*command):
         shell = [*alone, "sh", "-c", ON_A_SMALL_DISK, "sh", *map(str, command)]
@@ -123,7 +128,9 @@ def real(python, environment):
     return granted
 
 
-@pytest.fixture(params=["simulated", pytest.param("real", marks=pytest.mark.gpu)])
+@pytest.fixture(
+    scope="session", params=["simulated", pytest.param("real", marks=pytest.mark.gpu)]
+)
 def gpu(request):
     """The variables of a process that has a GPU, simulated or real."""
     return request.getfixturevalue(request.param)

@@ -19,7 +19,8 @@ class Trainings:
     """
 
     def __init__(self, folder, launch):
-        self.folder, self.launch, self.runs, self.ended = folder, launch, [], {}
+        self.folder, self.launch, self.runs = folder, launch, []
+        self.ended, self.jobs = {}, {}  # by the number of ranks
 
     def add(self, ranks, name, config, *words):
         self.runs.append((ranks, name, [str(config), *map(str, words)]))
@@ -28,18 +29,19 @@ class Trainings:
         if n not in self.ended:
             self.ended[n] = self.train(n)
         if name not in self.ended[n]:
-            pytest.fail(f"{name} on {n} ranks did not come to its end:\n{self.ended[n]['said']}")
+            said = self.jobs[n].stdout + self.jobs[n].stderr
+            pytest.fail(f"{name} on {n} ranks did not come to its end:\n{said}")
         return self.ended[n][name]
 
     def train(self, n):
-        """{name: how it ended}, of all runs for n ranks; said: all that the job said."""
+        """{name: how it ended}, of all runs for n ranks that came to their end."""
         runs = [(name, words) for ranks, name, words in self.runs if n in ranks]
         folders = [self.folder / str(n) / str(k) for k in range(len(runs))]
         lines = [[*w, f"run.dir={d}"] for (_, w), d in zip(runs, folders, strict=True)]
         path = self.folder / f"{n}.json"
         path.write_text(json.dumps(lines))
-        done = self.launch(n, PROGRAM, path)
-        ended = {"said": done.stdout + done.stderr}
+        done = self.jobs[n] = self.launch(n, PROGRAM, path)
+        ended = {}
         for k, ((name, _), folder) in enumerate(zip(runs, folders, strict=True)):
             output = done.stdout.partition(f"run {k}\n")[2].partition(f"\nrun {k + 1}\n")[0]
             lines = output.splitlines()

@@ -1,6 +1,7 @@
 """mpirun, as the tests under it start it."""
 
 import os
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -22,6 +23,9 @@ OPEN_MPI = {  # as root, and with more ranks than cores
 ENVIRONMENT = os.environ | SEARCH | OPEN_MPI
 
 
+LIMIT = 300  # seconds: nothing that does not hang takes so long, on the busiest machine
+
+
 def command(n, *arguments):
     return ["mpirun", "-n", str(n), sys.executable, *map(str, arguments)]
 
@@ -32,7 +36,7 @@ def start(n, *arguments, **options):
     return subprocess.Popen(command(n, *arguments), **(pipes | {"env": ENVIRONMENT} | options))
 
 
-def mpirun(n, *arguments, timeout=600, **options):
+def mpirun(n, *arguments, timeout=LIMIT, **options):
     """The same, ended: status, stdout, stderr."""
     job = start(n, *arguments, **options)
     try:
@@ -70,20 +74,23 @@ def assert_equal_up_to_rounding(found, expected):
         assert np.linalg.norm(found[name] - array) <= 1e-12 * np.linalg.norm(array), name
 
 
-def ranks_of(job, directory, n):
-    """The n processes of a job that trains, by rank or nearly so."""
-    while not (directory / "metrics.jsonl").exists():
-        assert job.poll() is None, job.communicate()
-        time.sleep(0.05)
-    time.sleep(0.5)
-    found = []
-    for process in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{process}/cmdline") as file:
-                words = file.read().split("\0")
-        except OSError:
-            continue  # it has ended meanwhile
-        if f"run.dir={directory}" in words and "mpirun" not in words[0] and "-m" in words[:3]:
-            found.append(int(process))
-    assert len(found) == n
-    return sorted(found)
+WATCHED = "data.valid=0", "train.checkpoint_every=1000000", "train.epochs=1000000"
+
+
+def start_watched(n, config, *arguments, **options):
+    """A job that trains without end, or a disk to wait for, and the process of each rank."""
+    job = start(n, PROGRAMS / "watched.py", config, *arguments, *WATCHED, **options)
+    for line in job.stdout:
+        if line.startswith("training"):
+            return job, [int(word) for word in line.split()[1:]]
+    raise AssertionError(job.communicate())
+
+
+def assert_timeout_ends(n, config, *arguments, limit=LIMIT, **options):
+    """Of n ranks one is stopped."""
+    job, ranks = start_watched(n, config, *arguments, "run.timeout=3", **options)
+    began = time.monotonic()
+    os.kill(ranks[-1], signal.SIGSTOP)
+    _, err = job.communicate(timeout=3 + LIMIT)
+    assert time.monotonic() - began < 3 + limit
+    assert job.returncode not in (0, 2, 75) and "no step for 3 seconds" in err

@@ -5,12 +5,9 @@ are NCCL's, simulated over MPI, which checks that all ranks make the same calls;
 pass through the host.
 """
 
-import os
-import signal
 import sys
-import time
+from functools import partial
 
-import h5py
 import numpy as np
 import pytest
 from launcher import (
@@ -19,16 +16,13 @@ from launcher import (
     ROOT,
     SEARCH,
     assert_equal_up_to_rounding,
+    assert_timeout_ends,
     learnt,
     mpirun,
-    phi_sha256,
-    ranks_of,
-    start,
-    train,
 )
+from trainings import Trainings
 
 DIGITS = ROOT / "configs" / "digits.toml"
-ONE_GPU = pytest.StashKey()
 alone = pytest.mark.parametrize("gpu", ["simulated"], indirect=True)  # no real one
 
 
@@ -41,145 +35,168 @@ def environment_of(gpu):
 @pytest.fixture
 def settings(digits, tmp_path):
     run = f"data.file={digits}", f"run.dir={tmp_path}/run", "run.device=gpu", "--overwrite"
-    return lambda *more: [*run, "train.epochs=3", "train.batch_size=200", *more]
+    return lambda *more: [*run, "train.batch_size=200", *more]
+
+
+@pytest.fixture(scope="module")
+def ended(gpu, digits, tmp_path_factory):
+    """ended(name, n): how one of the runs below ended, on n ranks."""
+    environment = gpu | SEARCH | OPEN_MPI
+    folder = tmp_path_factory.mktemp("gpus")
+    trainings = Trainings(folder, partial(mpirun, env=environment))
+    common = f"data.file={digits}", "run.device=gpu", "train.batch_size=200", "train.epochs=2"
+
+    def add(n, gpus, name, *words):
+        """7 minibatches an epoch, of which the last is shorter: called, recorded, replayed."""
+        trainings.add([n], name, DIGITS, f"FAKE_CUPY_DEVICES={gpus}", *common, *words)
+
+    def model(file, name):
+        return f"model={{build='{PROGRAMS}/{file}.py:{name}'}}"
+
+    for slices, devices in DEVICES.items():
+        for n, gpus in devices:
+            add(n, gpus, f"{slices} slices, {gpus} GPUs", f"train.slices={slices}")
+    for gpus, how, capture in SUMS:
+        words = f"run.allreduce={how}", "run.bucket=6000", f"run.capture={capture}"
+        add(3, gpus, f"{gpus} GPUs, {how}, {capture}", *words)
+    for n, gpus in (1, 1), (2, 1), (3, 1), (2, 3), (3, 3):
+        words = "train.slices=0", "train.precision=float64", "train.steps=7"
+        add(n, gpus, f"no slices, {gpus} GPUs", *words)
+    for n, gpus, how in (1, 1, "whole"), *((2, *norm) for norm in NORMS):
+        words = "train.slices=0", "train.precision=float64", f"run.allreduce={how}"
+        words = model("normalized", "normalized"), *words, "run.bucket=200", "train.epochs=1"
+        for capture in "auto", "off":
+            name = f"BatchNorm, {gpus} GPUs, {how}, {capture}"
+            add(n, gpus, name, *words, f"run.capture={capture}")
+    for name, _ in MODELS:
+        add(1, 1, name, model("noise", name), "run.capture=off")
+        add(2, 2, f"{name}, auto", model("noise", name))
+        words = "run.allreduce=buckets", "run.bucket=100"
+        add(2, 2, f"{name}, buckets", model("noise", name), *words)
+    for gpus, late, how in LATE if "FAKE_CUPY_KERNELS" in gpu else ():
+        words = f"FAKE_CUPY_LATE={late}", f"run.allreduce={how}", "run.bucket=6000"
+        add(2, gpus, f"{gpus} GPUs, {how}, late {late}", *words)
+    add(2, 2, "no NCCL", "FAKE_CUPY_NCCL=0")
+    return trainings
 
 
 @pytest.fixture
-def alone_it_ends_with(environment_of, settings, request):
-    """The phi_sha256 of these settings on one GPU, found once for each kind of GPU."""
-    found = request.config.stash.setdefault(ONE_GPU, {})
-    kind = request.node.callspec.params["gpu"]
-    if kind not in found:
-        found[kind] = phi_sha256(train(1, DIGITS, *settings(), env=environment_of()))
-    return found[kind]
+def alone_it_ends_with(ended):
+    """The phi_sha256 of 8 slices on one GPU."""
+    return ended("8 slices, 1 GPUs", 1).phi_sha256
 
 
-def phi_of(folder):
-    with h5py.File(folder / "run" / "checkpoint.h5") as file:
-        return file["phi"][...].astype(np.float64)
+# By the number of slices, which ranks on which GPUs: each its own, or several one.
+DEVICES = {8: [(1, 1), (2, 2), (3, 3), (4, 4), (2, 1), (4, 2)], 5: [(1, 1), (3, 3), (4, 2)]}
 
 
-@pytest.mark.parametrize("slices", [8, 5])
-def test_slices_have_the_same_bits_on_any_number_of_gpus(environment_of, settings, slices):
-    found = set()
-    for n, gpus in (1, 1), (2, 2), (3, 3), (4, 4), (2, 1), (4, 2):
-        environment = environment_of(FAKE_CUPY_DEVICES=str(gpus))
-        output = train(n, DIGITS, *settings(f"train.slices={slices}"), env=environment)
-        found.add(phi_sha256(output))
-        assert "kernel by kernel" not in output
-    assert len(found) == 1
+@pytest.mark.parametrize("slices", DEVICES)
+def test_slices_have_the_same_bits_on_any_number_of_gpus(ended, slices):
+    runs = [ended(f"{slices} slices, {gpus} GPUs", n) for n, gpus in DEVICES[slices]]
+    assert len({run.phi_sha256 for run in runs}) == 1
+    assert not any("kernel by kernel" in run.output for run in runs)
 
 
-@pytest.mark.parametrize("gpus", ["1", "3"])
-@pytest.mark.parametrize("how", ["whole", "buckets"])
-@pytest.mark.parametrize("capture", ["auto", "off"])
-def test_how_sums_are_made_changes_no_bit(
-    environment_of, settings, alone_it_ends_with, gpus, how, capture
-):
-    more = settings(f"run.allreduce={how}", "run.bucket=6000", f"run.capture={capture}")
-    output = train(3, DIGITS, *more, env=environment_of(FAKE_CUPY_DEVICES=gpus))
-    assert phi_sha256(output) == alone_it_ends_with
+# GPUs of 3 ranks, sums, capture: every pair.
+SUMS = [(1, "whole", "auto"), (1, "buckets", "off"), (3, "whole", "off"), (3, "buckets", "auto")]
 
 
-@pytest.mark.parametrize("gpus", ["1", "3"])
-def test_without_slices_gpus_agree_up_to_rounding(environment_of, settings, tmp_path, gpus):
-    more = settings("train.slices=0", "train.precision=float64", "train.epochs=1")
-    found = []
-    for n in 1, 2, 3:
-        train(n, DIGITS, *more, env=environment_of(FAKE_CUPY_DEVICES=gpus))
-        found.append(phi_of(tmp_path))
-    for phi in found[1:]:
-        assert 0 < np.linalg.norm(phi - found[0]) / np.linalg.norm(phi) < 1e-12
+@pytest.mark.parametrize("gpus, how, capture", SUMS)
+def test_how_sums_are_made_changes_no_bit(ended, alone_it_ends_with, gpus, how, capture):
+    assert ended(f"{gpus} GPUs, {how}, {capture}", 3).phi_sha256 == alone_it_ends_with
 
 
-@pytest.mark.parametrize("gpus, how", [("2", "whole"), ("2", "buckets"), ("1", "buckets")])
-def test_batch_norm_adds_over_gpus(environment_of, settings, tmp_path, gpus, how):
+@pytest.mark.parametrize("gpus", [1, 3])
+def test_without_slices_gpus_agree_up_to_rounding(ended, gpus):
+    alone = phi_of(ended("no slices, 1 GPUs", 1))
+    for n in 2, 3:
+        phi = phi_of(ended(f"no slices, {gpus} GPUs", n))
+        assert 0 < np.linalg.norm(phi - alone) / np.linalg.norm(phi) < 1e-12
+
+
+def phi_of(run):
+    return learnt(run.directory)["phi"].astype(np.float64)
+
+
+NORMS = [(2, "whole"), (2, "buckets"), (1, "buckets")]
+
+
+@pytest.mark.parametrize("gpus, how", NORMS)
+def test_batch_norm_adds_over_gpus(ended, gpus, how):
     """By NCCL, recorded; and through the host, where its sums are in the midst of a pass."""
-    model = f"model={{build='{PROGRAMS}/normalized.py:normalized'}}"
-    words = model, "train.slices=0", "train.precision=float64", "train.epochs=1"
-    found = []
-    for n, capture in (1, "auto"), (2, "auto"), (2, "off"):
-        more = settings(*words, f"run.allreduce={how}", "run.bucket=200", f"run.capture={capture}")
-        train(n, DIGITS, *more, env=environment_of(FAKE_CUPY_DEVICES=gpus))
-        found.append(learnt(tmp_path / "run"))
-    alone, recorded, eager = found
+    alone = learnt(ended("BatchNorm, 1 GPUs, whole, auto", 1).directory)
+    recorded, eager = (
+        learnt(ended(f"BatchNorm, {gpus} GPUs, {how}, {capture}", 2).directory)
+        for capture in ("auto", "off")
+    )
     assert len(alone) == 5 and (recorded["phi"] != alone["phi"]).any()
     assert_equal_up_to_rounding(recorded, alone)
     for name, array in recorded.items():
         np.testing.assert_array_equal(eager[name], array, name)
 
 
+COMPUTATION, COPIES = "0", "1 2 3 4 5 6 7 8"
+HOW = "whole", "buckets"
+LATE = [
+    *((gpus, late, how) for gpus in (1, 2) for late in (COMPUTATION, COPIES) for how in HOW),
+    *((gpus, f"{COMPUTATION} {COPIES}", "buckets") for gpus in (1, 2)),
+]
+
+
 @alone
-@pytest.mark.parametrize("late", ["0", "1 2 3 4 5 6 7 8", "0 1 2 3 4 5 6 7 8"])
-@pytest.mark.parametrize("gpus", ["1", "2"])
+@pytest.mark.parametrize("gpus, late, how", LATE)
 def test_sums_wait_for_what_they_add_and_updates_for_sums(
-    environment_of, settings, alone_it_ends_with, gpus, late
+    ended, alone_it_ends_with, gpus, late, how
 ):
-    environment = environment_of(FAKE_CUPY_DEVICES=gpus, FAKE_CUPY_LATE=late)
-    for how in "whole", "buckets":
-        more = settings(f"run.allreduce={how}", "run.bucket=6000")
-        assert phi_sha256(train(2, DIGITS, *more, env=environment)) == alone_it_ends_with
+    assert ended(f"{gpus} GPUs, {how}, late {late}", 2).phi_sha256 == alone_it_ends_with
 
 
-@pytest.mark.parametrize("model, lines", [("noisy", 0), ("dropped", 0), ("noisy_slides", 1)])
-def test_any_model_has_the_same_bits_on_two_gpus(environment_of, settings, model, lines):
+MODELS = [("noisy", 0), ("dropped", 0), ("noisy_slides", 1)]
+
+
+@pytest.mark.parametrize("model, lines", MODELS)
+def test_any_model_has_the_same_bits_on_two_gpus(ended, model, lines):
     """Where recording is given up after sums over ranks were started, too."""
-    more = settings(f"model={{build='{PROGRAMS}/noise.py:{model}'}}")
-    expected = phi_sha256(train(1, DIGITS, *more, "run.capture=off", env=environment_of()))
     for how in "auto", "buckets":
-        more = [*more, f"run.allreduce={how}", "run.bucket=100"]
-        output = train(2, DIGITS, *more, env=environment_of(FAKE_CUPY_DEVICES="2"))
-        assert phi_sha256(output) == expected
-        assert output.count("launched kernel by kernel: NotImplementedError") == lines
+        run = ended(f"{model}, {how}", 2)
+        assert run.phi_sha256 == ended(model, 1).phi_sha256
+        assert run.output.count("launched kernel by kernel: NotImplementedError") == lines
 
 
 @alone
-def test_ranks_that_share_a_gpu_are_told_so_once(environment_of, settings):
-    output = train(4, DIGITS, *settings("train.steps=1"), env=environment_of(FAKE_CUPY_DEVICES="2"))
-    assert output.count("shared by 2 ranks") == 2  # one line a GPU
-    output = train(2, DIGITS, *settings("train.steps=1"), env=environment_of(FAKE_CUPY_DEVICES="2"))
-    assert "shared" not in output
+def test_ranks_that_share_a_gpu_are_told_so_once(ended):
+    assert ended("8 slices, 2 GPUs", 4).output.count("shared by 2 ranks") == 2  # one line a GPU
+    assert "shared" not in ended("8 slices, 2 GPUs", 2).output
 
 
 @alone
-def test_without_nccl_sums_pass_through_the_host_and_one_line_says_so(
-    environment_of, settings, alone_it_ends_with
-):
-    environment = environment_of(FAKE_CUPY_DEVICES="2", FAKE_CUPY_NCCL="0")
-    output = train(2, DIGITS, *settings(), env=environment)
-    assert output.count("sums over ranks pass through the host") == 1
-    assert phi_sha256(output) == alone_it_ends_with
+def test_without_nccl_sums_pass_through_the_host_and_one_line_says_so(ended, alone_it_ends_with):
+    run = ended("no NCCL", 2)
+    assert run.output.count("sums over ranks pass through the host") == 1
+    assert run.phi_sha256 == alone_it_ends_with
 
 
 @alone
 def test_a_sum_that_fails_ends_the_job(environment_of, settings):
     environment = environment_of(FAKE_CUPY_DEVICES="2", FAKE_CUPY_NCCL_FAILS="1")
-    began = time.monotonic()
     done = mpirun(2, "-m", "dpedf.train", DIGITS, *settings(), env=environment)
     assert done.returncode not in (0, 2, 75) and "NcclError" in done.stderr
-    assert time.monotonic() - began < 30
 
 
 @alone
-def test_a_rank_that_is_stopped_ends_the_job_after_the_timeout(environment_of, settings, tmp_path):
-    more = settings("train.epochs=100000", "run.timeout=3")
-    job = start(2, "-m", "dpedf.train", DIGITS, *more, env=environment_of(FAKE_CUPY_DEVICES="2"))
-    victim = ranks_of(job, tmp_path / "run", 2)[-1]
-    began = time.monotonic()
-    os.kill(victim, signal.SIGSTOP)
-    _, err = job.communicate(timeout=60)
-    assert time.monotonic() - began < 3 + 5
-    assert job.returncode not in (0, 2, 75) and "no step for 3 seconds" in err
-
-
-@alone
-@pytest.mark.parametrize("what", ["run.check_gradients=true", "train.steps=30"])
-def test_graphs_are_gone_before_nccl_is(environment_of, settings, what):
-    """It would wait for them: also where a user's error, here no float64, ends the run."""
-    status = 2 if "check" in what else 0
+def test_a_rank_that_is_stopped_ends_the_job_after_the_timeout(environment_of, settings):
     environment = environment_of(FAKE_CUPY_DEVICES="2")
-    done = mpirun(2, "-m", "dpedf.train", DIGITS, *settings(what), env=environment)
-    assert done.returncode == status and "ncclCommDestroy" not in done.stderr
+    assert_timeout_ends(2, DIGITS, *settings(), env=environment)
+
+
+@alone
+def test_graphs_are_gone_before_nccl_is(ended, environment_of, settings):
+    """It would wait for them: also where a user's error, here no float64, ends the run."""
+    assert ended("no NCCL", 2) and ended.jobs[2].returncode == 0
+    assert "ncclCommDestroy" not in ended.jobs[2].stderr
+    wrong, environment = "run.check_gradients=true", environment_of(FAKE_CUPY_DEVICES="2")
+    done = mpirun(2, "-m", "dpedf.train", DIGITS, *settings(wrong), env=environment)
+    assert done.returncode == 2 and "ncclCommDestroy" not in done.stderr
 
 
 @alone

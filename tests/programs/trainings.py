@@ -11,29 +11,25 @@ import sys
 from pathlib import Path
 
 from dpedf import train
-from dpedf.errors import AgreedError
 from dpedf.parallel import job
+from dpedf.parallel.ranks import Ranks
 
 
 def is_variable(word):
     return word.split("=")[0].isupper()
 
 
-def main(ranks):
-    for number, words in enumerate(json.loads(Path(sys.argv[1]).read_text())):
-        sys.argv[1:] = [word for word in words if not is_variable(word)]
-        before = dict(os.environ)
-        os.environ.update(word.split("=", 1) for word in words if is_variable(word))
-        if "cupy.cuda.stream" in sys.modules:  # where it is simulated, streams count from 0 again
-            sys.modules["cupy.cuda.stream"].made = 0
-        ranks.say(f"run {number}")
-        try:
-            status = train.main(ranks)
-        except AgreedError as error:
-            status = f"2, {error}"
-        ranks.say(f"status {status}")
-        os.environ.clear()
-        os.environ.update(before)
-
-
-job.run(main)
+ranks = Ranks()
+for number, words in enumerate(json.loads(Path(sys.argv[1]).read_text())):
+    sys.argv[1:] = [word for word in words if not is_variable(word)]
+    before = dict(os.environ)
+    os.environ.update(word.split("=", 1) for word in words if is_variable(word))
+    if "cupy.cuda.stream" in sys.modules:  # where it is simulated, streams count from 0 again
+        sys.modules["cupy.cuda.stream"].made = 0
+    ranks.say(f"run {number}")
+    try:
+        job.run(train.main)
+    except SystemExit as end:
+        ranks.say(f"status {end.code or 0}")
+    os.environ.clear()
+    os.environ.update(before)
