@@ -15,7 +15,8 @@ class Trainings:
 
     add(ranks, name, config, *words) before the first call says what is to be run.  A job of n ranks
     starts with the first call that asks for one, and runs all that were added for n, in order.
-    launch(n, *arguments) runs Python on n ranks to its end.
+    launch(n, *arguments) runs Python on n ranks to its end.  Runs have directories of their own; one
+    named "a: more" has that of a.
     """
 
     def __init__(self, folder, launch):
@@ -36,16 +37,16 @@ class Trainings:
     def train(self, n):
         """{name: how it ended}, of all runs for n ranks that came to their end."""
         runs = [(name, words) for ranks, name, words in self.runs if n in ranks]
-        folders = [self.folder / str(n) / str(k) for k in range(len(runs))]
-        lines = [[*w, f"run.dir={d}"] for (_, w), d in zip(runs, folders, strict=True)]
+        folders = {name: self.folder / str(n) / name.split(": ")[0] for name, _ in runs}
+        lines = [[*words, f"run.dir={folders[name]}"] for name, words in runs]
         path = self.folder / f"{n}.json"
         path.write_text(json.dumps(lines))
         done = self.jobs[n] = self.launch(n, PROGRAM, path)
         ended = {}
-        for k, ((name, _), folder) in enumerate(zip(runs, folders, strict=True)):
+        for k, (name, _) in enumerate(runs):
             output = done.stdout.partition(f"run {k}\n")[2].partition(f"\nrun {k + 1}\n")[0]
             lines = output.splitlines()
             if lines[-1:] == ["status 0"]:
                 sha256 = lines[-2].removeprefix("phi_sha256 ")
-                ended[name] = Ended(output, folder, sha256)
+                ended[name] = Ended(output, folders[name], sha256)
         return ended

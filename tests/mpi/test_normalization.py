@@ -2,15 +2,8 @@
 
 import numpy as np
 import pytest
-from launcher import (
-    PROGRAMS,
-    ROOT,
-    assert_equal_up_to_rounding,
-    learnt,
-    mpirun,
-    phi_sha256,
-    train,
-)
+from launcher import PROGRAMS, ROOT, assert_equal_up_to_rounding, learnt, mpirun
+from trainings import Trainings
 
 from dpedf.data import write
 
@@ -18,60 +11,70 @@ DIGITS = ROOT / "configs" / "digits.toml"
 FILES = "checkpoint.h5", "best.h5"
 
 
-@pytest.fixture
-def settings(digits, tmp_path):
-    """settings(*more): those of a model with BatchNorm, without slices, on one thread a rank."""
-    model = f"model={{build='{PROGRAMS}/normalized.py:normalized'}}", "train.precision=float64"
-    common = f"data.file={digits}", "train.slices=0", "run.threads=1", "run.allreduce=whole"
-    run = f"run.dir={tmp_path}/run", "train.schedule=constant"
-    return lambda *more: [*model, *common, *run, *more]
+BUILD = f"model={{build='{PROGRAMS}/normalized.py:normalized'}}"
+# Without slices, on one thread a rank.
+COMMON = "train.precision=float64", "train.slices=0", "run.threads=1", "train.schedule=constant"
+HOW = {"whole": ["run.allreduce=whole"], "buckets": ["run.allreduce=buckets", "run.bucket=200"]}
 
 
-@pytest.fixture
-def few(tmp_path):
+@pytest.fixture(scope="module")
+def ended(digits, tmp_path_factory):
+    """ended(name, n): how one of the runs below ended, on n ranks."""
+    folder = tmp_path_factory.mktemp("normalization")
+    trainings, few = Trainings(folder, mpirun), few_rows(folder / "few.h5")
+
+    def add(ranks, name, *words, file=digits):
+        trainings.add(ranks, name, DIGITS, BUILD, f"data.file={file}", *COMMON, *words)
+
+    for how, words in HOW.items():
+        add((1, 2, 3, 4), how, "train.steps=25", *words)
+    for B in 8, 3:
+        short = "data.valid=0", f"train.batch_size={B}", "train.epochs=2", *HOW["whole"]
+        add((1, 3, 4), f"few rows by {B}", *short, file=few)
+    add((1, 3), "not stopped", "train.steps=30", *HOW["whole"])
+    add((1, 3), "stopped", "train.steps=11", *HOW["whole"])
+    add((1, 3), "stopped: goes on", "train.steps=30", *HOW["whole"], "--resume")
+    return trainings
+
+
+def few_rows(path):
     """A data file of 13 rows."""
     x, y = np.random.default_rng(0).integers(0, 17, (13, 8, 8), np.uint8), np.arange(13) % 10
     about = dict(name="few", source="this test", licence="none", classes=10, scale=1 / 16)
-    write(tmp_path / "few.h5", **about, train=(x, y), test=(x, y))
-    return tmp_path / "few.h5"
+    write(path, **about, train=(x, y), test=(x, y))
+    return path
 
 
-@pytest.mark.parametrize("allreduce", ["whole", "buckets"])
-def test_phi_and_running_values_are_those_of_one_rank_up_to_rounding(settings, tmp_path, allreduce):
-    more = "train.steps=25", f"run.allreduce={allreduce}", "run.bucket=200", "--overwrite"
-    train(1, DIGITS, *settings(*more))
-    expected = {file: learnt(tmp_path / "run", file) for file in FILES}
-    assert len(expected["best.h5"]) == 5
+@pytest.mark.parametrize("allreduce", HOW)
+def test_phi_and_running_values_are_those_of_one_rank_up_to_rounding(ended, allreduce):
+    alone = ended(allreduce, 1).directory
+    assert len(learnt(alone, "best.h5")) == 5
     for n in 2, 3, 4:
-        train(n, DIGITS, *settings(*more))
         for file in FILES:
-            assert_equal_up_to_rounding(learnt(tmp_path / "run", file), expected[file])
+            found = learnt(ended(allreduce, n).directory, file)
+            assert_equal_up_to_rounding(found, learnt(alone, file))
 
 
 @pytest.mark.parametrize("B", [8, 3])
-def test_shards_may_be_uneven_and_empty(settings, few, tmp_path, B):
+def test_shards_may_be_uneven_and_empty(ended, B):
     """Minibatches of 8 and 5 rows; of 3, and at last of one."""
-    more = f"data.file={few}", "data.valid=0", f"train.batch_size={B}", "train.epochs=2"
-    train(1, DIGITS, *settings(*more, "--overwrite"))
-    expected = learnt(tmp_path / "run")
-    for n in 3, 4:
-        train(n, DIGITS, *settings(*more, "--overwrite"))
-        assert_equal_up_to_rounding(learnt(tmp_path / "run"), expected)
+    alone, *found = (learnt(ended(f"few rows by {B}", n).directory) for n in (1, 3, 4))
+    for one in found:
+        assert_equal_up_to_rounding(one, alone)
 
 
 @pytest.mark.parametrize("n", [1, 3])
-def test_a_run_that_was_stopped_goes_on_to_the_same_bits(settings, tmp_path, n):
-    whole = phi_sha256(train(n, DIGITS, *settings("train.steps=30", "--overwrite")))
-    expected = learnt(tmp_path / "run")
-    train(n, DIGITS, *settings("train.steps=11", "--overwrite"))
-    resumed = train(n, DIGITS, *settings("train.steps=30", "--resume"))
-    assert phi_sha256(resumed) == whole
-    for name, array in learnt(tmp_path / "run").items():
+def test_a_run_that_was_stopped_goes_on_to_the_same_bits(ended, n):
+    whole, resumed = ended("not stopped", n), ended("stopped: goes on", n)
+    assert "resumed" in resumed.output and resumed.phi_sha256 == whole.phi_sha256
+    expected = learnt(whole.directory)
+    for name, array in learnt(resumed.directory).items():
         np.testing.assert_array_equal(array, expected[name], name)
 
 
-def test_slices_are_status_2_with_one_line_that_names_the_node(settings):
-    done = mpirun(2, "-m", "dpedf.train", DIGITS, *settings("train.slices=4"))
+def test_slices_are_status_2_with_one_line_that_names_the_node(digits, tmp_path):
+    common = BUILD, f"data.file={digits}", f"run.dir={tmp_path}", *COMMON
+    done = mpirun(2, "-m", "dpedf.train", DIGITS, *common, "train.slices=4")
     lines = [line for line in done.stderr.splitlines() if "train.slices = 4" in line]
     assert done.returncode == 2 and len(lines) == 1
     assert "digits.toml" in lines[0] and "expected 0: z3 = BatchNorm" in lines[0]

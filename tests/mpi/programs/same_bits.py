@@ -1,6 +1,6 @@
 """After every step all ranks hold the same bits of Phi, momentum and running values:
 
-FILE SLICES ALLREDUCE MODEL
+FILE SLICES MODEL [SLICES MODEL ...]
 """
 
 import hashlib
@@ -16,11 +16,8 @@ from dpedf.phi import Phi
 from dpedf.run import build
 
 
-def main(ranks):
-    file, slices, overlap = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "buckets"
-    threadpool_limits(1, "blas")
-    data = Data(file)
-    Q, ell = build.build({"build": sys.argv[4]}, data.x, data.y)
+def train(ranks, data, slices, model, overlap):
+    Q, ell = build.build({"build": model}, data.x, data.y)
     phi = Phi(ell)
     gradient = Gradient(ell, phi, ranks, data.put, slices, overlap, bucket=500)
     update = Momentum(phi, momentum=0.9)
@@ -30,9 +27,18 @@ def main(ranks):
         update(0.1, steps)
         vectors = phi.value, update.state["v"], *phi.state.values()
         held = hashlib.sha256(b"".join(array.tobytes() for array in vectors)).hexdigest()
-        assert len(set(ranks.gather(held))) == 1, f"step {steps}"
+        where = f"{model}, {slices} slices, overlap {overlap}, step {steps}"
+        assert len(set(ranks.gather(held))) == 1, where
         steps += 1
     ranks.say(f"{steps} steps, phi_sha256 {phi.sha256()}")
+
+
+def main(ranks):
+    file, *models = sys.argv[1:]
+    threadpool_limits(1, "blas")
+    for slices, model in zip(models[::2], models[1::2], strict=True):
+        for overlap in False, True:
+            train(ranks, Data(file), int(slices), model, overlap)
     return 0
 
 
