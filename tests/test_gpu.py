@@ -10,10 +10,11 @@ import h5py
 import numpy as np
 import pytest
 from shipped import ROOT, SHIPPED, settings_of
+from trainings import Trainings
 
 PROGRAMS = Path(__file__).parent / "programs"
 DIGITS = ROOT / "configs" / "digits.toml"
-
+LIMIT = 600  # seconds, which only what hangs takes
 
 alone = pytest.mark.parametrize("gpu", ["simulated"], indirect=True)  # no real one
 
@@ -29,7 +30,7 @@ def train(gpu, digits, tmp_path):
             env=gpu | variables,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=LIMIT,
         )
         assert done.returncode == status, done.stdout + done.stderr
         return done.stdout if status == 0 else done.stderr
@@ -37,23 +38,91 @@ def train(gpu, digits, tmp_path):
     return run
 
 
-@pytest.fixture
-def phi_of(train, tmp_path):
-    """phi_of(*settings): Phi, as float64, at the end of a run."""
+@pytest.fixture(scope="module")
+def ended(gpu, digits, tmp_path_factory):
+    """ended(name): how one of the runs below ended, all of one process."""
+    folder = tmp_path_factory.mktemp("gpu")
 
-    def run(*settings, **options):
-        train(*settings, "--overwrite", **options)
-        return phi(tmp_path)
+    def launch(_, *arguments):
+        command = [sys.executable, *map(str, arguments)]
+        return subprocess.run(command, env=gpu, capture_output=True, text=True, timeout=LIMIT)
 
-    return run
+    trainings = Trainings(folder, launch)
+
+    def add(name, *words, device="gpu", config="digits", file=digits):
+        settings = f"data.file={file}", f"run.device={device}", *words
+        trainings.add([1], name, ROOT / "configs" / f"{config}.toml", *settings)
+
+    def add_cpu(name, *words, **options):
+        add(f"{name}, cpu", *words, device="cpu", **options)
+
+    def add_both(name, *words, **options):
+        """Recorded and replayed, and launched kernel by kernel."""
+        add(name, *words, **options)
+        add(f"{name}, eager", *words, "run.capture=off", **options)
+
+    for precision, _ in PRECISIONS:
+        for added in add, add_cpu:
+            added(precision, f"train.precision={precision}", "train.steps=15")
+    for how, eager in REPLAYED.items():
+        added = add_both if how == eager else add
+        added(how, "train.epochs=3", "train.batch_size=256", how)
+    for name in SHIPPED:
+        less = FEW_SYMBOLS if name.startswith("char_") else ()
+        file = settings_of(name, folder / name)[0].removeprefix("data.file=")
+        words = *less, "train.epochs=0", "train.steps=4"
+        for added in add_cpu, add_both:
+            added(name, *words, config=name, file=file)
+    for precision, _ in (("float32", 0), *REDUCED):
+        add(f"8 steps, {precision}", "train.steps=8", f"train.precision={precision}")
+    more = "train.schedule=constant", "train.precision=float64"
+    add("not stopped", "train.steps=10", *more)
+    for device in "gpu", "cpu":
+        add(f"stopped, {device}", "train.steps=5", *more)
+        add(f"stopped, {device}: goes on", "train.steps=10", *more, "--resume", device=device)
+    for name in MODELS:
+        file, model, slices = name.split()
+        build = f"model={{build='{ROOT}/tests/mpi/programs/{file}.py:{model}'}}"
+        words = build, f"train.slices={slices}", "train.steps=10", "train.precision=float64"
+        for added in add_cpu, add_both:
+            added(name, *words)
+    for cache in ("none", "device") if "FAKE_CUPY_KERNELS" in gpu else ():
+        seldom = "train.eval_every=1000", "run.log_every=1000", "train.checkpoint_every=1000"
+        steps = "train.steps=30", "train.slices=0"
+        words = *steps, *seldom, f"data.cache={cache}"
+        add(f"in time, {cache}", *words, "run.capture=off")
+        for late in COMPUTATION, COPIES:
+            add_both(f"late {late}, {cache}", *words, f"FAKE_CUPY_LATE={late}")
+    few = "train.steps=5", "train.precision=float64"
+    add("without a bias", *few, "FAKE_CUPY_BIAS=0")
+    add_cpu("5 steps", *few)
+    add("of another byte order", *few, "data.valid=0", file=swapped(digits, folder / "swapped.h5"))
+    add_cpu("without rows to validate", *few, "data.valid=0")
+    return trainings
 
 
-def phi(folder):
-    with h5py.File(folder / "run" / "checkpoint.h5") as file:
-        return file["phi"][...].astype(np.float64)
+def swapped(file, path):
+    with h5py.File(file) as there, h5py.File(path, "w") as here:
+        here.attrs.update(there.attrs)
+        for name in "train/x", "train/y", "test/x", "test/y":
+            here[name] = there[name][...].astype(">i4")
+    return path
+
+
+def phi(run):
+    """Phi at the end of a run."""
+    return learnt(run)["phi"].astype(np.float64)
+
+
+def learnt(run):
+    """What a run has learnt, by name: phi, what its optimizer remembers, and running values."""
+    with h5py.File(run.directory / "checkpoint.h5") as file:
+        running = {name: array[...] for name, array in file.get("running", {}).items()}
+        return {"phi": file["phi"][...], "v": file["v"][...], **running}
 
 
 def distance(found, expected):
+    found, expected = phi(found), phi(expected)
     return np.linalg.norm(found - expected) / np.linalg.norm(expected)
 
 
@@ -61,33 +130,27 @@ def sha256(output):
     return output.splitlines()[-1].removeprefix("phi_sha256 ")
 
 
-@pytest.mark.parametrize(
-    ("precision", "stop", "most"), [("float64", "epochs=1", 1e-10), ("float32", "steps=50", 1e-5)]
-)
-def test_a_gpu_and_the_cpu_agree(phi_of, precision, stop, most):
-    settings = f"train.precision={precision}", f"train.{stop}"
-    found, expected = phi_of(*settings), phi_of(*settings, device="cpu")
-    assert 0 < distance(found, expected) < most  # 0 would be the CPU's own
+PRECISIONS = [("float64", 1e-10), ("float32", 1e-5)]
 
 
-@pytest.mark.parametrize(
-    "how",
-    [
-        "train.slices=8",
-        "train.slices=0",
-        "train.grad_clip=0.5",
-        "train.batch_size=300",
-        "run.log_every=1",
-        "data.cache=memory",
-        "data.cache=device",
-    ],
-)
-def test_steps_that_are_replayed_have_the_bits_of_eager_ones(train, how):
-    common = "train.epochs=4", "train.batch_size=256", how, "--overwrite"
-    replayed, eager = train(*common), train(*common, "run.capture=off")
-    assert sha256(replayed) == sha256(eager)
-    assert "kernel by kernel" not in replayed
-    assert "launched kernel by kernel: run.capture = 'off'" in eager
+@pytest.mark.parametrize("precision, most", PRECISIONS)
+def test_a_gpu_and_the_cpu_agree(ended, precision, most):
+    found = distance(ended(precision), ended(f"{precision}, cpu"))
+    assert 0 < found < most  # 0 would be the CPU's own
+
+
+# What is replayed, and which of them launched kernel by kernel has the same bits.
+DIFFER = "train.slices=8", "train.slices=0", "train.grad_clip=0.5", "train.batch_size=300"
+SAME = "run.log_every=1", "data.cache=memory", "data.cache=device"
+REPLAYED = {how: how for how in DIFFER} | {how: "train.slices=8" for how in SAME}
+
+
+@pytest.mark.parametrize("how", REPLAYED)
+def test_steps_that_are_replayed_have_the_bits_of_eager_ones(ended, how):
+    replayed, eager = ended(how), ended(f"{REPLAYED[how]}, eager")
+    assert replayed.phi_sha256 == eager.phi_sha256
+    assert "kernel by kernel" not in replayed.output
+    assert "launched kernel by kernel: run.capture = 'off'" in eager.output
 
 
 # The models of text, in less rows of less symbols, since each step of a sequence is many launches.
@@ -95,61 +158,48 @@ FEW_SYMBOLS = "data.window=8", "train.batch_size=10", "train.slices=2"
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_every_shipped_config_trains_as_on_the_cpu_and_is_replayed(phi_of, train, name, tmp_path):
+def test_every_shipped_config_trains_as_on_the_cpu_and_is_replayed(ended, name):
     """The first step is as ever, the second is recorded, the others are replayed."""
-    less = FEW_SYMBOLS if name.startswith("char_") else ()
-    words = *settings_of(name, tmp_path), *less, "train.epochs=0", "train.steps=5"
-    options = {"config": ROOT / "configs" / f"{name}.toml"}
-    expected = phi_of(*words, device="cpu", **options)
-    eager = train(*words, "run.capture=off", **options)
-    replayed = train(*words, **options)
-    assert sha256(replayed) == sha256(eager)
-    assert ("kernel by kernel" in replayed) == (name == "debug")  # which looks for nan
-    assert 0 < distance(phi(tmp_path), expected) < 1e-5
+    replayed, eager, on_cpu = (ended(name + where) for where in ("", ", eager", ", cpu"))
+    assert replayed.phi_sha256 == eager.phi_sha256
+    assert ("kernel by kernel" in replayed.output) == (name == "debug")  # which looks for nan
+    assert 0 < distance(replayed, on_cpu) < 1e-5
 
 
-@pytest.mark.parametrize("precision, most", [("tf32", 1e-2), ("bfloat16", 3e-2)])
-def test_reduced_precisions_stay_near_float32_and_keep_it_for_phi(
-    phi_of, precision, most, tmp_path
-):
-    expected = phi_of("train.steps=20")
-    found = phi_of("train.steps=20", f"train.precision={precision}")
-    assert distance(found, expected) < most
-    with h5py.File(tmp_path / "run" / "checkpoint.h5") as file:
-        assert file["phi"].dtype == file["v"].dtype == np.float32
+REDUCED = [("tf32", 1e-2), ("bfloat16", 3e-2)]
+
+
+@pytest.mark.parametrize("precision, most", REDUCED)
+def test_reduced_precisions_stay_near_float32_and_keep_it_for_phi(ended, precision, most):
+    found = ended(f"8 steps, {precision}")
+    assert distance(found, ended("8 steps, float32")) < most
+    assert {array.dtype for array in learnt(found).values()} == {np.dtype(np.float32)}
 
 
 @pytest.mark.parametrize("there", ["gpu", "cpu"])
-def test_a_run_that_was_stopped_on_a_gpu_goes_on(train, tmp_path, there):
-    more = "train.steps=24", "train.schedule=constant"
-    expected = train(*more, "--overwrite", "train.precision=float64")
-    train("train.steps=11", "train.schedule=constant", "--overwrite", "train.precision=float64")
-    resumed = train(*more, "--resume", "train.precision=float64", device=there)
+def test_a_run_that_was_stopped_on_a_gpu_goes_on(ended, there):
+    whole, resumed = ended("not stopped"), ended(f"stopped, {there}: goes on")
     if there == "gpu":
-        assert sha256(resumed) == sha256(expected)
+        assert resumed.phi_sha256 == whole.phi_sha256
     else:
-        assert last(tmp_path)["test_loss"] == pytest.approx(loss(expected), abs=1e-4)
+        assert 0 < distance(resumed, whole) < 1e-10
 
 
-def last(folder):
-    return json.loads((folder / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+def last(run):
+    return json.loads((run.directory / "metrics.jsonl").read_text().splitlines()[-1])
 
 
-def loss(output):
-    return float(output.splitlines()[-2].split()[2].rstrip(","))
+COMPUTATION, COPIES = "0", "1 2 3 4 5 6 7 8"
+LATE = [(cache, late) for cache in ("none", "device") for late in (COMPUTATION, COPIES)]
 
 
 @alone
-@pytest.mark.parametrize("late", ["0", "1 2 3 4 5 6 7 8"])
-@pytest.mark.parametrize("cache", ["none", "device"])
-def test_streams_may_be_as_late_as_events_let_them(train, late, cache):
+@pytest.mark.parametrize("cache, late", LATE)
+def test_streams_may_be_as_late_as_events_let_them(ended, cache, late):
     """Either what computes or what copies runs only when something waits for it: seldom, here."""
-    seldom = "train.eval_every=1000", "run.log_every=1000", "train.checkpoint_every=1000"
-    steps = "train.epochs=2", "train.batch_size=16", "train.slices=0"
-    settings = *steps, *seldom, f"data.cache={cache}", "--overwrite"
-    expected = sha256(train(*settings, "run.capture=off"))
-    assert sha256(train(*settings, FAKE_CUPY_LATE=late)) == expected
-    assert sha256(train(*settings, "run.capture=off", FAKE_CUPY_LATE=late)) == expected
+    expected = ended(f"in time, {cache}").phi_sha256
+    assert ended(f"late {late}, {cache}").phi_sha256 == expected
+    assert ended(f"late {late}, {cache}, eager").phi_sha256 == expected
 
 
 def test_a_step_is_one_launch_that_waits_for_nothing(simulated, digits, tmp_path):
@@ -163,58 +213,42 @@ def test_a_step_is_one_launch_that_waits_for_nothing(simulated, digits, tmp_path
         env=simulated,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=LIMIT,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "2 copy, 2 elementwise, 1 graph"
 
 
-def test_draws_are_those_of_the_cpu_and_new_ones_in_every_step(phi_of, train):
-    model = f"model={{build='{ROOT}/tests/mpi/programs/noise.py:noisy'}}", "train.steps=30"
-    expected = phi_of(*model, "train.precision=float64", device="cpu")
-    assert distance(phi_of(*model, "train.precision=float64"), expected) < 1e-10
-    replayed, eager = train(*model, "--overwrite"), train(*model, "run.capture=off", "--overwrite")
-    assert sha256(replayed) == sha256(eager)
+# Models with nodes that know the minibatch, and slices: those that mix its rows can have none.
+MODELS = ["noise noisy 8", "noise dropped 0", "noise dropped 8", "normalized normalized 0"]
 
 
-@pytest.mark.parametrize("slices", [0, 8])
-@pytest.mark.parametrize("model", ["noise.py:dropped", "normalized.py:normalized"])
-def test_nodes_that_know_the_minibatch_learn_as_on_the_cpu(phi_of, train, tmp_path, model, slices):
-    """And are evaluated so: running values, too, are moved once a step where it is replayed."""
-    if slices and model.startswith("normalized"):
-        pytest.skip("it mixes the rows of a minibatch, which no slices do")
-    model = f"model={{build='{ROOT}/tests/mpi/programs/{model}'}}"
-    words = model, f"train.slices={slices}", "train.steps=30", "train.precision=float64"
-    expected = phi_of(*words, device="cpu"), running(tmp_path), last(tmp_path)["test_loss"]
-    eager = train(*words, "run.capture=off", "--overwrite")
-    replayed = train(*words, "--overwrite")
-    assert sha256(replayed) == sha256(eager) and "kernel by kernel" not in replayed
-    assert 0 < distance(phi(tmp_path), expected[0]) < 1e-10
-    for found, array in zip(running(tmp_path), expected[1], strict=True):
-        np.testing.assert_allclose(found, array, rtol=1e-8)
-    assert last(tmp_path)["test_loss"] == pytest.approx(expected[2], rel=1e-8)
-
-
-def running(folder):
-    """The running values of computed nodes."""
-    with h5py.File(folder / "run" / "checkpoint.h5") as file:
-        return [array[...] for array in file.get("running", {}).values()]
+@pytest.mark.parametrize("name", MODELS)
+def test_nodes_that_know_the_minibatch_learn_as_on_the_cpu(ended, name):
+    """And are evaluated so: draws are new ones, and running values move, in steps replayed too."""
+    replayed, eager, on_cpu = (ended(name + where) for where in ("", ", eager", ", cpu"))
+    assert replayed.phi_sha256 == eager.phi_sha256 and "kernel by kernel" not in replayed.output
+    assert 0 < distance(replayed, on_cpu) < 1e-10
+    found, expected = learnt(replayed), learnt(on_cpu)
+    assert found.keys() == expected.keys()
+    assert len(found) == (6 if name.startswith("normalized") else 2)
+    for key, array in found.items():
+        np.testing.assert_allclose(array, expected[key], 1e-8, 1e-10)
+    assert last(replayed)["test_loss"] == pytest.approx(last(on_cpu)["test_loss"], rel=1e-8)
 
 
 def test_what_is_tested_on_a_gpu_passes_on_a_simulated_one(simulated):
     tests = Path(__file__).with_name("test_on_gpu.py")
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", str(tests)]
-    done = subprocess.run(command, env=simulated, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=simulated, capture_output=True, text=True, timeout=LIMIT)
     assert done.returncode == 0, done.stdout
     counted = done.stdout.splitlines()[-1]
     assert int(counted.split()[0]) > 1000 and "passed" in counted and "skipped" not in counted
 
 
 @alone
-def test_products_without_a_bias_of_their_own_have_it_subtracted(phi_of):
-    settings = "train.steps=10", "train.precision=float64"
-    expected = phi_of(*settings, device="cpu")
-    assert distance(phi_of(*settings, FAKE_CUPY_BIAS="0"), expected) < 1e-10
+def test_products_without_a_bias_of_their_own_have_it_subtracted(ended):
+    assert distance(ended("without a bias"), ended("5 steps, cpu")) < 1e-10
 
 
 @alone
@@ -225,20 +259,15 @@ def test_a_gpu_without_memory_for_a_step_ends_the_run_and_says_so(train):
 
 
 @alone
-def test_numbers_of_another_byte_order_are_brought_to_the_gpu_in_its_own(phi_of, digits, tmp_path):
-    with h5py.File(digits) as there, h5py.File(tmp_path / "swapped.h5", "w") as here:
-        here.attrs.update(there.attrs)
-        for name in "train/x", "train/y", "test/x", "test/y":
-            here[name] = there[name][...].astype(">i4")
-    settings = "train.steps=5", "data.valid=0", "train.precision=float64"
-    found = phi_of(*settings, f"data.file={tmp_path}/swapped.h5")
-    assert distance(found, phi_of(*settings, device="cpu")) < 1e-10
+def test_numbers_of_another_byte_order_are_brought_to_the_gpu_in_its_own(ended):
+    found, expected = ended("of another byte order"), ended("without rows to validate, cpu")
+    assert distance(found, expected) < 1e-10
 
 
 def test_the_step_that_the_benchmark_times_is_recorded(simulated):
     pytest.importorskip("torch", reason="the benchmark compares with PyTorch")
     command = [sys.executable, str(PROGRAMS / "benchmark.py")]
-    done = subprocess.run(command, env=simulated, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=simulated, capture_output=True, text=True, timeout=LIMIT)
     assert done.stdout == "1 recorded\n", done.stdout + done.stderr
 
 
@@ -313,7 +342,7 @@ def test_without_nvmath_python_one_line_says_what_to_install(simulated, digits, 
     settings = [DIGITS, f"data.file={digits}", f"run.dir={tmp_path}/run", "train.steps=20"]
     command = [sys.executable, "-m", "dpedf.train", *map(str, settings), "run.device=gpu"]
     options = dict(
-        env=simulated | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=120
+        env=simulated | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=LIMIT
     )
     done = subprocess.run(command, **options)
     assert done.returncode == 0, done.stderr
