@@ -111,11 +111,16 @@ def driver(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def simulated(environment, driver, tmp_path_factory):
+def compiled(tmp_path_factory):
+    """Where kernels that were compiled for the CPU lie."""
+    return tmp_path_factory.mktemp("kernels")
+
+
+@pytest.fixture(scope="session")
+def simulated(environment, driver, compiled):
     """The variables of a process for which there is a GPU, simulated by tests/fake."""
-    kernels = tmp_path_factory.mktemp("kernels")
     path = os.pathsep.join([str(FAKE), environment["PYTHONPATH"]])
-    return environment | driver | {"PYTHONPATH": path, "FAKE_CUPY_KERNELS": str(kernels)}
+    return environment | driver | {"PYTHONPATH": path, "FAKE_CUPY_KERNELS": str(compiled)}
 
 
 @pytest.fixture(scope="session")
@@ -128,9 +133,7 @@ def real(python, environment):
     return granted
 
 
-@pytest.fixture(
-    scope="session", params=["simulated", pytest.param("real", marks=pytest.mark.gpu)]
-)
+@pytest.fixture(scope="session", params=["simulated", pytest.param("real", marks=pytest.mark.gpu)])
 def gpu(request):
     """The variables of a process that has a GPU, simulated or real."""
     return request.getfixturevalue(request.param)

@@ -243,7 +243,7 @@ def test_what_is_tested_on_a_gpu_passes_on_a_simulated_one(simulated):
     done = subprocess.run(command, env=simulated, capture_output=True, text=True, timeout=LIMIT)
     assert done.returncode == 0, done.stdout
     counted = done.stdout.splitlines()[-1]
-    assert int(counted.split()[0]) > 1000 and "passed" in counted and "skipped" not in counted
+    assert int(counted.split()[0]) > 100 and "passed" in counted and "skipped" not in counted
 
 
 @alone

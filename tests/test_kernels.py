@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from emulator import Emulated, Emulator, compiler, put
+from products import each
 
 from dpedf import kernels
 from dpedf.kernels import (
@@ -39,19 +40,20 @@ from dpedf.kernels.vector import CACHED, adam, add_in_order, momentum, norm, rms
 from dpedf.parallel.sums import schedule
 
 SOURCES = sorted(Path(philox.__file__).parent.glob("*.cu"))
+SOFTMAX = Path(philox.__file__).with_name("softmax.cu")
 ARCHITECTURES = "sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100"
-CASES = [
-    pytest.param(source, dtype, id=f"{source.stem}-{dtype}")
-    for source in SOURCES
-    for dtype in TYPES
-    if source.stem != "bfloat16" or dtype == "float32"
+OLDEST, NEWEST = ARCHITECTURES[0], ARCHITECTURES[-1]
+COMPILED = [  # every file and type on the oldest, every file on the newest, and one on all
+    *((file, dtype, OLDEST) for file in SOURCES for dtype in TYPES if file.stem != "bfloat16"),
+    *((file, "float32", NEWEST) for file in SOURCES),
+    *((file, "float32", OLDEST) for file in SOURCES if file.stem == "bfloat16"),
+    *((SOFTMAX, "float64", architecture) for architecture in ARCHITECTURES[1:]),
 ]
 N = 2 * CACHED + 17  # longer than what NumPy computes with at a time, and no multiple of a block
 WIDER = {np.float32: np.float64, np.float64: np.longdouble}
 
-each_source = pytest.mark.parametrize("source, dtype", CASES)
 each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
-each_width = pytest.mark.parametrize("J", [1, 2, 10, 31, 32, 33, 65, 1000])
+each_width = each("J", [1, 2, 10, 31, 32, 33, 65, 1000])
 
 
 def same_bits(found, expected):
@@ -97,8 +99,9 @@ def kernels_of(source):
     return Kernels(source.name), re.findall(r"__global__ void (\w+)\(", source.read_text())
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-@each_source
+@pytest.mark.parametrize(
+    "source, dtype, architecture", COMPILED, ids=lambda x: getattr(x, "stem", x)
+)
 def test_every_kernel_compiles_without_a_warning(source, dtype, architecture, monkeypatch):
     nvrtc = compiler_of_cuda()
     if int(architecture[3:]) not in nvrtc.getSupportedArchs():
@@ -110,32 +113,32 @@ def test_every_kernel_compiles_without_a_warning(source, dtype, architecture, mo
         loaded.kernel(name, dtype)
 
 
-@each_source
-def test_a_broken_source_does_not_compile(source, dtype, monkeypatch):
+@each("source", SOURCES)
+def test_a_broken_source_does_not_compile(source, monkeypatch):
     monkeypatch.setattr(kernels.gpu, "compile", Compiled)
     loaded, (name, *_) = kernels_of(source)
     loaded.source = loaded.source.rstrip().removesuffix("}")
     with pytest.raises(SyntaxError, match="^At end of source: error"):
-        loaded.kernel(name, dtype)
+        loaded.kernel(name, "float32")
 
 
-@each_source
-def test_a_warning_of_the_compiler_is_noticed(source, dtype, monkeypatch):
+@each("source", SOURCES)
+def test_a_warning_of_the_compiler_is_noticed(source, monkeypatch):
     monkeypatch.setattr(kernels.gpu, "compile", Compiled)
     loaded, (name, *_) = kernels_of(source)
     loaded.source = loaded.source.replace(") {", ") { int unused;", 1)
     with pytest.raises(AssertionError, match="unused"):
-        loaded.kernel(name, dtype)
+        loaded.kernel(name, "float32")
 
 
 # Run on the CPU
 
 
 @pytest.fixture(scope="session")
-def emulator(tmp_path_factory):
+def emulator(compiled):
     if not compiler():
         pytest.skip("no C++ compiler to run CUDA kernels on the CPU")
-    return Emulator(tmp_path_factory.mktemp("emulator"))
+    return Emulator(compiled)
 
 
 @pytest.fixture
@@ -230,7 +233,7 @@ def check_softmax(s):
 
 @each_dtype
 @each_width
-@pytest.mark.parametrize("B", [0, 1, 7, 16])
+@each("B", [0, 1, 7, 16])
 def test_softmax_on_a_gpu_is_that_of_numpy(gpu, B, J, dtype):
     Q, shifted, Z = check_softmax(scores(B, J, dtype))
     assert np.array_equal(shifted.max(axis=1), np.zeros(B))
@@ -254,7 +257,7 @@ def test_the_smallest_probabilities_are_not_lost(gpu, J, dtype):
 
 @each_dtype
 @each_width
-@pytest.mark.parametrize("score", [0, -1e4, 1e4])
+@each("score", [0, -1e4, 1e4])
 def test_a_row_of_equal_scores_has_equal_probabilities(gpu, score, J, dtype):
     Q, shifted, Z = check_softmax(np.full((9, J), score, dtype))
     same_bits(Z, np.full(9, J, dtype))
@@ -370,7 +373,7 @@ def places_of_draws():
 
 
 @each_dtype
-@pytest.mark.parametrize("shape", SHAPES)
+@each("shape", SHAPES)
 def test_draws_on_a_gpu_have_the_bits_of_numpy(gpu, draw, shape, dtype):
     x = np.zeros(shape, dtype)
     for where in places_of_draws():
@@ -380,7 +383,7 @@ def test_draws_on_a_gpu_have_the_bits_of_numpy(gpu, draw, shape, dtype):
 
 
 @each_dtype
-@pytest.mark.parametrize("n", [1, 4, 10])
+@each("n", [1, 4, 10])
 def test_draws_on_a_gpu_do_not_depend_on_the_split_of_the_rows(gpu, draw, n, dtype):
     x = put(np.zeros((20, n), dtype))
     whole = draw(x, 7, 3, 11, 100)
@@ -390,7 +393,7 @@ def test_draws_on_a_gpu_do_not_depend_on_the_split_of_the_rows(gpu, draw, n, dty
 
 
 @each_dtype
-@pytest.mark.parametrize("step", [0, 1, 2**31, 2**40])
+@each("step", [0, 1, 2**31, 2**40])
 def test_a_step_may_be_an_int_or_an_array_of_the_gpu(gpu, draw, step, dtype):
     x = put(np.zeros((5, 7), dtype))
     same_bits(draw(x, 1, 2, put(np.array(step, np.int64))), draw(x, 1, 2, step))
@@ -404,7 +407,7 @@ def test_draws_for_a_transposed_value_lie_as_for_a_packed_one(gpu, draw, dtype):
         same_bits(draw(other, 1, 2, 3), expected)
 
 
-@pytest.mark.parametrize("n", [1, 3, 4, 8, 10])
+@each("n", [1, 3, 4, 8, 10])
 def test_draws_in_float64_are_those_of_numpys_generator(draw, n):
     for seed, place, step, row in places_of_draws():
         found = draw(np.zeros((6, n)), seed, place, step, row)
@@ -422,7 +425,7 @@ def test_draws_in_float32_are_those_in_float64_cut_to_24_bits(draw):
 
 
 @each_dtype
-@pytest.mark.parametrize("seed, place, step", [(0, 0, 0), (1, 2, 3), (2**63 - 1, 5, 2**40)])
+@each("seed, place, step", [(0, 0, 0), (1, 2, 3), (2**63 - 1, 5, 2**40)])
 def test_draws_are_even_between_0_and_1(draw, seed, place, step, dtype):
     B, bins = 1 << 14, 256
     u = draw(np.zeros((B, 10), dtype), seed, place, step)
@@ -454,9 +457,9 @@ def numbers(n, dtype, seed=0):
 
 
 @each_dtype
-@pytest.mark.parametrize("decay", [0, 0.0, 0.01])
-@pytest.mark.parametrize("mu, nesterov", [(0, False), (0.0, True), (0.9, False), (0.9, True)])
-@pytest.mark.parametrize("n", [0, 1, 300, 512, N])
+@each("decay", [0, 0.0, 0.01])
+@each("mu, nesterov", [(0, False), (0.0, True), (0.9, False), (0.9, True)])
+@each("n", [0, 1, 300, 512, N])
 def test_momentum_on_a_gpu_has_the_bits_of_numpy(gpu, n, mu, nesterov, decay, dtype):
     Phi, v = numbers(n, dtype), numbers(n, dtype, 1) if mu else np.zeros(0, dtype)
     on_gpu = put(Phi), put(v)
@@ -478,9 +481,9 @@ def test_without_momentum_v_is_left_alone(gpu, nesterov, dtype):
 
 
 @each_dtype
-@pytest.mark.parametrize("decay, decoupled", [(0.0, False), (0.01, False), (0.01, True)])
-@pytest.mark.parametrize("betas", [(0.9, 0.999), (0.0, 0.0)])
-@pytest.mark.parametrize("n", [0, 1, 300, 512, N])
+@each("decay, decoupled", [(0.0, False), (0.01, False), (0.01, True)])
+@each("betas", [(0.9, 0.999), (0.0, 0.0)])
+@each("n", [0, 1, 300, 512, N])
 def test_adam_on_a_gpu_has_the_bits_of_numpy(gpu, n, betas, decay, decoupled, dtype):
     Phi, m, v = (numbers(n, dtype, seed) for seed in range(3))
     v = np.square(v)
@@ -507,9 +510,9 @@ def test_the_step_of_adam_may_be_an_int_or_an_array_of_the_gpu(gpu, dtype):
 
 
 @each_dtype
-@pytest.mark.parametrize("decay", [0.0, 0.01])
-@pytest.mark.parametrize("mu", [0.0, 0.9])
-@pytest.mark.parametrize("n", [0, 1, 300, 512, N])
+@each("decay", [0.0, 0.01])
+@each("mu", [0.0, 0.9])
+@each("n", [0, 1, 300, 512, N])
 def test_rmsprop_on_a_gpu_has_the_bits_of_numpy(gpu, n, mu, decay, dtype):
     Phi, s, v = (
         numbers(n, dtype),
@@ -545,7 +548,7 @@ def check_additions(additions, K, n, low, high, dtype):
 
 
 @each_dtype
-@pytest.mark.parametrize("K", [1, 2, 3, 8, 13])
+@each("K", [1, 2, 3, 8, 13])
 def test_additions_on_a_gpu_have_the_bits_of_numpy(gpu, K, dtype):
     random = np.random.default_rng(K)
     for n in 1, 31, 300, 512:
@@ -560,7 +563,7 @@ def test_additions_of_long_vectors_have_the_bits_of_numpy(gpu, dtype):
 
 
 @each_dtype
-@pytest.mark.parametrize("V", [1, 2, 5, 8, 11])
+@each("V", [1, 2, 5, 8, 11])
 def test_the_tree_over_slices_has_the_bits_of_numpy(gpu, V, dtype):
     for first, end in (0, V), (V // 2, V):
         for _, k, additions in schedule(first, end, V)[0]:
@@ -583,7 +586,7 @@ def test_the_order_of_additions_shows_in_the_bits(gpu, dtype):
 
 
 @each_dtype
-@pytest.mark.parametrize("n", [0, 1, 31, 300, N, 3 << 15])
+@each("n", [0, 1, 31, 300, N, 3 << 15])
 def test_the_norm_on_a_gpu_is_the_euclidean_length(gpu, n, dtype):
     x = numbers(n, dtype)
     for found in norm(put(x)), norm(x):
@@ -606,9 +609,9 @@ PICTURES = [(1, 1, 5, 4), (3, 2, 4, 7), (33, 3, 7, 5), (300, 1, 4, 4), (0, 2, 5,
 WINDOWS = [(1, 1, 1), (2, 3, 1), (3, 2, 2), (2, 2, 3), (4, 4, 1)]  # (U, V, stride)
 POOLS = [(1, 1), (2, 2), (2, 1), (3, 2), (3, 1), (2, 3), (4, 3)]  # (size, stride)
 
-each_picture = pytest.mark.parametrize("shape", PICTURES, ids=str)
-each_window = pytest.mark.parametrize("window", WINDOWS, ids=str)
-each_pool = pytest.mark.parametrize("pool", POOLS, ids=str)
+each_picture = each("shape", PICTURES)
+each_window = each("window", WINDOWS)
+each_pool = each("pool", POOLS)
 
 
 def picture(shape, dtype, seed=0):
@@ -681,7 +684,7 @@ MANY = {
 @each_dtype
 @each_pool
 @each_picture
-@pytest.mark.parametrize("numbers", MANY.values(), ids=MANY)
+@each("numbers", MANY.values())
 def test_pools_and_their_gradients_on_a_gpu_are_those_of_numpy(gpu, numbers, shape, pool, dtype):
     x = numbers(shape, dtype)
     found, y = max_pool(put(x), *pool), max_pool(x, *pool)
@@ -723,8 +726,8 @@ def test_pools_take_images_in_any_memory_order(gpu, dtype):
 
 
 @each_dtype
-@pytest.mark.parametrize("at_a_time", [1, 100, 300, 1 << 20])
-@pytest.mark.parametrize("stride, padding", [(1, 0), (2, 0), (1, 1), (3, 2)])
+@each("at_a_time", [1, 100, 300, 1 << 20])
+@each("stride, padding", [(1, 0), (2, 0), (1, 1), (3, 2)])
 @each_picture
 def test_a_convolution_is_the_same_on_a_gpu_and_for_any_number_of_lines_at_a_time(
     gpu, shape, stride, padding, at_a_time, dtype, monkeypatch
@@ -759,7 +762,7 @@ def gelu_and_slope(x):
 
 
 @each_dtype
-@pytest.mark.parametrize("shape", [(0, 3), (), (5,), (7, 33), (2, 3, N)], ids=str)
+@each("shape", [(0, 3), (), (5,), (7, 33), (2, 3, N)])
 def test_gelu_and_its_gradient_are_those_of_the_closed_form(gpu, shape, dtype):
     x, g = np.asarray(3 * picture(shape, dtype)), np.asarray(picture(shape, dtype, 1))
     expected, slope = gelu_and_slope(x)
@@ -811,9 +814,9 @@ def check_scattered(g, x, J, on_gpu):
 
 
 @each_dtype
-@pytest.mark.parametrize("labels", [np.uint8, np.int32, np.int64])
-@pytest.mark.parametrize("J, I", [(1, 1), (1, 5), (7, 1), (7, 33), (200, 3), (5, 0)])
-@pytest.mark.parametrize("places", [(0,), (1,), (4, 0), (300,), (5, 7), (2, 3, 4)], ids=str)
+@each("labels", [np.uint8, np.int32, np.int64])
+@each("J, I", [(1, 1), (1, 5), (7, 1), (7, 33), (200, 3), (5, 0)])
+@each("places", [(0,), (1,), (4, 0), (300,), (5, 7), (2, 3, 4)])
 def test_rows_added_up_on_a_gpu_have_the_bits_of_a_loop(gpu, places, J, I, labels, dtype):
     g = picture((*places, I), dtype)
     for high in J, 1 + J // 2:  # also where the last ones do not occur
@@ -878,7 +881,7 @@ def test_rounding_to_bfloat16_agrees_with_pytorch(gpu, floats):
     assert np.array_equal(np.asarray(rounded(put(floats)))[known], theirs[known])
 
 
-@pytest.mark.parametrize("shape", [(0, 3), (1, 1), (5, 7), (300, 33)])
+@each("shape", [(0, 3), (1, 1), (5, 7), (300, 33)])
 def test_rounding_to_bfloat16_leaves_every_number_in_its_place(gpu, shape):
     x = scores(*shape, np.float32)
     expected = np.asarray(rounded(put(x.ravel()))).reshape(shape)

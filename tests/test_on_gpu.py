@@ -5,7 +5,8 @@ test_gpu.py runs these on a simulated GPU as well.
 
 import numpy as np
 import pytest
-from test_ops import each_case, move, move_state, passed
+from products import each
+from test_ops import CASES, move, move_state, passed
 
 from dpedf.device import host
 from dpedf.device.gpu import UnusableError, acquire
@@ -47,10 +48,22 @@ def near(found, expected):
     np.testing.assert_allclose(found / scale, expected / scale, 0, NEAR[str(found.dtype)])
 
 
-@each_case
-@each_dtype
-@pytest.mark.parametrize("B", [0, 1, 4])
-def test_a_node_computes_on_a_gpu_what_it_does_on_the_cpu(gpu, case, B, dtype):
+NODES = sorted({case.node.__name__ for case in CASES})
+each_node = pytest.mark.parametrize("node", NODES)
+
+
+def cases_of(node):
+    return [case for case in CASES if case.node.__name__ == node]
+
+
+@each_node
+def test_a_node_computes_on_a_gpu_what_it_does_on_the_cpu(gpu, node):
+    each("case", cases_of(node))(compute)(gpu=gpu)
+
+
+# 4 rows in float32 are below.
+@each("B, dtype", [(0, np.float32), (1, np.float32), (4, np.float64)])
+def compute(gpu, case, B, dtype):
     (on_cpu, here), (on_gpu, there) = case.program(B, dtype), case.program(B, dtype)
     for n in CompNodes(on_gpu):
         n.value = None
@@ -67,9 +80,13 @@ def test_a_node_computes_on_a_gpu_what_it_does_on_the_cpu(gpu, case, B, dtype):
         near(array, expected[name])
 
 
-@each_case
-def test_a_node_is_called_recorded_and_replayed_in_training(gpu, case, monkeypatch):
+@each_node
+def test_a_node_is_called_recorded_and_replayed_in_training(gpu, node, monkeypatch):
     """Nothing in it waits for the GPU, or copies from the host: what is recorded could not."""
+    each("case", cases_of(node))(record)(gpu=gpu, monkeypatch=monkeypatch)
+
+
+def record(gpu, case, monkeypatch):
     (on_cpu, here), (on_gpu, there) = case.program(4, np.float32), case.program(4, np.float32)
     values = [leaf.value for leaf in here]
     move(there, gpu.put)
@@ -113,8 +130,8 @@ SHAPES += [(64, 784, 10), (784, 64, 10), (130, 129, 131)]
 
 
 @each_dtype
-@pytest.mark.parametrize("orders", [(a, b) for a in ORDERS for b in ORDERS], ids=str)
-@pytest.mark.parametrize("batch", [((), ()), ((2,), (2,)), ((2,), ()), ((), (3,)), ((2, 3), (3,))])
+@each("orders", [(a, b) for a in ORDERS for b in ORDERS])
+@each("batch", [((), ()), ((2,), (2,)), ((2,), ()), ((), (3,)), ((2, 3), (3,))])
 def test_products_of_matrices_in_any_memory_order(gpu, dtype, orders, batch):
     for I, K, J in SHAPES[: len(SHAPES) if batch == ((), ()) else 6]:
         a, b = normal(*batch[0], I, K, dtype=dtype), normal(*batch[1], K, J, dtype=dtype)
@@ -141,7 +158,7 @@ def test_a_product_of_what_does_not_fit_is_refused(gpu):
 
 
 @each_dtype
-@pytest.mark.parametrize("B, J", [(0, 10), (1, 1), (64, 10), (5, 33), (3, 1000)])
+@each("B, J", [(0, 10), (1, 1), (64, 10), (5, 33), (3, 1000)])
 def test_softmax_and_log_loss_agree_with_numpy(gpu, B, J, dtype):
     s, y = 10 * normal(B, J, dtype=dtype), np.random.default_rng(B).integers(0, J, B)
     expected, found = softmax(s), softmax(gpu.put(s))
@@ -154,7 +171,7 @@ def test_softmax_and_log_loss_agree_with_numpy(gpu, B, J, dtype):
 
 
 @each_dtype
-@pytest.mark.parametrize("shape", [(0, 3), (5,), (7, 10), (300, 2, 3)])
+@each("shape", [(0, 3), (5,), (7, 10), (300, 2, 3)])
 def test_draws_have_the_bits_of_the_cpu(gpu, shape, dtype):
     x = np.zeros(shape, dtype)
     for where in (0, 3, 0, 0), (2**63 - 1, 7, 2**40, 12345):
@@ -165,8 +182,8 @@ PICTURES = [(1, 1, 5, 4), (3, 2, 4, 7), (64, 3, 28, 28), (0, 2, 5, 4)]  # (B, I,
 
 
 @each_dtype
-@pytest.mark.parametrize("shape", PICTURES, ids=str)
-@pytest.mark.parametrize("U, V, stride", [(1, 1, 1), (2, 3, 1), (3, 2, 2), (2, 2, 3), (4, 4, 1)])
+@each("shape", PICTURES)
+@each("U, V, stride", [(1, 1, 1), (2, 3, 1), (3, 2, 2), (2, 2, 3), (4, 4, 1)])
 def test_columns_have_the_bits_of_the_cpu_and_so_have_sums_over_them(
     gpu, shape, U, V, stride, dtype
 ):
@@ -185,9 +202,9 @@ def test_columns_have_the_bits_of_the_cpu_and_so_have_sums_over_them(
 
 
 @each_dtype
-@pytest.mark.parametrize("shape", PICTURES, ids=str)
-@pytest.mark.parametrize("pool", [(1, 1), (2, 2), (2, 1), (3, 2), (2, 3), (4, 3)], ids=str)
-@pytest.mark.parametrize("kind", ["no two alike", "ties", "nan"])
+@each("shape", PICTURES)
+@each("pool", [(1, 1), (2, 2), (2, 1), (3, 2), (2, 3), (4, 3)])
+@each("kind", ["no two alike", "ties", "nan"])
 def test_pools_and_their_gradients_are_those_of_the_cpu(gpu, kind, shape, pool, dtype):
     x = normal(*shape, dtype=dtype)
     x = {"no two alike": x, "ties": np.round(x), "nan": np.where(x > 1, np.nan, x)}[kind]
@@ -199,9 +216,9 @@ def test_pools_and_their_gradients_are_those_of_the_cpu(gpu, kind, shape, pool, 
 
 
 @each_dtype
-@pytest.mark.parametrize("at_a_time", [1, 2000, 1 << 26])
-@pytest.mark.parametrize("stride, padding", [(1, 0), (2, 0), (1, 1), (3, 2)])
-@pytest.mark.parametrize("shape", PICTURES, ids=str)
+@each("at_a_time", [1, 2000, 1 << 26])
+@each("stride, padding", [(1, 0), (2, 0), (1, 1), (3, 2)])
+@each("shape", PICTURES)
 def test_convolution_agrees_with_numpy_for_any_number_of_lines_at_a_time(
     gpu, shape, stride, padding, at_a_time, dtype, monkeypatch
 ):
@@ -219,7 +236,7 @@ def test_convolution_agrees_with_numpy_for_any_number_of_lines_at_a_time(
 
 
 @each_dtype
-@pytest.mark.parametrize("shape", [(0, 3), (), (5,), (7, 33), (2, 3, 20_000)], ids=str)
+@each("shape", [(0, 3), (), (5,), (7, 33), (2, 3, 20_000)])
 def test_gelu_agrees_with_numpy(gpu, shape, dtype):
     x, g = np.asarray(3 * normal(*shape, dtype=dtype)), np.asarray(normal(*shape, dtype=dtype))
     (y, s), (found, its) = gelu(x), gelu(gpu.put(x))
@@ -229,9 +246,9 @@ def test_gelu_agrees_with_numpy(gpu, shape, dtype):
 
 
 @each_dtype
-@pytest.mark.parametrize("labels", [np.uint8, np.int64])
-@pytest.mark.parametrize("J, I", [(1, 1), (7, 33), (200, 3)])
-@pytest.mark.parametrize("shape", [(0,), (1,), (5, 7), (2, 3, 400)], ids=str)
+@each("labels", [np.uint8, np.int64])
+@each("J, I", [(1, 1), (7, 33), (200, 3)])
+@each("shape", [(0,), (1,), (5, 7), (2, 3, 400)])
 def test_rows_are_added_up_as_by_numpy(gpu, shape, J, I, labels, dtype):
     g, x = normal(*shape, I, dtype=dtype), np.random.default_rng(J).integers(0, J, shape)
     found = scattered(gpu.put(g), gpu.put(x.astype(labels)), J)
@@ -239,8 +256,8 @@ def test_rows_are_added_up_as_by_numpy(gpu, shape, J, I, labels, dtype):
 
 
 @each_dtype
-@pytest.mark.parametrize("mu, nesterov", [(0.0, False), (0.9, False), (0.9, True)])
-@pytest.mark.parametrize("decay", [0.0, 0.01])
+@each("mu, nesterov", [(0.0, False), (0.9, False), (0.9, True)])
+@each("decay", [0.0, 0.01])
 def test_momentum_agrees_with_numpy(gpu, mu, nesterov, decay, dtype):
     here = [normal(1000 + k, dtype=dtype)[:1000] for k in range(3)]
     there = [gpu.put(a.copy()) for a in here]
@@ -255,7 +272,7 @@ def test_momentum_agrees_with_numpy(gpu, mu, nesterov, decay, dtype):
 
 
 @each_dtype
-@pytest.mark.parametrize("decay, decoupled", [(0.0, False), (0.01, False), (0.01, True)])
+@each("decay, decoupled", [(0.0, False), (0.01, False), (0.01, True)])
 def test_adam_agrees_with_numpy_called_recorded_and_replayed(gpu, decay, decoupled, dtype):
     constants = 0.9, 0.999, 1e-8, decay, decoupled
     here = [normal(1000, dtype=dtype), *np.zeros((2, 1000), dtype)]
@@ -276,8 +293,8 @@ def test_adam_agrees_with_numpy_called_recorded_and_replayed(gpu, decay, decoupl
 
 
 @each_dtype
-@pytest.mark.parametrize("mu", [0.0, 0.9])
-@pytest.mark.parametrize("decay", [0.0, 0.01])
+@each("mu", [0.0, 0.9])
+@each("decay", [0.0, 0.01])
 def test_rmsprop_agrees_with_numpy(gpu, mu, decay, dtype):
     here = [normal(1000, dtype=dtype), *np.zeros((2, 1000), dtype)]
     there = [gpu.put(a.copy()) for a in here]
@@ -299,7 +316,7 @@ def test_additions_have_the_bits_of_the_cpu(gpu, dtype):
 
 
 @each_dtype
-@pytest.mark.parametrize("n", [1, 1000, 200_001])
+@each("n", [1, 1000, 200_001])
 def test_the_norm_is_the_euclidean_length(gpu, n, dtype):
     vector = normal(n, dtype=dtype)
     expected = np.linalg.norm(vector.astype(np.float64))

@@ -15,7 +15,7 @@ class Trainings:
 
     add(ranks, name, config, *words) before the first call says what is to be run.  A job of n ranks
     starts with the first call that asks for one, and runs all that were added for n, in order.
-    launch(n, *arguments) runs Python on n ranks to its end.  Runs have directories of their own; one
+    launch(n, *arguments) runs Python on n ranks to its end.  A run has a directory of its own; one
     named "a: more" has that of a.
     """
 

@@ -112,7 +112,7 @@ WRONG = {
 
 @pytest.fixture(scope="module")
 def refused(digits, tmp_path_factory):
-    """refused(what): what 3 ranks say of it: on stdout, and the line on stderr.  One job for all."""
+    """refused(what): what 3 ranks, in one job for all, say of it on stdout, and on stderr."""
     folder = tmp_path_factory.mktemp("wrong")
 
     def words_of(what):
