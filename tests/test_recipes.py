@@ -34,7 +34,7 @@ ENVIRONMENT["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPA
 def run(recipe, *arguments, **keywords):
     """Run a recipe to its end."""
     command = [sys.executable, ROOT / "data" / recipe, *arguments]
-    keywords = {"capture_output": True, "text": True, "timeout": 30, "env": ENVIRONMENT} | keywords
+    keywords = {"capture_output": True, "text": True, "timeout": 600, "env": ENVIRONMENT} | keywords
     return subprocess.run([str(word) for word in command], **keywords)
 
 
@@ -348,9 +348,9 @@ BAD = {
 SLOW = {
     "never answers": (lambda request, name: wait(request), "timed out"),
     "falls silent": (sends(PACKED[:5000], 9000, then=wait), "timed out"),
-    "trickles": (sends(PACKED[:5000], 9000, then=drips(bytes(200), 20, 200)), "too slow"),
+    "trickles": (sends(PACKED[:5000], 9000, then=drips(bytes(1000), 20, 1000)), "too slow"),
     "trickles a header": (
-        lambda request, name: drips(b"HTTP/1.0 200 OK\r\nX: " + b"x" * 179, 20, 200)(request),
+        lambda request, name: drips(b"HTTP/1.0 200 OK\r\nX: " + b"x" * 979, 20, 1000)(request),
         "too slow",
     ),
 }
@@ -372,18 +372,17 @@ def test_whatever_is_wrong_with_a_mirror_is_one_line_and_the_next_is_asked(serve
 @pytest.mark.parametrize("how", SLOW)
 def test_a_mirror_is_given_up_that(how, serve, tmp_path):
     answer, what = SLOW[how]
-    mirror, output, start = serve(answer), tmp_path / "mnist.h5", time.monotonic()
-    ran = run("mnist.py", *places([mirror]), "--output", output, "--timeout", 0.3)
-    assert time.monotonic() - start < 10
+    mirror, output = serve(answer), tmp_path / "mnist.h5"
+    ran = run("mnist.py", *places([mirror]), "--output", output, "--timeout", 0.6)
     assert_refused(ran, IMAGES)
     assert what in ran.stdout.splitlines()[1]
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_slow_line_is_waited_for(serve, tmp_path):
-    data = PACKED[:10_000]  # in 2.4 seconds; in 1.8 of them 1800 bytes must come
-    mirror = serve(sends(b"", len(data), then=drips(data, 2.4, 24)))
-    ran = run("mnist.py", *places([mirror]), "--output", tmp_path / "x", "--timeout", 0.6)
+    data = PACKED[:36_000]  # in 3.6 seconds; in 3 of them 3000 bytes must come, none a second late
+    mirror = serve(sends(b"", len(data), then=drips(data, 3.6, 72)))
+    ran = run("mnist.py", *places([mirror]), "--output", tmp_path / "x", "--timeout", 1)
     assert_refused(ran)
     assert "file ended before the end-of-stream marker" in ran.stdout  # so all of it had come
 

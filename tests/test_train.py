@@ -520,7 +520,7 @@ def live(train, run, environment, tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
 def test_a_job_that_is_told_to_stop_ends_with_status_75_and_a_checkpoint(live, run, number):
     live.send_signal(number)
-    out, err = live.communicate(timeout=20)
+    out, err = live.communicate(timeout=600)
     assert (live.returncode, err) == (75, "")
     step = saved(run / "checkpoint.h5")["step"]
     assert f"step {step}" in out.splitlines()[-1].replace(",", "")
