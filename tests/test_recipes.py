@@ -11,7 +11,6 @@ import subprocess
 import sys
 import termios
 import threading
-import time
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
