@@ -1,4 +1,4 @@
-"""Products of matrices: np.matmul, with the accumulation and the bias that layers need."""
+"""Products of matrices: np.matmul, with the sums and the bias that layers need."""
 
 from math import prod
 
@@ -6,12 +6,12 @@ import numpy as np
 
 from dpedf.kernels import function
 
-JOINED = 8  # products that add_products is given at most: what they read stays in the cache
+JOINED = 8  # products that are joined in one: what they read still stays in the cache
 
 
 @function
 def product(a, b, out=None, add=False):
-    """a @ b, written into out where there is one, or with add, added to it.
+    """a @ b, written into out if it is given; with add, added to it.
 
     a: (..., i, k); b: (..., k, j); out: (..., i, j), packed.
     """

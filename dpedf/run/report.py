@@ -71,12 +71,8 @@ class Report:
 
     def go_on(self, state):
         """Go on from what state() returned, if that is there."""
-        self.rows, losses, gradient = (
-            state.get("rows", 0),
-            state.get("losses", ()),
-            self.step.gradient,
-        )
-        ours = np.zeros(gradient.V)
+        self.rows, losses = state.get("rows", 0), state.get("losses", ())
+        gradient, ours = self.step.gradient, np.zeros(self.step.gradient.V)
         if len(losses) == gradient.V:
             ours[gradient.mine] = losses[gradient.mine]
         elif self.ranks.rank == 0:  # there were another number of slices, or of ranks without
