@@ -1,5 +1,6 @@
 """From a command line to everything that a run is made of."""
 
+from msgspec.structs import replace
 from threadpoolctl import threadpool_limits
 
 from dpedf import check
@@ -92,3 +93,10 @@ class Setup:
             with self.ranks.together(), unchanged(self.phi):
                 self.data.put(*self.data.train.load(self.data.train.numbers[:4]))
                 check.gradients(self.ell)
+
+    def begin(self, step):
+        """Write the settings as they were resolved; the metrics go on after this step."""
+        overlap = "buckets" if self.gradient.overlap else "whole"
+        found = dict(device=self.device.unit, threads=self.threads, allreduce=overlap)
+        run = replace(self.settings.run, **found)
+        self.directory.begin(replace(self.settings, run=run), step)
