@@ -38,12 +38,10 @@ MAY_IMPORT = {
         *("build", "check", "checkpoint", "config", "data", "device", "errors", "gradient"),
         *("phi", "wires"),
     ),
-    "equations": (),
-    "reading": ("edf", "equations", "ops"),
-    "listing": ("edf", "errors", "ops", "phi", "reading"),
+    "source": ("edf", "errors", "phi", "shapes", "source"),
     "tools": (
-        *("checkpoint", "comm", "config", "device", "edf", "equations", "errors", "gradient"),
-        *("kernels", "listing", "optim", "reading", "start", "sums", "tools"),
+        *("checkpoint", "comm", "config", "device", "edf", "errors", "gradient"),
+        *("kernels", "optim", "source", "start", "sums", "tools"),
     ),
 }
 

@@ -9,6 +9,7 @@ from math import prod
 import numpy as np
 
 from dpedf.edf import CompNode
+from dpedf.ops.indices import LETTERS, indexed, moves
 
 
 def after_b(x, axes):
@@ -42,6 +43,13 @@ class Reshape(CompNode):
     def backward(self):
         self.x.addgrad(self.grad.reshape(self.x.value.shape))
 
+    def equations(self):
+        """Those of these shapes: y[b,i] = x[b,i // 8,i % 8], for an x of (B, 8, 8)."""
+        x, y = (n.value.shape[self.x.batched :] for n in (self.x, self))
+        place = " + ".join(f"{prod(y[k + 1 :])} {LETTERS[k]}" for k in range(len(y))) or "0"
+        there = [f"({place}) // {prod(x[k + 1 :])}" + f" % {x[k]}" * (k > 0) for k in range(len(x))]
+        return moves(self.x, LETTERS[: len(y)], there)
+
 
 class Flatten(Reshape):
     """y[b,i] = x[b,...], the indices after b as one
@@ -69,21 +77,22 @@ class Transpose(CompNode):
         axes = range(x.value.ndim - x.batched)[::-1] if self.axes is None else self.axes
         self.order = (*range(x.batched), *after_b(x, axes))
         self.value = x.value.transpose(self.order)
-        if "__doc__" not in vars(self):
-            letters = ["b", *"ijklmn"] if x.batched else [*"ijklmn"]
-            here = ",".join(letters[: len(self.order)])
-            there = ",".join(letters[self.order.index(k)] for k in range(len(self.order)))
-            self.__doc__ = f"y[{here}] = x[{there}]\n\nx.grad[{there}] += y.grad[{here}]"
 
     def backward(self):
         back = sorted(range(len(self.order)), key=self.order.__getitem__)
         self.x.addgrad(self.grad.transpose(back))
 
+    def equations(self):
+        """Those of this order: y[b,i,j] = x[b,j,i]."""
+        order = [axis - self.x.batched for axis in self.order[self.x.batched :]]
+        there = [LETTERS[order.index(k)] for k in range(len(order))]
+        return moves(self.x, LETTERS[: len(order)], there)
+
 
 class Concat(CompNode):
-    """y[b,...] = x[b,...], one after the other along an axis
+    """y[b,...,j,...] = x[b,...,j,...], one x after the other along an axis
 
-    x.grad[b,...] += y.grad[b,...], the part that it became
+    x.grad[b,...,j,...] += y.grad[b,...,j,...], the part that it became
     """
 
     def __init__(self, x, axis=-1):
@@ -109,6 +118,18 @@ class Concat(CompNode):
             if x.varies:
                 x.addgrad(self.grad[part])
 
+    def equations(self):
+        """Those of each part: y[b,4+i] = x1[b,i], where x0 is (B, 4)."""
+        x = self.x[0]
+        there = ["b"] * x.batched + [*LETTERS[: x.value.ndim - x.batched]]
+        values, gradients = [], []
+        for k, (*whole, part) in enumerate(self.parts):
+            here = [*there]
+            here[len(whole)] = f"{part.start} + {here[len(whole)]}"
+            values.append(f"{indexed('y', here)} = {indexed(f'x{k}', there)}")
+            gradients.append(f"{indexed(f'x{k}.grad', there)} += {indexed('y.grad', here)}")
+        return "\n".join(values + gradients)
+
 
 class Slice(CompNode):
     """y[b,...] = x[b,...], the part at index
@@ -120,7 +141,6 @@ class Slice(CompNode):
 
     def __init__(self, x, index):
         self.x, self.index = x, index if isinstance(index, tuple) else (index,)
-        self.__doc__ = equations(self.index, x.batched)
 
     def forward(self):
         # ... makes it a view, also of one number: NumPy would copy that
@@ -130,19 +150,19 @@ class Slice(CompNode):
     def backward(self):
         self.x.addpart(self.at, self.grad)
 
-
-def equations(index, batched):
-    """What the docstring of a Slice with this index says: y[b,i,...] = x[b,3,2+i,...]."""
-    here = ["b"] * batched
-    there, letters = [*here], iter("ijklmn")
-    for i in index:
-        there.append(str(i))
-        if isinstance(i, slice):
-            here.append(next(letters))
-            times = f"{i.step} " if i.step not in (None, 1) else ""
-            there[-1] = f"{i.start}+{times}{here[-1]}" if i.start else f"{times}{here[-1]}"
-    y, x = (",".join([*letters, "..."]) for letters in (here, there))
-    return f"y[{y}] = x[{x}]\n\nx.grad[{x}] += y.grad[{y}]"
+    def equations(self):
+        """Those of this index: y[b,i,j] = x[b,3,2+i,j]."""
+        here, there = [], []
+        sizes = self.x.value.shape[self.x.batched :]
+        for k, size in enumerate(sizes):
+            part = self.index[k] if k < len(self.index) else slice(None)
+            if isinstance(part, slice):
+                start, _, step = part.indices(size)
+                here.append(LETTERS[len(here)])
+                there.append(f"{start} + {step} {here[-1]}")
+            else:
+                there.append(f"{part % size}")
+        return moves(self.x, here, there)
 
 
 class Sum(CompNode):
@@ -168,6 +188,17 @@ class Sum(CompNode):
         g = np.expand_dims(g, self.over)
         self.x.addgrad(np.broadcast_to(g, self.x.value.shape))
 
+    def equations(self, kind="sum", share=""):
+        """Those of these axes: y[b,i] = sum_j x[b,i,j]."""
+        there = ["b"] * self.x.batched + [*LETTERS]
+        there = there[: self.x.value.ndim]
+        over = [there[axis] for axis in self.over]
+        here = [letter for letter in there if letter not in over]
+        reduced = f"{kind}_{','.join(sorted(over))} " if over else ""
+        x = indexed("x", there)
+        gradient = f"{indexed('x.grad', there)} += {indexed('y.grad', here)}{share}"
+        return f"{indexed('y', here)} = {reduced}{x}\n{gradient}"
+
 
 class Mean(Sum):
     """y[b,...] = 1/J sum_j x[b,...,j,...], over all J indices j of some axes: by default, of all
@@ -182,3 +213,6 @@ class Mean(Sum):
 
     def backward(self):
         self.spread(self.grad / (self.J or 1))
+
+    def equations(self):
+        return super().equations("mean", f" / {self.J}")

@@ -8,7 +8,6 @@ operations, of which a function such as exp is one, for all slices of the miniba
 steps are run, on one rank, and each line says how many milliseconds of a step it takes.
 """
 
-import re
 import time
 from collections import Counter, defaultdict
 from dataclasses import replace
@@ -21,13 +20,22 @@ from threadpoolctl import threadpool_limits
 from dpedf import config, device
 from dpedf.comm import Ranks
 from dpedf.edf import Forward, context, program
-from dpedf.equations import Count
 from dpedf.errors import UserError, concerning
 from dpedf.gradient import Gradient
 from dpedf.kernels.vector import add_in_order
-from dpedf.listing import backward, forward, naming, page
 from dpedf.optim import clip, update_rule
-from dpedf.reading import Statement
+from dpedf.source.grammar import (
+    Letter,
+    Number,
+    Reference,
+    cases,
+    changed,
+    holds,
+    operations,
+    simplified,
+)
+from dpedf.source.listing import backward, forward, naming, page
+from dpedf.source.reading import Statement
 from dpedf.start import assembled
 from dpedf.sums import cuts
 from dpedf.tools import Parser
@@ -124,16 +132,13 @@ class Step:
         if train.grad_clip:
             text = f"Phi.grad = Phi.grad / max(|Phi.grad| / {train.grad_clip:g}, 1)"
             yield Statement(None, None, text, (), 3 * phi.grad.nbytes, 3 * n), self.clip
-        *steps, text = rule(type(self.update), train)
-        vectors = dict.fromkeys(("Phi", "grad", "g", "d", *self.update.state), [""])
-        operations = sum(
-            Count(line.split(",  ")[0].split(" ", 2)[2], {"": n}, vectors).operations
-            for line in (*steps, text)
-        )
+        *steps, text = equations = rule(type(self.update), train)
+        vectors = {"Phi", "grad", "g", "d", *self.update.state}
+        flop = sum(operations(indexed(e.right, vectors), {"k": n}) for e in equations)
         states = sum(vector.nbytes for vector in self.update.state.values())
         nbytes = 3 * phi.value.nbytes + 2 * states
         update = partial(self.update, self.eta, context.step)
-        yield Statement(None, None, text, steps, nbytes, operations), update
+        yield Statement(None, None, str(text), [*map(str, steps)], nbytes, flop), update
 
 
 def with_buckets(statements, buckets):
@@ -145,19 +150,26 @@ def with_buckets(statements, buckets):
 
 
 def rule(cls, train):
-    """The equations of an update rule, which stand in its docstring, for these settings."""
+    """The Equations of an update rule, which stand in its docstring, for these settings."""
     numbers = {"mu": train.momentum, "lambda": train.weight_decay, "alpha": train.smoothing}
     numbers |= {"epsilon": train.epsilon, "beta1": train.betas[0], "beta2": train.betas[1]}
+
+    def bound(e):
+        return Number(float(numbers[e.what])) if e.what in numbers else changed(e, bound)
+
     found = {}
     for doc in (base.__doc__ for base in reversed(cls.__mro__[:-1])):
-        for line in re.findall(r"\w+ (?:<-|=) [^;\n]+", doc):
-            name, sign, right = line.split(" ", 2)
-            plain, _, nesterov = right.partition(",  or with Nesterov's momentum  ")
-            right = nesterov if nesterov and train.nesterov else plain
-            right = re.sub(r"\b[a-z]+[12]?\b", lambda m: f"{numbers.get(m[0], m[0])}", right)
-            right = re.sub(r" \+ 0\.0 \w+|\b0\.0 \w+ \+ ", "", right)  # a product with 0
-            found[name] = f"{name} {sign} {right}"
+        for condition, groups in reversed(cases(doc)):
+            for e in (e for group in groups for e in group if holds(condition, train)):
+                found[e.left.what] = e.changed(lambda side: simplified(bound(side), {}))
     return found.values()
+
+
+def indexed(e, vectors):
+    """The same, where vectors have an index k."""
+    if isinstance(e, Reference) and e.what in vectors:
+        return Reference(e.what, (Letter("k"),))
+    return changed(e, lambda part: indexed(part, vectors))
 
 
 def total(statements, times):

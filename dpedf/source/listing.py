@@ -1,7 +1,7 @@
 """The program that a loss stands for, as source code: an assignment a line.
 
 McAllester calls it that rather than a graph; it is a Wengert list.  Each node gives its equation,
-which stands in its docstring (equations.py), in the names of the program:
+which stands in its docstring (grammar.py), in the names of the program:
 
     z1[b,j] = sum_i x[b,i] Phi1.w[i,j] - Phi1.b[j]
 """
@@ -13,7 +13,7 @@ from dpedf.edf import Node, Package, Parameters, held, inputs_of, program
 from dpedf.errors import UserError
 from dpedf.ops.arithmetic import Number
 from dpedf.phi import name_parameters
-from dpedf.reading import Reading, Statement
+from dpedf.source.reading import Reading, Statement
 
 WIDTH = 84  # of the code, in characters
 

@@ -1,0 +1,297 @@
+"""The equations of a node, read in a program: in its names and sizes, and what they cost.
+
+Nodes get the names that they have in the program, settings and sizes become numbers, and what has
+an equation of its own is called after its node, z4.Z.  Indices are those that the values have.
+"""
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+
+from dpedf import shapes
+from dpedf.edf import Node, inputs_of
+from dpedf.source import grammar
+from dpedf.source.grammar import Letter, Number, Reduction, Reference, changed, letters, walk
+
+ROW, REST = Letter("b"), Letter("...")
+ALIASES = re.compile(r"([A-Za-z_][\w.]*): ([A-Za-z](?:, [A-Za-z])*)(?=[,;.\n]|$)")  # Phi.w: W
+
+
+@dataclass(eq=False)
+class Statement:
+    """One assignment, made by forward of a node, or by backward, which adds to a target's grad.
+
+    steps: further equations that it takes.  bytes: operands read and results written, once each;
+    operations: of floating point.  Both are None where values or the equation are not known.
+    """
+
+    node: Node | None
+    target: Node | None
+    text: str
+    steps: tuple = ()
+    bytes: int | None = None
+    operations: int | None = None
+
+    @property
+    def shape(self):
+        """That of the value or gradient which it is about, B being the rows: (B, 512)."""
+        made = self.target or self.node
+        return "" if made is None or made.value is None else shapes.described(made)
+
+
+class Reading:
+    """The equations of a node, in a program with these names.
+
+    groups: lists of Equations, first those of the value, then those that add to a gradient, each
+    followed by those of what it uses.  things: {name in the docstring: node, array or number}.
+    steps: {name in the docstring: (name in the program, Equations)}.
+    operands: {name in the program: array}.  sizes: {Equation: {letter: how many values}}.
+    """
+
+    def __init__(self, n, names):
+        self.n, self.names, self.operands, self.sizes = n, names, {}, {}
+        self.known = all(node.value is not None for node in (n, *inputs_of(n)))
+        text = n.equations() if self.known and hasattr(n, "equations") else n.__doc__
+        try:
+            cases = grammar.cases(text)
+            condition, self.groups = next(case for case in cases if grammar.holds(case[0], n))
+            if self.groups:
+                self.name(condition)
+                self.complete()
+                self.fit()
+        except (SyntaxError, ValueError):  # prose, or equations for values with other indices
+            self.groups = []
+
+    # what names and letters stand for
+
+    def name(self, condition):
+        """Learn what each name of the docstring is."""
+        self.things, self.steps, sizes = things_of(self.n), {}, {}
+        if condition and condition[1]:
+            owner = Reading(getattr(self.n, condition[0]), self.names)
+            self.things, self.steps = owner.things | self.things, owner.steps
+        value = self.groups[0][0].left
+        self.value, self.elementwise, self.things[value.what] = value.what, not value.parts, self.n
+        for name, expected in shapes.expected(type(self.n)):
+            if (array := array_of(self.things.get(name))) is not None:
+                shapes.fits(array.shape, expected, sizes)
+        self.things = {name: n for name, n in sizes.items() if name != "..."} | self.things
+        for e in self.equations():
+            if e.sign == "=" and e.left.what != self.value:
+                self.things.pop(e.left.what, None)
+                self.steps[e.left.what] = (f"{self.names[self.n]}.{e.left.what}", [])
+
+    def complete(self):
+        """Give each Reference an index for each axis, letters of their own instead of "..."."""
+        parts = [part for e in self.equations() for part in e.walk()]
+        arrays = [(e, self.array(e)) for e in parts if self.array(e) is not None]
+        self.alike = self.elementwise and len({array.shape for _, array in arrays}) <= 1
+        self.rest = {REST: None}  # letter -> how many values
+        if self.known:
+            taken = {str(e.what) for e in parts} | {name.lower() for name in self.things}
+            free = [Letter(a) for a in "ijklmnpqrstuv" if a not in taken]
+            shape = np.broadcast_shapes(*(array.shape[self.span(e)] for e, array in arrays))
+            self.rest = dict(zip(free, shape, strict=False))
+        self.groups = [[e.changed(self.completed) for e in group] for group in self.groups]
+
+    def fit(self):
+        """Learn the sizes of letters: from the docstring, and from the axes that they index."""
+        for e in self.equations():
+            if e.sign == "=" and e.left.what in self.steps:
+                self.steps[e.left.what][1].append(e)
+        self.inline_constants()
+        for e in self.equations() if self.known else ():
+            sizes = self.sizes[e] = {letter.what: size for letter, size in self.rest.items()}
+            for part in e.walk():
+                if (array := self.array(part)) is not None:
+                    for letter, size in zip(part.parts, array.shape, strict=True):
+                        if isinstance(letter, Letter) and letter not in self.rest:
+                            sizes[letter.what] = min(size, sizes.get(letter.what, size))
+            for part in e.walk():
+                size = self.things.get(str(part.what).upper())
+                if isinstance(part, Letter) and isinstance(size, int):
+                    sizes[part.what] = size
+        for e, sizes in self.sizes.items():
+            for part in (part for part in e.walk() if part.what in self.steps):
+                made = self.steps[part.what][1][0]
+                there = self.sizes.get(made, {})
+                for letter, other in zip(part.parts, made.left.parts, strict=True):
+                    if other.what in there:
+                        sizes.setdefault(letter.what, there[other.what])
+            if not all(e.what in sizes for e in e.walk() if isinstance(e, Letter)):
+                raise ValueError("a letter of an unknown size")
+        self.inline_constants()
+
+    def inline_constants(self):
+        """What has an equation, and is a number, is written as this number."""
+        for name, (_, equations) in reversed([*self.steps.items()]):
+            value = self.bound(equations[0]).right
+            if len(equations) == 1 and isinstance(value, Number):
+                self.things[name] = int(value.what) if value.what.is_integer() else value.what
+                del self.steps[name]
+
+    def equations(self):
+        return [e for group in self.groups for e in group]
+
+    def thing(self, e):
+        return self.things.get(str(e.what).removesuffix(".grad"))
+
+    def array(self, e):
+        """What a Reference refers to, if it is an array."""
+        return array_of(self.thing(e)) if isinstance(e, Reference) else None
+
+    def index(self, e):
+        """The index of a Reference, with b only where there are rows."""
+        batched = getattr(self.thing(e), "batched", self.n.batched)
+        everything = (ROW, REST) if self.elementwise and e.what != "pi" else ()
+        return [part for part in e.parts or everything if part != ROW or batched]
+
+    def span(self, e):
+        """The axes that "..." of a Reference to an array stands for, as a slice."""
+        index = self.index(e)
+        start = index.index(REST) if REST in index else 0
+        many = self.array(e).ndim + 1 - len(index) if REST in index else 0
+        return slice(start, start + many)
+
+    def completed(self, e):
+        """The same, with an index for each axis."""
+        if isinstance(e, Reduction):
+            over = [
+                a for letter in e.parts[1:] for a in (self.rest if letter == REST else [letter])
+            ]
+            over = [a for a in over if a != ROW or self.n.batched]
+            return Reduction(e.what, (self.completed(e.parts[0]), *over))
+        if not isinstance(e, Reference):
+            return changed(e, self.completed)
+        index, rest = self.index(e), [*self.rest]
+        if REST in index:
+            if self.known and self.array(e) is not None:
+                sizes = self.array(e).shape[self.span(e)]
+                rest = rest[len(rest) - len(sizes) :]
+                for k, size in enumerate(sizes):
+                    if size < self.rest[rest[k]]:
+                        rest[k] = Number(0.0)  # the same for each value of the letter
+            at = index.index(REST)
+            index[at : at + 1] = rest
+        return Reference(e.what, tuple(map(self.completed, index)))
+
+    # in the program
+
+    def bound(self, e):
+        """An Equation of the docstring as one of the program, which names all sums."""
+        sizes = self.sizes.get(e, {})
+        e = e.changed(lambda side: grammar.simplified(self.in_program(side), sizes))
+        over = [a for a in letters(e.right) if a not in letters(e.left)]
+        if e.sign == "=" or not over:
+            return e
+        return replace(e, forms=tuple(summed(form, over) for form in e.forms))
+
+    def in_program(self, e):
+        if not isinstance(e, Reference):
+            return changed(e, self.in_program)
+        name, thing = e.what, self.thing(e)
+        number = getattr(thing, "value", thing)
+        if isinstance(number, int | float):
+            return Number(float(number))
+        if name in self.steps:
+            name = self.steps[name][0]
+        elif isinstance(thing, Node):
+            name = self.names[thing] + ".grad" * name.endswith(".grad")
+        elif thing is not None:
+            name = f"{self.names[self.n]}.{name}"
+        if self.array(e) is not None:
+            self.operands[name] = self.array(e)
+        return Reference(name, tuple(map(self.in_program, e.parts)))
+
+    def in_use(self, group):
+        """[(Equation of the program, sizes)] of a group, but for those of constants."""
+        used = {self.value, *self.steps}
+        kept = [e for e in group if e.sign != "=" or e.left.what in used]
+        return [(self.bound(e), self.sizes.get(e, {})) for e in kept]
+
+    def forward(self):
+        """The Statement of the node's forward."""
+        if self.groups:
+            return self.statement(self.groups[0])
+        inputs = inputs_of(self.n)
+        shown = ", ".join(self.names[i] for i in inputs)
+        text = f"{self.names[self.n]} = {type(self.n).__name__}({shown})"
+        return Statement(self.n, None, text, bytes=bytes_of([*inputs, self.n]))
+
+    def backward(self, added):
+        """The Statements of its backward; added: what was added to before, and this adds to."""
+        pending = []  # what a gradient that is not computed has in common with others
+        for group in self.groups[1:]:
+            target = self.thing(group[0].left)
+            if target.varies and group[0].right != Number(0.0):  # which nobody adds
+                yield self.statement(group + pending, target, target in added)
+                pending = []
+                added.add(target)
+            else:
+                pending = group[1:]
+        if not self.groups[1:]:
+            for target in dict.fromkeys(i for i in inputs_of(self.n) if i.varies):
+                text = f"{self.names[target]}.grad += {type(self.n).__name__}'s"
+                yield Statement(self.n, target, text, bytes=bytes_of([self.n, target]))
+                added.add(target)
+
+    def statement(self, group, target=None, again=False):
+        """The Statement of a group; again: is it added to what is there, or does it overwrite?"""
+        equations = self.in_use(group)
+        text, *steps = (str(e.changed(bare) if self.alike else e) for e, _ in equations)
+        found = Statement(self.n, target, text, steps)
+        if self.known and self.n.value.size:
+            left, sizes = equations[0][0].left, equations[0][1]
+            again *= self.moved([(left, sizes)])
+            sides = [(side, sizes) for e, sizes in equations for side in (e.left, e.right)]
+            operations = [grammar.operations(e.right, sizes) for e, sizes in equations]
+            found.bytes = self.moved(sides) + again
+            found.operations = sum(operations) + again // self.n.value.itemsize
+        return found
+
+    def moved(self, sides):
+        """The bytes of all operands in these expressions, as far as their indices reach."""
+        reach = defaultdict(int)
+        used = {e: sizes for side, sizes in sides for e in walk(side) if e.what in self.operands}
+        for e, sizes in used.items():
+            reach[e.what] += prod(sizes[letter] for letter in letters(e))
+        arrays = [(n, self.operands[name]) for name, n in reach.items()]
+        return sum(min(n * array.itemsize, array.nbytes) for n, array in arrays)
+
+
+def things_of(n):
+    """{name in the docstring: node, array or number}; what is None counts as 1."""
+    found = {name: 1 if a is None else a for name, a in vars(n).items() if not name.isupper()}
+    found |= {f"state.{name}": array for name, array in getattr(n, "state", {}).items()}
+    found |= dict(shapes.named(n))
+    for name, others in ALIASES.findall(type(n).__doc__ or ""):
+        found |= {other: found[name] for other in others.split(", ") if name in found}
+    return found
+
+
+def array_of(thing):
+    """A node's value, or an array; None of a number, and of what is not known."""
+    found = getattr(thing, "value", thing)
+    return found if hasattr(found, "shape") else None
+
+
+def bare(e):
+    """The same without indices."""
+    return replace(e, parts=()) if isinstance(e, Reference) else changed(e, bare)
+
+
+def summed(e, over):
+    """The sum of an expression over letters, before those that it is over already."""
+    if isinstance(e, Reduction) and e.what == "sum":
+        e, *others = e.parts
+        over = [*over, *(other.what for other in others)]
+    return Reduction("sum", (e, *map(Letter, over)))
+
+
+def bytes_of(nodes):
+    """The bytes of these nodes' values, read or written once each; None: not all are known."""
+    values = [node.value for node in nodes if not isinstance(node.value, float)]
+    return None if any(v is None for v in values) else sum(v.nbytes for v in values)
