@@ -436,7 +436,7 @@ def test_the_tool_lists_a_step_and_times_each_line(python, digits, tmp_path):
     lines = [line for line in plain.stdout.splitlines() if re.match(r" *\d+  ", line)]
     assert [int(line.split()[0]) for line in lines] == list(range(1, len(lines) + 1))
     assert "z2[b,j] = sum_i z1[b,i] Phi1.w[i,j] - Phi1.b[j]" in plain.stdout
-    shares = [float(found) for found in re.findall(r"([\d.]+)%", timed.stdout)]
+    shares = [float(found) for found in re.findall(r" ([\d.]+)%", timed.stdout)]
     assert sum(shares[:-1]) == pytest.approx(shares[-1], abs=0.1 * len(shares)) and shares[-1] > 0
     columns = [re.split(r"  +", line.strip())[1:3] for line in lines]  # code and shape
     there = [line for line in timed.stdout.splitlines() if re.match(r" *\d+  ", line)]

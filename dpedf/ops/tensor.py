@@ -9,16 +9,7 @@ from math import prod
 import numpy as np
 
 from dpedf.edf import CompNode
-from dpedf.ops.indices import LETTERS, indexed, moves
-
-
-def after_b(x, axes):
-    """The axes of an array that these are of the node x.  ValueError: it has no such axis."""
-    indices = x.value.ndim - x.batched
-    for axis in axes:
-        if not -indices <= axis < indices:
-            raise ValueError(f"expected an axis in {-indices}..{indices - 1}, not {axis}")
-    return tuple(axis % indices + x.batched for axis in axes)
+from dpedf.ops.indices import after_b, at, indexed, letters_of, moves, place
 
 
 class Reshape(CompNode):
@@ -45,10 +36,9 @@ class Reshape(CompNode):
 
     def equations(self):
         """Those of these shapes: y[b,i] = x[b,i // 8,i % 8], for an x of (B, 8, 8)."""
-        x, y = (n.value.shape[self.x.batched :] for n in (self.x, self))
-        place = " + ".join(f"{prod(y[k + 1 :])} {LETTERS[k]}" for k in range(len(y))) or "0"
-        there = [f"({place}) // {prod(x[k + 1 :])}" + f" % {x[k]}" * (k > 0) for k in range(len(x))]
-        return moves(self.x, LETTERS[: len(y)], there)
+        here, own = letters_of(self), self.x.batched
+        number = place(here[own:], self.value.shape[own:])
+        return moves(here, [*here[:own], *at(number, self.x.value.shape[own:])])
 
 
 class Flatten(Reshape):
@@ -84,9 +74,8 @@ class Transpose(CompNode):
 
     def equations(self):
         """Those of this order: y[b,i,j] = x[b,j,i]."""
-        order = [axis - self.x.batched for axis in self.order[self.x.batched :]]
-        there = [LETTERS[order.index(k)] for k in range(len(order))]
-        return moves(self.x, LETTERS[: len(order)], there)
+        here = letters_of(self)
+        return moves(here, [here[self.order.index(axis)] for axis in range(len(here))])
 
 
 class Concat(CompNode):
@@ -120,15 +109,12 @@ class Concat(CompNode):
 
     def equations(self):
         """Those of each part: y[b,4+i] = x1[b,i], where x0 is (B, 4)."""
-        x = self.x[0]
-        there = ["b"] * x.batched + [*LETTERS[: x.value.ndim - x.batched]]
-        values, gradients = [], []
-        for k, (*whole, part) in enumerate(self.parts):
+        there, pairs = letters_of(self.x[0]), []
+        for k, (*before, part) in enumerate(self.parts):
             here = [*there]
-            here[len(whole)] = f"{part.start} + {here[len(whole)]}"
-            values.append(f"{indexed('y', here)} = {indexed(f'x{k}', there)}")
-            gradients.append(f"{indexed(f'x{k}.grad', there)} += {indexed('y.grad', here)}")
-        return "\n".join(values + gradients)
+            here[len(before)] = f"{part.start} + {there[len(before)]}"  # of the first, too
+            pairs.append(moves(here, there, f"x{k}").split("\n"))
+        return "\n".join(line for lines in zip(*pairs, strict=True) for line in lines)
 
 
 class Slice(CompNode):
@@ -152,17 +138,13 @@ class Slice(CompNode):
 
     def equations(self):
         """Those of this index: y[b,i,j] = x[b,3,2+i,j]."""
-        here, there = [], []
-        sizes = self.x.value.shape[self.x.batched :]
-        for k, size in enumerate(sizes):
-            part = self.index[k] if k < len(self.index) else slice(None)
-            if isinstance(part, slice):
-                start, _, step = part.indices(size)
-                here.append(LETTERS[len(here)])
-                there.append(f"{start} + {step} {here[-1]}")
-            else:
-                there.append(f"{part % size}")
-        return moves(self.x, here, there)
+        free, there = iter(letters_of(self)), []
+        parts = [*self.at[:-1], *[slice(None)] * self.x.value.ndim]
+        for part, size in zip(parts, self.x.value.shape, strict=False):
+            whole = isinstance(part, slice)
+            start, _, step = part.indices(size) if whole else (part % size, None, None)
+            there.append(f"{start} + {step} {next(free)}" if whole else f"{start}")
+        return moves(letters_of(self), there)
 
 
 class Sum(CompNode):
@@ -190,14 +172,12 @@ class Sum(CompNode):
 
     def equations(self, kind="sum", share=""):
         """Those of these axes: y[b,i] = sum_j x[b,i,j]."""
-        there = ["b"] * self.x.batched + [*LETTERS]
-        there = there[: self.x.value.ndim]
-        over = [there[axis] for axis in self.over]
+        there = letters_of(self.x)
+        over = [there[axis] for axis in sorted(self.over)]
         here = [letter for letter in there if letter not in over]
-        reduced = f"{kind}_{','.join(sorted(over))} " if over else ""
-        x = indexed("x", there)
+        right = f"{kind}_{','.join(over)} " * bool(over) + indexed("x", there)
         gradient = f"{indexed('x.grad', there)} += {indexed('y.grad', here)}{share}"
-        return f"{indexed('y', here)} = {reduced}{x}\n{gradient}"
+        return f"{indexed('y', here)} = {right}\n{gradient}"
 
 
 class Mean(Sum):

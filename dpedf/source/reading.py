@@ -65,6 +65,16 @@ class Reading:
         except (SyntaxError, ValueError):  # prose, or equations for values with other indices
             self.groups = []
 
+    def equations(self):
+        return [e for group in self.groups for e in group]
+
+    def thing(self, e):
+        return self.things.get(str(e.what).removesuffix(".grad"))
+
+    def array(self, e):
+        """What a Reference refers to, if it is an array."""
+        return array_of(self.thing(e)) if isinstance(e, Reference) else None
+
     # what names and letters stand for
 
     def name(self, condition):
@@ -93,37 +103,62 @@ class Reading:
         if self.known:
             taken = {str(e.what) for e in parts} | {name.lower() for name in self.things}
             free = [Letter(a) for a in "ijklmnpqrstuv" if a not in taken]
-            shape = np.broadcast_shapes(*(array.shape[self.span(e)] for e, array in arrays))
+            shape = np.broadcast_shapes(*(self.rest_of(e, array.shape) for e, array in arrays))
             self.rest = dict(zip(free, shape, strict=False))
         self.groups = [[e.changed(self.completed) for e in group] for group in self.groups]
-
-    def fit(self):
-        """Learn the sizes of letters: from the docstring, and from the axes that they index."""
         for e in self.equations():
             if e.sign == "=" and e.left.what in self.steps:
                 self.steps[e.left.what][1].append(e)
+
+    def index(self, e):
+        """The index of a Reference, with b only where there are rows."""
+        batched = getattr(self.thing(e), "batched", self.n.batched)
+        everything = (ROW, REST) if self.elementwise and e.what != "pi" else ()
+        return [part for part in e.parts or everything if part != ROW or batched]
+
+    def rest_of(self, e, shape):
+        """The sizes of the axes that "..." in a Reference to an array of this shape stands for."""
+        index = self.index(e)
+        at = index.index(REST) if REST in index else len(index)
+        return shape[at : len(shape) - len(index[at + 1 :])]
+
+    def completed(self, e):
+        if isinstance(e, Reduction):
+            over = [a for a in e.parts[1:] if a != ROW or self.n.batched]
+            over = [letter for a in over for letter in (self.rest if a == REST else [a])]
+            return Reduction(e.what, (self.completed(e.parts[0]), *over))
+        if not isinstance(e, Reference):
+            return changed(e, self.completed)
+        rest = [*self.rest]
+        if self.known and self.array(e) is not None:
+            sizes = self.rest_of(e, self.array(e).shape)
+            pairs = zip(rest[len(rest) - len(sizes) :], sizes, strict=True)
+            rest = [a if size == self.rest[a] else Number(0.0) for a, size in pairs]
+        index = [a for part in self.index(e) for a in (rest if part == REST else [part])]
+        return Reference(e.what, tuple(map(self.completed, index)))
+
+    def fit(self):
+        """Learn the sizes of letters: from the docstring, and from the axes that they index."""
         self.inline_constants()
-        for e in self.equations() if self.known else ():
-            sizes = self.sizes[e] = {letter.what: size for letter, size in self.rest.items()}
+        if not self.known:
+            return
+        for e in self.equations():
+            given = {a.what: self.things.get(str(a.what).upper()) for a in e.walk()}
+            sizes = {letter: size for letter, size in given.items() if isinstance(size, int)}
+            self.sizes[e] = sizes | {letter.what: size for letter, size in self.rest.items()}
+        for e in self.equations() * 2:  # then those of steps are known
             for part in e.walk():
-                if (array := self.array(part)) is not None:
-                    for letter, size in zip(part.parts, array.shape, strict=True):
-                        if isinstance(letter, Letter) and letter not in self.rest:
-                            sizes[letter.what] = min(size, sizes.get(letter.what, size))
-            for part in e.walk():
-                size = self.things.get(str(part.what).upper())
-                if isinstance(part, Letter) and isinstance(size, int):
-                    sizes[part.what] = size
-        for e, sizes in self.sizes.items():
-            for part in (part for part in e.walk() if part.what in self.steps):
-                made = self.steps[part.what][1][0]
-                there = self.sizes.get(made, {})
-                for letter, other in zip(part.parts, made.left.parts, strict=True):
-                    if other.what in there:
-                        sizes.setdefault(letter.what, there[other.what])
-            if not all(e.what in sizes for e in e.walk() if isinstance(e, Letter)):
-                raise ValueError("a letter of an unknown size")
+                for letter, size in zip(part.parts, self.shape(part), strict=True):
+                    if isinstance(letter, Letter) and size is not None:
+                        self.sizes[e].setdefault(letter.what, size)
         self.inline_constants()
+
+    def shape(self, e):
+        """That of an array, or of what has an equation, as far as it is known."""
+        if isinstance(e, Reference) and e.what in self.steps:
+            made = self.steps[e.what][1][0]
+            return [self.sizes.get(made, {}).get(part.what) for part in made.left.parts]
+        return [None] * len(e.parts) if self.array(e) is None else self.array(e).shape
 
     def inline_constants(self):
         """What has an equation, and is a number, is written as this number."""
@@ -132,51 +167,6 @@ class Reading:
             if len(equations) == 1 and isinstance(value, Number):
                 self.things[name] = int(value.what) if value.what.is_integer() else value.what
                 del self.steps[name]
-
-    def equations(self):
-        return [e for group in self.groups for e in group]
-
-    def thing(self, e):
-        return self.things.get(str(e.what).removesuffix(".grad"))
-
-    def array(self, e):
-        """What a Reference refers to, if it is an array."""
-        return array_of(self.thing(e)) if isinstance(e, Reference) else None
-
-    def index(self, e):
-        """The index of a Reference, with b only where there are rows."""
-        batched = getattr(self.thing(e), "batched", self.n.batched)
-        everything = (ROW, REST) if self.elementwise and e.what != "pi" else ()
-        return [part for part in e.parts or everything if part != ROW or batched]
-
-    def span(self, e):
-        """The axes that "..." of a Reference to an array stands for, as a slice."""
-        index = self.index(e)
-        start = index.index(REST) if REST in index else 0
-        many = self.array(e).ndim + 1 - len(index) if REST in index else 0
-        return slice(start, start + many)
-
-    def completed(self, e):
-        """The same, with an index for each axis."""
-        if isinstance(e, Reduction):
-            over = [
-                a for letter in e.parts[1:] for a in (self.rest if letter == REST else [letter])
-            ]
-            over = [a for a in over if a != ROW or self.n.batched]
-            return Reduction(e.what, (self.completed(e.parts[0]), *over))
-        if not isinstance(e, Reference):
-            return changed(e, self.completed)
-        index, rest = self.index(e), [*self.rest]
-        if REST in index:
-            if self.known and self.array(e) is not None:
-                sizes = self.array(e).shape[self.span(e)]
-                rest = rest[len(rest) - len(sizes) :]
-                for k, size in enumerate(sizes):
-                    if size < self.rest[rest[k]]:
-                        rest[k] = Number(0.0)  # the same for each value of the letter
-            at = index.index(REST)
-            index[at : at + 1] = rest
-        return Reference(e.what, tuple(map(self.completed, index)))
 
     # in the program
 
