@@ -358,10 +358,12 @@ def step(digits, *settings):
 
 def test_buckets_start_their_sum_after_the_gradients_that_complete_them(digits):
     s = step(digits, "run.allreduce=buckets", "run.bucket=4000")
-    found = {
-        node: [re.search(r"\[(\d+):(\d+)\]", line.text).groups() for line in lines]
-        for node, lines in s.buckets().items()
-    }
+    found, node = {}, None
+    for line in s.with_buckets(s.passes()[1]):
+        node = line.node or node
+        if not line.node:
+            ends = re.search(r"\[(\d+):(\d+)\] starts", line.text).groups()
+            found.setdefault(node, []).append(ends)
     started, ready = {}, []
     gradient = Gradient(s.ell, s.phi, Ranks(), s.data.put, s.V, True, 4000)
     gradient.start = lambda low, high: started.setdefault(ready[-1], []).append(

@@ -11,7 +11,6 @@ from textwrap import wrap
 
 from dpedf.edf import Node, Package, Parameters, held, inputs_of, program
 from dpedf.errors import UserError
-from dpedf.ops.arithmetic import Number
 from dpedf.phi import name_parameters
 from dpedf.source.reading import Reading, Statement
 
@@ -43,8 +42,8 @@ def naming(loss, **named):
     known = {n: n.name for n in (*nodes, *Parameters(loss))} | names
     free = (name for name in map("x{}".format, count(1)) if name not in known.values())
     for node in (i for n in nodes for i in inputs_of(n) if i not in known):
-        known[node] = f"{node.value:g}" if isinstance(node, Number) else next(free)
-    taken = [name for node, name in known.items() if not isinstance(node, Number)]
+        known[node] = f"{node.value:g}" if isinstance(node.value, float) else next(free)
+    taken = [name for node, name in known.items() if not isinstance(node.value, float)]
     for name in taken:
         if taken.count(name) > 1:
             raise UserError(f"two things are named {name}, expected a name for each")
@@ -68,25 +67,27 @@ def backward(loss, names):
 
 
 def page(sections, seconds=None, times=None):
-    """Lines of columns, a title before each section, and the whole step at the end."""
-    timed = seconds is not None
+    """Lines of columns, a title before each section, and the whole step at the end.
+
+    sections: {title: Statements}; seconds: of a step; times: {Statement: seconds}.
+    """
     sections = {title: [*statements] for title, statements in sections.items()}
     made = [s for statements in sections.values() for s in statements]
-    heads = ["shape", "bytes", "flop", *["ms", "share", "GFLOP/s"] * timed]
-    rows, number = [("", "", heads)], 0
-    for title, statements in sections.items():
-        rows.append(("", title, ()))
+    whole = Statement(None, None, "all of these")
+    whole.bytes, whole.operations = (
+        sum(getattr(s, cost) or 0 for s in made) for cost in ("bytes", "operations")
+    )
+    times = {whole: sum(times.values()), **times} if times else {}
+    heads = ["shape", "bytes", "flop", *["ms", "share", "GFLOP/s"] * bool(times)]
+    rows, number = [("", "", heads)], count(1)
+    for title, statements in [*sections.items(), ("", [whole])]:
+        rows += [("", title, ())] * bool(title)
         for s in statements:
-            number += 1
-            code = folded(s.text, *(f"    {step}" for step in s.steps))
+            first, *lines = folded(s.text, *(f"    {step}" for step in s.steps))
             cells = [s.shape, scaled(s.bytes), scaled(s.operations)]
-            cells += rates(times.get(s), seconds, s.operations) if timed else []
-            rows.append((str(number), code[0], cells))
-            rows += [("", line, ()) for line in code[1:]]
-    operations = sum(s.operations or 0 for s in made)
-    cells = ["", scaled(sum(s.bytes or 0 for s in made)), scaled(operations)]
-    cells += rates(sum(times.values()), seconds, operations) if timed else []
-    rows.append(("", "all of these", cells))
+            cells += rates(times.get(s), seconds, s.operations) if times else []
+            rows.append((str(next(number)) if title else "", first, cells))
+            rows += [("", line, ()) for line in lines]
     return aligned(rows)
 
 

@@ -10,7 +10,6 @@ steps are run, on one rank, and each line says how many milliseconds of a step i
 
 import time
 from collections import Counter, defaultdict
-from dataclasses import replace
 from functools import partial
 from statistics import median
 
@@ -24,16 +23,7 @@ from dpedf.errors import UserError, concerning
 from dpedf.gradient import Gradient
 from dpedf.kernels.vector import add_in_order
 from dpedf.optim import clip, update_rule
-from dpedf.source.grammar import (
-    Letter,
-    Number,
-    Reference,
-    cases,
-    changed,
-    holds,
-    operations,
-    simplified,
-)
+from dpedf.source import grammar
 from dpedf.source.listing import backward, forward, naming, page
 from dpedf.source.reading import Statement
 from dpedf.start import assembled
@@ -83,9 +73,14 @@ class Step:
 
     def passes(self):
         """The Statements of forward and of backward, with the costs of all slices."""
-        sizes = Counter(self.sizes)
-        each = [[*self.of_slice(rows)] for rows in sizes]
-        made = [total(same, sizes.values()) for same in zip(*each, strict=True)]
+        counts = Counter(self.sizes)
+        made, *others = ([*self.of_slice(rows)] for rows in counts)
+        for same in zip(made, *others, strict=True):
+            for cost in "bytes", "operations":
+                costs = [getattr(s, cost) for s in same]
+                if None not in costs:
+                    total = sum(n * k for n, k in zip(costs, counts.values(), strict=True))
+                    setattr(same[0], cost, total)
         first = next((k for k, s in enumerate(made) if s.target), len(made))
         return made[:first], made[first:]
 
@@ -102,23 +97,23 @@ class Step:
         yield from forward(self.ell, names)
         yield from backward(self.ell, names)
 
-    def buckets(self):
-        """{node: [Statement]}: the sums over ranks that start after its backward."""
-        gradient, found, last = self.gradient, defaultdict(list), None
-
-        def start(low, high):
-            text = f"the sum over ranks of Phi.grad[{low}:{high}] starts"
-            found[last].append(Statement(None, None, text))
-
-        gradient.start, gradient.done, gradient.waiting = start, set(), len(self.phi.value)
-        completes = program(self.ell).completes
-        for last in (n for n in reversed(completes) if completes[n]):
-            for p in completes[last]:
-                gradient.ready(p)
-        if gradient.waiting:
-            start(*gradient.complete(gradient.waiting))
+    def with_buckets(self, statements):
+        """Those of backward, and after a node's the sums over ranks that start there."""
+        gradient, completes, started = self.gradient, program(self.ell).completes, []
+        gradient.start = lambda *ends: started.append(ends)
+        gradient.done, gradient.waiting = set(), len(self.phi.value)
+        for s, following in zip(statements, [*statements[1:], None], strict=True):
+            yield s
+            if not following or following.node is not s.node:
+                for p in completes[s.node]:
+                    gradient.ready(p)
+            if not following and gradient.waiting:
+                gradient.start(*gradient.complete(gradient.waiting))
+            while started:
+                low, high = started.pop(0)
+                text = f"the sum over ranks of Phi.grad[{low}:{high}] starts"
+                yield Statement(None, None, text)
         del gradient.start
-        return found
 
     def ending(self):
         """(Statement, what it runs) of what is done to whole vectors after backward."""
@@ -134,19 +129,15 @@ class Step:
             yield Statement(None, None, text, (), 3 * phi.grad.nbytes, 3 * n), self.clip
         *steps, text = equations = rule(type(self.update), train)
         vectors = {"Phi", "grad", "g", "d", *self.update.state}
-        flop = sum(operations(indexed(e.right, vectors), {"k": n}) for e in equations)
+
+        def counted(e):
+            return grammar.Letter("k") if e.what in vectors else grammar.changed(e, counted)
+
+        flop = sum(grammar.operations(counted(e.right), {"k": n}) for e in equations)
         states = sum(vector.nbytes for vector in self.update.state.values())
         nbytes = 3 * phi.value.nbytes + 2 * states
         update = partial(self.update, self.eta, context.step)
         yield Statement(None, None, str(text), [*map(str, steps)], nbytes, flop), update
-
-
-def with_buckets(statements, buckets):
-    """Backward, and after what each node adds, the sums over ranks that start there."""
-    for s, following in zip(statements, [*statements[1:], None], strict=True):
-        yield s
-        if not following or following.node is not s.node:
-            yield from buckets.get(s.node, ())
 
 
 def rule(cls, train):
@@ -154,49 +145,49 @@ def rule(cls, train):
     numbers = {"mu": train.momentum, "lambda": train.weight_decay, "alpha": train.smoothing}
     numbers |= {"epsilon": train.epsilon, "beta1": train.betas[0], "beta2": train.betas[1]}
 
-    def bound(e):
-        return Number(float(numbers[e.what])) if e.what in numbers else changed(e, bound)
+    def right(e):
+        if e.what in numbers:
+            return grammar.Number(float(numbers[e.what]))
+        return grammar.changed(e, right)
 
     found = {}
-    for doc in (base.__doc__ for base in reversed(cls.__mro__[:-1])):
-        for condition, groups in reversed(cases(doc)):
-            for e in (e for group in groups for e in group if holds(condition, train)):
-                found[e.left.what] = e.changed(lambda side: simplified(bound(side), {}))
-    return found.values()
-
-
-def indexed(e, vectors):
-    """The same, where vectors have an index k."""
-    if isinstance(e, Reference) and e.what in vectors:
-        return Reference(e.what, (Letter("k"),))
-    return changed(e, lambda part: indexed(part, vectors))
-
-
-def total(statements, times):
-    """A Statement of slices of several sizes, with its costs for so many slices of each."""
-    costs = {}
-    for cost in "bytes", "operations":
-        found = [getattr(s, cost) for s in statements]
-        known = None not in found
-        costs[cost] = sum(n * k for n, k in zip(found, times, strict=True)) if known else None
-    return replace(statements[0], **costs)
+    for base in reversed(cls.__mro__[:-1]):
+        for condition, groups in reversed(grammar.cases(base.__doc__)):
+            if grammar.holds(condition, train):
+                found |= {e.left.what: e for group in groups for e in group}
+    return [e.changed(lambda side: grammar.simplified(right(side), {})) for e in found.values()]
 
 
 # how long it takes
 
 
 class Stopwatch:
-    """The seconds that each Statement takes; wait() waits until all is computed."""
+    """The seconds that each Statement of a step takes, around all that forward and backward call.
 
-    def __init__(self, wait):
-        self.wait, self.steps, self.running = wait, [], None
-        self.lap()
+    What passes in a node's backward until it has added to a gradient is of the statement that
+    adds there, of the first where there are several; what remains is of its last one.
+    """
+
+    def __init__(self, step, statements):
+        self.wait, self.running, self.taken = step.device.wait, None, defaultdict(float)
+        first = {(s.node, s.target): s for s in reversed(statements) if s.node is not s.target}
+        last = {s.node: s for s in statements}
+        adds = {s.target: s for s in statements if s.target}
+        self.time(step.gradient, "put", lambda: statements[0])
+        for n in program(step.ell).nodes:
+            self.time(n, "forward", lambda n=n: first[n, None])
+            self.time(n, "backward", lambda n=n: last[n])
+        for t in adds:
+            for name in "addgrad", "addproduct", "addpart":
+                self.time(t, name, lambda t=t: first.get((self.running, t)), begins=False)
+        for p in program(step.ell).parameters:
+            self.time(p, "complete", lambda p=p: adds.get(p))
 
     def lap(self, statement=None):
         """What passed since the last lap was the statement's, or nobody's."""
         self.wait()
         if statement:
-            self.steps[-1][statement] += time.perf_counter() - self.last
+            self.taken[statement] += time.perf_counter() - self.last
         self.last = time.perf_counter()
 
     def time(self, thing, name, statement, begins=True):
@@ -215,16 +206,15 @@ class Stopwatch:
 
 def measured(step, statements, ending):
     """(seconds of a step, {Statement: seconds of it}), medians of some steps after one."""
-    run, wait = partial(step.device.run, step, step.run), step.device.wait
-    watch, whole = Stopwatch(wait), []
+    whole, each = [], []
     for _ in range(TIMED + 1):
         start = time.perf_counter()
-        run()
-        wait()
+        step.device.run(step, step.run)
+        step.device.wait()
         whole.append(time.perf_counter() - start)
-    attach(watch, step, statements)
+    watch = Stopwatch(step, statements)
     for _ in range(TIMED + 1):
-        watch.steps.append(defaultdict(float))
+        watch.taken = defaultdict(float)
         step.gradient.add_slices(step.x, step.y, step.B)
         step.gradient.add_ranks()
         for statement, run in ending:
@@ -232,28 +222,8 @@ def measured(step, statements, ending):
                 watch.lap()
                 run()
                 watch.lap(statement)
-    steps = watch.steps[1:]
-    return median(whole[1:]), {s: median(times[s] for times in steps) for s in steps[0]}
-
-
-def attach(watch, step, statements):
-    """Put a stopwatch around all that forward and backward call.
-
-    What passes in a node's backward until it has added to a gradient is of the statement that
-    adds there, of the first where there are several; what remains is of its last one.
-    """
-    first = {(s.node, s.target): s for s in reversed(statements) if s.node is not s.target}
-    last = {s.node: s for s in statements}
-    adds = {s.target: s for s in statements if s.target}
-    watch.time(step.gradient, "put", lambda: statements[0])
-    for n in program(step.ell).nodes:
-        watch.time(n, "forward", lambda n=n: first[n, None])
-        watch.time(n, "backward", lambda n=n: last[n])
-    for target in adds:
-        for name in "addgrad", "addproduct", "addpart":
-            watch.time(target, name, lambda t=target: first.get((watch.running, t)), begins=False)
-    for p in program(step.ell).parameters:
-        watch.time(p, "complete", lambda p=p: adds.get(p))
+        each.append(watch.taken)
+    return median(whole[1:]), {s: median(times[s] for times in each[1:]) for s in each[1]}
 
 
 def main(words):
@@ -271,7 +241,7 @@ def main(words):
         passes, ending = step.passes(), list(step.ending())
     (before, after), last = passes, [s for s, _ in ending]
     if settings.run.allreduce == "buckets":
-        after = with_buckets(after, step.buckets())
+        after = list(step.with_buckets(after))
     slices = f", x {step.slices}" * (step.V > 1)
     sections = {f"forward{slices}": before, f"backward{slices}": after, "update": last}
     model, n = settings.model["build"], len(step.phi.value)
