@@ -8,9 +8,7 @@ import numpy as np
 
 from dpedf.edf import CompNodes
 from dpedf.source.grammar import (
-    FUNCTIONS,
     OPERATIONS,
-    Call,
     Letter,
     Number,
     Operation,
@@ -94,13 +92,11 @@ class Evaluator:
             case Letter(letter):
                 shape = [size if a == letter else 1 for a, size in sizes.items()]
                 return np.arange(sizes[letter]).reshape(shape)
-            case Call(function):
-                with np.errstate(divide="ignore"):  # log 0 where attention looks at nothing
-                    return FUNCTIONS[function](*parts)
             case Operation("-", (_,)):
                 return -parts[0]
             case Operation(symbol):
-                return OPERATIONS[symbol](*parts) * 1
+                with np.errstate(divide="ignore"):  # log 0 where attention does not look
+                    return OPERATIONS[symbol](*parts) * 1
             case Reduction(kind, (_, *over)):
                 shape = [size if Letter(a) in over else 1 for a, size in sizes.items()]
                 body = np.broadcast_to(parts[0], np.broadcast_shapes(parts[0].shape, shape))

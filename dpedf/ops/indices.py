@@ -2,7 +2,7 @@
 
 from math import prod
 
-LETTERS = "ijklmnopqrst"  # of indices after b
+LETTERS = "ijkmnopqrst"  # of indices after b
 
 
 def indexed(name, index):

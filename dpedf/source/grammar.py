@@ -42,7 +42,7 @@ FUNCTIONS["sigmoid"] = lambda x: 1 / (1 + np.exp(-x))
 COMPARISONS = {"=": np.equal, "!=": np.not_equal, "<": np.less, ">": np.greater}
 COMPARISONS |= {"<=": np.less_equal, ">=": np.greater_equal}
 OPERATIONS = {"+": np.add, "-": np.subtract, "*": np.multiply, "/": np.divide, "**": np.power}
-OPERATIONS |= {"//": np.floor_divide, "%": np.remainder, **COMPARISONS}
+OPERATIONS |= {"//": np.floor_divide, "%": np.remainder, **COMPARISONS, **FUNCTIONS}
 LEVELS = {"+": 1, "-": 1, "*": 3, "/": 3, "//": 3, "%": 3, "**": 4}  # a reduction has 2
 
 NAME = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"
@@ -73,16 +73,12 @@ class Reference(Expression):
     """what: a name; parts: its index."""
 
 
-class Call(Expression):
-    """what: a function; parts: its arguments."""
-
-
 class Reduction(Expression):
     """what: sum, mean, max or softmax; parts: of what, and over which Letters."""
 
 
 class Operation(Expression):
-    """what: a symbol; parts: left and right, or what a minus stands before."""
+    """what: a symbol or a function; parts: left and right, its arguments, or what is negative."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +152,9 @@ class Parser:
 
     def primary(self):
         if self.take("("):
-            return self.until(")")[0]
+            found = self.expression()
+            self.expect(")")
+            return found
         if self.take("["):
             left, symbol = self.expression(), self.expect(*COMPARISONS)
             return Operation(symbol, (left, *self.until("]")))
@@ -172,7 +170,7 @@ class Parser:
             return Reduction(kind, (self.expression(3), *map(Letter, over.split(","))))
         if symbol in FUNCTIONS:
             self.expect("(")
-            return Call(symbol, self.until(")"))
+            return Operation(symbol, self.until(")"))
         if self.token and self.token[0] == "[":  # no blank before it
             self.advance()
             self.depth += 1
@@ -264,7 +262,7 @@ def operations(e, sizes):
     if isinstance(e, Reference):
         return 0
     each = [operations(part, sizes) for part in e.parts]
-    if not e.parts or isinstance(e, Operation) and len(e.parts) == 1:
+    if not e.parts or e.what == "-" and len(e.parts) == 1:
         return sum(each)
     counted = e.parts[0] if isinstance(e, Reduction) else e
     return sum(each) + prod(sizes[letter] for letter in letters(counted))
@@ -272,33 +270,28 @@ def operations(e, sizes):
 
 def simplified(e, sizes):
     """The same with whole numbers computed, and without terms of 0 and factors of 1."""
-    match changed(e, lambda part: simplified(part, sizes)):
+    e = changed(e, lambda part: simplified(part, sizes))
+    numbers = [part.what for part in e.parts if isinstance(part, Number)]
+    match e:
         case Reduction(_, (body,)):
             return body
         case Reduction("sum", (Number(n), *over)) if all(a.what in sizes for a in over):
             return Number(n * prod(sizes[a.what] for a in over))
-        case Operation("*", (Number(0), _) | (_, Number(0))):
-            return Number(0)
-        case (
-            Operation("*", (Number(1), x))
-            | Operation("*" | "/" | "//" | "**", (x, Number(1)))
-            | Operation("+", (Number(0), x))
-            | Operation("+" | "-", (x, Number(0)))
-        ):
-            return x
         case Operation("-", (x,)):
             return negative(x)
-        case Call(what, parts) | Operation(what, parts) as found if all(
-            isinstance(part, Number) for part in parts
-        ):
-            compute = {**FUNCTIONS, **OPERATIONS}[what]
+        case Operation("*", (Number(0), _) | (_, Number(0))):
+            return Number(0.0)
+        case Operation("*", (Number(1), x)) | Operation("*" | "/" | "//" | "**", (x, Number(1))):
+            return x
+        case Operation("+", (Number(0), x)) | Operation("+" | "-", (x, Number(0))):
+            return x
+        case Operation(what) if len(numbers) == len(e.parts):
             with np.errstate(all="ignore"):
-                value = float(compute(*(float(part.what) for part in parts)))
-            return Number(value) if value.is_integer() else found
+                value = float(OPERATIONS[what](*numbers))
+            return Number(value) if value.is_integer() else e
         case Operation("*", (x, Number() as number)):
             return in_front(number, x)
-        case found:
-            return found
+    return e
 
 
 def in_front(number, x):
@@ -319,19 +312,19 @@ def written(e, least=0, blank=" "):
     match e:
         case Number(value):
             return f"{value:g}"
-        case Reference(name, index):
-            inside = ",".join(written(part, 0, "") for part in index)
-            return f"{name}[{inside}]" if index else name
-        case Call(function, arguments):
-            return f"{function}({', '.join(map(text, arguments))})"
+        case Reference(name, (_, *_) as index):
+            return f"{name}[{','.join(written(part, 0, '') for part in index)}]"
         case Reduction(kind, (body, *over)):
             return f"{kind}_{','.join(a.what for a in over)} {text(body, 2)}"
         case Operation("-", (x,)):
             return f"-{text(x, 2)}"
+        case Operation(function, arguments) if function in FUNCTIONS:
+            return f"{function}({', '.join(map(text, arguments))})"
         case Operation(symbol, (x, y)):
             between = {"*": " ", "**": "**"}.get(symbol, f"{blank}{symbol}{blank}")
-            tighter = 0 if isinstance(y, Reduction) else LEVELS.get(symbol, 0) + 1
-            found = f"{text(x, LEVELS.get(symbol, 0))}{between}{text(y, tighter)}"
+            here = LEVELS.get(symbol, 0)
+            tighter = 0 if isinstance(y, Reduction) else here + 1
+            found = f"{text(x, here)}{between}{text(y, tighter)}"
             return f"[{found}]" if symbol in COMPARISONS else found
     return e.what
 

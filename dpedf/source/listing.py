@@ -6,7 +6,7 @@ which stands in its docstring (grammar.py), in the names of the program:
     z1[b,j] = sum_i x[b,i] Phi1.w[i,j] - Phi1.b[j]
 """
 
-from itertools import count
+from itertools import count, zip_longest
 from textwrap import wrap
 
 from dpedf.edf import Node, Package, Parameters, held, inputs_of, program
@@ -71,48 +71,42 @@ def page(sections, seconds=None, times=None):
 
     sections: {title: Statements}; seconds: of a step; times: {Statement: seconds}.
     """
-    sections = {title: [*statements] for title, statements in sections.items()}
-    made = [s for statements in sections.values() for s in statements]
-    whole = Statement(None, None, "all of these")
-    whole.bytes, whole.operations = (
-        sum(getattr(s, cost) or 0 for s in made) for cost in ("bytes", "operations")
-    )
-    times = {whole: sum(times.values()), **times} if times else {}
     heads = ["shape", "bytes", "flop", *["ms", "share", "GFLOP/s"] * bool(times)]
-    rows, number = [("", "", heads)], count(1)
-    for title, statements in [*sections.items(), ("", [whole])]:
-        rows += [("", title, ())] * bool(title)
+    rows, whole, numbers = [("", "", heads)], Statement(None, None, "", (), 0, 0), count(1)
+    for title, statements in sections.items():
+        rows.append(("", title, ()))
         for s in statements:
-            first, *lines = folded(s.text, *(f"    {step}" for step in s.steps))
-            cells = [s.shape, scaled(s.bytes), scaled(s.operations)]
-            cells += rates(times.get(s), seconds, s.operations) if times else []
-            rows.append((str(next(number)) if title else "", first, cells))
-            rows += [("", line, ()) for line in lines]
-    return aligned(rows)
+            whole.bytes += s.bytes or 0
+            whole.operations += s.operations or 0
+            line, *others = folded(s.text, *(f"    {step}" for step in s.steps))
+            rows.append((next(numbers), line, cells(s, seconds, times and times.get(s))))
+            rows += [("", other, ()) for other in others]
+    total = times and sum(times.values())
+    return aligned([*rows, ("", "all of these", cells(whole, seconds, total))])
 
 
-def rates(took, seconds, operations):
-    """Milliseconds, the part of a step, and operations a second, of what took so long."""
-    if took is None:
-        return ["", "", ""]
-    rate = f"{operations / took / 1e9:.1f}" if operations and took else ""
-    return [f"{1e3 * took:.3f}", f"{took / seconds:.1%}", rate]
+def cells(s, seconds, took):
+    """What stands beside a Statement that took so long, a part of a step of so many seconds."""
+    found = [s.shape, scaled(s.bytes), scaled(s.operations)]
+    if took is not None:
+        rate = f"{s.operations / took / 1e9:.1f}" if s.operations and took else ""
+        found += [f"{1e3 * took:.3f}", f"{took / seconds:.1%}", rate]
+    return found
 
 
 def folded(*texts):
     """Lines of code as lines that are not too long, where they have blanks."""
-    deeper = [text[: -len(text.lstrip())] + "    " for text in texts]
-    lines = zip(texts, deeper, strict=True)
-    return [part for text, indent in lines for part in wrap(text, WIDTH, subsequent_indent=indent)]
+    for text in texts:
+        indent = text[: -len(text.lstrip())] + "    "
+        yield from wrap(text, WIDTH, subsequent_indent=indent)
 
 
 def aligned(rows):
     """Lines of (number, code, cells): code and shapes begin at one column, numbers end at one."""
     code = max(len(line) for _, line, _ in rows)
-    widths = [max(map(len, column)) for column in zip(*(c for _, _, c in rows if c), strict=True)]
-    for number, line, cells in rows:
-        shape, *numbers = [*cells] or [""]
-        right = "".join(f"  {n:>{w}}" for n, w in zip(numbers, widths[1:], strict=False))
+    widths = [max(map(len, column)) for column in zip_longest(*(c for *_, c in rows), fillvalue="")]
+    for number, line, (shape, *others) in ((n, line, c or ("",)) for n, line, c in rows):
+        right = "".join(f"  {cell:>{w}}" for cell, w in zip(others, widths[1:], strict=False))
         yield f"{number:>4}  {line:{code}}  {shape:{widths[0]}}{right}".rstrip()
 
 

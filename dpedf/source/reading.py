@@ -102,7 +102,7 @@ class Reading:
         self.rest = {REST: None}  # letter -> how many values
         if self.known:
             taken = {str(e.what) for e in parts} | {name.lower() for name in self.things}
-            free = [Letter(a) for a in "ijklmnpqrstuv" if a not in taken]
+            free = [Letter(a) for a in "ijkmnpqrstuv" if a not in taken]
             shape = np.broadcast_shapes(*(self.rest_of(e, array.shape) for e, array in arrays))
             self.rest = dict(zip(free, shape, strict=False))
         self.groups = [[e.changed(self.completed) for e in group] for group in self.groups]
@@ -151,6 +151,9 @@ class Reading:
                 for letter, size in zip(part.parts, self.shape(part), strict=True):
                     if isinstance(letter, Letter) and size is not None:
                         self.sizes[e].setdefault(letter.what, size)
+        for e, sizes in self.sizes.items():
+            if not all(part.what in sizes for part in e.walk() if isinstance(part, Letter)):
+                raise ValueError("a letter of which nothing says how many values it has")
         self.inline_constants()
 
     def shape(self, e):
@@ -216,12 +219,13 @@ class Reading:
         pending = []  # what a gradient that is not computed has in common with others
         for group in self.groups[1:]:
             target = self.thing(group[0].left)
-            if target.varies and group[0].right != Number(0.0):  # which nobody adds
+            varies = isinstance(target, Node) and target.varies
+            if varies and group[0].right != Number(0.0):  # which nobody adds
                 yield self.statement(group + pending, target, target in added)
                 pending = []
                 added.add(target)
             else:
-                pending = group[1:]
+                pending += group[1:]
         if not self.groups[1:]:
             for target in dict.fromkeys(i for i in inputs_of(self.n) if i.varies):
                 text = f"{self.names[target]}.grad += {type(self.n).__name__}'s"
