@@ -32,7 +32,7 @@ class Evaluator:
             for e, sizes in (pair for group in groups for pair in group):
                 if e.left.what == names[n]:
                     self.values.setdefault(n, []).append((e, sizes))
-                elif e.sign == "=":
+                elif e.what == "=":
                     self.steps.setdefault(e.left.what, []).append((e, sizes))
         self.constants = {"pi": np.array(np.pi)}
         for reading in readings.values():
@@ -41,10 +41,10 @@ class Evaluator:
     def forward(self, n):
         """The value of a node, once for each form of its equations."""
         self.start()
-        for k in range(len(self.values[n][0][0].forms)):
+        for k in range(1, len(self.values[n][0][0].parts)):
             value = np.full(n.value.shape, np.nan)
             for e, sizes in self.values[n]:
-                place, _, right = self.sides(e, sizes, e.forms[k])
+                place, _, right = self.sides(e, sizes, e.parts[k])
                 value[place] = right
             yield value
 
@@ -57,7 +57,7 @@ class Evaluator:
                 node = self.nodes[e.left.what.removesuffix(".grad")]
                 total = sums.setdefault(node, np.zeros(np.shape(node.value)))
                 place, inside, right = self.sides(e, sizes, e.right, total.shape)
-                sign = {"+=": 1, "-=": -1}[e.sign]
+                sign = {"+=": 1, "-=": -1}[e.what]
                 np.add.at(total, place, np.where(inside, sign * right, 0))
         return sums
 

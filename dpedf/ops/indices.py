@@ -26,8 +26,9 @@ def letters_of(x):
 
 def place(letters, sizes):
     """Which number of a row has these indices: 8 i + j."""
-    factors = (f"{prod(sizes[k + 1 :])} {letter}" for k, letter in enumerate(letters))
-    return " + ".join(factors) or "0"
+    pairs = enumerate(zip(letters, sizes, strict=True))
+    terms = [f"{prod(sizes[k + 1 :])} {letter}" for k, (letter, size) in pairs if size != 1]
+    return " + ".join(terms) or "0"
 
 
 def at(place, sizes):

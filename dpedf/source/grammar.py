@@ -48,8 +48,9 @@ LEVELS = {"+": 1, "-": 1, "*": 3, "/": 3, "//": 3, "%": 3, "**": 4}  # a reducti
 NAME = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"
 LETTER = r"(?:[a-z]|\.\.\.)"
 TOKEN = re.compile(
-    rf"\s*(?:(?P<reduction>(?:sum|mean|max|softmax)_{LETTER}(?:,{LETTER})*(?!\w))|(?P<name>{NAME})"
-    r"|(?P<number>\d+(?:\.\d+)?(?:e[-+]?\d+)?)|\.\.\.|\*\*|//|<-|[-+<>!]=|[-+*/%=<>()\[\],])"
+    rf"(?P<reduction>(?:sum|mean|max|softmax)_{LETTER}(?:,{LETTER})*(?!\w))|(?P<name>{NAME})"
+    r"|(?P<number>\d+(?:\.\d+)?(?:e[-+]?\d+)?)|(?P<index>(?<=\w)\[)"  # no blank before an index
+    r"|\.\.\.|\*\*|//|<-|[-+<>!]=|\S|$"
 )
 EQUATION = re.compile(rf"{NAME}(?:\[.*?\])? (?:=|\+=|-=|<-) ")
 CONDITION = re.compile(r"where (\w+)(?: = (\w+)\(\w+\)|:$)")
@@ -59,6 +60,9 @@ CONDITION = re.compile(r"where (\w+)(?: = (\w+)\(\w+\)|:$)")
 class Expression:
     what: object  # it is
     parts: tuple = ()  # Expressions
+
+    def __str__(self):
+        return written(self)
 
 
 class Number(Expression):
@@ -81,74 +85,49 @@ class Operation(Expression):
     """what: a symbol or a function; parts: left and right, its arguments, or what is negative."""
 
 
-@dataclass(frozen=True)
-class Equation:
-    """left sign right; forms: the right sides, each of which says the same."""
+class Equation(Expression):
+    """what: its sign; parts: its left side, and right sides of which each says the same."""
 
-    left: Reference
-    sign: str
-    forms: tuple
-
-    @property
-    def right(self):
-        return self.forms[-1]
-
-    def changed(self, change):
-        """The same with changed sides."""
-        return Equation(change(self.left), self.sign, tuple(change(form) for form in self.forms))
-
-    def walk(self):
-        for side in (self.left, *self.forms):
-            yield from walk(side)
-
-    def __str__(self):
-        return f"{written(self.left)} {self.sign} {written(self.right)}"
+    left = property(lambda e: e.parts[0])
+    right = property(lambda e: e.parts[-1])
 
 
 class Parser:
     """Recursive descent, a method for each rule.  SyntaxError: this is no equation."""
 
     def __init__(self, text):
-        self.text, self.end, self.letters, self.depth = text, 0, set(), 0
-        self.advance()
-
-    def advance(self):
-        self.token = TOKEN.match(self.text, self.end)
-        self.symbol = self.token and self.token[0].strip()
-        self.end = self.token.end() if self.token else self.end
+        self.text, self.tokens = text, [*TOKEN.finditer(text)][::-1]  # the last one is empty
+        self.letters, self.depth = set(), 0  # depth: of indices
 
     def take(self, *symbols):
-        """This token, if it is one of these, and go on to the next; else None."""
-        found = self.symbol if self.symbol in symbols else None
-        if found:
-            self.advance()
-        return found
+        """The next token, if it is one of these, which then is behind us."""
+        return self.tokens.pop()[0] if self.tokens[-1][0] in symbols else None
 
     def expect(self, *symbols):
-        found = self.take(*symbols)
-        if not found:
-            raise SyntaxError(f"{self.text}: expected {' or '.join(symbols)} after {self.end}")
-        return found
+        here = self.tokens[-1]
+        if here[0] not in symbols:
+            expected = f"expected {' or '.join(symbols)}"
+            raise SyntaxError(f"{self.text}: {expected} instead of {self.text[here.start() :]!r}")
+        return self.tokens.pop()[0]
 
     def equation(self):
         left, sign = self.primary(), self.expect("=", "+=", "-=", "<-")
         forms = [self.expression()]
         while self.take("="):
             forms.append(self.expression())
-        if self.symbol or self.text[self.end :].strip():
-            self.expect(",")
-        return Equation(left, sign, tuple(forms))
+        self.expect(",", "")
+        return Equation(sign, (left, *forms))
 
     def expression(self, level=1):
         """Operations that hold together at least this tightly, from left to right."""
         left = negative(self.expression(max(level, 3))) if self.take("-") else self.primary()
-        while LEVELS.get(symbol := "*" if self.at_primary() else self.symbol, 0) >= level:
+        while LEVELS.get(symbol := "*" if self.at_primary() else self.tokens[-1][0], 0) >= level:
             self.take(symbol)
             left = Operation(symbol, (left, self.expression(LEVELS[symbol] + 1)))
         return left
 
     def at_primary(self):
-        return self.symbol and re.match(r"\w|\(|\[|\.", self.symbol)
+        return re.match(r"\w|\(|\[|\.\.\.", self.tokens[-1][0])
 
     def primary(self):
         if self.take("("):
@@ -160,8 +139,8 @@ class Parser:
             return Operation(symbol, (left, *self.until("]")))
         if not self.at_primary():
             self.expect("a number", "a name")
-        token, symbol = self.token, self.symbol
-        self.advance()
+        token = self.tokens.pop()
+        symbol = token[0]
         if token["number"]:
             return Number(float(symbol))
         if token["reduction"]:
@@ -171,8 +150,8 @@ class Parser:
         if symbol in FUNCTIONS:
             self.expect("(")
             return Operation(symbol, self.until(")"))
-        if self.token and self.token[0] == "[":  # no blank before it
-            self.advance()
+        if self.tokens[-1]["index"]:
+            self.tokens.pop()
             self.depth += 1
             index = self.until("]")
             self.depth -= 1
@@ -213,7 +192,7 @@ def cases(docstring):
             found.append((condition.groups(), []))
         groups = found[-1][1]
         for equation in equations(line):
-            if equation.sign == "=" and groups:
+            if equation.what == "=" and groups:
                 groups[-1].append(equation)
             else:
                 groups.append([equation])
@@ -310,6 +289,8 @@ def written(e, least=0, blank=" "):
     if level(e) < least:
         return f"({text(e)})"
     match e:
+        case Equation(sign, (left, *_, right)):
+            return f"{text(left)} {sign} {text(right)}"
         case Number(value):
             return f"{value:g}"
         case Reference(name, (_, *_) as index):

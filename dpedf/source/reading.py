@@ -90,13 +90,13 @@ class Reading:
                 shapes.fits(array.shape, expected, sizes)
         self.things = {name: n for name, n in sizes.items() if name != "..."} | self.things
         for e in self.equations():
-            if e.sign == "=" and e.left.what != self.value:
+            if e.what == "=" and e.left.what != self.value:
                 self.things.pop(e.left.what, None)
                 self.steps[e.left.what] = (f"{self.names[self.n]}.{e.left.what}", [])
 
     def complete(self):
         """Give each Reference an index for each axis, letters of their own instead of "..."."""
-        parts = [part for e in self.equations() for part in e.walk()]
+        parts = [part for e in self.equations() for part in walk(e)]
         arrays = [(e, self.array(e)) for e in parts if self.array(e) is not None]
         self.alike = self.elementwise and len({array.shape for _, array in arrays}) <= 1
         self.rest = {REST: None}  # letter -> how many values
@@ -105,9 +105,9 @@ class Reading:
             free = [Letter(a) for a in "ijkmnpqrstuv" if a not in taken]
             shape = np.broadcast_shapes(*(self.rest_of(e, array.shape) for e, array in arrays))
             self.rest = dict(zip(free, shape, strict=False))
-        self.groups = [[e.changed(self.completed) for e in group] for group in self.groups]
+        self.groups = [[self.completed(e) for e in group] for group in self.groups]
         for e in self.equations():
-            if e.sign == "=" and e.left.what in self.steps:
+            if e.what == "=" and e.left.what in self.steps:
                 self.steps[e.left.what][1].append(e)
 
     def index(self, e):
@@ -143,16 +143,16 @@ class Reading:
         if not self.known:
             return
         for e in self.equations():
-            given = {a.what: self.things.get(str(a.what).upper()) for a in e.walk()}
+            given = {a.what: self.things.get(str(a.what).upper()) for a in walk(e)}
             sizes = {letter: size for letter, size in given.items() if isinstance(size, int)}
             self.sizes[e] = sizes | {letter.what: size for letter, size in self.rest.items()}
         for e in self.equations() * 2:  # then those of steps are known
-            for part in e.walk():
+            for part in walk(e):
                 for letter, size in zip(part.parts, self.shape(part), strict=True):
                     if isinstance(letter, Letter) and size is not None:
                         self.sizes[e].setdefault(letter.what, size)
         for e, sizes in self.sizes.items():
-            if not all(part.what in sizes for part in e.walk() if isinstance(part, Letter)):
+            if not all(part.what in sizes for part in walk(e) if isinstance(part, Letter)):
                 raise ValueError("a letter of which nothing says how many values it has")
         self.inline_constants()
 
@@ -176,11 +176,11 @@ class Reading:
     def bound(self, e):
         """An Equation of the docstring as one of the program, which names all sums."""
         sizes = self.sizes.get(e, {})
-        e = e.changed(lambda side: grammar.simplified(self.in_program(side), sizes))
+        e = grammar.simplified(self.in_program(e), sizes)
         over = [a for a in letters(e.right) if a not in letters(e.left)]
-        if e.sign == "=" or not over:
+        if e.what == "=" or not over:
             return e
-        return replace(e, forms=tuple(summed(form, over) for form in e.forms))
+        return replace(e, parts=(e.left, *(summed(form, over) for form in e.parts[1:])))
 
     def in_program(self, e):
         if not isinstance(e, Reference):
@@ -202,7 +202,7 @@ class Reading:
     def in_use(self, group):
         """[(Equation of the program, sizes)] of a group, but for those of constants."""
         used = {self.value, *self.steps}
-        kept = [e for e in group if e.sign != "=" or e.left.what in used]
+        kept = [e for e in group if e.what != "=" or e.left.what in used]
         return [(self.bound(e), self.sizes.get(e, {})) for e in kept]
 
     def forward(self):
@@ -235,7 +235,7 @@ class Reading:
     def statement(self, group, target=None, again=False):
         """The Statement of a group; again: is it added to what is there, or does it overwrite?"""
         equations = self.in_use(group)
-        text, *steps = (str(e.changed(bare) if self.alike else e) for e, _ in equations)
+        text, *steps = (str(bare(e) if self.alike else e) for e, _ in equations)
         found = Statement(self.n, target, text, steps)
         if self.known and self.n.value.size:
             left, sizes = equations[0][0].left, equations[0][1]

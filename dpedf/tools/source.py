@@ -145,17 +145,17 @@ def rule(cls, train):
     numbers = {"mu": train.momentum, "lambda": train.weight_decay, "alpha": train.smoothing}
     numbers |= {"epsilon": train.epsilon, "beta1": train.betas[0], "beta2": train.betas[1]}
 
-    def right(e):
+    def with_numbers(e):
         if e.what in numbers:
             return grammar.Number(float(numbers[e.what]))
-        return grammar.changed(e, right)
+        return grammar.changed(e, with_numbers)
 
     found = {}
     for base in reversed(cls.__mro__[:-1]):
         for condition, groups in reversed(grammar.cases(base.__doc__)):
             if grammar.holds(condition, train):
                 found |= {e.left.what: e for group in groups for e in group}
-    return [e.changed(lambda side: grammar.simplified(right(side), {})) for e in found.values()]
+    return [grammar.simplified(with_numbers(e), {}) for e in found.values()]
 
 
 # how long it takes
