@@ -15,7 +15,22 @@ from dpedf.comm import Ranks
 from dpedf.edf import Backward, CompNode, CompNodes, Forward, Input, Parameter, Parameters, program
 from dpedf.gradient import Gradient
 from dpedf.models import mlp
-from dpedf.ops import Affine, LogLoss, Relu, Slice, Sqrt, SquareLoss, Sum, Tanh, Transpose
+from dpedf.ops import (
+    Affine,
+    Attention,
+    Conv2D,
+    LayerNorm,
+    LogLoss,
+    LSTMCell,
+    Relu,
+    Sigmoid,
+    Slice,
+    Sqrt,
+    SquareLoss,
+    Sum,
+    Tanh,
+    Transpose,
+)
 from dpedf.phi import Phi
 from dpedf.source import grammar
 from dpedf.source.listing import backward, forward, listing, naming, page, scaled
@@ -184,7 +199,7 @@ def cases_of(node):
 
 
 def added_by(n, ell):
-    """{node: what backward of one node adds to its gradient}; what it adds of is random."""
+    """{node: what backward of one node adds to its gradient}."""
     others = [i for i in (*CompNodes(ell), *Parameters(ell)) if i is not n]
     for i in others:
         i.grad, i.ours, i.fresh, i.products = np.zeros_like(i.value), True, False, []
@@ -194,19 +209,51 @@ def added_by(n, ell):
     return {i: i.grad for i in others}
 
 
+def compare(n, ell):
+    """AssertionError: the equations of a node are not what it computes, forward and backward."""
+    said, near = Evaluator(ell), dict(rtol=1e-9, atol=1e-12)
+    assert n in said.values, f"{type(n).__name__}: expected a docstring with equations"
+    for value in said.forward(n):
+        np.testing.assert_allclose(value, n.value, **near)
+    n.grad = np.random.default_rng(0).normal(size=n.value.shape)
+    expected = said.backward(n)
+    for i, added in added_by(n, ell).items():
+        np.testing.assert_allclose(expected.get(i, 0.0 * added), added, **near)
+
+
 @pytest.mark.parametrize("node", [*nodes_of_the_package()])
 def test_the_equations_of_every_node_are_what_it_computes(node):
-    random, near = np.random.default_rng(0), dict(rtol=1e-9, atol=1e-12)
     for ell in cases_of(node):
-        said = Evaluator(ell)
         for n in (n for n in CompNodes(ell) if type(n) is node):
-            assert n in said.values, f"{node.__name__}: expected a docstring with equations"
-            for value in said.forward(n):
-                np.testing.assert_allclose(value, n.value, **near)
-            n.grad = random.normal(size=n.value.shape)
-            expected = said.backward(n)
-            for i, added in added_by(n, ell).items():
-                np.testing.assert_allclose(expected.get(i, 0.0 * added), added, **near)
+            compare(n, ell)
+
+
+@pytest.mark.parametrize(
+    ("node", "right", "wrong"),
+    [
+        (Affine, "- C[j]", "+ C[j]"),
+        (Attention, "/ sqrt(I) + causal", "+ causal"),
+        (Attention, "log([s <= t])", "log([s >= t])"),
+        (Attention, "d[b,h,s,t] q[b,t,I h + i]", "d[b,h,s,t] q[b,t,i]"),
+        (LayerNorm, "mean_k h[b,...,k] n[b,...,k]", "mean_k h[b,...,k] n[b,...,j]"),
+        (LayerNorm, "+ epsilon", "- epsilon"),
+        (LSTMCell, "d[b,2J+j] = y.grad[b,J+j]", "d[b,2J+j] = y.grad[b,j]"),
+        (LSTMCell, "c[b,j] i[b,j] (1 - g", "c[b,j] i[b,j] (1 + g"),
+        (Conv2D, "S n + v - P] += sum_j", "S n + u - P] += sum_j"),
+        (Conv2D, "W.grad[j,i,u,v] += sum_b", "W.grad[j,i,u,v] += 2 sum_b"),
+        (LogLoss, "(Q[b,...,j] - [j", "(Q[b,...,j] + [j"),
+        (LogLoss, "s[b,...,y[b,...]]) / N[b]", "s[b,...,0]) / N[b]"),
+        (Sigmoid, "y = 1 / (1 + exp(-x))", "y = 1 / (1 + exp(x))"),
+    ],
+)
+def test_a_wrong_equation_is_noticed(node, right, wrong):
+    """A factor, a sign or an index, in one of its equations."""
+    assert node.__doc__.count(right) == 1
+    with pytest.raises(AssertionError):
+        for ell in cases_of(node):
+            for n in (n for n in CompNodes(ell) if type(n) is node):
+                n.__doc__ = node.__doc__.replace(right, wrong)
+                compare(n, ell)
 
 
 @pytest.mark.parametrize("node", [*nodes_of_the_package()])

@@ -15,18 +15,19 @@ docstring is prose, and so is what follows an equation after a comma.
     primary    = number | letter | reference | function "(" expression {"," expression} ")"
                | reduction term | "(" expression ")" | "[" expression comparison expression "]"
     reduction  = ("sum" | "mean" | "max" | "softmax") "_" letter {"," letter}
-    reference  = name ["[" expression {"," expression} "]"]
+    reference  = name ["[" expression {"," expression} "]"]      no blank before the index
     comparison = "=" | "!=" | "<" | ">" | "<=" | ">="            1 where it holds, else 0
 
-A letter is lower-case and stands in an index or under a reduction; "..." is any number of them.
-No blank stands before an index, which tells it from a comparison.
-An equation holds for each value of its letters, which begin at 0; i ends before I, where the
-docstring says what I is.  += adds for each value.  Outside of its indices an array is 0.  Without
-any index, an equation holds for each number by itself.
+A letter is lower-case and stands in an index or under a reduction; "..." is any number of letters,
+which broadcast.  i begins at 0 and ends before I, if the docstring says what that is, or else with
+the axis that it stands for.  An equation holds for each value of its letters, and += adds for each.
+Outside of its axes an array is 0.  Without any index, an equation is about each number by itself.
 
-The first reference of all is the value.  What stands on the right is an input or another attribute
-of the node, or has an equation of its own.  After a line "where Q = Softmax(s)" stand equations
-that hold instead if Q is such a node, and after "where nesterov:" if that attribute is true.
+The first reference is the value.  What stands on the right is an attribute of the node, which
+counts as 1 where it is None, or a size, or it has an equation of its own.  After a line "where Q =
+Softmax(s)" stand the equations that hold instead if Q is such a node, and after "where nesterov:"
+those if that attribute is true.  Where a node's arguments decide its indices, it has a method
+equations() whose text is read instead.
 """
 
 import re
