@@ -180,6 +180,16 @@ def test_a_node_without_equations_is_shown_by_name():
         assert lines[-1] == f"w.grad += {node.__name__}'s"
 
 
+@pytest.mark.parametrize("right", ["x[b,i,j] w[i]", "x[b] w[i]", "w[i] sum_k x[b,i]"])
+def test_equations_of_values_with_other_indices_are_not_shown(right):
+    x, w = Input(), Parameter(np.ones(3))
+    x.value = np.ones((2, 3))
+    n = Plain(x, w)
+    n.__doc__ = f"y[b,i] = {right}"
+    Forward(n)
+    assert listing(n, x=x, w=w).splitlines()[0] == "ell = Plain(x, w)"
+
+
 def test_what_has_no_name_gets_one_and_no_two_have_the_same(refused):
     x1, other = Input(), Input()
     assert listing(x1 + other, x1=other) == "ell = x2 + x1"
@@ -373,7 +383,7 @@ def test_what_is_no_equation_is_prose():
     assert [str(e) for e in grammar.equations(docstring)] == ["y[b] = x[b]", "k = 2"]
 
 
-@pytest.mark.parametrize("text", ["x +", "sum_i +", "(x", "x)", "x!", "exp(x,)", "exp x", ""])
+@pytest.mark.parametrize("text", ["x +", "sum_i +", "(x", "x)", "x!", "exp(x,)", "exp x", "f(x)"])
 def test_an_equation_that_cannot_be_read_is_none(text):
     with pytest.raises(SyntaxError):
         grammar.equations(f"y = {text}, ")

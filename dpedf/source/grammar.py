@@ -15,7 +15,7 @@ docstring is prose, and so is what follows an equation after a comma.
     primary    = number | letter | reference | function "(" expression {"," expression} ")"
                | reduction term | "(" expression ")" | "[" expression comparison expression "]"
     reduction  = ("sum" | "mean" | "max" | "softmax") "_" letter {"," letter}
-    reference  = name ["[" expression {"," expression} "]"]      no blank before the index
+    reference  = name ["[" expression {"," expression} "]"]      no blank before [ or (
     comparison = "=" | "!=" | "<" | ">" | "<=" | ">="            1 where it holds, else 0
 
 A letter is lower-case and stands in an index or under a reduction; "..." is any number of letters,
@@ -50,7 +50,7 @@ NAME = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"
 LETTER = r"(?:[a-z]|\.\.\.)"
 TOKEN = re.compile(
     rf"(?P<reduction>(?:sum|mean|max|softmax)_{LETTER}(?:,{LETTER})*(?!\w))|(?P<name>{NAME})"
-    r"|(?P<number>\d+(?:\.\d+)?(?:e[-+]?\d+)?)|(?P<index>(?<=\w)\[)"  # no blank before an index
+    r"|(?P<number>\d+(?:\.\d+)?(?:e[-+]?\d+)?)|(?P<attached>(?<=\w)[\[(])"  # no blank before it
     r"|\.\.\.|\*\*|//|<-|[-+<>!]=|\S|$"
 )
 EQUATION = re.compile(rf"{NAME}(?:\[.*?\])? (?:=|\+=|-=|<-) ")
@@ -151,8 +151,8 @@ class Parser:
         if symbol in FUNCTIONS:
             self.expect("(")
             return Operation(symbol, self.until(")"))
-        if self.tokens[-1]["index"]:
-            self.tokens.pop()
+        if self.tokens[-1]["attached"]:
+            self.expect("[")  # and no ( of another function
             self.depth += 1
             index = self.until("]")
             self.depth -= 1

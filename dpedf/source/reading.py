@@ -113,7 +113,8 @@ class Reading:
     def index(self, e):
         """The index of a Reference, with b only where there are rows."""
         batched = getattr(self.thing(e), "batched", self.n.batched)
-        everything = (ROW, REST) if self.elementwise and e.what != "pi" else ()
+        named = self.thing(e) is not None or e.what in self.steps
+        everything = (ROW, REST) if self.elementwise and named else ()
         return [part for part in e.parts or everything if part != ROW or batched]
 
     def rest_of(self, e, shape):
@@ -178,7 +179,7 @@ class Reading:
         sizes = self.sizes.get(e, {})
         e = grammar.simplified(self.in_program(e), sizes)
         over = [a for a in letters(e.right) if a not in letters(e.left)]
-        if e.what == "=" or not over:
+        if e.what == "=" or not over or not self.known:
             return e
         return replace(e, parts=(e.left, *(summed(form, over) for form in e.parts[1:])))
 
@@ -259,6 +260,7 @@ class Reading:
 def things_of(n):
     """{name in the docstring: node, array or number}; what is None counts as 1."""
     found = {name: 1 if a is None else a for name, a in vars(n).items() if not name.isupper()}
+    found = {k: a for k, a in found.items() if isinstance(a, int | float) or hasattr(a, "shape")}
     found |= {f"state.{name}": array for name, array in getattr(n, "state", {}).items()}
     found |= dict(shapes.named(n))
     for name, others in ALIASES.findall(type(n).__doc__ or ""):

@@ -78,9 +78,8 @@ class Step:
         for same in zip(made, *others, strict=True):
             for cost in "bytes", "operations":
                 costs = [getattr(s, cost) for s in same]
-                if None not in costs:
-                    total = sum(n * k for n, k in zip(costs, counts.values(), strict=True))
-                    setattr(same[0], cost, total)
+                each = zip(costs, counts.values(), strict=True)
+                setattr(same[0], cost, None if None in costs else sum(n * k for n, k in each))
         first = next((k for k, s in enumerate(made) if s.target), len(made))
         return made[:first], made[first:]
 
