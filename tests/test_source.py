@@ -18,11 +18,17 @@ from dpedf.models import mlp
 from dpedf.ops import (
     Affine,
     Attention,
+    Concat,
     Conv2D,
+    Einsum,
+    Flatten,
     LayerNorm,
     LogLoss,
     LSTMCell,
+    MatMul,
+    Mean,
     Relu,
+    Reshape,
     Sigmoid,
     Slice,
     Sqrt,
@@ -236,6 +242,15 @@ def test_the_equations_of_every_node_are_what_it_computes(node):
     for ell in cases_of(node):
         for n in (n for n in CompNodes(ell) if type(n) is node):
             compare(n, ell)
+
+
+# Their docstring shows the general form; equations() writes that of the arguments, which is read.
+GENERAL = {Concat, Einsum, Flatten, MatMul, Mean, Reshape, Slice, Sum, Transpose}
+
+
+def test_of_other_nodes_the_docstring_itself_is_read():
+    nodes = [param.values[0] for param in nodes_of_the_package()]
+    assert {node for node in nodes if hasattr(node, "equations")} == GENERAL
 
 
 @pytest.mark.parametrize(
