@@ -28,15 +28,17 @@ from pathlib import Path
 import numpy as np
 from pairs import MODELS, machine, our_step, paired, ratio
 
-from dpedf import comm, device, wires
 from dpedf.data import Data, write
-from dpedf.errors import UserError, line
-from dpedf.gradient import Gradient
+from dpedf.device.gpu import UnusableError, acquire
+from dpedf.errors import UserError, one_line
 from dpedf.kernels.gemm import product
 from dpedf.models import mlp
 from dpedf.optim import Momentum
+from dpedf.parallel import job
+from dpedf.parallel.gradient import Gradient
+from dpedf.parallel.links import link_between
+from dpedf.parallel.sums import LibrarySum
 from dpedf.phi import Phi
-from dpedf.sums import LibrarySum
 
 try:
     import torch
@@ -147,7 +149,7 @@ def made(gpu, name, program):
             print("compiled without CUDA graphs", file=sys.stderr)
         return step, before - runtime.memGetInfo()[0]
     except Exception as error:  # of a compiler, say: the other programs go on
-        print(f"{name}: {type(error).__name__}: {line(error)[:300]}", file=sys.stderr)
+        print(f"{name}: {type(error).__name__}: {one_line(error)[:300]}", file=sys.stderr)
         return None, nan
 
 
@@ -226,15 +228,15 @@ def stream(gpu, ranks, models, N=60_000, B=256):
 
 def sums(gpu, ranks):
     """Bus bandwidth: what each link of a ring carries a second, 2 (n - 1) / n of the array."""
-    wire = wires.between(ranks, gpu)
-    adder, kind = LibrarySum(wire), type(wire).__name__
+    link = link_between(ranks, gpu)
+    adder, kind = LibrarySum(link), type(link).__name__
     ranks.say(f"\nGB/s, median [quartiles] of 11: sums over {ranks.size} ranks, {kind}, and copies")
     ranks.say("from and to one GPU, which read and write so many bytes each\n")
     for size in 1, 16, 256:
         n = size << 18
         here, there = (gpu.put(np.zeros((1, n), np.float32)) for _ in range(2))
 
-        def add(here=here, n=n, piece=wire.piece or n):
+        def add(here=here, n=n, piece=link.piece or n):
             for end in range(n, 0, -piece):  # as Gradient.start does
                 adder.start(here, max(0, end - piece), end, False)
             adder.finish(here)
@@ -266,8 +268,8 @@ def main(ranks):
     tf32 = "--tf32" in options
     with ranks.together():
         try:
-            gpu = device.acquire(ranks.host_rank, "tf32" if tf32 else "float32", True, ranks.say)
-        except device.UnusableError as why:
+            gpu = acquire(ranks.host_rank, "tf32" if tf32 else "float32", True, ranks.say)
+        except UnusableError as why:
             raise UserError(f"no GPU: {why}") from None
         if ranks.size == 1 and not (torch and torch.cuda.is_available()):
             raise UserError("no PyTorch with CUDA, expected one to compare with")
@@ -287,4 +289,4 @@ def main(ranks):
 
 
 if __name__ == "__main__":
-    comm.run(main)
+    job.run(main)

@@ -12,9 +12,9 @@ import numpy as np
 
 from dpedf.device import CPU
 from dpedf.edf import Input
-from dpedf.gradient import Gradient
 from dpedf.models import mlp
 from dpedf.optim import Momentum
+from dpedf.parallel.gradient import Gradient
 from dpedf.phi import Phi
 
 MODELS = {

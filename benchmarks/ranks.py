@@ -16,7 +16,7 @@ from peers import pytorch_step
 from threadpoolctl import threadpool_limits
 from torch.nn.parallel import DistributedDataParallel
 
-from dpedf import comm
+from dpedf.parallel import job
 
 
 def seconds(work, times, ranks):
@@ -57,4 +57,4 @@ def main(ranks):
 
 
 if __name__ == "__main__":
-    comm.run(main)
+    job.run(main)

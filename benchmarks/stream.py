@@ -15,9 +15,9 @@ from pairs import MODELS, Alone, machine, microseconds, paired, ratio
 from threadpoolctl import threadpool_limits
 
 from dpedf.data import Data, write
-from dpedf.gradient import Gradient
 from dpedf.models import mlp
 from dpedf.optim import Momentum
+from dpedf.parallel.gradient import Gradient
 from dpedf.phi import Phi
 
 B = 256
@@ -51,7 +51,7 @@ def streamed(path, sizes, steps):
 def in_memory(path, sizes, steps):
     """The same from arrays."""
     learn, data = trainer(path, sizes)
-    images, labels = data.train.take(data.train.rows)
+    images, labels = data.train.load(data.train.numbers)
 
     def epoch():
         order = data.train.order(0, 0)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from dpedf.data import write
-from dpedf.errors import line
+from dpedf.errors import one_line
 
 ABOUT = {
     "name": "Digits",
@@ -35,7 +35,7 @@ def main(recipe=__file__, about=__doc__, label=lambda y: y, classes=10):
     try:
         write(args.output, **ABOUT, classes=classes, scale=1 / 16, train=train, test=test)
     except OSError as error:
-        parser.exit(2, f"{args.output}: {line(error)}\n")
+        parser.exit(2, f"{args.output}: {one_line(error)}\n")
     print(f"{args.output}: {len(train[0])} images to train, {len(test[0])} to test")
 
 

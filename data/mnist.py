@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from dpedf.data import write
-from dpedf.errors import UserError, line
+from dpedf.errors import UserError, one_line
 
 ABOUT = {
     "name": "MNIST",
@@ -99,7 +99,7 @@ def remote(name, mirrors, timeout):
         try:
             return idx(name, download(f"{mirror.rstrip('/')}/{name}.gz", timeout))
         except BROKEN as error:
-            print(f"{name} from {mirror}: failed: {line(error)}", flush=True)
+            print(f"{name} from {mirror}: failed: {one_line(error)}", flush=True)
             mirrors.append(mirrors.pop(0))  # the next file starts with one that works
     raise UserError(f"{name}: every mirror failed, expected another --mirror URL or --from DIR")
 
@@ -122,9 +122,9 @@ def main():
             files = [remote(name, mirrors, args.timeout) for name in MD5]
         write(args.output, **ABOUT, classes=10, scale=1 / 255, train=files[:2], test=files[2:])
     except UserError as error:
-        parser.exit(2, f"{line(error)}\n")
+        parser.exit(2, f"{one_line(error)}\n")
     except OSError as error:
-        parser.exit(2, f"{args.output}: {line(error)}\n")
+        parser.exit(2, f"{args.output}: {one_line(error)}\n")
     print(f"{args.output}: {len(files[0])} images to train, {len(files[2])} to test")
 
 

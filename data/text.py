@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from dpedf.data import write
-from dpedf.errors import UserError, counted, line
+from dpedf.errors import UserError, one_line, plural
 
 
 def symbols(file):
@@ -20,11 +20,11 @@ def symbols(file):
     try:
         text = file.read_bytes().decode("utf-8")
     except OSError as error:
-        raise UserError(f"{file}: {line(error)}, expected a text") from None
+        raise UserError(f"{file}: {one_line(error)}, expected a text") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{file}: {error}, expected UTF-8") from None
     if len(text) < 2 or "\0" in text:
-        found = "a NUL" if "\0" in text else counted(len(text), "character")
+        found = "a NUL" if "\0" in text else plural(len(text), "character")
         raise UserError(f"{file}: {found}, expected a text")
     characters, numbers = np.unique(np.array([text]).view("U1"), return_inverse=True)
     return numbers.astype(np.min_scalar_type(len(characters) - 1)), "".join(characters)
@@ -49,7 +49,7 @@ def main():
     except UserError as error:
         parser.exit(2, f"{error}\n")
     except OSError as error:
-        parser.exit(2, f"{output}: {line(error)}\n")
+        parser.exit(2, f"{output}: {one_line(error)}\n")
     print(
         f"{output}: {len(train):,} characters to train, of {len(characters)} kinds, and "
         f"{len(valid):,} to validate, which are also those to test"

@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 
 from dpedf import tools
-from dpedf.errors import UserError, complain
+from dpedf.errors import UserError, print_error
 
 
 def listed():
@@ -42,9 +42,9 @@ def main():
     try:
         return run(*sys.argv[1:])
     except UserError as error:
-        complain(str(error))
+        print_error(str(error))
         return 2
-    except BrokenPipeError:  # whoever read the output has seen enough
+    except BrokenPipeError:  # the reader of the output, such as head, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:

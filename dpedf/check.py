@@ -1,22 +1,13 @@
-"""Checks: of gradients by finite differences, of every value for nan; and what ranks compare."""
+"""Checks for debugging: gradients by finite differences, and every value for nan."""
+
+from copy import deepcopy
 
 import numpy as np
 
 from dpedf.device import host
-from dpedf.edf import (
-    Backward,
-    CompNode,
-    CompNodes,
-    Forward,
-    Input,
-    Inputs,
-    Parameter,
-    Parameters,
-    context,
-    inputs_of,
-)
+from dpedf.edf import Backward, CompNode, CompNodes, Forward, Input, Parameter, Parameters
 from dpedf.errors import UserError
-from dpedf.evaluate import classifies
+from dpedf.program import context, inputs_of, program
 
 
 class Weighed(CompNode):
@@ -37,18 +28,24 @@ class Weighed(CompNode):
         self.z.addgrad(delta if self.z.batched else delta.sum(axis=0))
 
 
+class ParameterWithRows(Parameter):
+    """An Input as a parameter, whose value keeps its batch index: check asks for its gradient."""
+
+    batched, name = True, "an Input"
+
+
 def check(node, tolerance=1e-6, seed=0):
     """Compare the backward of a node with central differences, in two lines of a test:
 
         x = Input((3, 4))
         check(MyNode(x))
 
-    In every Input of float64 and Parameter that it depends on, each number is moved, as gradients
-    does, and the sum of the node's values times random numbers is compared.  An Input without
-    rows gets three random ones.  UserError says where they do not agree.
+    The sum of the node's values times random numbers is differentiated by every number of every
+    Parameter and every Input of float64 that the node depends on, as gradients does it.  An Input
+    without rows gets three random ones.  UserError says where the two do not agree.
     """
-    random, w = np.random.default_rng(seed), Input()
-    for x in Inputs(node):
+    random, copies = np.random.default_rng(seed), {}
+    for x in program(node).inputs:
         if x.value is None:
             raise UserError("an Input without a value, expected one, or a shape")
         if not len(x.value):
@@ -57,19 +54,13 @@ def check(node, tolerance=1e-6, seed=0):
             x.value = (
                 random.integers(x.classes or 2, size=shape) if labels else random.normal(size=shape)
             )
-    moved = [x for x in Inputs(node) if x.value.dtype.kind == "f"]
+        if x.value.dtype.kind == "f":
+            copies[id(x)] = ParameterWithRows(x.value.copy())
+    node = deepcopy(node, copies)  # which depends on the copies of its Inputs
     Forward(node)
-    shape = node.value.shape if node.batched else (3, *node.value.shape)
-    w.value = random.normal(size=shape)
-    try:
-        for x in moved:  # a parameter, for a while, but with b
-            x.__class__, x.batched, x.name = Parameter, True, "an Input"
-            x.grad, x.products = x.value.copy(), []
-        gradients(Weighed(node, w), samples=None, tolerance=tolerance)
-    finally:
-        for x in moved:
-            x.__class__, x.grad = Input, None
-            del x.batched, x.name, x.products
+    w = Input()
+    w.value = random.normal(size=node.value.shape if node.batched else (3, *node.value.shape))
+    gradients(Weighed(node, w), samples=None, tolerance=tolerance)
 
 
 def gradients(ell, samples=10, tolerance=1e-6, seed=0):
@@ -110,67 +101,39 @@ def gradients(ell, samples=10, tolerance=1e-6, seed=0):
 
 
 def nan(ell):
-    """From now on, FloatingPointError says which node made the first nan, forward or backward."""
+    """From now on, FloatingPointError names the node that makes the first nan."""
+    names = program(ell).names
     for n in CompNodes(ell):
-        n.forward = watched(n, "forward", lambda n: [(n.name, n.value)])
-        n.backward = watched(n, "backward", lambda n: [(f"{h.name}.grad", h.grad) for h in fed(n)])
+
+        def value(n=n):
+            return [(names[n], n.value)]
+
+        def gradients(n=n):
+            return [(f"{names.get(i) or i.name}.grad", i.grad) for i in with_gradients(n)]
+
+        n.forward = watched(n.forward, f"{names[n]} = {type(n).__name__}: forward", value)
+        n.backward = watched(n.backward, f"{names[n]} = {type(n).__name__}: backward", gradients)
 
 
-def fed(n):
-    """The nodes to which n sends gradients."""
-    inputs = [h for h in inputs_of(n) if h.grad is not None]
+def with_gradients(n):
+    """The inputs of a node that have a gradient, in which no product waits to be added."""
+    inputs = [i for i in inputs_of(n) if i.grad is not None]
     for p in inputs:
         if isinstance(p, Parameter):
-            p.complete()  # what waits is to be looked at, too
+            p.complete()
     return inputs
 
 
-def watched(n, name, results):
-    method = getattr(n, name)
+def watched(method, who, results):
+    """The method, after which no array of results() may hold a nan."""
 
     def call():
         method()
-        for result, array in results(n):
+        for name, array in results():
             if np.isnan(array).any():
                 at = np.argwhere(host(np.isnan(array)))[0].tolist()
                 raise FloatingPointError(
-                    f"step {context.step}: {n.name} = {type(n).__name__}: {name} made "
-                    f"{result}{at} nan, expected a number"
+                    f"step {context.step}: {who} made {name}{at} nan, expected a number"
                 )
 
     return call
-
-
-def fits(Q, ell, data):
-    """Run the program on no rows: UserError where the model and the data do not fit."""
-    data.put(*data.train.take(data.train.rows[:0]))
-    try:
-        Forward(ell)
-    except (ValueError, IndexError) as error:
-        raise UserError(f"model.build: {error}, expected a model that fits the data") from None
-    if Q not in CompNodes(ell):
-        raise UserError("model.build: ell does not depend on the output, expected that it does")
-    found = [("ell", ell, [(0,)], "(B,), the loss of each example")]
-    if classifies(ell, data.y):
-        labels, classes = data.y.value.shape, data.y.classes
-        shapes, expected = [(*labels, classes)], f"(B, ..., {classes}), a number for each class"
-        if classes == 2:
-            shapes, expected = [*shapes, labels], f"{expected}, or (B, ...), the score of class 1"
-        found.append(("output", Q, shapes, expected))
-    for name, node, shapes, expected in found:
-        if node.value.shape not in shapes:
-            what = f"({', '.join(['B', *map(str, node.value.shape[1:])])})"
-            raise UserError(f"model.build: the {name} is {what}, expected {expected}")
-
-
-def listing(loss):
-    """The program of a loss, a line a node: z1 = Affine(Phi1.w (784, 10), Phi1.b (10,), x)."""
-
-    def shown(node):
-        shape = f" {node.value.shape}" if isinstance(node, Parameter) else ""
-        return f"{getattr(node, 'name', type(node).__name__)}{shape}"
-
-    return "\n".join(
-        f"{n.name} = {type(n).__name__}({', '.join(map(shown, inputs_of(n)))})"
-        for n in CompNodes(loss)
-    )

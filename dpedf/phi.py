@@ -8,6 +8,7 @@ import numpy as np
 from dpedf.device import host
 from dpedf.edf import CompNodes, Package, Parameter, Parameters
 from dpedf.errors import UserError
+from dpedf.program import program
 
 
 class Uniform(Parameter):
@@ -18,7 +19,7 @@ class Uniform(Parameter):
         self.bound = float(bound)
 
     def draw(self, seed):
-        """The same numbers for the same (seed, name), whatever else the model holds."""
+        """The same numbers for the same (seed, name), whatever else is in the model."""
         key = hashlib.sha256(f"{seed} {self.name}".encode()).digest()
         random = np.random.Generator(np.random.Philox(key=int.from_bytes(key[:16], "little")))
         return (2 * random.random(self.value.shape) - 1) * self.bound
@@ -34,8 +35,8 @@ def he(I, J):
     return (6 / I) ** 0.5
 
 
-def affine(I, J, bound=glorot, name=None):
-    """A package for Affine: w, (I, J), drawn from U(-bound(I, J), bound(I, J)); b, (J,), zero."""
+def dense(I, J, bound=glorot, name=None):
+    """The package of a layer: w, (I, J), drawn from U(-bound(I, J), bound(I, J)); b, (J,), zero."""
     return Package(name, w=Uniform((I, J), bound(I, J)), b=Parameter(np.zeros(J)))
 
 
@@ -60,14 +61,14 @@ def name_parameters(parameters):
 class Phi:
     """The vector of all parameters that a loss depends on, and that of their gradients.
 
-    value, grad: (n,), in program order; the value and grad of every parameter become views
-    of them, so that SGD([Phi], eta), a broadcast or a sum over ranks moves one array.
+    value, grad: (n,), in program order.  The value and grad of every parameter become views of
+    them, so that SGD([Phi], eta), a broadcast or a sum over ranks moves one array.
     state: by name, the running values of computed nodes, which belong to the model as well.
-    put: what brings an array to the device that computes.
+    put: brings an array to the device that computes.
     """
 
     def __init__(self, loss, seed=0, dtype=np.float32, put=np.asarray):
-        self.parameters, self.grad = Parameters(loss), None
+        self.parameters, self.grad, self.state = Parameters(loss), None, {}
         name_parameters(self.parameters)
         self.offsets = [0, *accumulate(p.value.size for p in self.parameters)]
         value = np.empty(self.offsets[-1], dtype)
@@ -77,19 +78,19 @@ class Phi:
         for p, view in zip(self.parameters, self.views(self.value), strict=True):
             p.value = view
         self.differentiate_into(np.zeros_like(self.value))
-        self.state = {}
         for n in CompNodes(loss):
             running = getattr(n, "state", None)  # or an input that a user's node calls so
             for name, array in running.items() if isinstance(running, dict) else ():
-                running[name] = self.state[f"{n.name}.{name}"] = put(array.astype(dtype))
+                full_name = f"{program(loss).names[n]}.{name}"
+                running[name] = self.state[full_name] = put(array.astype(dtype))
 
     def views(self, vector):
         """The parts of a vector like Phi, each in the shape of its parameter."""
-        places = zip(self.offsets, self.offsets[1:], self.parameters, strict=False)
-        return [vector[start:end].reshape(p.value.shape) for start, end, p in places]
+        parts = zip(self.offsets, self.offsets[1:], self.parameters, strict=False)
+        return [vector[start:end].reshape(p.value.shape) for start, end, p in parts]
 
     def differentiate_into(self, grad, views=None):
-        """From now on, Backward leaves the gradient in the vector grad; views: self.views(grad)."""
+        """From now on, Backward leaves the gradient in this vector; views: self.views(grad)."""
         if grad is self.grad:
             return
         self.grad = grad

@@ -14,14 +14,15 @@ from math import cos, pi
 
 from threadpoolctl import threadpool_limits
 
-from dpedf import comm
 from dpedf.data import Data
-from dpedf.evaluate import evaluate
-from dpedf.gradient import Gradient
 from dpedf.models import MLP
 from dpedf.ops import Affine, Flatten, LogLoss, Relu, Softmax
 from dpedf.optim import Momentum
-from dpedf.phi import Phi, affine, he
+from dpedf.parallel import job
+from dpedf.parallel.gradient import Gradient
+from dpedf.phi import Phi, dense, he
+from dpedf.run.evaluate import evaluate
+from dpedf.run.step import Step
 
 SEED, EPOCHS, B, SLICES = 0, 30, 64, 8
 
@@ -30,21 +31,18 @@ def main(ranks):
     threadpool_limits(1, "blas")  # two threads would add in another order than one
     with ranks.together():  # where one rank meets a user's error, all stop, with one line
         data = Data("data/digits.h5", valid=137, seed=SEED)
-        hidden = [affine(64, 128, he), affine(128, 64, he)]
-        Q = Softmax(Affine(affine(64, 10), MLP(hidden, Flatten(data.x), Relu)))
+        hidden = [dense(64, 128, he), dense(128, 64, he)]
+        Q = Softmax(Affine(dense(64, 10), MLP(hidden, Flatten(data.x), Relu)))
         ell = LogLoss(Q, data.y)
         phi = Phi(ell, SEED)  # all parameters, as one vector
         gradient = Gradient(ell, phi, ranks, data.put, SLICES)
     ranks.broadcast(phi.value)  # it starts, and stays, the same on every rank
-    update = Momentum(phi, momentum=0.9, nesterov=True)
+    step = Step(gradient, Momentum(phi, momentum=0.9, nesterov=True), seed=SEED)
 
     steps = EPOCHS * -(-len(data.train) // B)
-    step = 0
     for epoch in range(EPOCHS):
         for x, y, b in data.train.minibatches(SEED, epoch, B, gradient.shard):
-            gradient(x, y, b)  # of the whole minibatch, on every rank the same
-            update(0.1 * (1 + cos(pi * step / steps)) / 2, step)
-            step += 1
+            step(x, y, b, eta=0.1 * (1 + cos(pi * step.number / steps)) / 2)
 
     loss, accuracy = evaluate(Q, ell, data, data.test, ranks)
     ranks.say(f"test loss {loss:.4f}, test accuracy {100 * accuracy:.2f} %")
@@ -52,4 +50,4 @@ def main(ranks):
 
 
 if __name__ == "__main__":
-    comm.run(main)
+    job.run(main)

@@ -15,19 +15,19 @@ import numpy as np
 matplotlib.use("agg")
 from matplotlib import pyplot
 
-from dpedf import config
-from dpedf.checkpoint import load
 from dpedf.device import CPU
 from dpedf.edf import Forward
 from dpedf.errors import UserError
-from dpedf.start import assembled
+from dpedf.run import config
+from dpedf.run.checkpoint import load
+from dpedf.run.setup import assemble
 
 SHOWN = 12  # images
 
 
 def rows(data, split):
     """All rows of a split, as vectors of the numbers that the model learns from."""
-    data.put(*split.take(split.rows))
+    data.put(*split.load(split.numbers))
     return data.x.value.reshape(len(split), -1)
 
 
@@ -48,7 +48,7 @@ def main():
     arguments = parser.parse_args()
     try:
         settings = config.load(arguments.run / "config.toml")
-        data, output, ell, phi = assembled(settings, CPU())
+        data, output, ell, phi = assemble(settings, CPU())
         load(arguments.run / "best.h5", phi)
         if settings.model["build"] != "autoencoder":
             raise UserError(

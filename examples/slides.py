@@ -100,7 +100,7 @@ def main():
     Q = Softmax(Affine(Phi2, L1))
     ell = LogLoss(Q, data.y)
 
-    data.put(*data.train.take(np.arange(8)))
+    data.put(*data.train.load(np.arange(8)))
     check.gradients(ell)
     print("the gradients agree with finite differences")
     for epoch in range(20):
@@ -109,7 +109,7 @@ def main():
             Forward(ell)
             Backward(ell, B)
             SGD(Parameters(ell), 1.0)
-    data.put(*data.test.take(data.test.rows))
+    data.put(*data.test.load(data.test.numbers))
     Forward(ell)
     accuracy = np.mean(np.argmax(Q.value, axis=1) == data.y.value)
     print(f"test loss {np.mean(ell.value):.4f}, test accuracy {100 * accuracy:.2f} %")

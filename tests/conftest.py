@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from emulator import compiler
 
-from dpedf.device import GRANTS
+from dpedf.device.choose import GRANTS
 from dpedf.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -91,7 +91,7 @@ def on_a_small_disk(environment, tmp_path):
 
 
 FAKE = Path(__file__).parent / "fake"
-PROBE = "from dpedf import device; device.acquire(0, 'float32', True, print)"
+PROBE = "from dpedf.device.gpu import acquire; acquire(0, 'float32', True, print)"
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ not depend on the letter.
 import numpy as np
 
 from dpedf.edf import CompNodes
-from dpedf.source.grammar import (
+from dpedf.source.expressions import (
     OPERATIONS,
     Letter,
     Number,

@@ -8,7 +8,8 @@ from dpedf.edf import Backward, CompNode, Forward, Input, Parameter
 from dpedf.errors import UserError
 from dpedf.models import mlp
 from dpedf.ops import Affine, Embedding, LogLoss, Sigmoid, Softmax, SquareLoss, Tanh
-from dpedf.phi import Phi, affine
+from dpedf.phi import Phi, dense
+from dpedf.run.setup import outline
 
 
 class WrongTanh(Tanh):
@@ -22,7 +23,7 @@ def network(Activation):
     """(ell, Phi) of two Affine layers with this between them, in float64."""
     random, x, y = np.random.default_rng(0), Input(), Input()
     x.value, y.value = random.normal(size=(4, 3)), random.normal(size=(4, 2))
-    ell = SquareLoss(Affine(affine(5, 2, name="top"), Activation(Affine(affine(3, 5), x))), y)
+    ell = SquareLoss(Affine(dense(5, 2, name="top"), Activation(Affine(dense(3, 5), x))), y)
     return ell, Phi(ell, dtype=np.float64)
 
 
@@ -48,7 +49,7 @@ def test_a_wrong_gradient_of_one_number_among_many_is_found(at):
 
     random, x, y = np.random.default_rng(0), Input(), Input()
     x.value, y.value = random.normal(size=(4, 3)), random.normal(size=(4, 2))
-    ell = SquareLoss(Wrong(affine(3, 2), x), y)
+    ell = SquareLoss(Wrong(dense(3, 2), x), y)
     Phi(ell, dtype=np.float64)
     with pytest.raises(UserError, match=rf"^Phi1\.w\[{at[0]}, {at[1]}\]: gradient"):
         check.gradients(ell, samples=6)
@@ -153,10 +154,10 @@ def test_infinity_is_no_nan():
 
 
 def test_a_listing_shows_the_program_a_line_a_node():
-    s = Affine(affine(4, 3), Sigmoid(Affine(affine(2, 4), Input())))
+    s = Affine(dense(4, 3), Sigmoid(Affine(dense(2, 4), Input())))
     ell = LogLoss(Softmax(s), Input())
     Phi(ell)
-    assert check.listing(ell).splitlines() == [
+    assert outline(ell).splitlines() == [
         "z1 = Affine(Phi2.w (2, 4), Phi2.b (4,), Input)",
         "z2 = Sigmoid(z1)",
         "z3 = Affine(Phi1.w (4, 3), Phi1.b (3,), z2)",
@@ -202,7 +203,7 @@ def test_a_node_with_parameters_and_labels_is_checked():
     y.value = np.array([0, 2, 1])
     x = Input((4,))
     x.value = np.random.default_rng(0).normal(size=(3, 4))
-    node = Affine(affine(4, 3), x)
+    node = Affine(dense(4, 3), x)
     check.check(LogLoss(Softmax(node), y))
     node.Phi.w.value += 1  # and wherever the parameters are
     check.check(node)

@@ -1,4 +1,4 @@
-"""dpedf.checkpoint: what a run leaves on disk is whole, and belongs to one live job."""
+"""dpedf.run.checkpoint: what a run leaves on disk is whole, and belongs to one live job."""
 
 import errno
 import fcntl
@@ -13,14 +13,14 @@ import h5py
 import numpy as np
 import pytest
 
-from dpedf import checkpoint, config
-from dpedf.checkpoint import RunDirectory
 from dpedf.data import write
 from dpedf.edf import Input, Parameter
 from dpedf.errors import UserError
 from dpedf.models import mlp
 from dpedf.ops import Affine, LogLoss, Softmax
-from dpedf.phi import Phi, affine
+from dpedf.phi import Phi, dense
+from dpedf.run import checkpoint, config
+from dpedf.run.directory import RunDirectory
 
 FILES = "config.toml", "metrics.jsonl", "checkpoint.h5", "best.h5"
 ALONE = SimpleNamespace(rank=0, size=1)
@@ -109,7 +109,7 @@ def test_a_checkpoint_says_where_each_parameter_lies_in_phi(path):
 
 def test_a_parameter_without_an_index_is_saved(path):
     def scaled():
-        z = Affine(affine(3, 3), Input((3,))) * Parameter(np.array(2.0))
+        z = Affine(dense(3, 3), Input((3,))) * Parameter(np.array(2.0))
         return Phi(LogLoss(Softmax(z), Input((), classes=3)))
 
     old, new = scaled(), scaled()
@@ -125,7 +125,7 @@ OTHERS = {
     "a layer less": (model([4, 3]), "Phi1.w"),
     "another type": (model(dtype=np.float64), "float64"),
     "other names": (
-        of_packages(affine(3, 3, name="first"), affine(3, 3, name="second")),
+        of_packages(dense(3, 3, name="first"), dense(3, 3, name="second")),
         "first.w",
     ),
 }
@@ -143,9 +143,9 @@ def test_a_checkpoint_is_refused_by_a_model_with(what, path, refused):
 
 def test_a_checkpoint_is_refused_by_a_model_with_its_parameters_in_another_order(path, refused):
     names = "one", "two"
-    checkpoint.save(path, of_packages(*(affine(3, 3, name=name) for name in names)))
+    checkpoint.save(path, of_packages(*(dense(3, 3, name=name) for name in names)))
     with refused(path, "one.w, one.b, two.w, two.b", "two.w, two.b, one.w, one.b"):
-        checkpoint.load(path, of_packages(*(affine(3, 3, name=name) for name in names[::-1])))
+        checkpoint.load(path, of_packages(*(dense(3, 3, name=name) for name in names[::-1])))
 
 
 def test_what_is_no_checkpoint_is_refused(path, refused):
@@ -188,7 +188,7 @@ def test_a_checkpoint_without_phi_is_none(path, refused):
 SAVE = """
 import os, resource, signal, sys
 import numpy as np
-from dpedf import checkpoint
+from dpedf.run import checkpoint
 from dpedf.edf import Input
 from dpedf.models import mlp
 from dpedf.phi import Phi
@@ -293,7 +293,7 @@ def test_files_that_are_no_runs_do_not_hold_a_directory(tmp_path):
 HOLD = """
 import sys
 from types import SimpleNamespace
-from dpedf.checkpoint import RunDirectory
+from dpedf.run.directory import RunDirectory
 
 directory = RunDirectory(sys.argv[1], SimpleNamespace(rank=0))
 directory.claim(False)
@@ -327,7 +327,7 @@ def test_a_place_that_can_be_no_directory_is_refused(tmp_path, refused):
 CLAIM = """
 import os, sys
 from types import SimpleNamespace
-from dpedf.checkpoint import RunDirectory
+from dpedf.run.directory import RunDirectory
 from dpedf.errors import UserError
 
 {}

@@ -1,4 +1,4 @@
-"""dpedf.config: what a configuration may say, and one line for each thing that is wrong."""
+"""dpedf.run.config: what a configuration may say, and one line for each thing that is wrong."""
 
 import math
 import string
@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpedf import config
 from dpedf.errors import UserError
+from dpedf.run import config
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.toml"))
 SOUND = """
@@ -264,7 +264,9 @@ def test_bytes_that_are_no_text_are_no_toml(path, refused):
 
 def test_text_is_read_as_utf_8_in_any_locale(path, python):
     path.write_text(SOUND.replace("digits", "číslice"), "utf-8")
-    code = "import sys; from dpedf import config; print(ascii(config.load(sys.argv[1]).data.file))"
+    code = (
+        "import sys; from dpedf.run import config; print(ascii(config.load(sys.argv[1]).data.file))"
+    )
     ran = python("-X", "utf8=0", "-c", code, path, LC_ALL="C", PYTHONCOERCECLOCALE="0")
     assert (ran.stdout, ran.stderr) == (ascii("data/číslice.h5") + "\n", "")
 

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dpedf import data
-from dpedf.comm import Ranks
-from dpedf.data import Data, write
+from dpedf.data import Data, sources, write
+from dpedf.data.sources import ArrayRows, ChunkedRows
+from dpedf.data.split import Split
 from dpedf.device import CPU
 from dpedf.errors import UserError
-from dpedf.rows import Chunks, Mapped, Split
-from dpedf.sums import cuts
+from dpedf.parallel.ranks import Ranks
+from dpedf.parallel.sums import cuts
 
 N, CHUNK = 103, 7
 X = np.random.default_rng(0).integers(0, 256, (N, 2, 3), np.uint8)
@@ -49,7 +49,7 @@ def path(tmp_path):
 
 def rows_of(n):
     """n rows in memory, each its own number."""
-    return Split(Mapped(np.arange(n)), Mapped(np.arange(n)), np.arange(n), CPU())
+    return Split(ArrayRows(np.arange(n)), ArrayRows(np.arange(n)), np.arange(n), CPU())
 
 
 def epoch_of(split, B, V=1, R=1, seed=0, epoch=0, start=0):
@@ -129,13 +129,13 @@ def test_every_row_may_come_at_any_place():
 def test_any_layout_gives_the_same_rows(layout, cache, tmp_path):
     path = make(tmp_path / "rows.h5", layout, train=(X, ROWS), test=(X[:40], ROWS[:40]))
     opened = Data(path, valid=20)
-    assert isinstance(opened.train.x, Mapped if layout == "contiguous" else Chunks)
+    assert isinstance(opened.train.x, ArrayRows if layout == "contiguous" else ChunkedRows)
     if cache == "memory":
         opened.keep("memory", Ranks())
         opened.file.close()
         assert np.shares_memory(opened.train.x.array, opened.valid.x.array)  # one copy
-    expected = rows_of(N).rows[opened.train.rows]
-    in_order = Split(Mapped(X), Mapped(ROWS), expected, CPU())
+    expected = rows_of(N).numbers[opened.train.numbers]
+    in_order = Split(ArrayRows(X), ArrayRows(ROWS), expected, CPU())
     for (x, y), (its_x, its_y) in zip(
         epoch_of(opened.train, 16), epoch_of(in_order, 16), strict=True
     ):
@@ -144,7 +144,7 @@ def test_any_layout_gives_the_same_rows(layout, cache, tmp_path):
         assert x.dtype == np.uint8
     for split, n in (opened.valid, 20), (opened.test, 40):
         assert len(split) == n
-        x, y = split.take(split.rows)
+        x, y = split.load(split.numbers)
         np.testing.assert_array_equal(x, X[y])
 
 
@@ -152,7 +152,7 @@ def test_any_layout_gives_the_same_rows(layout, cache, tmp_path):
 @pytest.mark.parametrize("dtype", ["u1", "<i2", ">i4", "<f2", ">f4", "<f8"])
 def test_numbers_of_any_type_and_byte_order_are_read(dtype, layout, tmp_path):
     path = make(tmp_path / "rows.h5", layout, train=(X.astype(dtype), ROWS))
-    x, y = Data(path).train.take(ROWS[::-1])
+    x, y = Data(path).train.load(ROWS[::-1])
     assert x.dtype == np.dtype(dtype).newbyteorder("=")
     np.testing.assert_array_equal(x, X[::-1])
 
@@ -165,7 +165,7 @@ def test_a_file_with_a_user_block_is_read(tmp_path):
     ):
         for group in plain:
             plain.copy(group, file)
-    x, y = Data(tmp_path / "block.h5").train.take(ROWS)
+    x, y = Data(tmp_path / "block.h5").train.load(ROWS)
     np.testing.assert_array_equal(x, X)
     np.testing.assert_array_equal(y, ROWS)
 
@@ -186,7 +186,7 @@ class Counted:
 def test_chunks_beyond_the_window_come_by_windows_of_whole_chunks(
     layout, valid, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("dpedf.rows.WINDOW", 3 * CHUNK * X[0].nbytes)
+    monkeypatch.setattr("dpedf.data.sources.WINDOW", 3 * CHUNK * X[0].nbytes)
     path, seen = make(tmp_path / "rows.h5", layout, train=(X, ROWS)), []
     splits = [Data(path, valid).train for rank in range(3)]
     assert not any(split.global_shuffle for split in splits)
@@ -195,7 +195,7 @@ def test_chunks_beyond_the_window_come_by_windows_of_whole_chunks(
         for x, y in minibatches:
             np.testing.assert_array_equal(x, X[y])
         order = np.concatenate([y for x, y in minibatches])
-        assert sorted(order) == splits[0].rows.tolist()
+        assert sorted(order) == splits[0].numbers.tolist()
         assert all(len(split.x.kept) < 2 * 3 + 2 for split in splits)
         seen.append([set()])
         for chunk in order // CHUNK:
@@ -209,7 +209,7 @@ def test_chunks_beyond_the_window_come_by_windows_of_whole_chunks(
 
 
 def test_a_rank_alone_reads_a_chunk_once_an_epoch(tmp_path, monkeypatch):
-    monkeypatch.setattr("dpedf.rows.WINDOW", 4 * CHUNK * X[0].nbytes)
+    monkeypatch.setattr("dpedf.data.sources.WINDOW", 4 * CHUNK * X[0].nbytes)
     split = Data(make(tmp_path / "rows.h5", "compressed", train=(X, ROWS))).train
     split.x.dataset = Counted(split.x.dataset)
     assert len(list(epoch_of(split, 1))) == N  # a block of them is less than a window
@@ -226,7 +226,7 @@ class Hesitant(dict):
 
 
 def test_rows_to_validate_can_be_read_while_the_loader_reads(tmp_path, monkeypatch):
-    monkeypatch.setattr("dpedf.rows.WINDOW", 2 * CHUNK * X[0].nbytes)
+    monkeypatch.setattr("dpedf.data.sources.WINDOW", 2 * CHUNK * X[0].nbytes)
     opened, order = Data(make(tmp_path / "rows.h5", "chunked", train=(X, ROWS)), 50), []
     for source in {opened.train.x, opened.train.y, opened.valid.x, opened.valid.y}:
         monkeypatch.setattr(source, "kept", Hesitant(), raising=False)
@@ -234,9 +234,9 @@ def test_rows_to_validate_can_be_read_while_the_loader_reads(tmp_path, monkeypat
         for x, y in epoch_of(opened.train, 4, epoch=epoch):
             np.testing.assert_array_equal(x, X[y])
             order += y.tolist()
-            x, y = opened.valid.take(opened.valid.rows[len(order) % 10 :: 10])
+            x, y = opened.valid.load(opened.valid.numbers[len(order) % 10 :: 10])
             np.testing.assert_array_equal(x, X[y])
-    assert sorted(order) == sorted(6 * opened.train.rows.tolist())
+    assert sorted(order) == sorted(6 * opened.train.numbers.tolist())
 
 
 def test_chunks_within_the_window_are_shuffled_as_mapped_rows_are(tmp_path):
@@ -248,14 +248,14 @@ def test_chunks_within_the_window_are_shuffled_as_mapped_rows_are(tmp_path):
 def test_the_order_follows_from_the_layout_and_not_from_where_rows_are_kept(tmp_path, monkeypatch):
     contiguous = make(tmp_path / "rows.h5", train=(X, ROWS))
     chunked = make(tmp_path / "chunks.h5", "chunked", train=(X, ROWS))
-    monkeypatch.setattr("dpedf.rows.WINDOW", 3 * CHUNK * X[0].nbytes)
-    monkeypatch.setattr("dpedf.rows.MEMORY", 1)
+    monkeypatch.setattr("dpedf.data.sources.WINDOW", 3 * CHUNK * X[0].nbytes)
+    monkeypatch.setattr("dpedf.data.file.MEMORY", 1)
     for path in contiguous, chunked:
         opened = Data(path)
         streamed = opened.train.order(1, 2)
         opened.keep("memory", Ranks())
         np.testing.assert_array_equal(opened.train.order(1, 2), streamed)
-        assert isinstance(opened.train.x, Mapped)
+        assert isinstance(opened.train.x, ArrayRows)
         assert opened.train.global_shuffle == (path == contiguous)
 
 
@@ -263,12 +263,12 @@ def test_the_order_follows_from_the_layout_and_not_from_where_rows_are_kept(tmp_
 
 
 def test_rows_held_out_are_a_function_of_the_seed_and_no_longer_learned_from(path):
-    held = {seed: Data(path, 30, seed).valid.rows.tolist() for seed in range(5)}
+    held = {seed: Data(path, 30, seed).valid.numbers.tolist() for seed in range(5)}
     for seed, rows in held.items():
         opened = Data(path, 30, seed)
-        assert opened.valid.rows.tolist() == rows == sorted(set(rows)) and len(rows) == 30
-        assert sorted(rows + opened.train.rows.tolist()) == ROWS.tolist()
-        assert opened.train.rows.tolist() == sorted(opened.train.rows)
+        assert opened.valid.numbers.tolist() == rows == sorted(set(rows)) and len(rows) == 30
+        assert sorted(rows + opened.train.numbers.tolist()) == ROWS.tolist()
+        assert opened.train.numbers.tolist() == sorted(opened.train.numbers)
         assert len(opened.test) == N
     for one, other in combinations(held.values(), 2):
         assert len(set(one) & set(other)) < 20
@@ -302,7 +302,7 @@ def test_inputs_are_x_scale_minus_mean_over_std(attributes, dtype, tmp_path):
     about = {"name": "a", "source": "b", "licence": "c"}
     write(tmp_path / "rows.h5", **about, **attributes, train=(X, ROWS), test=(X, ROWS))
     opened = Data(tmp_path / "rows.h5", dtype=dtype)
-    opened.put(*opened.train.take(ROWS))
+    opened.put(*opened.train.load(ROWS))
     scale, mean, std = ({"scale": 1, "mean": 0, "std": 1} | attributes).values()
     expected = (X * np.asarray(scale, float) - np.asarray(mean, float)) / np.asarray(std, float)
     assert opened.x.value.dtype == dtype and opened.x.shape == (2, 3)
@@ -314,7 +314,7 @@ def test_what_is_put_leaves_the_rows_as_they_are_stored(tmp_path):
     x = X.astype(np.float32)  # which needs no other type
     opened = Data(make(tmp_path / "rows.h5", train=(x, ROWS)))
     opened.factors = np.float32(0.5)
-    x, y = opened.train.take(ROWS)
+    x, y = opened.train.load(ROWS)
     opened.put(x, y)
     np.testing.assert_array_equal(x, X)
 
@@ -322,7 +322,7 @@ def test_what_is_put_leaves_the_rows_as_they_are_stored(tmp_path):
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.uint64])
 def test_integers_are_labels(dtype, tmp_path):
     opened = Data(make(tmp_path / "rows.h5", train=(X, ROWS.astype(dtype))))
-    opened.put(*opened.train.take(ROWS))
+    opened.put(*opened.train.load(ROWS))
     assert opened.y.classes == N and opened.y.value.dtype == opened.y.dtype == np.intp
     np.testing.assert_array_equal(opened.y.value, ROWS)
 
@@ -330,7 +330,7 @@ def test_integers_are_labels(dtype, tmp_path):
 def test_fractions_are_no_labels(tmp_path):
     y = np.random.default_rng(0).random((N, 4))
     opened = Data(make(tmp_path / "rows.h5", train=(X, y)))
-    opened.put(*opened.train.take(ROWS))
+    opened.put(*opened.train.load(ROWS))
     assert opened.y.classes is None and opened.y.shape == (4,)
     assert opened.y.value.dtype == np.float32
     np.testing.assert_array_equal(opened.y.value, y.astype(np.float32))
@@ -460,7 +460,7 @@ for path in sorted(Path().glob("*.cut")):
     try:
         data = Data(path)
         for split in data.train, data.test:
-            x, y = split.take(split.rows)
+            x, y = split.load(split.numbers)
             data.put(x, y)
             assert (y == np.arange(len(y))).all() and (x == y[:, None] % 256).all()
         print("right", path)
@@ -492,7 +492,7 @@ def test_a_file_that_is_cut_off_while_it_is_opened_is_refused(path, refused):
         dataset = file["train/y"]
         os.truncate(path, dataset.id.get_offset() + 5)
         with refused(path, "train/y"):
-            data.source(path, dataset)
+            sources.rows_of(path, dataset)
 
 
 def damage(path, name):
@@ -576,7 +576,7 @@ def make_text(path, layout="contiguous", **texts):
 
 def first_of(split):
     """Where the x of each row starts, in a text of PLACES."""
-    return split.take(split.rows)[0][:, 0].astype(int)
+    return split.load(split.numbers)[0][:, 0].astype(int)
 
 
 @pytest.mark.parametrize("cache", ["none", "memory"])
@@ -590,7 +590,7 @@ def test_a_row_of_a_text_starts_a_stride_after_the_one_before(stride, layout, ca
         assert np.shares_memory(opened.train.x.text.array, opened.train.y.text.array)  # one copy
     for split, step in (opened.train, stride or T), (opened.test, T):
         starts = range(0, M - T, step)  # the last symbol of all is one to predict
-        x, y = split.take(split.rows)
+        x, y = split.load(split.numbers)
         assert x.dtype == y.dtype == np.uint8
         assert x.tolist() == [TEXT[a : a + T].tolist() for a in starts]
         assert y.tolist() == [TEXT[a + 1 : a + 1 + T].tolist() for a in starts]
@@ -599,7 +599,7 @@ def test_a_row_of_a_text_starts_a_stride_after_the_one_before(stride, layout, ca
 
 def test_a_text_of_one_row_has_one_symbol_more_than_that(tmp_path, refused):
     path = make_text(tmp_path / "text.h5", train=TEXT[: T + 1])
-    x, y = Data(path, window=T).train.take(np.arange(1))
+    x, y = Data(path, window=T).train.load(np.arange(1))
     assert (x.tolist(), y.tolist()) == ([TEXT[:T].tolist()], [TEXT[1 : T + 1].tolist()])
     with refused(path, "train/text", f"{T + 1} symbols", f"data.window = {T + 1}"):
         Data(path, window=T + 1)
@@ -611,7 +611,7 @@ def test_the_symbols_of_a_text_stay_integers_whatever_scales_rows(dtype, tmp_pat
     with h5py.File(path, "a") as file:
         file.attrs.update(scale=0.5, mean=[1.0, 2.0], std=0.0, classes=60)
     opened = Data(path, window=T)
-    opened.put(*opened.train.take(opened.train.rows))
+    opened.put(*opened.train.load(opened.train.numbers))
     for symbols, shift in (opened.x, 0), (opened.y, 1):
         assert symbols.shape == (T,) and symbols.classes == 60
         assert symbols.dtype == symbols.value.dtype == np.intp
@@ -654,7 +654,7 @@ def test_a_group_valid_of_text_takes_the_place_of_rows_held_out(tmp_path):
 @pytest.mark.parametrize("cache", ["none", "memory"])
 @pytest.mark.parametrize("stride", [0, 1, 3, 20])
 def test_rows_of_a_chunked_text_come_once_an_epoch_by_windows(stride, cache, tmp_path, monkeypatch):
-    monkeypatch.setattr("dpedf.rows.WINDOW", 3 * CHUNK)
+    monkeypatch.setattr("dpedf.data.sources.WINDOW", 3 * CHUNK)
     path = make_text(tmp_path / "text.h5", "compressed", train=PLACES)
     opened = [Data(path, window=T, stride=stride) for rank in range(3)]
     splits, order = [data.train for data in opened], opened[0].train.order(0, 1)
@@ -675,9 +675,10 @@ def test_rows_of_a_chunked_text_come_once_an_epoch_by_windows(stride, cache, tmp
 CUT = """
 import sys
 import numpy as np
-from dpedf.comm import Ranks
+from dpedf.parallel.ranks import Ranks
 from dpedf.data import Data
-from dpedf.device import acquire, host
+from dpedf.device import host
+from dpedf.device.gpu import acquire
 
 gpu, ranks = acquire(0, "float32", True, print), Ranks()
 for stride in 0, 1, 3, 20:
@@ -794,13 +795,13 @@ def test_to_read_through_reads_the_file_once(tmp_path):
 
 def test_rows_are_loaded_ahead_by_a_thread_that_ends_with_the_epoch():
     split, names = rows_of(N), set()
-    gathered = split.gathered
+    gathered = split.sent
 
     def watched(rows, empty):
         names.add(threading.current_thread())
         return gathered(rows, empty)
 
-    split.gathered = watched
+    split.sent = watched
     minibatches = split.minibatches(0, 0, 4, lambda b: (0, b))
     next(minibatches)
     assert loaders()

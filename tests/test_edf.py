@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dpedf import edf, ops
+from dpedf import ops
 from dpedf.edf import (
     SGD,
     Backward,
@@ -19,6 +19,7 @@ from dpedf.edf import (
     Parameters,
 )
 from dpedf.phi import name_parameters
+from dpedf.program import context, held, program
 
 sys.path.append(str(Path(__file__).parents[1] / "examples"))
 from slides import Affine, LogLoss, Sigmoid, Softmax  # the classes of the slides
@@ -57,10 +58,10 @@ class Sum(CompNode):
         self.x = x
 
     def forward(self):
-        self.value = sum(n.value for n in edf.held(self.x))
+        self.value = sum(n.value for n in held(self.x))
 
     def backward(self):
-        for n in edf.held(self.x):
+        for n in held(self.x):
             if n.varies:
                 n.addgrad(self.grad)
 
@@ -319,7 +320,7 @@ def test_program_order_is_that_of_the_source_and_of_what_the_loss_reaches():
     b = ops.Tanh(p)
     ell = b + a
     assert CompNodes(ell) == [a, b, ell]
-    assert [n.name for n in CompNodes(ell)] == ["z1", "z2", "ell"]
+    assert [program(ell).names[n] for n in CompNodes(ell)] == ["z1", "z2", "ell"]
     assert CompNodes(unused) == [a, unused]
 
 
@@ -403,8 +404,8 @@ ORDER = """
 import sys, numpy as np
 from dpedf.edf import CompNodes, Package, Parameter, Parameters
 from dpedf.ops import Sigmoid, Square, Tanh
-from dpedf.check import listing
 from dpedf.phi import Phi
+from dpedf.run.setup import outline
 junk = [np.empty(1 + n % 97) for n in range(int(sys.argv[1]))]
 del junk[::3]
 nodes = []
@@ -417,7 +418,7 @@ for n in reversed(nodes):
 phi = Phi(ell)
 assert CompNodes(ell) == sorted(CompNodes(ell), key=lambda n: n.number)
 print(*(p.name for p in phi.parameters))
-print(listing(ell))
+print(outline(ell))
 """
 
 
@@ -439,7 +440,7 @@ def test_a_node_reads_whether_it_is_trained_in_the_context():
             self.x = x
 
         def forward(self):
-            self.value = self.x.value * (2 if edf.context.train else 1)
+            self.value = self.x.value * (2 if context.train else 1)
 
     ell = Trained(rows([1.0]))
     for train, expected in (True, 2), (False, 1):

@@ -1,13 +1,13 @@
-"""dpedf.evaluate and check.fits: what counts as right, of one label a row, of many, or of none."""
+"""What counts as correct, with one label a row, with many, or with none."""
 
 import numpy as np
 import pytest
 
-from dpedf import check
-from dpedf.comm import Ranks
 from dpedf.data import Data, write
 from dpedf.edf import CompNode, Input
-from dpedf.evaluate import classifies, evaluate
+from dpedf.parallel.ranks import Ranks
+from dpedf.run import build
+from dpedf.run.evaluate import classifies, evaluate
 
 ABOUT = {"name": "rows", "source": "this test", "licence": "none"}
 RANDOM = np.random.default_rng(0)
@@ -64,7 +64,7 @@ def test_accuracy_is_the_part_of_all_labels_that_the_output_is_largest_at(shape,
     data = opened(x, y, 4)
     Q = Same(data.x)
     ell = Looks(Q, data.y)
-    check.fits(Q, ell, data)
+    build.expect_fit(Q, ell, data)
     loss, accuracy = evaluate(Q, ell, data, data.test, Ranks())
     assert loss == 0
     assert accuracy == pytest.approx((x.argmax(axis=-1) == y).mean(), abs=1e-12)
@@ -88,7 +88,7 @@ def test_of_two_classes_an_output_may_be_the_score_of_class_1(shape, opened):
     data = opened(x, y, 2)
     Q = FirstOfTwo(data.x)
     ell = Looks(Q, data.y)
-    check.fits(Q, ell, data)
+    build.expect_fit(Q, ell, data)
     accuracy = evaluate(Q, ell, data, data.test, Ranks())[1]
     assert accuracy == pytest.approx(((x[..., 0] > 0) == y).mean(), abs=1e-12)
 
@@ -98,17 +98,17 @@ def test_of_more_classes_an_output_has_a_number_for_each(opened, refused):
     data = opened(x, y, 3)
     Q = FirstOfTwo(data.x)
     with refused("model.build", "the output is (B)", "(B, ..., 3)"):
-        check.fits(Q, Looks(Q, data.y), data)
+        build.expect_fit(Q, Looks(Q, data.y), data)
     data = opened(x, y % 2, 2)
     with refused("model.build", "the output is (B, 3)", "(B, ..., 2)", "or (B, ...)"):
-        check.fits(Q := Same(data.x), Looks(Q, data.y), data)
+        build.expect_fit(Q := Same(data.x), Looks(Q, data.y), data)
 
 
 def test_a_loss_that_ignores_the_labels_has_no_accuracy(opened):
     data = opened(RANDOM.random((90, 3)), RANDOM.integers(0, 10, 90), 10)
     Q = Same(data.x)
     ell = Looks(Q)
-    check.fits(Q, ell, data)  # though there is no number for each class
+    build.expect_fit(Q, ell, data)  # though there is no number for each class
     assert evaluate(Q, ell, data, data.test, Ranks()) == (0, None)
     assert not classifies(ell, data.y) and classifies(Looks(Q, data.y), data.y)
 
@@ -117,6 +117,6 @@ def test_numbers_that_are_no_labels_have_no_accuracy(opened):
     data = opened(RANDOM.random((90, 3)), RANDOM.random((90, 3)))
     Q = Same(data.x)
     ell = Looks(Q, data.y)
-    check.fits(Q, ell, data)
+    build.expect_fit(Q, ell, data)
     assert evaluate(Q, ell, data, data.test, Ranks()) == (0, None)
     assert not classifies(Looks(Q, y := Input((), np.intp)), y)

@@ -249,7 +249,7 @@ import numpy as np
 from dpedf.edf import CompNode
 from dpedf import models
 from dpedf.ops import Flatten, LogLoss, Softmax
-from dpedf.phi import affine
+from dpedf.phi import dense
 
 class Affine(CompNode):
     def __init__(self, Phi, x):
@@ -262,14 +262,14 @@ class Affine(CompNode):
         self.Phi.b.addgrad(-self.grad)
 
 def slides(x, y):
-    Q = Softmax(Affine(affine(64, 10), Flatten(x)))
+    Q = Softmax(Affine(dense(64, 10), Flatten(x)))
     return Q, LogLoss(Q, y)
 """
 FORWARD = "self.x.value @ self.Phi.w.value - self.Phi.b.value"
 READS_THE_STEP = """
 from dpedf import ops
-from dpedf.edf import context
-from dpedf.phi import affine
+from dpedf.program import context
+from dpedf.phi import dense
 
 class Growing(ops.Affine):
     def forward(self):
@@ -277,7 +277,7 @@ class Growing(ops.Affine):
         self.value = self.value * (1 + int(context.step))
 
 def slides(x, y):
-    Q = ops.Softmax(Growing(affine(64, 10), ops.Flatten(x)))
+    Q = ops.Softmax(Growing(dense(64, 10), ops.Flatten(x)))
     return Q, ops.LogLoss(Q, y)
 """
 

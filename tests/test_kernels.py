@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from emulator import Emulated, Emulator, compiler, put
 
+from dpedf import kernels
 from dpedf.kernels import (
     FAST,
     TYPES,
@@ -29,13 +30,13 @@ from dpedf.kernels.conv import (
     convolution_gradients,
     max_pool,
     max_pool_gradient,
-    places,
+    windows_along,
 )
 from dpedf.kernels.embedding import scattered
 from dpedf.kernels.philox import uniform
 from dpedf.kernels.softmax import log_loss, log_loss_gradient
 from dpedf.kernels.vector import CACHED, adam, add_in_order, momentum, norm, rmsprop
-from dpedf.sums import climb
+from dpedf.parallel.sums import schedule
 
 SOURCES = sorted(Path(philox.__file__).parent.glob("*.cu"))
 ARCHITECTURES = "sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100"
@@ -102,29 +103,29 @@ def test_every_kernel_compiles_without_a_warning(source, dtype, architecture, mo
     nvrtc = compiler_of_cuda()
     if int(architecture[3:]) not in nvrtc.getSupportedArchs():
         pytest.skip(f"this NVRTC does not know {architecture}")
-    monkeypatch.setattr(Kernels, "compile", partial(Compiled, architecture=architecture))
-    kernels, names = kernels_of(source)
+    monkeypatch.setattr(kernels.gpu, "compile", partial(Compiled, architecture=architecture))
+    loaded, names = kernels_of(source)
     assert names
     for name in names:
-        kernels.kernel(name, dtype)
+        loaded.kernel(name, dtype)
 
 
 @each_source
 def test_a_broken_source_does_not_compile(source, dtype, monkeypatch):
-    monkeypatch.setattr(Kernels, "compile", Compiled)
-    kernels, (name, *_) = kernels_of(source)
-    kernels.source = kernels.source.rstrip().removesuffix("}")
+    monkeypatch.setattr(kernels.gpu, "compile", Compiled)
+    loaded, (name, *_) = kernels_of(source)
+    loaded.source = loaded.source.rstrip().removesuffix("}")
     with pytest.raises(SyntaxError, match="^At end of source: error"):
-        kernels.kernel(name, dtype)
+        loaded.kernel(name, dtype)
 
 
 @each_source
 def test_a_warning_of_the_compiler_is_noticed(source, dtype, monkeypatch):
-    monkeypatch.setattr(Kernels, "compile", Compiled)
-    kernels, (name, *_) = kernels_of(source)
-    kernels.source = kernels.source.replace(") {", ") { int unused;", 1)
+    monkeypatch.setattr(kernels.gpu, "compile", Compiled)
+    loaded, (name, *_) = kernels_of(source)
+    loaded.source = loaded.source.replace(") {", ") { int unused;", 1)
     with pytest.raises(AssertionError, match="unused"):
-        kernels.kernel(name, dtype)
+        loaded.kernel(name, dtype)
 
 
 # Run on the CPU
@@ -140,8 +141,8 @@ def emulator(tmp_path_factory):
 @pytest.fixture
 def gpu(emulator, monkeypatch):
     """Until the end of a test, what is put there is computed with by emulated kernels."""
-    monkeypatch.setattr(Kernels, "compile", emulator.compile)
-    monkeypatch.setattr(Kernels, "put", put)
+    monkeypatch.setattr(kernels.gpu, "compile", emulator.compile)
+    monkeypatch.setattr(kernels.gpu, "put", put)
     vector.on_device.cache_clear()
     for module in activation, conv, cublaslt, embedding, philox, softmax, vector:
         monkeypatch.setattr(module.cuda, "found", {})
@@ -164,9 +165,9 @@ extern "C" __global__ void scale(T *x, double factor) { x[threadIdx.x] *= factor
 
 @pytest.fixture
 def suspects(gpu):
-    kernels = Kernels("vector.cu")
-    kernels.source = SUSPECTS
-    return kernels
+    loaded = Kernels("vector.cu")
+    loaded.source = SUSPECTS
+    return loaded
 
 
 def test_the_threads_of_a_warp_exchange_their_numbers(suspects):
@@ -263,9 +264,9 @@ def test_a_row_of_equal_scores_has_equal_probabilities(gpu, score, J, dtype):
 @each_dtype
 @each_width
 def test_the_largest_score_is_found_in_every_place(gpu, J, dtype):
-    places = np.arange(J) if J < 100 else np.arange(0, J, 37)
-    s = np.full((len(places), J), -1e4, dtype)
-    s[np.arange(len(places)), places] = 1e4
+    largest = np.arange(J) if J < 100 else np.arange(0, J, 37)
+    s = np.full((len(largest), J), -1e4, dtype)
+    s[np.arange(len(largest)), largest] = 1e4
     Q, _, Z = check_softmax(s)
     assert np.array_equal(Q, s > 0)
 
@@ -314,11 +315,11 @@ def test_log_loss_and_its_gradient_on_a_gpu_are_those_of_numpy(gpu, J, dtype):
     eps = np.finfo(dtype).eps
     on_gpu = [put(np.ascontiguousarray(x)) for x in (Q, shifted, Z, y, g)]
     ell, at = log_loss(*on_gpu[1:4])
-    expected, places = log_loss(shifted, Z, y)
+    expected, chosen = log_loss(shifted, Z, y)
     assert type(ell) is Emulated and ell.dtype == dtype
     np.testing.assert_allclose(ell, expected, rtol=eps, atol=2 * eps * np.log(J + 1) + eps)
     delta = log_loss_gradient(on_gpu[0], at, on_gpu[4])
-    slope = log_loss_gradient(Q, places, g)
+    slope = log_loss_gradient(Q, chosen, g)
     assert delta.dtype == dtype
     assert (np.abs(delta - slope) <= 2 * eps * np.abs(g)[:, np.newaxis]).all()
     others = np.arange(J) != y[:, np.newaxis]
@@ -562,7 +563,7 @@ def test_additions_of_long_vectors_have_the_bits_of_numpy(gpu, dtype):
 @pytest.mark.parametrize("V", [1, 2, 5, 8, 11])
 def test_the_tree_over_slices_has_the_bits_of_numpy(gpu, V, dtype):
     for first, end in (0, V), (V // 2, V):
-        for _, k, additions in climb(first, end, V)[0]:
+        for _, k, additions in schedule(first, end, V)[0]:
             check_additions(additions, k + 1, 300, 7, 290, dtype)
 
 
@@ -616,7 +617,7 @@ def picture(shape, dtype, seed=0):
 
 def blocks(size, window, stride):
     """Every (low, high) of the lines of windows."""
-    down = places(size, window, stride)
+    down = windows_along(size, window, stride)
     return [(low, high) for low in range(down) for high in range(low + 1, down + 1)]
 
 
@@ -642,7 +643,9 @@ def test_what_is_added_to_columns_on_a_gpu_has_the_bits_of_numpy(gpu, shape, win
     x = picture((I, H, W, B), dtype)
     on_gpu = put(x)
     for low, high in blocks(H, U, stride):
-        seen = picture((I * U * V, (high - low) * places(W, V, stride) * B), dtype, low + high)
+        seen = picture(
+            (I * U * V, (high - low) * windows_along(W, V, stride) * B), dtype, low + high
+        )
         add_columns(on_gpu, put(seen), U, V, stride, low, high)
         add_columns(x, seen, U, V, stride, low, high)
         same_bits(on_gpu, x)
@@ -654,7 +657,10 @@ def test_to_add_columns_is_the_transpose_of_taking_them(gpu, window, dtype):
     """sum_k columns(x)[k] c[k] = sum_p x[p] add_columns(0, c)[p]"""
     U, V, stride = window
     for place in np.asarray, put:
-        x, here = place(picture((2, 7, 6, 5), dtype)), (U, V, stride, 0, places(7, U, stride))
+        x, here = (
+            place(picture((2, 7, 6, 5), dtype)),
+            (U, V, stride, 0, windows_along(7, U, stride)),
+        )
         seen, back = columns(x, *here), np.zeros_like(x)
         c = place(picture(seen.shape, dtype, 1))
         add_columns(back, c, *here)

@@ -5,21 +5,15 @@ import numpy as np
 import pytest
 from strict import DeviceArray, get, put
 
-from dpedf import checkpoint
-from dpedf.comm import Ranks
 from dpedf.device import CPU
-from dpedf.edf import CompNode, Forward, Input, Package, Parameter, context
-from dpedf.gradient import Gradient, overlap_is_faster
+from dpedf.edf import CompNode, Forward, Input, Package, Parameter
 from dpedf.ops import Affine, BatchNorm, Dropout, LogLoss, Softmax
-from dpedf.phi import Phi, affine
-
-
-@pytest.fixture(autouse=True)
-def outside_of_a_run():
-    """What a test tells nodes of its minibatch is forgotten after it."""
-    before = dict(vars(context))
-    yield
-    vars(context).update(before)
+from dpedf.parallel.gradient import Gradient
+from dpedf.parallel.ranks import Ranks
+from dpedf.parallel.trial import overlap_is_faster
+from dpedf.phi import Phi, dense
+from dpedf.program import during
+from dpedf.run import checkpoint
 
 
 def numbers(*shape, seed=0):
@@ -36,12 +30,12 @@ def batch_norm(shape, dtype=np.float64):
 
 def learn(z, g):
     """A step of training, in which g is the gradient of what z computes."""
-    context.train = True
     for p in z.x, z.Phi.w, z.Phi.b:
-        p.fresh = True
-    z.forward()
-    z.grad = g
-    z.backward()
+        p.begin()
+    with during(train=True):
+        z.forward()
+        z.grad = g
+        z.backward()
 
 
 @pytest.mark.parametrize("shape", [(5, 3), (2, 1), (4, 3, 2, 5), (1, 3, 2, 2)])
@@ -66,7 +60,6 @@ def test_batch_norm_learns_as_that_of_pytorch_and_is_evaluated_by_running_values
             (z.state["variance"], theirs.running_var),
         ):
             np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
-    context.train = False
     z.forward()
     np.testing.assert_allclose(z.value, theirs.eval()(x).detach(), rtol=1e-10, atol=1e-12)
 
@@ -106,8 +99,8 @@ def normalized(dtype=np.float64, rows=6):
     x, y = Input((4,), dtype), Input((), np.intp, 3)
     x.value, y.value = numbers(rows, 4).astype(dtype), np.arange(rows) % 3
     scale = Package(w=Parameter(np.ones(5)), b=Parameter(np.zeros(5)))
-    z = BatchNorm(scale, Affine(affine(4, 5), x))
-    ell = LogLoss(Softmax(Affine(affine(5, 3), z)), y)
+    z = BatchNorm(scale, Affine(dense(4, 5), x))
+    ell = LogLoss(Softmax(Affine(dense(5, 3), z)), y)
     return x, y, ell, Phi(ell, dtype=dtype)
 
 
@@ -140,7 +133,7 @@ def test_a_node_of_the_users_may_hold_an_input_that_it_calls_state():
         def backward(self):
             self.state.addgrad(self.grad)
 
-    phi = Phi(Cell(Affine(affine(4, 5), Input((4,)))))
+    phi = Phi(Cell(Affine(dense(4, 5), Input((4,)))))
     assert phi.state == {}
 
 
@@ -188,13 +181,13 @@ def test_a_checkpoint_without_running_values_is_refused_and_changes_nothing(tmp_
 # Dropout.
 
 
-def dropout(rows=slice(None), rate=0.3, dtype=np.float64, train=True, shape=(2000, 7)):
-    """Dropout of some rows of a minibatch of ones, after a pass."""
+def dropout(rows=slice(None), rate=0.3, dtype=np.float64, train=True, shape=(2000, 7), **facts):
+    """Dropout of some rows of a minibatch of ones, after a pass at step 5, or with other facts."""
     x = Input(shape[1:], dtype)
     x.value = np.ones(shape, dtype)[rows]
     z = Dropout(x, rate)
-    context.row, context.step = rows.start or 0, 5
-    Forward(z, train)
+    with during(**{"row": rows.start or 0, "step": 5} | facts):
+        Forward(z, train)
     return z
 
 
@@ -212,17 +205,14 @@ def test_dropout_is_the_identity_out_of_training_and_keeps_its_dtype(dtype):
     assert dropout(dtype=dtype).value.dtype == dtype
 
 
-def test_rows_are_dropped_alike_in_any_slices_and_otherwise_in_another_step_or_node():
+def test_rows_are_dropped_alike_in_any_slices_and_otherwise_in_another_step_seed_or_node():
     whole = dropout().value
     parts = [dropout(slice(first, first + 500)).value for first in range(0, 2000, 500)]
     np.testing.assert_array_equal(np.concatenate(parts), whole)
     assert dropout(slice(7, 7)).value.shape == (0, 7)
-    z = dropout()
-    context.step = 6
-    Forward(z, train=True)
-    assert (z.value != whole).any()
-    context.step = 5
-    Forward(twice := Dropout(Dropout(z.x, 0.3), 0.3), train=True)
+    for other in dict(step=6), dict(seed=1):
+        assert (dropout(**other).value != whole).any()
+    Forward(twice := Dropout(Dropout(dropout().x, 0.3), 0.3), train=True)
     assert (twice.keep != twice.x.keep).any()
 
 
@@ -231,7 +221,8 @@ def test_the_gradient_goes_through_what_dropout_keeps():
     z = Dropout(p, 0.4)
     for train in True, False:
         Forward(z, train)
-        z.grad, p.fresh = g, True
+        z.grad = g
+        p.begin()
         z.backward()
         kept = z.value != 0
         assert (0 < kept.mean() < 1) == train
@@ -243,7 +234,7 @@ def test_slices_change_a_gradient_through_dropout_by_rounding_alone(slices):
     found = []
     for V in 1, slices:
         x, y = Input((4,), np.float64), Input((), np.intp, 3)
-        ell = LogLoss(Softmax(Affine(affine(4, 3), Dropout(x, 0.5))), y)
+        ell = LogLoss(Softmax(Affine(dense(4, 3), Dropout(x, 0.5))), y)
         phi = Phi(ell, dtype=np.float64)
         gradient_of(x, y, ell, phi, V)(numbers(12, 4), np.arange(12) % 3, 12)
         found.append(phi.grad)

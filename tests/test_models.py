@@ -7,12 +7,13 @@ import h5py
 import numpy as np
 import pytest
 
-from dpedf import build, check
-from dpedf.build import built
-from dpedf.edf import Backward, CompNodes, Forward, Input, Inputs, Parameters
+from dpedf import check
+from dpedf.edf import Backward, CompNodes, Forward, Input, Parameters
 from dpedf.models import MLP, mlp, slides
 from dpedf.ops import Affine, Flatten, LogLoss, Relu, Sigmoid, Softmax, Tanh
-from dpedf.phi import Phi, affine, glorot, he
+from dpedf.phi import Phi, dense, glorot, he
+from dpedf.program import program
+from dpedf.run.build import build, find
 
 
 def data(*shape, classes=3, B=5):
@@ -89,7 +90,7 @@ def test_models_take_no_rows(model):
 
 def test_mlp_of_packages_is_the_slides_procedure():
     x, y = data(6)
-    packages = [affine(6, 5), affine(5, 3)]
+    packages = [dense(6, 5), dense(5, 3)]
     L2 = MLP(packages, x)
     Phi(L2)
     Forward(L2)
@@ -105,7 +106,7 @@ def fails(refused):
 
     def built_badly(settings, *words, x=(6,)):
         with refused("model", *words):
-            built(settings, *data(*x))
+            build(settings, *data(*x))
 
     return built_badly
 
@@ -160,19 +161,19 @@ def test_an_unknown_model_names_those_there_are(name, fails):
 
 
 def test_a_known_model_is_built():
-    Q, ell = built({"build": "mlp", "sizes": [6, 3], "activation": "tanh"}, *data(6))
+    Q, ell = build({"build": "mlp", "sizes": [6, 3], "activation": "tanh"}, *data(6))
     assert kinds(ell) == [Affine, Softmax, LogLoss]
-    assert build.found("slides") is slides
+    assert find("slides") is slides
 
 
 MINE = """
 from dpedf.ops import Affine, LogLoss, Softmax
-from dpedf.phi import affine
+from dpedf.phi import dense
 
 def mine(x, y, scale=1.0):
     if scale < 0:
         raise ValueError(f"scale = {scale}, expected at least 0")
-    Q = Softmax(Affine(affine(x.shape[0], y.classes), x) * scale)
+    Q = Softmax(Affine(dense(x.shape[0], y.classes), x) * scale)
     return Q, LogLoss(Q, y)
 
 def other(a, b):
@@ -191,7 +192,7 @@ def file(tmp_path):
 
 def test_a_procedure_of_a_file_is_built_with_its_keywords(file):
     x, y = data(6)
-    Q, ell = built({"build": f"{file}:mine", "scale": 0.0}, x, y)
+    Q, ell = build({"build": f"{file}:mine", "scale": 0.0}, x, y)
     Phi(ell)
     Forward(ell)
     np.testing.assert_allclose(Q.value, 1 / 3, rtol=1e-6)
@@ -227,7 +228,7 @@ def test_a_file_may_define_dataclasses(file):
         "class Sizes:\n"
         "    hidden: int = 5\n" + MINE
     )
-    Q, ell = built({"build": f"{file}:mine"}, *data(6))
+    Q, ell = build({"build": f"{file}:mine"}, *data(6))
     assert kinds(ell)[0] is Affine
 
 
@@ -245,7 +246,7 @@ def text(T=5, classes=7):
 @pytest.mark.parametrize("shape", [(28, 28), (1, 28, 28), (3, 32, 20)])
 def test_lenet_takes_images_of_any_size_and_channels(shape):
     x, y = images(*shape, classes=4)
-    Q, ell = built({"build": "lenet", "channels": [2, 3], "hidden": [5]}, x, y)
+    Q, ell = build({"build": "lenet", "channels": [2, 3], "hidden": [5]}, x, y)
     assert Q.value.shape == (0, 4)
     first = Parameters(ell)[0].value.shape
     assert first == (2, shape[0] if len(shape) == 3 else 1, 5, 5)
@@ -253,34 +254,34 @@ def test_lenet_takes_images_of_any_size_and_channels(shape):
 
 def test_lenet_5_has_the_parameters_of_1998_with_a_dense_second_convolution():
     """156 and 2,416 of the convolutions, then 48,120, 10,164 and 850."""
-    Q, ell = built({"build": "lenet"}, *images(28, 28))
+    Q, ell = build({"build": "lenet"}, *images(28, 28))
     assert Phi(ell).value.size == 156 + 2416 + 48120 + 10164 + 850
 
 
 @pytest.mark.parametrize("shape", [(784,), (2, 3, 4, 5), (10, 10)])
 def test_lenet_refuses_what_is_no_image(shape, refused):
     with refused("model", "expected"):
-        built({"build": "lenet", "padding": 0}, *images(*shape))
+        build({"build": "lenet", "padding": 0}, *images(*shape))
 
 
 def test_an_autoencoder_has_one_matrix_a_layer_for_both_ways():
     x, y = images(4, 3)
-    output, ell = built({"build": "autoencoder", "sizes": [12, 5, 2]}, x, y)
+    output, ell = build({"build": "autoencoder", "sizes": [12, 5, 2]}, x, y)
     shapes = {p.value.shape for p in Parameters(ell)}
     assert shapes == {(12, 5), (5, 2), (5,), (2,), (12,)}
-    assert output.value.shape == (0, 12) and y not in Inputs(ell)
+    assert output.value.shape == (0, 12) and y not in program(ell).inputs
 
 
 @pytest.mark.parametrize("sizes", [[11, 2], [12], 12, [12, 0]])
 def test_an_autoencoder_refuses_sizes_that_are_none(sizes, refused):
     with refused("model.sizes", "expected"):
-        built({"build": "autoencoder", "sizes": sizes}, *images(4, 3))
+        build({"build": "autoencoder", "sizes": sizes}, *images(4, 3))
 
 
 @pytest.mark.parametrize("name", ["char_lstm", "char_gru", "char_transformer"])
 def test_a_model_of_language_looks_at_no_symbol_to_come(name):
     x, y = text(T=6)
-    Q, ell = built({"build": name}, x, y)
+    Q, ell = build({"build": name}, x, y)
     Phi(ell, seed=3, dtype=np.float64)
     y.value = np.zeros((1, 6), int)
     x.value = np.array([[1, 2, 3, 4, 5, 6]])
@@ -295,24 +296,24 @@ def test_a_model_of_language_looks_at_no_symbol_to_come(name):
 @pytest.mark.parametrize("name", ["char_lstm", "char_gru", "char_transformer"])
 def test_a_model_of_language_takes_a_text(name, refused):
     with refused("model.build", "expected a text"):
-        built({"build": name}, *images(5))
+        build({"build": name}, *images(5))
 
 
 def test_the_transformer_has_one_matrix_for_symbols_and_scores():
-    Q, ell = built({"build": "char_transformer", "layers": 1, "width": 8, "heads": 2}, *text())
+    Q, ell = build({"build": "char_transformer", "layers": 1, "width": 8, "heads": 2}, *text())
     shapes = [p.value.shape for p in Parameters(ell)]
     assert shapes.count((7, 8)) == 1 and (8, 7) not in shapes
 
 
 def test_heads_that_do_not_divide_the_width_are_refused(refused):
     with refused("model", "Attention", "expected a multiple of 3 heads"):
-        built({"build": "char_transformer", "heads": 3}, *text())
+        build({"build": "char_transformer", "heads": 3}, *text())
 
 
 def test_pytorchs_lstm_computes_the_same():
     torch = pytest.importorskip("torch", reason="the reference is PyTorch")
     x, y = text()
-    Q, ell = built({"build": "char_lstm", "embedding": 4, "hidden": 3}, x, y)
+    Q, ell = build({"build": "char_lstm", "embedding": 4, "hidden": 3}, x, y)
     phi = Phi(ell, dtype=np.float64)
     W, w, b, u, scores, c = (torch.tensor(p.value) for p in by_use(phi))
     theirs = torch.nn.LSTM(4, 3, batch_first=True, dtype=torch.float64)
@@ -381,14 +382,14 @@ def test_logistic_regression_ends_at_the_only_optimum(python, tmp_path):
 def test_a_keyword_that_cannot_be_is_one_line(settings, refused):
     inputs = text() if settings["build"].startswith("char") else images(28, 28)
     with refused("model", "expected"):
-        built(settings, *inputs)
+        build(settings, *inputs)
 
 
 @pytest.mark.parametrize("name", ["lenet", "nineties"])
 def test_a_classifier_of_numbers_is_one_line(name, refused):
     keywords = {"hidden": 5} if name == "nineties" else {}
     with refused("model.build", "expected labels"):
-        built({"build": name} | keywords, Input((28, 28), np.float32), Input((), np.float32))
+        build({"build": name} | keywords, Input((28, 28), np.float32), Input((), np.float32))
 
 
 def test_a_model_that_returns_something_else_is_one_line(tmp_path, refused):
@@ -396,4 +397,4 @@ def test_a_model_that_returns_something_else_is_one_line(tmp_path, refused):
     for returned in "Flatten(x)", "Flatten(x), 1.0", "None":
         (tmp_path / "mine.py").write_text(mine.format(returned))
         with refused("model.build returned", "expected two nodes"):
-            built({"build": f"{tmp_path}/mine.py:net"}, *images(3))
+            build({"build": f"{tmp_path}/mine.py:net"}, *images(3))

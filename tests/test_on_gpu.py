@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from test_ops import each_case, move, move_state, passed
 
-from dpedf import device
 from dpedf.device import host
+from dpedf.device.gpu import UnusableError, acquire
 from dpedf.edf import Backward, CompNodes, Forward, context
 from dpedf.kernels import conv
 from dpedf.kernels.activation import gelu, gelu_gradient
@@ -19,7 +19,7 @@ from dpedf.kernels.conv import (
     convolution_gradients,
     max_pool,
     max_pool_gradient,
-    places,
+    windows_along,
 )
 from dpedf.kernels.embedding import scattered
 from dpedf.kernels.gemm import affine, product
@@ -35,8 +35,8 @@ NEAR = {"float32": 2e-5, "float64": 1e-12}
 @pytest.fixture(scope="module")
 def gpu():
     try:
-        return device.acquire(0, "float32", True, print)
-    except device.UnusableError as why:
+        return acquire(0, "float32", True, print)
+    except UnusableError as why:
         pytest.skip(f"no GPU: {why}")
 
 
@@ -148,9 +148,9 @@ def test_softmax_and_log_loss_agree_with_numpy(gpu, B, J, dtype):
     for array, its in zip(found, expected, strict=True):
         near(array, its)
     g = np.full(B, 1 / 64, dtype)
-    (ell, at), (expected_ell, places) = log_loss(*found[1:], gpu.put(y)), log_loss(*expected[1:], y)
+    (ell, at), (expected_ell, chosen) = log_loss(*found[1:], gpu.put(y)), log_loss(*expected[1:], y)
     near(ell, expected_ell)
-    near(log_loss_gradient(found[0], at, gpu.put(g)), log_loss_gradient(expected[0], places, g))
+    near(log_loss_gradient(found[0], at, gpu.put(g)), log_loss_gradient(expected[0], chosen, g))
 
 
 @each_dtype
@@ -171,7 +171,7 @@ def test_columns_have_the_bits_of_the_cpu_and_so_have_sums_over_them(
     gpu, shape, U, V, stride, dtype
 ):
     B, I, H, W = shape
-    x, down = normal(I, H, W, B, dtype=dtype), places(H, U, stride)
+    x, down = normal(I, H, W, B, dtype=dtype), windows_along(H, U, stride)
     there = gpu.put(x)
     for low, high in (0, down), (0, 1), (down - 1, down), (down // 2, down):
         seen = columns(x, U, V, stride, low, high)

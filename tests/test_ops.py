@@ -64,6 +64,7 @@ from dpedf.ops import (
 from dpedf.ops.arithmetic import Operator
 from dpedf.ops.conv import Pool
 from dpedf.phi import Phi
+from dpedf.program import program
 
 ABSTRACT = {Operator, Pool}
 
@@ -683,8 +684,8 @@ def move_state(ell, put=put):
 def passed(ell, leaves):
     """Everything that a pass left, by name, and the gradients of parameters, by number."""
     left = {k: leaf.grad for k, leaf in enumerate(leaves) if isinstance(leaf, Parameter)}
-    for n in CompNodes(ell):
-        left |= {f"{n.name}.value": n.value, f"{n.name}.grad": n.grad}
+    for n, name in program(ell).names.items():
+        left |= {f"{name}.value": n.value, f"{name}.grad": n.grad}
     return {name: array for name, array in left.items() if array is not None}
 
 
@@ -1128,14 +1129,14 @@ def test_a_binary_log_loss_is_exact_where_it_is_small(s):
     np.testing.assert_allclose(ell.value, math.log1p(math.exp(-s)), rtol=1e-6)
 
 
-def test_a_look_at_a_part_of_a_program_leaves_its_names_and_places():
+def test_a_look_at_a_part_of_a_program_leaves_its_names_and_numbers():
     x = Input((3,))
     early = Tanh(x)
     part = Square(Tanh(x))
     ell = Sum(part * early)
     Forward(ell)
-    before = [(n.name, n.place) for n in CompNodes(ell)]
+    before = dict(program(ell).names), dict(program(ell).numbers)
     Forward(part)
-    assert part.name == "ell"
+    assert program(part).names[part] == "ell" and program(ell).names[part] == "z3"
     Forward(ell)
-    assert [(n.name, n.place) for n in CompNodes(ell)] == before
+    assert (program(ell).names, program(ell).numbers) == before

@@ -7,7 +7,7 @@ import pytest
 
 from dpedf.edf import SGD, Backward, Forward, Input, Package, Parameter
 from dpedf.ops import Affine, Sigmoid, Square
-from dpedf.phi import Phi, Uniform, affine, glorot, he
+from dpedf.phi import Phi, Uniform, dense, glorot, he
 
 
 def perceptron(*sizes, bound=glorot):
@@ -15,7 +15,7 @@ def perceptron(*sizes, bound=glorot):
     x = Input()
     x.value = np.ones((2, sizes[0]), np.float32)
     for I, J in zip(sizes, sizes[1:], strict=False):
-        x = Sigmoid(Affine(affine(I, J, bound), x))
+        x = Sigmoid(Affine(dense(I, J, bound), x))
     return x
 
 
@@ -75,7 +75,7 @@ def test_initial_values_do_not_depend_on_what_comes_after():
 
 def test_initial_values_depend_on_the_name_alone():
     def start(name, x):
-        return values(Phi(Affine(affine(4, 5, name=name), x)))[f"{name}.w"]
+        return values(Phi(Affine(dense(4, 5, name=name), x)))[f"{name}.w"]
 
     assert np.array_equal(start("head", Input()), start("head", perceptron(3, 4)))
     assert not np.array_equal(start("head", Input()), start("tail", Input()))
@@ -112,10 +112,10 @@ def test_weights_are_uniform_within_the_bound_and_biases_zero(bound, expected):
 
 
 def test_affine_draws_within_the_bound_of_glorot_unless_told():
-    P = affine(300, 200)
+    P = dense(300, 200)
     assert P.w.bound == glorot(300, 200) and P.w.value.shape == (300, 200)
     assert P.b.value.shape == (200,) and type(P.b) is Parameter
-    assert affine(300, 200, he).w.bound == he(300, 200)
+    assert dense(300, 200, he).w.bound == he(300, 200)
 
 
 def test_a_parameter_with_a_value_keeps_it():
@@ -137,13 +137,13 @@ def test_sha256_is_that_of_the_bytes_of_all_parameters():
 
 
 def test_two_parameters_of_one_name_are_refused():
-    ell = Affine(affine(3, 3, name="same"), Affine(affine(3, 3, name="same"), Input()))
+    ell = Affine(dense(3, 3, name="same"), Affine(dense(3, 3, name="same"), Input()))
     with pytest.raises(ValueError, match=r"two parameters are named same\.w, expected a name"):
         Phi(ell)
 
 
 def test_a_name_that_is_given_may_not_be_that_of_another_by_count():
-    first, second = affine(3, 3), affine(3, 3, name="Phi1")
+    first, second = dense(3, 3), dense(3, 3, name="Phi1")
     with pytest.raises(ValueError, match=r"two parameters are named Phi1\.w"):
         Phi(Affine(second, Affine(first, Input())))
 

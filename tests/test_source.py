@@ -10,10 +10,7 @@ from conftest import ROOT
 from evaluator import Evaluator
 from test_ops import CASES, nodes_of_the_package
 
-from dpedf import config
-from dpedf.comm import Ranks
 from dpedf.edf import Backward, CompNode, CompNodes, Forward, Input, Parameter, Parameters, program
-from dpedf.gradient import Gradient
 from dpedf.models import mlp
 from dpedf.ops import (
     Affine,
@@ -37,10 +34,15 @@ from dpedf.ops import (
     Tanh,
     Transpose,
 )
+from dpedf.parallel.gradient import Gradient
+from dpedf.parallel.ranks import Ranks
 from dpedf.phi import Phi
-from dpedf.source import grammar
-from dpedf.source.listing import backward, forward, listing, naming, page, scaled
-from dpedf.tools.source import Step, rule
+from dpedf.run import config
+from dpedf.source import expressions, grammar
+from dpedf.source.listing import listing, naming, page, scaled
+from dpedf.source.reading import rule
+from dpedf.source.statements import backward, forward
+from dpedf.tools.source import Step
 
 
 @pytest.fixture
@@ -218,11 +220,9 @@ def added_by(n, ell):
     """{node: what backward of one node adds to its gradient}."""
     others = [i for i in (*CompNodes(ell), *Parameters(ell)) if i is not n]
     for i in others:
-        i.grad, i.ours, i.fresh, i.products = np.zeros_like(i.value), True, False, []
+        i.begin()
     n.backward()
-    for p in Parameters(ell):
-        p.complete()
-    return {i: i.grad for i in others}
+    return {i: i.complete() for i in others}
 
 
 def compare(n, ell):
@@ -291,22 +291,28 @@ def test_every_node_of_the_package_has_statements_with_costs(node):
 
 def recorded(ell):
     """(node, target) of each time that a node's backward adds to a gradient, as it runs."""
-    found, running = [], []
+    found, running = [], [ell]
 
-    def watched(thing, name, note):
+    def watch(thing, name, before, after=lambda: None):
         method = getattr(thing, name)
 
         def call(*args):
-            note()
-            return method(*args)
+            before()
+            result = method(*args)
+            after()
+            return result
 
         setattr(thing, name, call)
 
+    def note(target):
+        if running[-1]:  # a node's backward, and not the program
+            found.append((running[-1], target))
+
     for n in CompNodes(ell):
-        watched(n, "backward", lambda n=n: running.append(n))
+        watch(n, "backward", lambda n=n: running.append(n), lambda: running.append(None))
     for t in (*CompNodes(ell), *Parameters(ell)):
-        for name in "addgrad", "addproduct", "addpart":
-            watched(t, name, lambda t=t: found.append((running[-1] if running else ell, t)))
+        for name in "addgrad", "addproduct", "complete":
+            watch(t, name, lambda t=t: note(t))
     Backward(ell)
     return found
 
@@ -370,7 +376,7 @@ def test_what_is_added_to_a_gradient_that_is_there_costs_an_addition():
 )
 def test_operations_are_counted_for_all_values_of_their_letters(text, sizes, operations, left):
     (e,) = grammar.equations(text)
-    found = grammar.operations(e.right, sizes), [*grammar.letters(e.right)]
+    found = expressions.operations(e.right, sizes), [*expressions.letters(e.right)]
     assert found == (operations, left)
 
 
@@ -417,7 +423,7 @@ def test_an_equation_that_cannot_be_read_is_none(text):
 )
 def test_whole_numbers_are_computed(text, shown):
     (e,) = grammar.equations(text)
-    assert str(grammar.simplified(e, {"i": 5})) == shown
+    assert str(expressions.simplified(e, {"i": 5})) == shown
 
 
 # the tool

@@ -51,7 +51,7 @@ import numpy as np
 from dpedf import models
 from dpedf.edf import CompNode, context
 from dpedf.ops import Affine, SquareLoss, Tanh
-from dpedf.phi import affine
+from dpedf.phi import dense
 
 
 class At(CompNode):
@@ -96,18 +96,18 @@ def interrupted(x, y, sizes):
 
 
 def wrong(x, y, hidden):
-    z = WrongTanh(Affine(affine(3, hidden), x))
-    z = Affine(affine(hidden, 1), z)
+    z = WrongTanh(Affine(dense(3, hidden), x))
+    z = Affine(dense(hidden, 1), z)
     return z, SquareLoss(z, y)
 
 
 def rooted(x, y):
-    z = Affine(affine(3, 1), Root(x))
+    z = Affine(dense(3, 1), Root(x))
     return z, SquareLoss(z, y)
 
 
 def linear(x, y):
-    z = Affine(affine(3, 1), x)
+    z = Affine(dense(3, 1), x)
     return z, SquareLoss(z, y)
 
 
@@ -333,7 +333,10 @@ def test_chunks_beyond_the_window_are_said_to_be_no_global_shuffle(train, tmp_pa
     with h5py.File(tmp_path / "plain.h5") as old, h5py.File(tmp_path / "chunked.h5", "w") as new:
         for at in ("train/x", "train/y", "test/x", "test/y"):
             new.create_dataset(at, data=old[at][...], chunks=(100, *old[at].shape[1:]))
-    narrow = "from dpedf import comm, rows, train; rows.WINDOW = 3 * 6400; comm.run(train.main)"
+    narrow = (
+        "from dpedf import train; from dpedf.data import sources; from dpedf.parallel import job; "
+        "sources.WINDOW = 3 * 6400; job.run(train.main)"
+    )
     words = "digits.toml", "train.epochs=1"
     for file, said in ("plain.h5", 0), ("chunked.h5", 1):
         ran = python(
@@ -493,7 +496,8 @@ def test_a_run_directory_that_cannot_be_written_is_one_line(train, tmp_path, pyt
     write(tmp_path / "rows.h5", name="a", source="b", licence="c", train=pair, test=pair)
     drop = "os.geteuid() or os.setresuid(65534, 65534, 65534)"
     ready = "from dpedf.data import Data; Data('rows.h5'); from mpi4py import MPI"  # imports all
-    code = f"import os; from dpedf import comm, train; {ready}; {drop}; comm.run(train.main)"
+    imports = "import os; from dpedf import train; from dpedf.parallel import job"
+    code = f"{imports}; {ready}; {drop}; job.run(train.main)"
     words = "digits.toml", "data.file=rows.h5", "data.valid=9"
     ran = python("-c", code, *words, "run.dir=locked/run", cwd=tmp_path)
     assert_refused(ran, "locked/run", "Permission denied")
@@ -680,9 +684,11 @@ def test_a_checkpoint_is_due_every_so_many_steps(train, run):
 
 # Trains, and before the third checkpoint, best.h5's or its own, fills the disk.
 FILL = """
-from dpedf import checkpoint, comm, train
+from dpedf import train
+from dpedf.parallel import job
+from dpedf.run import directory
 
-save, saved = checkpoint.save, []
+save, saved = directory.save, []
 
 def fill(path, phi, **state):
     saved.append(path)
@@ -695,8 +701,8 @@ def fill(path, phi, **state):
                 pass
     save(path, phi, **state)
 
-checkpoint.save = fill
-comm.run(train.main)
+directory.save = fill
+job.run(train.main)
 """
 
 

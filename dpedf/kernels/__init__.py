@@ -1,80 +1,81 @@
 """Functions that need more than NumPy's spelling, each with one meaning on every device.
 
-The meaning is written in NumPy, and computes wherever its arrays live; beside it stands what
-arrays on a GPU get instead, a CUDA kernel from a .cu file of this folder:
+The meaning is written in NumPy, and computes wherever its arrays are.  Beside it stands its fast
+version for arrays on a GPU, which launches a CUDA kernel from a .cu file of this folder:
 
     @function
     def twice(x):
         return 2 * x
 
     @on_gpu(twice)
-    def launch_twice(x): ...
+    def twice_on_gpu(x): ...
 
-Once device.py takes a GPU, its array type gets the second, wherever that is defined.
+When a process takes its GPU (device/gpu.py), the array type of that GPU gets the fast versions.
 """
 
 from functools import wraps
 from numbers import Real
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
-FAST = []  # (function, what an array on a GPU gets instead)
+FAST = []  # (function, its version for a GPU), as the files of this folder define them
+
+# The GPU of this process, which register_gpu alone writes: its number; the type of its arrays;
+# compile(code=..., options=...), whose result has get_function(name); put(array).
+gpu = SimpleNamespace(number=None, array=None, compile=None, put=None)
 TYPES = {"float32": "float", "float64": "double"}  # what T is in the sources
 THREADS = 256  # of a block
 
 
 def function(meaning):
-    """Decorate the meaning of a function, which the type of its first argument may replace.
+    """Decorate the meaning of a function; call.register gives an array type another version.
 
-    As functools.singledispatch does, but by the very type: a small step of training is some
-    dozens of calls, and singledispatch looks types up in a dictionary of weak references.
+    This is functools.singledispatch, but by the very type of the first argument: a small step of
+    training is dozens of calls, and singledispatch looks up types in weak references.
     """
-    ways = {}
+    versions = {}
 
     def call(x, *rest, **named):
-        return ways.get(type(x), meaning)(x, *rest, **named)
+        return versions.get(type(x), meaning)(x, *rest, **named)
 
-    call.register = ways.__setitem__
+    call.register = versions.__setitem__
     return wraps(meaning)(call)
 
 
 def on_gpu(meaning):
-    """Decorate what a function does with arrays on a GPU."""
+    """Decorate the version of a function for arrays on a GPU."""
 
     def remember(fast):
         FAST.append((meaning, fast))
-        if Kernels.array:
-            meaning.register(Kernels.array, fast)
+        if gpu.array:
+            meaning.register(gpu.array, fast)
         return fast
 
     return remember
 
 
-def register_gpu(array, compile, put):
-    """From now on, arrays of this type are on a GPU, for which kernels are compiled."""
-    Kernels.array, Kernels.compile, Kernels.put = array, compile, put
+def register_gpu(number, array, compile, put):
+    """From now on, arrays of this type are on the GPU of this process."""
+    vars(gpu).update(number=number, array=array, compile=compile, put=put)
     for meaning, fast in FAST:
         meaning.register(array, fast)
 
 
 def packed(x):
-    """x with its indices in the order in which kernels read them; a copy where it must be."""
+    """x in the memory order that kernels read: x itself, or a copy."""
     return x if x.flags.c_contiguous else x.copy()
 
 
 class Kernels:
-    """The kernels of a source file: kernels.name(threads, x, ...) for x of float32 or float64.
+    """The kernels of a .cu file: kernels.name(threads, x, ...) for x of float32 or float64.
 
     Integers reach a kernel as long long, floats as double, arrays as pointers.
     """
 
-    # Given by register_gpu: the type of arrays; compile(code=..., options=...), whose result has
-    # get_function(name); put(array).
-    array = compile = put = None
-
     def __init__(self, name):
-        self.source, self.found = Path(__file__).with_name(name).read_text(), {}
+        self.source, self.compiled = Path(__file__).with_name(name).read_text(), {}
 
     def __getattr__(self, name):
         def launch(threads, x, *arguments):
@@ -85,13 +86,14 @@ class Kernels:
         return launch
 
     def kernel(self, name, dtype):
-        if (name, dtype) not in self.found:
+        key = gpu.number, name, dtype
+        if key not in self.compiled:
             source = f"typedef {TYPES[dtype]} T;\n{self.source}"
-            module = Kernels.compile(code=source, options=("-std=c++17",))
-            self.found[name, dtype] = module.get_function(name)
-        return self.found[name, dtype]
+            module = gpu.compile(code=source, options=("-std=c++17",))
+            self.compiled[key] = module.get_function(name)
+        return self.compiled[key]
 
 
 def number(x, dtype):
-    """A number where a kernel can read it: on the GPU, as an array without indices."""
-    return Kernels.put(np.array(x, dtype)) if isinstance(x, Real) else x
+    """A number where a kernel can read it: an array without indices, on the GPU."""
+    return gpu.put(np.array(x, dtype)) if isinstance(x, Real) else x

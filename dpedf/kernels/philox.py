@@ -7,21 +7,21 @@ import numpy as np
 from dpedf.kernels import Kernels, function, number, on_gpu
 
 cuda = Kernels("philox.cu")
-DROP = {4: 40, 8: 11}  # of the 64 bits, what the fraction of a float of so many bytes has not
+DROP = {4: 40, 8: 11}  # of the 64 bits, those beyond the fraction of a float of 4 or 8 bytes
 
 
 @function
-def uniform(x, seed, place, step, row):
+def uniform(x, seed, node, step, row):
     """u[b,...], drawn from U[0, 1) for each number of x[b,...], in the shape and dtype of x.
 
-    A function of the seed, the place of a node in its program, the step, and row + b, where row
-    is that of x[0] in the global minibatch.  Philox4x64-10 with the key (seed, place) and the
+    A function of the seed, the number of a node in its program, the step, and row + b, where row
+    is that of x[0] in the global minibatch.  Philox4x64-10 with the key (seed, node) and the
     counter (block, 0, step, 1), where each row has as many blocks of four numbers as it needs:
     Salmon et al., Parallel random numbers: as easy as 1, 2, 3, 2011.
     """
     B, n = len(x), prod(x.shape[1:])
     blocks = -(-n // 4)
-    bits = np.random.Philox(key=[seed, place], counter=[row * blocks, 0, int(step), 1])
+    bits = np.random.Philox(key=[seed, node], counter=[row * blocks, 0, int(step), 1])
     raw = bits.random_raw(4 * B * blocks).reshape(B, 4 * blocks)[:, :n]
     drop = DROP[x.dtype.itemsize]
     u = (raw >> np.uint64(drop)).astype(x.dtype) * 2.0 ** (drop - 64)
@@ -29,7 +29,7 @@ def uniform(x, seed, place, step, row):
 
 
 @on_gpu(uniform)
-def uniform_on_gpu(x, seed, place, step, row):
+def uniform_on_gpu(x, seed, node, step, row):
     u, B, n = np.empty_like(x, order="C"), len(x), prod(x.shape[1:])
-    cuda.uniform(B * -(-n // 4), u, number(step, np.int64), seed, place, row, B, n)
+    cuda.uniform(B * -(-n // 4), u, number(step, np.int64), seed, node, row, B, n)
     return u

@@ -5,18 +5,18 @@ import numpy as np
 from dpedf.edf import Package, Parameter
 from dpedf.models.mlp import ACTIVATIONS, MLP, check_sizes
 from dpedf.ops import Affine, Flatten, Sigmoid, SquareLoss, Transpose
-from dpedf.phi import affine
+from dpedf.phi import dense
 
 
 def autoencoder(x, y, sizes, activation="relu"):
-    """x, of numbers in 0..1, decoded from a code by the weights that encoded it, transposed.
+    """x, of numbers in 0..1, encoded, and decoded by the same weights, transposed.
 
-    sizes: of x, of each layer, and last of the code, which is Affine; the labels y are not looked
-    at.  The output is (B, sizes[0]).
+    sizes: of x, of each layer, and last of the code, which is Affine.  The labels y are not used.
+    The output is (B, sizes[0]).
     """
     check_sizes(sizes, activation, x)
     Activation, bound = ACTIVATIONS[activation]
-    encoder = [affine(*pair, bound) for pair in zip(sizes, sizes[1:], strict=False)]
+    encoder = [dense(*pair, bound) for pair in zip(sizes, sizes[1:], strict=False)]
     decoder = [
         Package(w=Transpose(Phi.w), b=Parameter(np.zeros(len(Phi.w.value))))
         for Phi in reversed(encoder)

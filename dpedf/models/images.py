@@ -9,7 +9,7 @@ from dpedf.errors import UserError
 from dpedf.models.expect import labels, positive
 from dpedf.models.mlp import MLP
 from dpedf.ops import Affine, Conv2D, Flatten, LogLoss, MaxPool, Relu, Reshape, Softmax
-from dpedf.phi import Uniform, affine, glorot, he
+from dpedf.phi import Uniform, dense, glorot, he
 
 
 def conv(I, J, size, bound=he, name=None):
@@ -38,6 +38,6 @@ def lenet(x, y, channels=(6, 16), hidden=(120, 84), padding=2):
     z = Relu(MaxPool(Conv2D(conv(I, J, 5), x, padding=padding), 2))
     z = Relu(MaxPool(Conv2D(conv(J, K, 5), z), 2))
     sizes = [prod(z.value.shape[1:]), *hidden]
-    packages = [affine(*pair, he) for pair in zip(sizes, sizes[1:], strict=False)]
-    Q = Softmax(Affine(affine(sizes[-1], y.classes, glorot), MLP(packages, Flatten(z), Relu)))
+    packages = [dense(*pair, he) for pair in zip(sizes, sizes[1:], strict=False)]
+    Q = Softmax(Affine(dense(sizes[-1], y.classes, glorot), MLP(packages, Flatten(z), Relu)))
     return Q, LogLoss(Q, y)

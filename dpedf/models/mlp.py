@@ -4,7 +4,7 @@ from math import prod
 
 from dpedf.errors import UserError
 from dpedf.ops import Affine, Flatten, LogLoss, Relu, Sigmoid, Softmax, Tanh
-from dpedf.phi import affine, glorot, he
+from dpedf.phi import dense, glorot, he
 
 ACTIVATIONS = {"relu": (Relu, he), "sigmoid": (Sigmoid, glorot), "tanh": (Tanh, glorot)}
 
@@ -35,8 +35,8 @@ def layers(sizes, activation, x, y):
         classes = "labels" if y.classes is None else f"{y.classes}, the classes of the data"
         raise UserError(f"model.sizes[-1] = {sizes[-1]}, expected {classes}")
     Activation, bound = ACTIVATIONS[activation]
-    packages = [affine(I, J, bound) for I, J in zip(sizes[:-2], sizes[1:-1], strict=True)]
-    packages.append(affine(*sizes[-2:], glorot))
+    packages = [dense(I, J, bound) for I, J in zip(sizes[:-2], sizes[1:-1], strict=True)]
+    packages.append(dense(*sizes[-2:], glorot))
     return packages, Activation, x if len(x.shape) == 1 else Flatten(x)
 
 

@@ -22,7 +22,7 @@ from dpedf.ops import (
     Transpose,
     Zeros,
 )
-from dpedf.phi import Uniform, affine, glorot
+from dpedf.phi import Uniform, dense, glorot
 
 
 def embedded(x, size, bound):
@@ -34,7 +34,7 @@ def embedded(x, size, bound):
 
 
 def LSTM(Phi, x):
-    """h[b,t,j], what a long short-term memory makes of x[b,t,i].  Phi: w and b for x, u for h."""
+    """h[b,t,j], the outputs of a long short-term memory for x[b,t,i].  Phi: w, b for x; u for h."""
     z, T, J = Affine(Phi, x), x.value.shape[1], len(Phi.u.value)
     state, h, outputs = Zeros(z, 2 * J), Zeros(z, J), []
     for t in range(T):
@@ -45,7 +45,7 @@ def LSTM(Phi, x):
 
 
 def GRU(Phi, Psi, x):
-    """h[b,t,j], what gated recurrent units put out, of x[b,t,i].  Phi: for x; Psi: for h."""
+    """h[b,t,j], the outputs of gated recurrent units for x[b,t,i].  Phi: for x; Psi: for h."""
     z, T, J = Affine(Phi, x), x.value.shape[1], len(Psi.w.value)
     h, outputs = Zeros(z, J), []
     for t in range(T):
@@ -64,7 +64,7 @@ def char_lstm(x, y, embedding=64, hidden=192):
     Phi = Package(
         w=Uniform((embedding, 4 * J), bound), u=Uniform((J, 4 * J), bound), b=Parameter(b)
     )
-    Q = Softmax(Affine(affine(J, x.classes, glorot), LSTM(Phi, z)))
+    Q = Softmax(Affine(dense(J, x.classes, glorot), LSTM(Phi, z)))
     return Q, LogLoss(Q, y)
 
 
@@ -72,8 +72,8 @@ def char_gru(x, y, embedding=64, hidden=192):
     """Softmax(Affine(Phi, GRU(Embedding(x)))): embedding and hidden are sizes."""
     positive(embedding=embedding, hidden=hidden)
     z = embedded(x, embedding, 1.0)[1]
-    Phi, Psi = (affine(I, 3 * hidden, lambda I, J: hidden**-0.5) for I in (embedding, hidden))
-    Q = Softmax(Affine(affine(hidden, x.classes, glorot), GRU(Phi, Psi, z)))
+    Phi, Psi = (dense(I, 3 * hidden, lambda I, J: hidden**-0.5) for I in (embedding, hidden))
+    Q = Softmax(Affine(dense(hidden, x.classes, glorot), GRU(Phi, Psi, z)))
     return Q, LogLoss(Q, y)
 
 
@@ -95,9 +95,9 @@ def char_transformer(x, y, layers=4, heads=4, width=128):
     z = z + Uniform((T, I), small())
     for _ in range(layers):
         n = norm(z)
-        q, k, v = (Affine(affine(I, I, small), n) for _ in range(3))
-        z = z + Affine(affine(I, I, last), Attention(q, k, v, heads, causal=True))
+        q, k, v = (Affine(dense(I, I, small), n) for _ in range(3))
+        z = z + Affine(dense(I, I, last), Attention(q, k, v, heads, causal=True))
         n = norm(z)
-        z = z + Affine(affine(4 * I, I, last), Gelu(Affine(affine(I, 4 * I, small), n)))
+        z = z + Affine(dense(4 * I, I, last), Gelu(Affine(dense(I, 4 * I, small), n)))
     Q = Softmax(MatMul(norm(z), Transpose(W)))
     return Q, LogLoss(Q, y)

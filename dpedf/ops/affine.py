@@ -1,7 +1,7 @@
 """Affine: what a layer of weights computes."""
 
 from dpedf.edf import CompNode
-from dpedf.kernels.gemm import affine, product, rows
+from dpedf.kernels.gemm import affine, matrix, product
 
 
 class Affine(CompNode):
@@ -19,12 +19,12 @@ class Affine(CompNode):
 
     def forward(self):
         x, W = self.x.value, self.Phi.w.value
-        y = affine(rows(x), W, self.Phi.b.value)
+        y = affine(matrix(x), W, self.Phi.b.value)
         self.value = y if x.ndim == 2 else y.reshape(*x.shape[:-1], W.shape[1])
 
     def backward(self):
-        g, x = rows(self.grad), self.x
+        g, x = matrix(self.grad), self.x
         if x.varies:
             x.addgrad(product(g, self.Phi.w.value.T).reshape(x.value.shape))
-        self.Phi.w.addproduct(rows(x.value).T, g)
+        self.Phi.w.addproduct(matrix(x.value).T, g)
         self.Phi.b.addgrad(-g.sum(axis=0))

@@ -3,9 +3,9 @@
 import numpy as np
 
 from dpedf.edf import CompNode
-from dpedf.kernels.gemm import rows
-from dpedf.kernels.softmax import log_loss, log_loss_gradient, places, softmax
-from dpedf.ops.positions import spread, weighed, weights
+from dpedf.kernels.gemm import matrix
+from dpedf.kernels.softmax import flat_index, log_loss, log_loss_gradient, softmax
+from dpedf.ops.masked_mean import spread, weighed, weights
 
 
 class Softmax(CompNode):
@@ -23,11 +23,11 @@ class Softmax(CompNode):
 
     def forward(self):
         s = self.s.value
-        Q, self.shifted, self.Z = softmax(rows(s))
+        Q, self.shifted, self.Z = softmax(matrix(s))
         self.value = Q.reshape(s.shape)
 
     def backward(self):
-        g, Q = rows(self.grad).T, rows(self.value).T
+        g, Q = matrix(self.grad).T, matrix(self.value).T
         self.s.addgrad((Q * (g - (g * Q).sum(axis=0))).T.reshape(self.value.shape))
 
 
@@ -42,9 +42,6 @@ class LogLoss(CompNode):
     where Q = Softmax(s), since this would divide by zero, the same as
 
     ell[b] = sum_... m[b,...] (log(Z[b,...]) - s[b,...,y[b,...]]) / N[b]
-
-    m[b,...] = [mask[b,...] != 0]
-    N[b] = max(1, sum_... m[b,...])
 
     s.grad[b,...,j] += ell.grad[b] m[b,...] / N[b] (Q[b,...,j] - [j = y[b,...]])
 
@@ -61,8 +58,8 @@ class LogLoss(CompNode):
         if isinstance(Q, Softmax):
             losses, self.at = log_loss(Q.shifted, Q.Z, y.reshape(-1))
         else:
-            self.at = places(y.reshape(-1))
-            losses = -np.log(rows(Q.value).T.take(self.at))
+            self.at = flat_index(y.reshape(-1))
+            losses = -np.log(matrix(Q.value).T.take(self.at))
         self.weights = weights(y, self.mask, losses)
         self.value = losses if self.weights is None else weighed(losses, self.weights, y.shape)
 
@@ -71,10 +68,10 @@ class LogLoss(CompNode):
         if self.weights is not None:
             g = spread(g, self.weights, self.y.value.shape)
         if isinstance(Q, Softmax):
-            delta = log_loss_gradient(rows(Q.value), self.at, g)
+            delta = log_loss_gradient(matrix(Q.value), self.at, g)
             Q.s.addgrad(delta.reshape(Q.value.shape))
         else:
-            chosen = rows(Q.value).T
+            chosen = matrix(Q.value).T
             delta = np.zeros_like(chosen, order="C")
             shown = np.where(g == 0, 1.0, chosen.take(self.at))  # a masked Q may be 0
             delta.reshape(-1)[self.at] = -g / shown

@@ -5,8 +5,9 @@ A bias is subtracted, as in Affine.
 
 import numpy as np
 
-from dpedf.edf import CompNode, context
+from dpedf.edf import CompNode
 from dpedf.ops.draws import uniform
+from dpedf.program import context
 
 
 class LayerNorm(CompNode):

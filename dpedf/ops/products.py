@@ -3,7 +3,7 @@
 import numpy as np
 
 from dpedf.edf import CompNode
-from dpedf.kernels.gemm import product, rows
+from dpedf.kernels.gemm import matrix, product
 from dpedf.ops.broadcast import aligned, send
 
 
@@ -45,7 +45,7 @@ class MatMul(CompNode):
     def forward(self):
         a, b, lacking = self.matrices()
         if b.ndim == 2:
-            z = product(rows(a), b).reshape(*a.shape[:-1], b.shape[-1])
+            z = product(matrix(a), b).reshape(*a.shape[:-1], b.shape[-1])
         else:
             z = product(a, b)
         self.value = np.squeeze(z, axis=lacking)
@@ -54,7 +54,7 @@ class MatMul(CompNode):
         a, b, lacking = self.matrices()
         g = np.expand_dims(self.grad, lacking)
         if b.ndim == 2:
-            a, g = rows(a), rows(g)
+            a, g = matrix(a), matrix(g)
         if self.x.varies:
             send(self.x, product(g, b.swapaxes(-1, -2)), a)
         if b.ndim == 2 and b is self.y.value:

@@ -90,7 +90,9 @@ class LSTMCell(CompNode):
         self.x.addgrad(delta)
         self.z.addgrad(delta)
         dc *= f
-        self.s.addpart((slice(None), slice(0, J)), dc)
+        if self.s.varies:
+            part = self.s.complete()[:, :J]
+            part += dc
 
 
 class GRUCell(CompNode):

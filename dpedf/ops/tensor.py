@@ -134,7 +134,8 @@ class Slice(CompNode):
         self.value = self.x.value[self.at]
 
     def backward(self):
-        self.x.addpart(self.at, self.grad)
+        part = self.x.complete()[self.at]
+        part += self.grad
 
     def equations(self):
         """Those of this index: y[b,i,j] = x[b,3,2+i,j]."""

@@ -9,10 +9,11 @@ which stands in its docstring (grammar.py), in the names of the program:
 from itertools import count, zip_longest
 from textwrap import wrap
 
-from dpedf.edf import Node, Package, Parameters, held, inputs_of, program
+from dpedf.edf import Node, Package, Parameters
 from dpedf.errors import UserError
 from dpedf.phi import name_parameters
-from dpedf.source.reading import Reading, Statement
+from dpedf.program import held, inputs_of, program
+from dpedf.source.statements import Statement, backward, forward
 
 WIDTH = 84  # of the code, in characters
 
@@ -39,7 +40,7 @@ def naming(loss, **named):
         else:
             raise UserError(f"{name} = {thing!r}, expected a node or a package to be named")
     name_parameters(Parameters(loss))
-    known = {n: n.name for n in (*nodes, *Parameters(loss))} | names
+    known = program(loss).names | {p: p.name for p in Parameters(loss)} | names
     free = (name for name in map("x{}".format, count(1)) if name not in known.values())
     for node in (i for n in nodes for i in inputs_of(n) if i not in known):
         known[node] = f"{node.value:g}" if isinstance(node.value, float) else next(free)
@@ -48,22 +49,6 @@ def naming(loss, **named):
         if taken.count(name) > 1:
             raise UserError(f"two things are named {name}, expected a name for each")
     return known
-
-
-def forward(loss, names):
-    """The Statements of Forward(loss)."""
-    return [Reading(n, names).forward() for n in program(loss).nodes]
-
-
-def backward(loss, names):
-    """The Statements of Backward(loss): what adds to the gradient of something that varies."""
-    added = {loss} if loss.varies else set()
-    if added:
-        nbytes = None if loss.value is None else loss.value.nbytes
-        yield Statement(loss, loss, f"{names[loss]}.grad = 1/B", (), nbytes, 0)
-    for n in reversed(program(loss).nodes):
-        if n in added:
-            yield from Reading(n, names).backward(added)
 
 
 def page(sections, seconds=None, times=None):

@@ -1,45 +1,31 @@
-"""The equations of a node, read in a program: in its names and sizes, and what they cost.
+"""The equations of a node or an update rule as those of a program: in its names and sizes.
 
 Nodes get the names that they have in the program, settings and sizes become numbers, and what has
 an equation of its own is called after its node, z4.Z.  Indices are those that the values have.
 """
 
 import re
-from collections import defaultdict
-from dataclasses import dataclass, replace
-from math import prod
+from dataclasses import replace
 
 import numpy as np
 
 from dpedf import shapes
-from dpedf.edf import Node, inputs_of
+from dpedf.edf import Node
+from dpedf.program import inputs_of
 from dpedf.source import grammar
-from dpedf.source.grammar import Letter, Number, Reduction, Reference, changed, letters, walk
+from dpedf.source.expressions import (
+    Letter,
+    Number,
+    Reduction,
+    Reference,
+    changed,
+    letters,
+    simplified,
+    walk,
+)
 
 ROW, REST = Letter("b"), Letter("...")
 ALIASES = re.compile(r"([A-Za-z_][\w.]*): ([A-Za-z](?:, [A-Za-z])*)(?=[,;.\n]|$)")  # Phi.w: W
-
-
-@dataclass(eq=False)
-class Statement:
-    """One assignment, made by forward of a node, or by backward, which adds to a target's grad.
-
-    steps: further equations that it takes.  bytes: operands read and results written, once each;
-    operations: of floating point.  Both are None where values or the equation are not known.
-    """
-
-    node: Node | None
-    target: Node | None
-    text: str
-    steps: tuple = ()
-    bytes: int | None = None
-    operations: int | None = None
-
-    @property
-    def shape(self):
-        """That of the value or gradient which it is about, B being the rows: (B, 512)."""
-        made = self.target or self.node
-        return "" if made is None or made.value is None else shapes.described(made)
 
 
 class Reading:
@@ -177,7 +163,7 @@ class Reading:
     def bound(self, e):
         """An Equation of the docstring as one of the program, which names all sums."""
         sizes = self.sizes.get(e, {})
-        e = grammar.simplified(self.in_program(e), sizes)
+        e = simplified(self.in_program(e), sizes)
         over = [a for a in letters(e.right) if a not in letters(e.left)]
         if e.what == "=" or not over or not self.known:
             return e
@@ -206,56 +192,6 @@ class Reading:
         kept = [e for e in group if e.what != "=" or e.left.what in used]
         return [(self.bound(e), self.sizes.get(e, {})) for e in kept]
 
-    def forward(self):
-        """The Statement of the node's forward."""
-        if self.groups:
-            return self.statement(self.groups[0])
-        inputs = inputs_of(self.n)
-        shown = ", ".join(self.names[i] for i in inputs)
-        text = f"{self.names[self.n]} = {type(self.n).__name__}({shown})"
-        return Statement(self.n, None, text, bytes=bytes_of([*inputs, self.n]))
-
-    def backward(self, added):
-        """The Statements of its backward; added: what was added to before, and this adds to."""
-        pending = []  # what a gradient that is not computed has in common with others
-        for group in self.groups[1:]:
-            target = self.thing(group[0].left)
-            varies = isinstance(target, Node) and target.varies
-            if varies and group[0].right != Number(0.0):  # which nobody adds
-                yield self.statement(group + pending, target, target in added)
-                pending = []
-                added.add(target)
-            else:
-                pending += group[1:]
-        if not self.groups[1:]:
-            for target in dict.fromkeys(i for i in inputs_of(self.n) if i.varies):
-                text = f"{self.names[target]}.grad += {type(self.n).__name__}'s"
-                yield Statement(self.n, target, text, bytes=bytes_of([self.n, target]))
-                added.add(target)
-
-    def statement(self, group, target=None, again=False):
-        """The Statement of a group; again: is it added to what is there, or does it overwrite?"""
-        equations = self.in_use(group)
-        text, *steps = (str(bare(e) if self.alike else e) for e, _ in equations)
-        found = Statement(self.n, target, text, steps)
-        if self.known and self.n.value.size:
-            left, sizes = equations[0][0].left, equations[0][1]
-            again *= self.moved([(left, sizes)])
-            sides = [(side, sizes) for e, sizes in equations for side in (e.left, e.right)]
-            operations = [grammar.operations(e.right, sizes) for e, sizes in equations]
-            found.bytes = self.moved(sides) + again
-            found.operations = sum(operations) + again // self.n.value.itemsize
-        return found
-
-    def moved(self, sides):
-        """The bytes of all operands in these expressions, as far as their indices reach."""
-        reach = defaultdict(int)
-        used = {e: sizes for side, sizes in sides for e in walk(side) if e.what in self.operands}
-        for e, sizes in used.items():
-            reach[e.what] += prod(sizes[letter] for letter in letters(e))
-        arrays = [(n, self.operands[name]) for name, n in reach.items()]
-        return sum(min(n * array.itemsize, array.nbytes) for n, array in arrays)
-
 
 def things_of(n):
     """{name in the docstring: node, array or number}; what is None counts as 1."""
@@ -274,11 +210,6 @@ def array_of(thing):
     return found if hasattr(found, "shape") else None
 
 
-def bare(e):
-    """The same without indices."""
-    return replace(e, parts=()) if isinstance(e, Reference) else changed(e, bare)
-
-
 def summed(e, over):
     """The sum of an expression over letters, before those that it is over already."""
     if isinstance(e, Reduction) and e.what == "sum":
@@ -287,7 +218,19 @@ def summed(e, over):
     return Reduction("sum", (e, *map(Letter, over)))
 
 
-def bytes_of(nodes):
-    """The bytes of these nodes' values, read or written once each; None: not all are known."""
-    values = [node.value for node in nodes if not isinstance(node.value, float)]
-    return None if any(v is None for v in values) else sum(v.nbytes for v in values)
+def rule(cls, train):
+    """The Equations of an update rule, which stand in its docstring, for these settings."""
+    numbers = {"mu": train.momentum, "lambda": train.weight_decay, "alpha": train.smoothing}
+    numbers |= {"epsilon": train.epsilon, "beta1": train.betas[0], "beta2": train.betas[1]}
+
+    def with_numbers(e):
+        if e.what in numbers:
+            return Number(float(numbers[e.what]))
+        return changed(e, with_numbers)
+
+    found = {}
+    for base in reversed(cls.__mro__[:-1]):
+        for condition, groups in reversed(grammar.cases(base.__doc__)):
+            if grammar.holds(condition, train):
+                found |= {e.left.what: e for group in groups for e in group}
+    return [simplified(with_numbers(e), {}) for e in found.values()]

@@ -16,18 +16,23 @@ from statistics import median
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from dpedf import config, device
-from dpedf.comm import Ranks
-from dpedf.edf import Forward, context, program
+from dpedf.device.choose import choose
+from dpedf.device.threads import blas_threads
+from dpedf.edf import Forward
 from dpedf.errors import UserError, concerning
-from dpedf.gradient import Gradient
 from dpedf.kernels.vector import add_in_order
 from dpedf.optim import clip, update_rule
-from dpedf.source import grammar
-from dpedf.source.listing import backward, forward, naming, page
-from dpedf.source.reading import Statement
-from dpedf.start import assembled
-from dpedf.sums import cuts
+from dpedf.parallel.buckets import Buckets
+from dpedf.parallel.gradient import Gradient
+from dpedf.parallel.ranks import Ranks
+from dpedf.parallel.sums import cuts
+from dpedf.program import during, program
+from dpedf.run import config
+from dpedf.run.setup import assemble
+from dpedf.source.expressions import Letter, changed, operations
+from dpedf.source.listing import naming, page
+from dpedf.source.reading import rule
+from dpedf.source.statements import Statement, backward, forward
 from dpedf.tools import Parser
 
 TIMED = 30  # steps, of which each time is the median
@@ -38,10 +43,10 @@ class Step:
 
     def __init__(self, settings, ranks):
         train, seed = settings.train, settings.seed
-        self.settings, self.device = settings, device.chosen(settings, ranks)
-        self.data, _, self.ell, self.phi = assembled(settings, self.device)
+        self.settings, self.device = settings, choose(settings, ranks)
+        self.data, _, self.ell, self.phi = assemble(settings, self.device)
         rows = self.data.train.order(seed, 0)[: train.batch_size]
-        self.x, self.y = self.data.train.take(rows)
+        self.x, self.y = self.data.train.load(rows)
         self.gradient = Gradient(
             self.ell, self.phi, ranks, self.data.put, train.slices, bucket=settings.run.bucket
         )
@@ -49,19 +54,18 @@ class Step:
         self.sizes = np.diff(cuts(self.B, self.V)).tolist()  # rows of each slice
         self.update = update_rule(self.phi, train)
         self.eta = np.zeros((), self.phi.value.dtype, like=self.phi.value)  # 0, so that Phi stays
-        context.seed, context.step = seed, self.device.step(0)
 
     def run(self):
         self.gradient(self.x, self.y, self.B)
         if self.settings.train.grad_clip:
             self.clip()
-        self.update(self.eta, context.step)
+        self.update(self.eta, 0)
 
     def clip(self):
         clip(self.phi.grad, self.settings.train.grad_clip)
 
     def add_slices(self):
-        for _, _, additions in self.gradient.steps:
+        for _, _, additions in self.gradient.schedule:
             add_in_order(self.gradient.grads, additions, 0, len(self.phi.value))
 
     @property
@@ -86,9 +90,9 @@ class Step:
     def of_slice(self, rows):
         """The Statements of forward and backward of a slice of so many rows."""
         arrays = self.x[:rows], self.y[:rows]
-        context.row, context.B = 0, self.B
-        self.data.put(*arrays)
-        Forward(self.ell, train=True)
+        with during(B=self.B):
+            self.data.put(*arrays)
+            Forward(self.ell, train=True)
         x, y = self.data.x, self.data.y
         names, text = naming(self.ell, x=x, y=y), f"x, y = rows of {self.settings.data.file}"
         nbytes = sum(array.nbytes for array in (*arrays, x.value, y.value))
@@ -98,21 +102,17 @@ class Step:
 
     def with_buckets(self, statements):
         """Those of backward, and after a node's the sums over ranks that start there."""
-        gradient, completes, started = self.gradient, program(self.ell).completes, []
-        gradient.start = lambda *ends: started.append(ends)
-        gradient.done, gradient.waiting = set(), len(self.phi.value)
+        buckets = Buckets(self.phi, self.gradient.buckets.size)
         for s, following in zip(statements, [*statements[1:], None], strict=True):
             yield s
-            if not following or following.node is not s.node:
-                for p in completes[s.node]:
-                    gradient.ready(p)
-            if not following and gradient.waiting:
-                gradient.start(*gradient.complete(gradient.waiting))
-            while started:
-                low, high = started.pop(0)
+            if following and following.node is s.node:
+                continue
+            ends = [
+                pair for p in program(self.ell).completes[s.node] for pair in buckets.complete(p)
+            ]
+            for low, high in ends + [(0, buckets.left)] * bool(not following and buckets.left):
                 text = f"the sum over ranks of Phi.grad[{low}:{high}] starts"
                 yield Statement(None, None, text)
-        del gradient.start
 
     def ending(self):
         """(Statement, what it runs) of what is done to whole vectors after backward."""
@@ -128,33 +128,16 @@ class Step:
             yield Statement(None, None, text, (), 3 * phi.grad.nbytes, 3 * n), self.clip
         *steps, text = equations = rule(type(self.update), train)
         vectors = {"Phi", "grad", "g", "d", *self.update.state}
-
-        def counted(e):
-            return grammar.Letter("k") if e.what in vectors else grammar.changed(e, counted)
-
-        flop = sum(grammar.operations(counted(e.right), {"k": n}) for e in equations)
+        flop = sum(operations(of_numbers(e.right, vectors), {"k": n}) for e in equations)
         states = sum(vector.nbytes for vector in self.update.state.values())
         nbytes = 3 * phi.value.nbytes + 2 * states
-        update = partial(self.update, self.eta, context.step)
+        update = partial(self.update, self.eta, 0)
         yield Statement(None, None, str(text), [*map(str, steps)], nbytes, flop), update
 
 
-def rule(cls, train):
-    """The Equations of an update rule, which stand in its docstring, for these settings."""
-    numbers = {"mu": train.momentum, "lambda": train.weight_decay, "alpha": train.smoothing}
-    numbers |= {"epsilon": train.epsilon, "beta1": train.betas[0], "beta2": train.betas[1]}
-
-    def with_numbers(e):
-        if e.what in numbers:
-            return grammar.Number(float(numbers[e.what]))
-        return grammar.changed(e, with_numbers)
-
-    found = {}
-    for base in reversed(cls.__mro__[:-1]):
-        for condition, groups in reversed(grammar.cases(base.__doc__)):
-            if grammar.holds(condition, train):
-                found |= {e.left.what: e for group in groups for e in group}
-    return [grammar.simplified(with_numbers(e), {}) for e in found.values()]
+def of_numbers(e, vectors):
+    """The same of the numbers k of these vectors."""
+    return Letter("k") if e.what in vectors else changed(e, lambda part: of_numbers(part, vectors))
 
 
 # how long it takes
@@ -177,7 +160,7 @@ class Stopwatch:
             self.time(n, "forward", lambda n=n: first[n, None])
             self.time(n, "backward", lambda n=n: last[n])
         for t in adds:
-            for name in "addgrad", "addproduct", "addpart":
+            for name in "addgrad", "addproduct", "complete":
                 self.time(t, name, lambda t=t: first.get((self.running, t)), begins=False)
         for p in program(step.ell).parameters:
             self.time(p, "complete", lambda p=p: adds.get(p))
@@ -236,7 +219,7 @@ def main(words):
     settings = config.load(args.config, args.settings)
     with concerning(args.config):
         step = Step(settings, ranks)
-        threadpool_limits(device.blas_threads(settings, ranks), "blas")
+        threadpool_limits(blas_threads(settings, ranks), "blas")
         passes, ending = step.passes(), list(step.ending())
     (before, after), last = passes, [s for s, _ in ending]
     if settings.run.allreduce == "buckets":
@@ -251,5 +234,5 @@ def main(words):
         Forward(step.ell)  # whose shapes are shown, and went with the last step
     print(*page(sections, seconds, times), sep="\n")
     if args.time:
-        ms = f"{1e3 * seconds:.3f} ms"
-        print(f"\nA step takes {ms}, the median of {TIMED} in which no line is timed.")
+        took = f"{1e3 * seconds:.3f} ms, the median of {TIMED} in which no line is timed"
+        print(f"\nA step takes {took}.")

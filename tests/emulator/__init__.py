@@ -67,7 +67,7 @@ class Emulator:
 
 
 class Module:
-    """The kernels of a source, as Kernels.compile is to return them.  RuntimeError: no C++."""
+    """The kernels of a source, as dpedf.kernels.gpu.compile returns them.  RuntimeError: no C++."""
 
     def __init__(self, library, code, options):
         if not library.exists():

@@ -25,7 +25,7 @@ MODEL = """
 import ctypes, os, signal, sys, threading
 import numpy as np
 from dpedf import models
-from dpedf.comm import Ranks
+from dpedf.parallel.ranks import Ranks
 from dpedf.edf import CompNode, context
 
 class Fault(CompNode):

@@ -6,9 +6,9 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 import gpu as benchmark
 
-from dpedf import device
+from dpedf.device.gpu import acquire
 
-gpu = device.acquire(0, "float32", True, print)
+gpu = acquire(0, "float32", True, print)
 for program in benchmark.ours, benchmark.ours_captured:
     step = program(gpu, [8, 4, 3], 16)
     for _ in range(3):

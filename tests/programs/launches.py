@@ -5,18 +5,19 @@ from collections import Counter
 
 from cupy.cuda import stream
 
-from dpedf import comm, train
+from dpedf import train
+from dpedf.parallel import job
 
 learn, seen = train.Training.learn, []
 
 
 def watched(self, x, y, B):
-    logs = (self.step + 1) % self.settings.run.log_every == 0
+    logs = (self.step.number + 1) % self.settings.run.log_every == 0
     stream.log.clear()
     learn(self, x, y, B)
     here = threading.main_thread().ident
     done = Counter(what for what, thread in stream.log if thread == here)
-    if self.step > 3 * self.per_epoch and not logs:
+    if self.step.number > 3 * self.steps_per_epoch and not logs:
         seen.append(", ".join(f"{n} {what}" for what, n in sorted(done.items())))
 
 
@@ -27,4 +28,4 @@ def main(ranks):
     return status
 
 
-comm.run(main)
+job.run(main)

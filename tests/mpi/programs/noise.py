@@ -5,7 +5,7 @@ from math import prod
 from dpedf.edf import CompNode, context
 from dpedf.ops import Affine, Dropout, Flatten, LogLoss, Relu, Softmax
 from dpedf.ops.draws import uniform
-from dpedf.phi import affine
+from dpedf.phi import dense
 
 
 class Noise(CompNode):
@@ -31,8 +31,8 @@ class Slides(Affine):
 
 
 def noisy(x, y, First=Affine):
-    L = Relu(First(affine(prod(x.shape), 16), Noise(Flatten(x))))
-    Q = Softmax(Affine(affine(16, y.classes), L))
+    L = Relu(First(dense(prod(x.shape), 16), Noise(Flatten(x))))
+    Q = Softmax(Affine(dense(16, y.classes), L))
     return Q, LogLoss(Q, y)
 
 
@@ -41,6 +41,6 @@ def noisy_slides(x, y):
 
 
 def dropped(x, y):
-    L = Dropout(Relu(Affine(affine(prod(x.shape), 16), Dropout(Flatten(x), 0.2))), 0.5)
-    Q = Softmax(Affine(affine(16, y.classes), L))
+    L = Dropout(Relu(Affine(dense(prod(x.shape), 16), Dropout(Flatten(x), 0.2))), 0.5)
+    Q = Softmax(Affine(dense(16, y.classes), L))
     return Q, LogLoss(Q, y)

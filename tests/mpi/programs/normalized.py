@@ -4,7 +4,7 @@ import numpy as np
 
 from dpedf.edf import Package, Parameter
 from dpedf.ops import Affine, BatchNorm, Conv2D, Flatten, LogLoss, Reshape, Softmax, Tanh
-from dpedf.phi import Uniform, affine
+from dpedf.phi import Uniform, dense
 
 
 def scaled(J):
@@ -17,6 +17,6 @@ def normalized(x, y):
     kernels = Package(w=Uniform((3, 1, 3, 3), 0.8), b=Parameter(np.zeros(3)))
     z = Conv2D(kernels, Reshape(x, (1, *x.shape)))
     z = Flatten(Tanh(BatchNorm(scaled(3), z)))
-    z = Tanh(BatchNorm(scaled(16), Affine(affine(z.value.shape[1], 16), z)))
-    Q = Softmax(Affine(affine(16, y.classes), z))
+    z = Tanh(BatchNorm(scaled(16), Affine(dense(z.value.shape[1], 16), z)))
+    Q = Softmax(Affine(dense(16, y.classes), z))
     return Q, LogLoss(Q, y)

@@ -8,18 +8,19 @@ import sys
 
 from threadpoolctl import threadpool_limits
 
-from dpedf import build, comm
 from dpedf.data import Data
-from dpedf.gradient import Gradient
 from dpedf.optim import Momentum
+from dpedf.parallel import job
+from dpedf.parallel.gradient import Gradient
 from dpedf.phi import Phi
+from dpedf.run import build
 
 
 def main(ranks):
     file, slices, overlap = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "buckets"
     threadpool_limits(1, "blas")
     data = Data(file)
-    Q, ell = build.built({"build": sys.argv[4]}, data.x, data.y)
+    Q, ell = build.build({"build": sys.argv[4]}, data.x, data.y)
     phi = Phi(ell)
     gradient = Gradient(ell, phi, ranks, data.put, slices, overlap, bucket=500)
     update = Momentum(phi, momentum=0.9)
@@ -35,4 +36,4 @@ def main(ranks):
     return 0
 
 
-comm.run(main)
+job.run(main)

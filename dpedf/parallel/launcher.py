@@ -1,4 +1,4 @@
-"""What the launcher of a run says of it: how many processes there are, and which one this is."""
+"""What the launcher of a run says: how many processes there are, and which one this is."""
 
 import os
 
@@ -11,12 +11,12 @@ LAUNCHERS = {
 }
 
 
-def check(ranks):
-    """AgreedError: under another MPI's launcher every process takes itself for the only one."""
+def expect_one_world(ranks):
+    """AgreedError: under another MPI's launcher, every process believes that it is alone."""
     for size, rank in LAUNCHERS.items():
         launched = int(os.environ.get(size, 1))
         if ranks.size == 1 < launched:
-            ranks.rank = int(os.environ.get(rank, 0))  # so that one of them says it
+            ranks.rank = int(os.environ.get(rank, 0))  # so that only one of them prints it
             raise AgreedError(
                 f"{size} = {launched}, but {ranks.mpi} was loaded and sees one rank: "
                 "expected the mpirun of that library"

@@ -1,38 +1,34 @@
-"""The ranks of a run, and how it ends: the only door to mpi4py.
+"""The ranks of a run, and what they do together.  The only door to mpi4py.
 
-With one rank every call is a trivial one, so programs need not ask; without any MPI library
-there is one rank.
+With one rank every call does nothing or returns its argument, so that programs need not ask.
+Without any MPI library there is one rank.
 """
 
 import os
 import sys
-import threading
 import time
-import traceback
 import warnings
 from contextlib import contextmanager
-from itertools import zip_longest
 
 import numpy as np
 
-from dpedf import launcher
-from dpedf.errors import AgreedError, UserError, complain
+from dpedf.errors import AgreedError, UserError
 
 
 class Ranks:
-    """The processes of a run: this is number rank of size, and number host_rank of its host."""
+    """The processes of a run: this is number rank of size, and number host_rank on its host."""
 
     recordable = True  # may sums over ranks be part of a CUDA graph?  With one rank there are none.
-    piece = None  # how many numbers are to be added at a time: any
+    piece = None  # how many numbers are added at a time: any
 
     def __init__(self):
         try:
-            with warnings.catch_warnings(action="ignore"):  # launcher.check says it in our words
+            with warnings.catch_warnings(action="ignore"):  # launcher.py says it in our words
                 from mpi4py import MPI
         except (ImportError, RuntimeError):  # mpi4py is there, but no libmpi
             MPI = None
         self.MPI, self.rank, self.size, self.host_rank, self.hosts = MPI, 0, 1, 0, 1
-        self.mpi = "no MPI library"
+        self.mpi, self.last_alive = "no MPI library", time.monotonic()
         if MPI:
             version = MPI.Get_library_version().split("\n")[0].split(",")[0]
             self.mpi = " ".join(version.replace("Version:", "").split())
@@ -47,8 +43,6 @@ class Ranks:
         """Rank 0 alone talks, a line a call."""
         if self.rank == 0:
             print(line, flush=True)
-
-    # what all ranks do together
 
     def wait(self):
         if self.size > 1:
@@ -70,13 +64,15 @@ class Ranks:
             self.comm.Allreduce(self.MPI.IN_PLACE, numbers, self.MPI.MAX)
         return numbers.tolist()
 
+    # sums
+
     def add(self, array):
         """Replace an array by its sum over ranks."""
         if self.size > 1:
             self.comm.Allreduce(self.MPI.IN_PLACE, array)
 
     def start_add(self, array, overlap):
-        """The same, while the caller goes on where it has what to do; a request to wait for."""
+        """The same; with overlap, while the caller goes on.  A request to wait for."""
         if overlap:
             return self.comm.Iallreduce(self.MPI.IN_PLACE, array)
         self.add(array)
@@ -84,20 +80,19 @@ class Ranks:
 
     def start_exchange(self, pieces, cuts, received, counts):
         """Send pieces[cuts[q]:cuts[q+1]] to rank q, and receive counts[q] numbers from it."""
-        there = np.diff(cuts)
-        ends = np.cumsum(counts)
+        sizes, ends = np.diff(cuts), np.cumsum(counts)
         return self.comm.Ialltoallv(
-            [pieces, (there, cuts[:-1])], [received, (counts, ends - counts)]
+            [pieces, (sizes, cuts[:-1])], [received, (counts, ends - counts)]
         )
 
     def start_collect(self, vector, cuts):
-        """Fill vector[cuts[q]:cuts[q+1]] with that of rank q, everywhere."""
+        """Fill vector[cuts[q]:cuts[q+1]] with that of rank q, on every rank."""
         return self.comm.Iallgatherv(self.MPI.IN_PLACE, [vector, (np.diff(cuts), cuts[:-1])])
 
-    def check(self):
-        """MPI says by itself what fails."""
+    def raise_errors(self):
+        """Nothing: MPI raises its errors by itself."""
 
-    # how a run ends
+    # errors, and the end
 
     @contextmanager
     def together(self):
@@ -111,17 +106,6 @@ class Ranks:
             if found:
                 raise AgreedError(found)
 
-    def same(self, what, text):
-        """Stop with one line unless all ranks hold the same text."""
-        texts = self.gather(text)
-        for rank, other in enumerate(texts):
-            if other != texts[0]:
-                lines = zip_longest(other.split("\n"), texts[0].split("\n"), fillvalue="nothing")
-                found, expected = next(pair for pair in lines if pair[0] != pair[1])
-                raise AgreedError(
-                    f"{what}: rank {rank} has {found}, expected {expected} as on rank 0"
-                )
-
     def alive(self):
         """This rank does not stand still."""
         self.last_alive = time.monotonic()
@@ -132,28 +116,3 @@ class Ranks:
         if self.size > 1:
             self.comm.Abort(status)
         os._exit(status)
-
-
-def run(main):
-    """Leave with the status of main(ranks); what ends one rank otherwise ends the whole job."""
-    ranks = Ranks()
-
-    def failed(kind, error, trace, thread=None):
-        complain(f"rank {ranks.rank}:\n" + "".join(traceback.format_exception(kind, error, trace)))
-        ranks.abort(1)
-
-    threading.excepthook = lambda args: failed(*args)
-    try:
-        launcher.check(ranks)
-        status = main(ranks)
-    except UserError as error:
-        if ranks.rank == 0 or not isinstance(error, AgreedError):
-            complain(str(error))
-        if not isinstance(error, AgreedError):
-            ranks.abort(2)
-        status = 2
-    except BaseException as error:
-        if ranks.size == 1:
-            raise
-        failed(type(error), error, error.__traceback__)
-    sys.exit(status)

@@ -2,31 +2,32 @@
 
 from contextlib import suppress
 
-from dpedf.errors import line
+from dpedf.errors import one_line
 
 
 class Graphs:
-    """graphs.run(key, function, *arrays) is function(*arrays), replayed where it can be.
+    """graphs.run(key, function, *arrays) is function(*arrays), replayed where possible.
 
-    The first call of a key (with arrays of these shapes and types) computes as ever, which
-    compiles and plans all that it needs; the second records the launches of the function in a
-    CUDA graph, and launches that; those that follow launch it again.  So a function may depend on
-    its arrays, on the key, and on arrays that stay where they are, and what it returns is
-    overwritten by the next call.  After one that cannot be recorded nothing is, and say(line)
-    says why.
+    The first call with a key, and with arrays of these shapes and types, computes as usual, which
+    compiles and plans everything.  The second call records the function's launches as a CUDA
+    graph and launches the graph; later calls only launch it.
+
+    So a function may depend on its arrays, on the key, and on arrays that stay where they are.
+    Its result is overwritten by the next call.  When a function cannot be recorded, say(line) says
+    why, and from then on nothing is recorded.
     """
 
     def __init__(self, cupy, stream, name, say):
         self.cupy, self.stream, self.name, self.say = cupy, stream, name, say
         self.recordings, self.eager, self.note = {}, False, None
         self.pool = cupy.cuda.MemoryPool(self.allocate)
-        self.pool.set_limit(0)  # none: at a limit, too, it would give blocks back
+        self.pool.set_limit(0)  # no limit: at one, the pool would free blocks as well
 
     def allocate(self, size):
-        """Memory for the pool, which must not do what CuPy's pools do where there is none left.
+        """Memory for the pool.  MemoryError: there is none left.
 
-        When a CUDARuntimeError says so, they give back all blocks that no array holds, but graphs
-        still write these.  So it is a MemoryError here, which they do not catch.
+        On a CUDARuntimeError CuPy's pools would free every block that no array holds, though
+        graphs still write to these blocks.  They do not catch a MemoryError.
         """
         cuda = self.cupy.cuda
         try:
@@ -36,7 +37,7 @@ class Graphs:
         try:
             return cuda.MemoryPointer(cuda.Memory(size), 0)
         except cuda.runtime.CUDARuntimeError as error:
-            raise MemoryError(f"{size:,} bytes on {self.name}: {line(error)}") from None
+            raise MemoryError(f"{size:,} bytes on {self.name}: {one_line(error)}") from None
 
     def run(self, key, function, *arrays):
         if self.eager:
@@ -47,8 +48,8 @@ class Graphs:
                 self.recordings[key] = Recording([array.copy() for array in arrays])
                 return function(*self.recordings[key].inputs)
             recording = self.recordings[key]
-            for here, array in zip(recording.inputs, arrays, strict=True):
-                self.cupy.copyto(here, array)
+            for recorded, array in zip(recording.inputs, arrays, strict=True):
+                self.cupy.copyto(recorded, array)
             if not recording.graph:
                 self.record(recording, function)
         if self.eager:
@@ -61,26 +62,24 @@ class Graphs:
         try:
             recording.result = function(*recording.inputs)
             recording.graph = self.stream.end_capture()
-        except Exception as error:  # where the function itself is to blame, it raises again
+        except Exception as error:  # the function's own errors are raised again by run
             with suppress(self.cupy.cuda.runtime.CUDARuntimeError):  # invalidated by the error
                 self.stream.end_capture()
-            self.launch_eagerly(f"{type(error).__name__}: {line(error)}")
+            self.launch_eagerly(f"{type(error).__name__}: {one_line(error)}")
             self.say(f"{self.name}: {self.note}")
-            self.note = None  # it is said
+            self.note = None  # the user knows now
 
     def launch_eagerly(self, why):
-        """From now on, functions are called as they are; note is to be said to the user."""
+        """From now on call functions as they are, and note why, for the user."""
         self.eager, self.note = True, f"launched kernel by kernel: {why}"
 
     def close(self):
-        """NCCL waits for the graphs that hold its sums, so they have to go before it does."""
+        """Free the graphs.  NCCL's end would wait for those that hold its sums."""
         self.recordings.clear()
 
 
 class Recording:
-    """A function that was recorded: the arrays that it reads, and what it returns."""
-
-    graph = result = None
+    """A recorded function: the arrays that it reads, its CUDA graph, and its result."""
 
     def __init__(self, inputs):
-        self.inputs = inputs
+        self.inputs, self.graph, self.result = inputs, None, None

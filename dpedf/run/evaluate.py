@@ -1,22 +1,23 @@
-"""The loss and the accuracy of a model on rows that it does not learn from."""
+"""The loss and the accuracy of a model on held-out rows."""
 
 from math import prod
 
 import numpy as np
 
 from dpedf.device import host
-from dpedf.edf import Forward, Inputs
-from dpedf.sums import cuts
+from dpedf.edf import Forward
+from dpedf.parallel.sums import cuts
+from dpedf.program import program
 
-LABELS = 512  # that are computed with at a time, on any number of ranks
+LABELS = 512  # per block, on any number of ranks
 
 
 def classifies(ell, y):
-    """Does y hold labels, that the loss depends on?  That of an autoencoder does not."""
-    return y.classes is not None and y in Inputs(ell)
+    """Does y hold labels, and does the loss depend on them?  An autoencoder's loss does not."""
+    return y.classes is not None and y in program(ell).inputs
 
 
-def right(Q, y):
+def correct(Q, y):
     """Is Q largest at the label y?  Without an index of classes, Q is the score of class 1."""
     return (Q > 0) == y if Q.ndim == y.ndim else Q.argmax(axis=-1) == y
 
@@ -24,25 +25,25 @@ def right(Q, y):
 def evaluate(Q, ell, data, split, ranks):
     """(mean loss, accuracy) over all rows of a split, the same bits on any number of ranks.
 
-    Accuracy is the part of the labels that Q is right at, None where ell depends on no labels;
-    both are None of a split without rows.
+    Accuracy is the share of labels that Q finds, None where ell depends on no labels.  Without any
+    rows both are None.
     """
     device, n, classifier = data.device, len(split), classifies(ell, data.y)
 
     def found(x, y):
-        """(2,): the sums over these rows of the loss, and of what is right."""
+        """(2,): the sums over these rows of the loss, and of the share of correct labels."""
         data.put(x, y)
         Forward(ell)
         sums = np.zeros(2, like=ell.value)
         sums[0] = ell.value.sum(dtype=np.float64)
         if classifier:
-            sums[1] = right(Q.value, data.y.value).reshape(len(x), -1).mean(axis=1).sum()
+            sums[1] = correct(Q.value, data.y.value).reshape(len(x), -1).mean(axis=1).sum()
         return sums
 
     rows = max(1, LABELS // prod(data.y.shape))
-    blocks = [split.rows[first : first + rows] for first in range(0, n, rows)]
+    blocks = [split.numbers[first : first + rows] for first in range(0, n, rows)]
     mine = slice(*cuts(len(blocks), ranks.size)[ranks.rank : ranks.rank + 2])
-    sums = device.put(np.zeros((len(blocks), 2)))  # each block's, computed by one rank alone
+    sums = device.put(np.zeros((len(blocks), 2)))  # each row is computed by one rank
     for k, (x, y) in enumerate(split.stream(blocks[mine]), mine.start):
         sums[k] = device.run((evaluate, ell), found, x, y)
         ranks.alive()

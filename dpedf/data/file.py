@@ -1,63 +1,42 @@
-"""Data files: HDF5 in, inputs of a graph out; and the writer that recipes use.
+"""A data file, opened: its splits, and the Inputs that its rows become.
 
 A file holds groups train, test and perhaps valid, each with x (N, ...) and y (N,) or (N, ...).
-Its attributes say where it comes from, how many classes there are, and what turns stored
-values into inputs: (x * scale - mean) / std.  Integers stay integers until they are computed
-with, so that a quarter of the bytes travels.
+Its attributes say where it comes from, how many classes there are, and how stored values become
+inputs: (x * scale - mean) / std.  Integers stay integers until the device computes with them, so
+that a quarter of the bytes travels.
 
 Or each group holds a text (M,) of integers, which are never scaled.  Rows of T are cut from it:
 x[i] is text[i*stride : i*stride + T], and y[i] the same shifted by one.
 """
 
 import os
-from pathlib import Path
 
 import h5py
 import numpy as np
 
+from dpedf.data.sources import ArrayRows, DeviceRows, TextWindows, rows_of
+from dpedf.data.split import Split
 from dpedf.device import CPU
 from dpedf.edf import Input
-from dpedf.errors import UserError, line
-from dpedf.memory import shared
-from dpedf.rows import Mapped, Pieces, Resident, Split, fits_in_memory, source
+from dpedf.errors import UserError, one_line
+from dpedf.parallel.shared_memory import shared_array
+
+MEMORY = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+LABELS = 1 << 22  # rows whose labels are checked at a time
 
 
-def write(
-    path, *, name, source, licence, classes=None, characters=None, scale=1, mean=0, std=1, **groups
-):
-    """Write a data file: groups are train=(x, y), test=(x, y), or texts, train=text, test=text.
-
-    characters: what the symbols of a text stand for, in one string.  An array that is given
-    twice is stored once.  The file appears whole or not at all.
-    """
-    path = Path(path)
-    unfinished = path.with_name(path.name + ".unfinished")
-    try:
-        with h5py.File(unfinished, "w") as file:
-            file.attrs.update(name=name, source=source, licence=licence)
-            file.attrs.update(scale=scale, mean=mean, std=std)
-            for key, known in ("classes", classes), ("characters", characters):
-                if known is not None:
-                    file.attrs[key] = known
-            stored = {}
-            for group, rows in groups.items():
-                is_text = isinstance(rows, np.ndarray)
-                for key, array in [("text", rows)] if is_text else zip("xy", rows, strict=True):
-                    file[f"{group}/{key}"] = stored.get(id(array), array)
-                    stored[id(array)] = file[f"{group}/{key}"]
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+def fits_in_memory(nbytes):
+    """Can the page cache be expected to keep this many bytes?"""
+    return nbytes <= MEMORY // 2
 
 
 class Data:
     """An open data file, and the Inputs x and y that its rows are put into.
 
-    valid: how many rows to hold out of train, by seed, where there is no group valid.
-    device: where they are computed with, the CPU by default.
-    window: T, the symbols in a row of a text; 0 where there is none.  stride: from a row to learn
-    from to the next, 0 for T.  Rows to validate and to test on are T apart, so that each symbol
-    counts once.
+    valid: how many rows are held out of train, by seed, where there is no group valid.
+    device: what computes with the rows, by default the CPU.
+    window: T, the symbols in a row of a text; 0 for other files.  stride: symbols from one row of
+    train to the next, 0 for T.  Rows of valid and test are T apart: each symbol counts once.
     UserError: the file is not one that dpedf.data.write could have written.
     """
 
@@ -75,7 +54,7 @@ class Data:
             make = f"python {recipe}" if os.path.exists(recipe) else made_by
             raise UserError(f"{path}: no such file, make it with: {make}") from None
         except OSError as error:
-            raise UserError(f"{path}: {line(error)}, expected a whole HDF5 file") from None
+            raise UserError(f"{path}: {one_line(error)}, expected a whole HDF5 file") from None
         self.train, self.test = self.split("train"), self.split("test")
         if "valid" in self.file:
             self.valid = self.split("valid")
@@ -92,9 +71,9 @@ class Data:
         self.y = Input(self.train.y.shape[1:], **symbols)
 
     def split(self, group):
-        """The rows of a group, after a look at its datasets."""
+        """The Split of a group, whose datasets are checked."""
         if self.window:
-            return self.cut(self.text(group), self.stride if group == "train" else self.window)
+            return self.windows(self.text(group), self.stride if group == "train" else self.window)
         for name in "xy":
             if not isinstance(self.file.get(f"{group}/{name}"), h5py.Dataset):
                 has_text = f"{group}/text" in self.file
@@ -114,11 +93,11 @@ class Data:
             else:
                 continue
             raise UserError(f"{self.path}: {group}/{name}: {what}")
-        sources = (source(self.path, dataset) for dataset in (x, y))
+        sources = (rows_of(self.path, dataset) for dataset in (x, y))
         return Split(*sources, np.arange(len(x)), self.device)
 
     def text(self, group):
-        """The text of a group, after a look at it."""
+        """The text of a group, which is checked."""
         found, T = self.file.get(f"{group}/text"), self.window
         if not isinstance(found, h5py.Dataset):
             what = f"no dataset, expected one, since data.window = {T}"
@@ -127,30 +106,31 @@ class Data:
         elif len(found) <= T:
             what = f"{len(found)} symbols, expected more than data.window = {T}"
         else:
-            return source(self.path, found)
+            return rows_of(self.path, found)
         raise UserError(f"{self.path}: {group}/text: {what}")
 
-    def cut(self, text, stride):
-        """The rows of a text, so far apart."""
-        x, y = (Pieces(text, self.window, stride, shift) for shift in (0, 1))
+    def windows(self, text, stride):
+        """The Split of a text into rows that are so many symbols apart."""
+        x, y = (TextWindows(text, self.window, stride, shift) for shift in (0, 1))
         return Split(x, y, np.arange(x.shape[0]), self.device)
 
     def hold_out(self, valid, seed):
-        """Split validation rows off train, and drop those that overlap them."""
+        """Split rows of validation off train, which also loses the rows that overlap them."""
         train, T, stride = self.train, self.window or 1, self.stride or 1
-        apart = self.cut(train.x.text, T) if self.window else train
+        apart = self.windows(train.x.text, T) if self.window else train
         random = np.random.Generator(np.random.Philox(key=seed))
-        held = np.sort(random.permutation(apart.rows)[:valid])
-        first, last = train.rows * stride // T, -(-train.rows * stride // T)  # of those apart
+        held = np.sort(random.permutation(apart.numbers)[:valid])
+        # of the rows that are T apart, the first and the last one that each row of train overlaps
+        first, last = train.numbers * stride // T, -(-train.numbers * stride // T)
         free = ~(np.isin(first, held) | np.isin(last, held))
         if not free.any():
             what = f"{len(held)} of the {len(apart)} rows of {self.path}"
             raise UserError(f"data.valid = {valid}: {what}, expected some left to learn from")
         self.valid = Split(apart.x, apart.y, held, self.device)
-        self.train = Split(train.x, train.y, train.rows[free], self.device)
+        self.train = Split(train.x, train.y, train.numbers[free], self.device)
 
     def numbers(self, name, default):
-        """An attribute of the file that scales its rows, as float64; a text has none."""
+        """An attribute that scales the rows of the file, as float64; a text has none."""
         found = default if self.window else self.file.attrs.get(name, default)
         try:
             numbers = np.array(found, np.float64)
@@ -160,28 +140,39 @@ class Data:
             fits = False
         if not fits:
             what = f"numbers for rows of {self.train.x.shape[1:]}, and no std of 0"
-            raise UserError(f"{self.path}: attribute {name} = {line(repr(found))}, expected {what}")
+            raise UserError(
+                f"{self.path}: attribute {name} = {one_line(repr(found))}, expected {what}"
+            )
         return numbers
 
     def classes(self):
-        """How many classes the labels have, or symbols there are, after a look at every one."""
-        labels, name = {}, "text" if self.window else "y"
-        says = "symbol {} at {}" if self.window else "label {} in row {}"
-        for group in (g for g in ("train", "valid", "test") if g in self.file):
-            try:
-                labels[group] = self.file[group][name][...]
-            except OSError as error:
-                raise UserError(f"{self.path}: {group}/{name}: {line(error)}") from None
-        classes = self.file.attrs.get("classes", int(labels["train"].max()) + 1)
+        """How many classes the labels have, or symbols a text has; every one of them is checked."""
+        name, says = "y", "label {} in row {}"
+        if self.window:
+            name, says = "text", "symbol {} at {}"
+        largest = 0
+        for _, labels in self.blocks("train", name) if "classes" not in self.file.attrs else ():
+            largest = max(largest, int(labels.max()))
+        classes = self.file.attrs.get("classes", largest + 1)
         if not np.issubdtype(type(classes), np.integer):
-            found = line(repr(classes))
+            found = one_line(repr(classes))
             raise UserError(f"{self.path}: attribute classes = {found}, expected an integer")
-        for group, y in labels.items():
-            wrong = np.argwhere((y < 0) | (y >= classes))
-            if len(wrong):
-                label = says.format(y[tuple(wrong[0])], wrong[0][0])
-                raise UserError(f"{self.path}: {group}/{name}: {label}, expected 0..{classes - 1}")
+        for group in (g for g in ("train", "valid", "test") if g in self.file):
+            for first, labels in self.blocks(group, name):
+                for at in np.argwhere((labels < 0) | (labels >= classes))[:1]:
+                    label = says.format(labels[tuple(at)], first + at[0])
+                    expected = f"expected 0..{classes - 1}"
+                    raise UserError(f"{self.path}: {group}/{name}: {label}, {expected}")
         return int(classes)
+
+    def blocks(self, group, name):
+        """Yield (number of the first row, rows) of a dataset, some rows at a time."""
+        dataset = self.file[group][name]
+        for first in range(0, len(dataset), LABELS):
+            try:
+                yield first, dataset[first : first + LABELS]
+            except OSError as error:
+                raise UserError(f"{self.path}: {group}/{name}: {one_line(error)}") from None
 
     def put(self, x, y):
         """Set the Inputs to these rows, as the graph computes with them."""
@@ -192,38 +183,38 @@ class Data:
             x += self.terms
         self.x.value, self.y.value = x, y.astype(self.y.dtype)
 
-    def listing(self):
-        """What ranks have to agree on, a line each."""
+    def description(self):
+        """What the ranks have to agree on, a line each."""
         splits = {"train": self.train, "valid": self.valid, "test": self.test}
         lines = [
             f"{len(s)} rows {s.x.shape[1:]} {s.x.dtype} for {s.y.dtype} to {name}, "
             f"in chunks of {s.chunk}, {s.window} a window"
             for name, s in splits.items()
         ]
-        lines.append(line(f"scale {self.scale}, shift {self.shift}, {self.y.classes} classes"))
+        lines.append(one_line(f"scale {self.scale}, shift {self.shift}, {self.y.classes} classes"))
         return "\n".join(lines)
 
     def read_through(self):
-        """Read the file once, in order, if memory can hold it: its rows then come from there."""
+        """Read the file once, in order, if memory can hold it; then its rows come from there."""
         with open(self.path, "rb") as file:
             while fits_in_memory(os.path.getsize(self.path)) and file.read(1 << 24):
                 pass
 
     def keep(self, where, ranks):
-        """Replace what is streamed by a copy: in the "memory" of each host, or on each "device"."""
-        kept, resident = {}, where == "device"
+        """Copy all rows to the "memory" of each host or to each "device", to gather them there."""
+        copies, on_device = {}, where == "device"
 
-        def copy(streamed):
-            if isinstance(streamed, Pieces):
-                put = self.device.put if resident else np.asarray
-                return streamed.of(copy(streamed.text), put)
-            if streamed not in kept:
-                kept[streamed] = (
-                    Resident(streamed, self.device)
-                    if resident
-                    else Mapped(shared(ranks, streamed.shape, streamed.dtype, streamed.read))
-                )
-            return kept[streamed]
+        def copy(source):
+            if isinstance(source, TextWindows):
+                put = self.device.put if on_device else np.asarray
+                return source.moved_to(copy(source.text), put)
+            if source not in copies:
+                if on_device:
+                    copies[source] = DeviceRows(source, self.device)
+                else:
+                    array = shared_array(ranks, source.shape, source.dtype, source.read_all)
+                    copies[source] = ArrayRows(array)
+            return copies[source]
 
         for split in self.train, self.valid, self.test:
-            split.x, split.y, split.resident = copy(split.x), copy(split.y), resident
+            split.move(copy(split.x), copy(split.y), on_device)

@@ -3,7 +3,7 @@
 import numpy as np
 
 
-def shared(ranks, shape, dtype, fill):
+def shared_array(ranks, shape, dtype, fill):
     """An array that the ranks of each host share; fill(array) is called by one of them."""
     if ranks.size == 1:
         array = np.empty(shape, dtype)

@@ -1,0 +1,4 @@
+"""Data files: HDF5 in, shuffled shards of minibatches out; and the writer that recipes use."""
+
+from dpedf.data.file import Data
+from dpedf.data.writer import write

@@ -1,0 +1,162 @@
+"""A GPU as a device: its arrays are CuPy's.  The only door to cupy."""
+
+import ctypes
+import socket
+import warnings
+
+import numpy as np
+
+from dpedf import kernels
+from dpedf.device.arrays import host
+from dpedf.device.graphs import Graphs
+from dpedf.device.staging import PinnedBuffer
+from dpedf.errors import UserError, one_line
+from dpedf.kernels import cublaslt
+
+
+class UnusableError(Exception):
+    """Why there is no GPU to compute on."""
+
+
+class GPU:
+    """A GPU.  Everything that is computed on it is launched on one stream.
+
+    number: which of the GPUs that this process sees.  capture: may functions be replayed as CUDA
+    graphs?  say(line) tells the user one line.  install: the command that installs what is missing.
+
+    A process has one GPU at a time, since the type of an array decides which kernels, which
+    precision and which stream compute with it: the next one follows the close of the last.
+
+    UnusableError: it does not compute.  UserError: it does not in this precision, or another GPU
+    is open.
+    """
+
+    unit = "gpu"
+    of_this_process = None  # the one that is open
+
+    def __init__(self, cupy, cupyx, number, precision, capture, say, install):
+        if GPU.of_this_process:
+            raise UserError(
+                f"{GPU.of_this_process.name} is open, expected its close() before another"
+            )
+        self.cupy, self.cupyx, self.device = cupy, cupyx, cupy.cuda.Device(number)
+        self.enter_thread()
+        self.kind = cupy.cuda.runtime.getDeviceProperties(number)["name"].decode()
+        self.place = f"{socket.gethostname()} {self.device.pci_bus_id}"
+        self.name = f"{self.kind}, number {number}"
+        self.stream, self.side = self.new_stream(), self.new_stream()  # to compute, and to copy
+        self.stream.__enter__()  # for good: what use() chooses is forgotten after any other `with`
+        self.graphs = Graphs(cupy, self.stream, self.name, say)
+        self.run, self.launch_eagerly = self.graphs.run, self.graphs.launch_eagerly
+        if not capture:
+            self.launch_eagerly("run.capture = 'off'")
+        self.counter = cupy.zeros((), np.int64)
+        kernels.register_gpu(number, cupy.ndarray, cupy.RawModule, self.put)
+        self.products = self.multiply_by_cublaslt(precision, install)
+        self.multiply_once()
+        GPU.of_this_process = self
+
+    @property
+    def note(self):
+        return self.graphs.note
+
+    def multiply_by_cublaslt(self, precision, install):
+        """What multiplies: cuBLASLt or, without nvmath-python, CuPy, which cannot be recorded."""
+        array, linalg = self.cupy.ndarray, self.cupy._core._routines_linalg
+        try:
+            from nvmath.bindings import cublasLt
+
+            cublaslt.register(array, precision, cublasLt, self.stream.ptr, self.counter)
+            return f"cuBLASLt {cublasLt.get_version()}"
+        except (ImportError, RuntimeError) as error:
+            missing = f"{one_line(error)}, expected nvmath-python: {install}"
+            if precision == "bfloat16":
+                raise UserError(f"train.precision = 'bfloat16': {missing}") from None
+            if precision == "tf32":
+                linalg.set_compute_type(np.float32, linalg.COMPUTE_TYPE_TF32)
+            self.launch_eagerly(missing)
+            return "CuPy"
+
+    def multiply_once(self):
+        """Allocate, launch, multiply and synchronize.  UnusableError: the result is wrong."""
+        x = self.put(np.arange(6, dtype=np.float32).reshape(2, 3))
+        found, expected = host(cublaslt.product(np.square(x), x.T)), [[9, 24], [66, 216]]
+        if found.tolist() != expected:
+            raise UnusableError(f"it computes {found.tolist()}, expected {expected}")
+
+    def enter_thread(self):
+        """Not `with device`: on leaving, it would open a context on another GPU."""
+        self.device.use()
+
+    def put(self, array):
+        return self.cupy.asarray(array)
+
+    def buffer(self):
+        return PinnedBuffer(self)
+
+    def step(self, number):
+        self.counter.fill(number)
+        return self.counter  # a graph that is replayed reads the number here
+
+    def wait(self):
+        self.stream.synchronize()
+
+    def close(self):
+        self.graphs.close()
+        GPU.of_this_process = None
+
+    # for buffers, and for sums over ranks
+
+    def new_stream(self):
+        return self.cupy.cuda.Stream(non_blocking=True)
+
+    def new_event(self):
+        return self.cupy.cuda.Event(disable_timing=True)
+
+    def mark(self, stream):
+        """The event that comes when everything launched on a stream is done."""
+        event = self.new_event()
+        event.record(stream)
+        return event
+
+    def pinned(self, nbytes):
+        """Memory of the host that a stream can copy while others compute."""
+        return self.cupyx.empty_pinned((max(1, nbytes),), np.uint8)[:nbytes]
+
+    def empty(self, shape, dtype):
+        return self.cupy.empty(shape, dtype)
+
+    def nccl(self):
+        """CuPy's module nccl; None where CuPy finds no NCCL."""
+        with warnings.catch_warnings(action="ignore"):  # parallel/links.py says it in our words
+            from cupy.cuda import nccl
+        return nccl if nccl.available else None
+
+
+def acquire(host_rank, precision, capture, say):
+    """The GPU of a rank: ranks of one host take turns.  UnusableError: there is none."""
+    version = driver_version()
+    install = f'pip install -e ".[cuda{version or 13}]"'
+    if version is None:
+        raise UnusableError(f"no NVIDIA driver (libcuda.so.1); with one, {install}")
+    try:
+        import cupy
+        import cupyx
+
+        count = cupy.cuda.runtime.getDeviceCount()
+        return GPU(cupy, cupyx, host_rank % count, precision, capture, say, install)
+    except (UnusableError, UserError):
+        raise
+    except Exception as error:  # a driver, a compiler or a library: to the user, no GPU
+        found = f"{type(error).__name__}: {one_line(error)}"
+        raise UnusableError(f"{found}; it needs: {install}") from None
+
+
+def driver_version():
+    """The CUDA version of the NVIDIA driver, such as 12; None where there is no driver."""
+    try:
+        driver, version = ctypes.CDLL("libcuda.so.1"), ctypes.c_int()
+    except OSError:
+        return None
+    driver.cuDriverGetVersion(ctypes.byref(version))
+    return version.value // 1000

@@ -1,0 +1,39 @@
+"""How a job starts and ends: one rank that fails ends all of them."""
+
+import sys
+import threading
+import traceback
+
+from dpedf.errors import AgreedError, UserError, print_error
+from dpedf.parallel import launcher
+from dpedf.parallel.ranks import Ranks
+
+
+def run(main):
+    """Call main(ranks) and exit with the status that it returns.
+
+    0 or None: finished.  A UserError is one line and status 2; any other error is a traceback, ends
+    all ranks, and has status 1.
+    """
+    ranks = Ranks()
+
+    def failed(kind, error, trace, thread=None):
+        lines = traceback.format_exception(kind, error, trace)
+        print_error(f"rank {ranks.rank}:\n" + "".join(lines))
+        ranks.abort(1)
+
+    threading.excepthook = lambda args: failed(*args)
+    try:
+        launcher.expect_one_world(ranks)
+        status = main(ranks)
+    except UserError as error:
+        if ranks.rank == 0 or not isinstance(error, AgreedError):
+            print_error(str(error))
+        if not isinstance(error, AgreedError):
+            ranks.abort(2)
+        status = 2
+    except BaseException as error:
+        if ranks.size == 1:
+            raise
+        failed(type(error), error, error.__traceback__)
+    sys.exit(status)

@@ -1,0 +1,37 @@
+"""The link between the arrays of all ranks: how they are added over ranks.
+
+For arrays of the host the link is Ranks itself.  Arrays on GPUs go through NCCL, or through the
+host and MPI.  Each link offers
+
+rank, size;
+start_add, start_exchange and start_collect, which return a request to Wait() for.  On a GPU it is
+the stream that waits;
+recordable: may the sums be part of a CUDA graph?
+piece: how many numbers are added at a time, None for any;
+raise_errors(), after each step.
+"""
+
+import os
+
+from dpedf.errors import plural
+from dpedf.parallel.nccl import Nccl
+from dpedf.parallel.through_host import ThroughHost
+
+
+def link_between(ranks, device):
+    """The link between the devices of all ranks; rank 0 says what is special about it."""
+    if device.unit == "cpu" or ranks.size == 1:
+        return ranks
+    devices = ranks.gather(device.place)
+    shared = [place for place in dict.fromkeys(devices) if devices.count(place) > 1]
+    through_host = shared and os.environ.get("NCCL_MULTI_RANK_GPU_ENABLE") != "1"  # NCCL 2.30
+    for place in shared:
+        how = ", whose sums pass through the host" if through_host else ""
+        ranks.say(f"GPU {place}: shared by {plural(devices.count(place), 'rank')}{how}")
+    if through_host:
+        return ThroughHost(ranks, device)
+    nccl = device.nccl()
+    if None in ranks.gather(nccl and nccl.get_version()):
+        ranks.say("sums over ranks pass through the host, for CuPy finds no NCCL on every rank")
+        return ThroughHost(ranks, device)
+    return Nccl(ranks, device, nccl)

@@ -1,0 +1,146 @@
+"""A loss as a program: the nodes that it depends on, in the order of the source.
+
+A loss is read once, and run many times.  While it runs, its nodes find in `context` what they
+may have to know of the pass.
+"""
+
+import threading
+from itertools import count
+
+import numpy as np
+
+from dpedf import shapes
+
+numbers = count()  # of all nodes and packages, in the order in which they are made
+
+
+class Context(threading.local):
+    """What a node may read while it runs.  Each thread has its own; only `during` writes it.
+
+    train: is this a pass of training?
+    B: rows of the global minibatch; row: which of them is the first one at hand.
+    seed, step, numbers: what random draws depend on, beside the row.  numbers[n] is the place of
+    a node in the running program.
+    add(array): the sum of an array over ranks, for a node that mixes the rows of all of them.
+    """
+
+    train, B, row, seed, step, numbers = False, None, 0, 0, 0, {}
+    add = staticmethod(lambda array: array)
+
+
+context = Context()
+
+
+class during:  # noqa: N801, and no @contextmanager, which takes twice as long
+    """with during(step=7): inside, nodes find these facts in context."""
+
+    def __init__(self, **facts):
+        self.facts = facts
+
+    def __enter__(self):
+        self.before = vars(context).copy()
+        vars(context).update(self.facts)
+
+    def __exit__(self, *error):
+        vars(context).clear()
+        vars(context).update(self.before)
+
+
+class Numbered(type):
+    """The class of Node and Package: it numbers their objects, and checks a node's shapes."""
+
+    def __call__(cls, *args, **keywords):
+        thing = super().__call__(*args, **keywords)  # so that no __init__ needs super()
+        thing.number = next(numbers)
+        if computed(thing):
+            shapes.infer(thing, connect(thing))
+        return thing
+
+
+def computed(thing):
+    return hasattr(thing, "forward")
+
+
+def held(thing):
+    """The nodes that a thing is or holds, in the order in which they were bound."""
+    if isinstance(thing, (list, tuple)):
+        for t in thing:
+            yield from held(t)
+    elif isinstance(type(thing), Numbered):
+        yield from [thing] if hasattr(thing, "value") else inputs_of(thing)  # a node, a package
+
+
+def inputs_of(n):
+    """The nodes that a node, or a package, holds in its attributes."""
+    return list(held(list(vars(n).values())))
+
+
+def connect(n):
+    """Note what the inputs of a computed node make of it, and return them."""
+    inputs = inputs_of(n)
+    n.varies = any(i.varies for i in inputs)
+    n.batched = any(i.batched for i in inputs)
+    return inputs
+
+
+class Program:
+    """The nodes that a loss depends on, in the order of the source.
+
+    inputs, nodes, parameters: of each kind; the parameters of a package stand together.
+    names: z1, z2, ... and ell, of the computed nodes; numbers: 1, 2, ...
+    completes: for each computed node, the parameters whose gradients its backward completes.
+    """
+
+    def __init__(self, loss):
+        self.loss, self.train, reached, todo = loss, False, set(), [loss]
+        while todo:
+            n = todo.pop()
+            if n not in reached:
+                reached.add(n)
+                todo += inputs_of(n)
+        ordered = sorted(reached, key=lambda n: n.number)
+        self.nodes = [n for n in ordered if computed(n)]
+        self.inputs = [n for n in ordered if n.batched and not n.varies and not computed(n)]
+        self.numbers = {n: number for number, n in enumerate(self.nodes, 1)}
+        self.names = {n: f"z{number}" for n, number in self.numbers.items()} | {loss: "ell"}
+        first = {}  # parameter -> its first user; backward, the last to add to its gradient
+        for n in self.nodes:
+            for i in connect(n):
+                if i.varies and not computed(i):
+                    first.setdefault(i, n)
+        together = (q for p in first for q in held(p.package or p) if q in first)
+        self.parameters = list(dict.fromkeys(together))  # a package where its first one is used
+        self.completes = {n: [p for p in reversed(first) if first[p] is n] for n in self.nodes}
+
+    def forward(self, train):
+        self.train = train
+        with during(train=train, numbers=self.numbers):
+            for n in self.nodes:
+                n.value = n.grad = None  # so that their memory can be used again
+                n.forward()
+
+    def backward(self, B, ready, keep):
+        for n in self.nodes:
+            n.begin()
+        for p in self.parameters:
+            p.begin()
+        each = np.empty_like(self.loss.value)
+        each.fill(1 / B)
+        self.loss.addgrad(each)
+        with during(train=self.train, numbers=self.numbers):
+            for n in reversed(self.nodes):
+                if n.grad is not None:
+                    n.backward()
+                if not keep:
+                    n.value = n.grad = None
+                for p in self.completes[n]:
+                    p.complete()
+                    if ready:
+                        ready(p)
+
+
+def program(loss):
+    """The Program of a loss, which is read when it is first asked for."""
+    if "program" not in vars(loss):
+        loss.program = Program(loss)
+    return loss.program

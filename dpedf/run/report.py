@@ -1,0 +1,156 @@
+"""What a run reports: lines, a bar, and the events of metrics.jsonl.  Rank 0 alone talks."""
+
+import sys
+import time
+
+import numpy as np
+from tqdm import tqdm
+
+from dpedf import __version__
+from dpedf.device import host, overwrite
+from dpedf.errors import plural
+
+LINE_EVERY = 5  # seconds between lines of progress, where there is no bar
+
+
+def introduce(setup, step):
+    """The first lines: what runs where, from this step on."""
+    ranks, data, settings = setup.ranks, setup.data, setup.settings
+    train, path, split = settings.train, data.path, data.train
+    learnt, held, tested = (f"{len(split):,}" for split in (data.train, data.valid, data.test))
+    kept = {"none": "streamed", "memory": "in memory", "device": "on the device"}
+    device, devices = data.device, set(ranks.gather(data.device.place))
+    where = "cpu" if device.unit == "cpu" else f"{len(devices)} x {device.kind}"
+    allreduce = "buckets" if setup.gradient.overlap else "whole"
+    lines = [
+        f"dpedf {__version__} on {plural(ranks.size, 'rank')}, {plural(ranks.hosts, 'host')}, "
+        f"{where}, {plural(setup.threads, 'BLAS thread')} a rank, {ranks.mpi}",
+        f"{path}: {learnt} rows to learn from, {held} to validate, {tested} to test, "
+        f"{kept[settings.data.cache]}",
+        f"{settings.model['build']}: {plural(len(setup.phi.value), 'parameter')}, "
+        f"{train.precision}, {plural(train.slices, 'slice')}, allreduce {allreduce}",
+    ]
+    if device.note:
+        lines.append(f"{device.name}: {device.note}")
+    if not data.train.global_shuffle:
+        window = f"windows of {split.window * split.chunk:,} rows"
+        lines.append(f"{path}: shuffled by chunks in {window}, which is not a global shuffle")
+    if step:
+        lines.append(f"resumed from {settings.run.dir}/checkpoint.h5 at step {step:,}")
+    elif setup.resuming:
+        lines.append(f"{settings.run.dir}: no checkpoint to resume from, starting afresh")
+    ranks.say("\n".join(lines))
+
+
+class Clock:
+    """Examples a second since it was last read."""
+
+    def __init__(self):
+        self.rows, self.since = 0, time.monotonic()
+
+    def read(self):
+        now = time.monotonic()
+        rate = self.rows / (now - self.since)
+        self.rows, self.since = 0, now
+        return round(rate, 1)
+
+
+class Report:
+    """The reports of a run whose last step is the number last_step.
+
+    step.losses are added for each slice, then over slices: the same bits on any number of ranks.
+    rows: how many were learned from since the last evaluation, as step.losses are.
+    """
+
+    def __init__(self, ranks, directory, step, last_step):
+        self.ranks, self.directory, self.step, self.last_step = ranks, directory, step, last_step
+        self.rows, self.latest_loss = 0, ""
+        self.clocks = self.since_event, self.since_evaluation = Clock(), Clock()
+        self.began = self.said = time.monotonic()
+        self.bar = tqdm(disable=True)
+
+    def go_on(self, state):
+        """Go on from what state() returned, if that is there."""
+        self.rows, losses = state.get("rows", 0), state.get("losses", ())
+        gradient, ours = self.step.gradient, np.zeros(self.step.gradient.V)
+        if len(losses) == gradient.V:
+            ours[gradient.mine] = losses[gradient.mine]
+        elif self.ranks.rank == 0:  # there were another number of slices, or of ranks without
+            ours[0] = np.sum(losses)
+        overwrite(self.step.losses, ours)
+
+    def open_bar(self):
+        seen = self.ranks.rank == 0 and sys.stderr.isatty()
+        first = self.step.number
+        self.bar = tqdm(total=self.last_step, initial=first, unit="step", disable=not seen)
+
+    def say(self, line):
+        if self.bar.disable:
+            self.ranks.say(line)
+        else:
+            self.bar.write(line)  # above the bar
+
+    def learned(self, B):
+        """One more step was made, of B examples."""
+        self.rows += B
+        for clock in self.clocks:
+            clock.rows += B
+        self.bar.update()
+
+    def train(self, epoch, B, eta, length):
+        """Report the mean loss of this step's minibatch, and the length of its gradient."""
+        loss = self.of_all_ranks(self.step.gradient.losses).sum().item() / B
+        self.latest_loss = f", loss {loss:.4f}"
+        self.bar.set_postfix_str(f"loss {loss:.4f}")
+        self.directory.event(
+            "train",
+            **dict(step=self.step.number, epoch=epoch, loss=loss),
+            **dict(learning_rate=eta, grad_norm=length),
+            samples_per_second=self.since_event.read(),
+        )
+
+    def state(self):
+        """What go_on needs: the losses of all ranks, and of how many rows."""
+        return {"losses": self.of_all_ranks(self.step.losses), "rows": self.rows}
+
+    def of_all_ranks(self, losses):
+        losses = host(losses).copy()
+        self.ranks.add(losses)
+        return losses
+
+    def progress(self, epoch):
+        """A line every few seconds."""
+        now = time.monotonic()
+        if self.bar.disable and now - self.said > LINE_EVERY:
+            self.said = now
+            at = f"epoch {epoch}, step {self.step.number} of {self.last_step}"
+            self.say(at + self.latest_loss)
+
+    def evaluated(self, epoch, loss, accuracy, sha256, took):
+        """Report an evaluation that took so many seconds, and the mean training loss before it."""
+        for clock in self.clocks:
+            clock.since += took
+        train_loss = self.of_all_ranks(self.step.losses).sum().item() / self.rows
+        self.step.losses.fill(0)
+        self.rows, self.said = 0, time.monotonic()
+        rate = self.since_evaluation.read()
+        self.directory.event(
+            "eval",
+            **dict(epoch=epoch, step=self.step.number, train_loss=train_loss),
+            **dict(valid_loss=loss, valid_accuracy=accuracy),
+            **dict(samples_per_second=rate, seconds=round(self.said - self.began, 3)),
+            **dict(ranks=self.ranks.size, phi_sha256=sha256),
+        )
+        found = f", {described('valid', loss, accuracy)}" if loss is not None else ""
+        at = f"epoch {epoch}, step {self.step.number}"
+        self.say(f"{at}: train loss {train_loss:.4f}{found}, {rate:,.0f} rows/s")
+
+    def tested(self, loss, accuracy, sha256):
+        found = dict(test_loss=loss, test_accuracy=accuracy, phi_sha256=sha256)
+        self.directory.event("test", step=self.step.number, **found)
+        self.say(f"{described('test', loss, accuracy)}\nphi_sha256 {sha256}")
+
+
+def described(rows, loss, accuracy):
+    correct = "" if accuracy is None else f", {rows} accuracy {100 * accuracy:.2f} %"
+    return f"{rows} loss {loss:.4f}{correct}"

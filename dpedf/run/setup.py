@@ -1,0 +1,94 @@
+"""From a command line to everything that a run is made of."""
+
+from threadpoolctl import threadpool_limits
+
+from dpedf import check
+from dpedf.data import Data
+from dpedf.device.choose import choose
+from dpedf.device.threads import blas_threads
+from dpedf.errors import concerning
+from dpedf.parallel.agreement import expect_same
+from dpedf.parallel.gradient import Gradient
+from dpedf.parallel.links import link_between
+from dpedf.parallel.trial import unchanged
+from dpedf.phi import Phi
+from dpedf.program import inputs_of, program
+from dpedf.run import build, config
+from dpedf.run.directory import RunDirectory
+
+
+def assemble(settings, device):
+    """(data, Q, ell, phi): what a config trains, on this device.
+
+    UserError: there is no such data file or model, or they do not fit together.
+    """
+    asked, seed, dtype = settings.data, settings.seed, config.dtype(settings)
+    data = Data(asked.file, asked.valid, seed, dtype, device, asked.window, asked.stride)
+    Q, ell = build.build(settings.model, data.x, data.y)
+    phi = Phi(ell, seed, dtype, device.put)
+    build.expect_fit(Q, ell, data)
+    return data, Q, ell, phi
+
+
+def outline(loss):
+    """The program of a loss, a line a node: z1 = Affine(Phi1.w (784, 10), Phi1.b (10,), x)."""
+    names, parameters = program(loss).names, {*program(loss).parameters}
+
+    def shown(n):
+        shape = f" {n.value.shape}" if n in parameters else ""
+        return f"{names.get(n) or getattr(n, 'name', type(n).__name__)}{shape}"
+
+    return "\n".join(
+        f"{names[n]} = {type(n).__name__}({', '.join(map(shown, inputs_of(n)))})"
+        for n in program(loss).nodes
+    )
+
+
+class Setup:
+    """What a run is made of, which all ranks agree on.
+
+    words: the command line.  threads: of BLAS, on each rank.  resuming: was it asked to go on?
+    state: what rank 0 then found beside Phi in the checkpoint; {} on other ranks.
+    UserError: the run is impossible.
+    """
+
+    def __init__(self, words, ranks):
+        self.ranks = ranks
+        with ranks.together():
+            path, self.settings, flags = config.from_command_line(words)
+            with concerning(path):
+                self.device = choose(self.settings, ranks)
+        expect_same(ranks, "the device", f"{self.device.kind}, products by {self.device.products}")
+        self.link, self.resuming = link_between(ranks, self.device), "--resume" in flags
+        train, run = self.settings.train, self.settings.run
+        with ranks.together():
+            with concerning(path):
+                self.data, self.Q, self.ell, self.phi = assemble(self.settings, self.device)
+                how = train.slices, run.allreduce == "buckets", run.bucket
+                self.gradient = Gradient(self.ell, self.phi, self.link, self.data.put, *how)
+                self.directory = RunDirectory(run.dir, ranks)
+            self.directory.claim(may_hold_a_run=bool(flags))
+            self.state = self.directory.resume(self.phi, self.settings) if self.resuming else {}
+        expect_same(ranks, "the model", outline(self.ell))
+        expect_same(ranks, "the data", self.data.description())
+        expect_same(ranks, "the settings", config.text(self.settings))
+        self.threads = blas_threads(self.settings, ranks)
+        threadpool_limits(self.threads, "blas")
+
+    def read(self):
+        """Copy the rows to where they are kept, or read a streamed file into the page cache."""
+        if self.settings.data.cache != "none":
+            self.data.keep(self.settings.data.cache, self.ranks)
+        elif self.ranks.host_rank == 0:
+            self.data.read_through()
+        self.ranks.wait()  # for the reader, which may take longer than run.timeout
+
+    def check(self):
+        """The checks that run.check_nan and run.check_gradients ask for."""
+        if self.settings.run.check_nan:
+            self.device.launch_eagerly("run.check_nan = true")
+            check.nan(self.ell)
+        if self.settings.run.check_gradients:
+            with self.ranks.together(), unchanged(self.phi):
+                self.data.put(*self.data.train.load(self.data.train.numbers[:4]))
+                check.gradients(self.ell)
