@@ -154,16 +154,13 @@ class Stopwatch:
         self.wait, self.running, self.taken = step.device.wait, None, defaultdict(float)
         first = {(s.node, s.target): s for s in reversed(statements) if s.node is not s.target}
         last = {s.node: s for s in statements}
-        adds = {s.target: s for s in statements if s.target}
         self.time(step.gradient, "put", lambda: statements[0])
         for n in program(step.ell).nodes:
             self.time(n, "forward", lambda n=n: first[n, None])
             self.time(n, "backward", lambda n=n: last[n])
-        for t in adds:
+        for t in {s.target for s in statements if s.target}:
             for name in "addgrad", "addproduct", "complete":
                 self.time(t, name, lambda t=t: first.get((self.running, t)), begins=False)
-        for p in program(step.ell).parameters:
-            self.time(p, "complete", lambda p=p: adds.get(p))
 
     def lap(self, statement=None):
         """What passed since the last lap was the statement's, or nobody's."""
