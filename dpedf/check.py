@@ -11,9 +11,9 @@ from dpedf.program import context, inputs_of, program
 
 
 class Weighed(CompNode):
-    """ell[b] = sum_j w[b,j] z[b,j], over all indices j but b; of a z without b, w[b,j] z[j]
+    """ell[b] = sum_... w[b,...] z[b,...], of a z without b too
 
-    z.grad[b,j] += ell.grad[b] w[b,j]
+    z.grad[b,...] += ell.grad[b] w[b,...]
     """
 
     def __init__(self, z, w):

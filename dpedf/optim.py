@@ -17,7 +17,11 @@ class Momentum:
 
     g = grad + lambda Phi
     v <- mu v + g
-    Phi <- Phi - eta v,  or with Nesterov's momentum  Phi - eta (g + mu v)
+    Phi <- Phi - eta v
+
+    where nesterov:
+
+    Phi <- Phi - eta (g + mu v)
 
     v: (n,), empty without momentum.
     """
@@ -37,7 +41,8 @@ class Adam:
     g = grad + lambda Phi
     m <- beta1 m + (1 - beta1) g
     v <- beta2 v + (1 - beta2) g**2
-    d = m / (1 - beta1**t) / (sqrt(v / (1 - beta2**t)) + epsilon),  t = step + 1
+    t = step + 1
+    d = m / (1 - beta1**t) / (sqrt(v / (1 - beta2**t)) + epsilon)
     Phi <- Phi - eta d
 
     m, v: (n,)
@@ -57,7 +62,8 @@ class Adam:
 class AdamW(Adam):
     """Adam with its weight decay decoupled from the gradient: Loshchilov and Hutter, 2019.
 
-    g = grad;  Phi <- Phi - eta (d + lambda Phi)
+    g = grad
+    Phi <- Phi - eta (d + lambda Phi)
     """
 
     decoupled = True

@@ -113,8 +113,8 @@ class Divide(Operator):
 class Power(Operator):
     """z = x**y
 
-    x.grad += z.grad y x**(y-1), which is 0 where y = 0
-    y.grad += z.grad z log x, which is 0 where x = 0
+    x.grad += z.grad y x**(y - [y != 0])
+    y.grad += z.grad z log(x + [x = 0])
     """
 
     def z(self, x, y):
