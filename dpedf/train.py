@@ -13,6 +13,8 @@ import time
 from contextlib import closing
 from math import inf
 
+from threadpoolctl import threadpool_limits
+
 from dpedf.optim import schedule, update_rule
 from dpedf.parallel import job, watchdog
 from dpedf.parallel.agreement import Agreement
@@ -119,7 +121,7 @@ def main(ranks):
     setup = Setup(sys.argv[1:], ranks)
     training, run = Training(setup), setup.settings.run
     setup.read()  # signals are listened to by now, since this may take long
-    with closing(setup.device) as device:
+    with closing(setup.device) as device, threadpool_limits(setup.threads, "blas"):
         watchdog.watch(ranks, run.timeout)
         setup.check()
         if run.allreduce == "auto" and ranks.size > 1:

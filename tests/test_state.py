@@ -6,6 +6,7 @@ from threading import Barrier
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
 from dpedf.edf import CompNode, Forward, Input
 from dpedf.models import mlp
@@ -129,6 +130,33 @@ def test_a_model_that_is_built_between_two_steps_changes_neither():
         found.append(step())
         mlp(Input((4,)), Input((), int, 3), [4, 5, 3])
     assert found == ALONE[0]
+
+
+TWICE = """
+import sys
+from threadpoolctl import threadpool_info
+from dpedf import train
+from dpedf.parallel.ranks import Ranks
+
+def threads():
+    return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+before, words = threads(), sys.argv[1:]
+for precision in "float64", "float32":
+    sys.argv = ["train", *words, f"train.precision={precision}", "--overwrite"]
+    assert train.main(Ranks()) == 0
+assert threads() == before, (threads(), before)
+"""
+
+
+def test_a_run_in_a_process_that_had_another_ends_as_it_does_alone(python, digits, tmp_path):
+    config = ROOT / "configs" / "digits.toml"
+    words = config, f"data.file={digits}", f"run.dir={tmp_path}", "train.steps=20"
+    threads = {"OPENBLAS_NUM_THREADS": "2"}  # of which a run with slices takes one
+    twice = python("-c", TWICE, *words, **threads)
+    assert twice.returncode == 0, twice.stderr
+    alone = python("-m", "dpedf.train", *words, "--overwrite", **threads)
+    assert twice.stdout.splitlines()[-1] == alone.stdout.splitlines()[-1]
 
 
 IN_TURN = """

@@ -1,7 +1,6 @@
 """From a command line to everything that a run is made of."""
 
 from msgspec.structs import replace
-from threadpoolctl import threadpool_limits
 
 from dpedf import check
 from dpedf.data import Data
@@ -48,7 +47,7 @@ def outline(loss):
 class Setup:
     """What a run is made of, which all ranks agree on.
 
-    words: the command line.  threads: of BLAS, on each rank.  resuming: was it asked to go on?
+    words: the command line.  threads: how many BLAS may use.  resuming: was it asked to go on?
     state: what rank 0 then found beside Phi in the checkpoint; {} on other ranks.
     UserError: the run is impossible.
     """
@@ -74,7 +73,6 @@ class Setup:
         expect_same(ranks, "the data", self.data.description())
         expect_same(ranks, "the settings", config.text(self.settings))
         self.threads = blas_threads(self.settings, ranks)
-        threadpool_limits(self.threads, "blas")
 
     def read(self):
         """Copy the rows to where they are kept, or read a streamed file into the page cache."""
