@@ -14,8 +14,8 @@ from dpedf.kernels.conv import (
 )
 
 
-def check_window(x, sizes, stride, padding=0):
-    """ValueError: it does not fit into the images x, or does not move."""
+def expect_windows(x, sizes, stride, padding=0):
+    """ValueError: windows of these sizes do not fit into the images x, or do not move."""
     if stride < 1 or min(sizes) < 1 or padding < 0:
         found = f"{tuple(sizes)}, {stride} and {padding}"
         raise ValueError(f"expected windows and a stride of 1 or more, and padding, not {found}")
@@ -31,7 +31,7 @@ class Conv2D(CompNode):
     C.grad[j] -= sum_b,m,n y.grad[b,j,m,n]
     x.grad[b,i,S m + u - P,S n + v - P] += sum_j y.grad[b,j,m,n] W[j,i,u,v]
 
-    stride: S; padding: P, how many zeros stand around x; windows that x does not fill are left out
+    stride: S; padding: P, the zeros on each side of x; windows that x does not fill are left out
 
     Phi.w: W, (J, I, U, V); Phi.b: C, (J,); x: (B, I, H, W)
     """
@@ -41,7 +41,7 @@ class Conv2D(CompNode):
 
     def forward(self):
         x, W = self.x.value, self.Phi.w.value
-        check_window(x, W.shape[2:], self.stride, self.padding)
+        expect_windows(x, W.shape[2:], self.stride, self.padding)
         self.value = convolution(x, W, self.Phi.b.value, self.stride, self.padding)
 
     def backward(self):
@@ -54,14 +54,14 @@ class Conv2D(CompNode):
 
 
 class Pool(CompNode):
-    """One number for each window, size by size, of a channel.  Subclasses define pooled."""
+    """One number for each window, size by size, of a channel.  Subclasses define pooled(x)."""
 
     def __init__(self, x, size, stride=None):
         self.x, self.size = x, size
         self.stride = size if stride is None else stride
 
     def forward(self):
-        check_window(self.x.value, (self.size, self.size), self.stride)
+        expect_windows(self.x.value, (self.size, self.size), self.stride)
         self.value = self.pooled(self.x.value)
 
 

@@ -1,4 +1,4 @@
-"""Normalization of what a layer computes, and dropout.
+"""Normalization of the values of a layer, and dropout.
 
 A bias is subtracted, as in Affine.
 """
@@ -134,7 +134,7 @@ class BatchNorm(CompNode):
         self.value = self.n * self.Phi.w.value[self.spread] - self.Phi.b.value[self.spread]
 
     def of_minibatch(self, x):
-        """Mean and variance over all rows of all ranks; the running values move towards them."""
+        """Mean and variance over the rows of all ranks; the running values move towards them."""
         J = x.shape[1]
         sums = np.empty(J + 1, x.dtype, like=x)
         sums[:J], sums[J] = x.sum(axis=self.over), x.size // J

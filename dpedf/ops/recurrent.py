@@ -1,4 +1,4 @@
-"""What a recurrent layer computes at each position of a sequence."""
+"""The cells of recurrent layers, which compute one position of a sequence after the other."""
 
 import numpy as np
 
@@ -22,7 +22,7 @@ class Zeros(CompNode):
         self.value = np.zeros((len(x), self.I), x.dtype, like=x)
 
     def backward(self):
-        """Nothing: it depends on no number of x."""
+        """It does not depend on the numbers of x."""
 
 
 class LSTMCell(CompNode):

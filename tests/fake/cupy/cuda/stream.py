@@ -3,8 +3,8 @@
 What is launched on a stream waits in its queue.  A stream whose number is in FAKE_CUPY_LATE runs
 its queue only when something waits for it; the others run theirs at once.  So a wait that is
 missing shows as a wrong result: with the side streams late, computation reads what was not yet
-copied; with stream 1 late, which computes, copies overwrite what is still to be computed with.  Stream
-0 is CuPy's default.
+copied; with stream 1 late, which computes, copies overwrite what has not been computed with yet.
+Stream 0 is CuPy's default.
 """
 
 import os
