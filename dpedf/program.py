@@ -32,15 +32,12 @@ context = Context()
 
 
 class during:  # noqa: N801, a word of the with statement
-    """with during(step=7): inside the block, nodes find these facts in context.
-
-    contextlib.contextmanager would say the same, but small steps notice its time.
-    """
+    """with during(step=7): inside the block, nodes find these facts in context."""
 
     def __init__(self, **facts):
         self.facts = facts
 
-    def __enter__(self):
+    def __enter__(self):  # a small step notices that contextlib.contextmanager takes longer
         self.before = vars(context).copy()
         vars(context).update(self.facts)
 
