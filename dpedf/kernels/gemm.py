@@ -29,25 +29,19 @@ def affine(x, W, C):
     return y
 
 
-def add_products(products, out, overwrite=False):
+def add_products(products, out):
     """out += sum_t a_t @ b_t; products: (a_t, b_t), of (i, k_t) and (k_t, j).
 
     Their indices k_t follow one another in one product, which is faster than many short ones.
-    overwrite: out = the sum, and the first product is written into it.
     """
-    if overwrite and products:
-        product(*products[0], out)
-        products = products[1:]
-    elif overwrite:
-        out[...] = 0
     if not products:
         return
     K = sum(len(b) for _, b in products)
     rows, columns = (np.empty((K, len(x)), out.dtype, like=out) for x in (out, out.T))
     end = 0
     for a, b in products:
-        here = slice(end, end := end + len(b))
-        rows[here], columns[here] = a.T, b
+        part = slice(end, end := end + len(b))
+        rows[part], columns[part] = a.T, b
     product(rows.T, columns, out, add=True)
 
 

@@ -91,7 +91,7 @@ class LSTMCell(CompNode):
         self.z.addgrad(delta)
         dc *= f
         if self.s.varies:
-            part = self.s.complete()[:, :J]
+            part = self.s.own_grad()[:, :J]
             part += dc
 
 

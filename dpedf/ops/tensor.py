@@ -134,7 +134,7 @@ class Slice(CompNode):
         self.value = self.x.value[self.at]
 
     def backward(self):
-        part = self.x.complete()[self.at]
+        part = self.x.own_grad()[self.at]
         part += self.grad
 
     def equations(self):

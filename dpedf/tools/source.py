@@ -159,7 +159,7 @@ class Stopwatch:
             self.time(n, "forward", lambda n=n: first[n, None])
             self.time(n, "backward", lambda n=n: last[n])
         for t in {s.target for s in statements if s.target}:
-            for name in "addgrad", "addproduct", "complete":
+            for name in "addgrad", "addproduct", "own_grad":
                 self.time(t, name, lambda t=t: first.get((self.running, t)), begins=False)
 
     def lap(self, statement=None):
