@@ -1,19 +1,20 @@
 """Checks for debugging: gradients by finite differences, and every value for nan."""
 
-from copy import deepcopy
+from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 
 from dpedf.device import host
 from dpedf.edf import Backward, CompNode, CompNodes, Forward, Input, Parameter, Parameters
 from dpedf.errors import UserError
-from dpedf.program import context, inputs_of, program
+from dpedf.program import connect, context, inputs_of, program
 
 
 class Weighed(CompNode):
-    """ell[b] = sum_j w[b,j] z[b,j], over all indices j but b; of a z without b, w[b,j] z[j]
+    """ell[b] = sum_... w[b,...] z[b,...], of a z without b too
 
-    z.grad[b,j] += ell.grad[b] w[b,j]
+    z.grad[b,...] += ell.grad[b] w[b,...]
     """
 
     def __init__(self, z, w):
@@ -28,24 +29,18 @@ class Weighed(CompNode):
         self.z.addgrad(delta if self.z.batched else delta.sum(axis=0))
 
 
-class ParameterWithRows(Parameter):
-    """An Input as a parameter, whose value keeps its batch index: check asks for its gradient."""
-
-    batched, name = True, "an Input"
-
-
 def check(node, tolerance=1e-6, seed=0):
     """Compare the backward of a node with central differences, in two lines of a test:
 
         x = Input((3, 4))
         check(MyNode(x))
 
-    The sum of the node's values times random numbers is differentiated by every number of every
-    Parameter and every Input of float64 that the node depends on, as gradients does it.  An Input
-    without rows gets three random ones.  UserError says where the two do not agree.
+    The sum of the node's values times random weights is differentiated with respect to every number
+    of each Parameter and each Input of float64 that the node depends on, as gradients does it.  An
+    Input without rows gets three random ones.  UserError says where the two do not agree.
     """
-    random, copies = np.random.default_rng(seed), {}
-    for x in program(node).inputs:
+    random, inputs, w = np.random.default_rng(seed), program(node).inputs, Input()
+    for x in inputs:
         if x.value is None:
             raise UserError("an Input without a value, expected one, or a shape")
         if not len(x.value):
@@ -54,13 +49,31 @@ def check(node, tolerance=1e-6, seed=0):
             x.value = (
                 random.integers(x.classes or 2, size=shape) if labels else random.normal(size=shape)
             )
-        if x.value.dtype.kind == "f":
-            copies[id(x)] = ParameterWithRows(x.value.copy())
-    node = deepcopy(node, copies)  # which depends on the copies of its Inputs
     Forward(node)
-    w = Input()
     w.value = random.normal(size=node.value.shape if node.batched else (3, *node.value.shape))
-    gradients(Weighed(node, w), samples=None, tolerance=tolerance)
+    with gradients_collected(node) as grads:
+        ell = Weighed(node, w)
+        Forward(ell, train=True)
+        Backward(ell)
+        leaves = [("an Input", x, grad) for x, grad in grads.items()]
+        compare(ell, leaves + of_parameters(ell), None, tolerance, seed)
+
+
+@contextmanager
+def gradients_collected(node):
+    """In the with block, a node's Inputs of floats get gradients, too: {Input: its gradient}."""
+    inputs = [x for x in program(node).inputs if x.value.dtype.kind == "f"]
+    grads = {x: np.zeros_like(x.value) for x in inputs}
+    for x, grad in grads.items():
+        x.varies, x.own_grad = True, lambda grad=grad: grad
+        x.addgrad = partial(np.add, grad, out=grad)
+    try:
+        yield grads
+    finally:
+        for x in inputs:
+            del x.varies, x.own_grad, x.addgrad
+        for n in CompNodes(node):
+            connect(n)
 
 
 def gradients(ell, samples=10, tolerance=1e-6, seed=0):
@@ -73,26 +86,37 @@ def gradients(ell, samples=10, tolerance=1e-6, seed=0):
     has to agree to tolerance times the largest of |p.grad| and 0.01.  UserError says where it
     does not.
     """
-    random = np.random.default_rng(seed)
     Forward(ell, train=True)
     Backward(ell)
-    for p in Parameters(ell):
-        if p.value.dtype != np.float64:
-            raise UserError(f"{p.name} is {p.value.dtype}, expected float64 to check gradients")
-        grad, values = host(p.grad).copy(), host(p.value).copy()
+    compare(ell, of_parameters(ell), samples, tolerance, seed)
+
+
+def of_parameters(ell):
+    """(name, parameter, its gradient) of each parameter of a loss."""
+    return [(p.name, p, p.grad) for p in Parameters(ell)]
+
+
+def compare(ell, leaves, samples, tolerance, seed):
+    """UserError, unless these gradients (name, leaf, gradient) agree with central differences."""
+    random = np.random.default_rng(seed)
+    for name, leaf, grad in leaves:
+        if leaf.value.dtype != np.float64:
+            found = f"{name} is {leaf.value.dtype}"
+            raise UserError(f"{found}, expected float64 to check gradients")
+        grad, values = host(grad).copy(), host(leaf.value).copy()
         most = tolerance * max(0.01, np.abs(grad).max(initial=0))
-        for k in random.permutation(p.value.size)[:samples]:
-            at = tuple(int(i) for i in np.unravel_index(k, p.value.shape))
+        for k in random.permutation(values.size)[:samples]:
+            at = tuple(int(i) for i in np.unravel_index(k, values.shape))
             value = float(values[at])
             h, L = 1e-6 * max(1.0, abs(value)), []
             for shifted in value + h, value - h:
-                p.value[at] = shifted
+                leaf.value[at] = shifted
                 Forward(ell, train=True)
                 L.append(float(ell.value.mean()))
-            p.value[at] = value
+            leaf.value[at] = value
             difference = (L[0] - L[1]) / (2 * h)
             if not abs(difference - grad[at]) <= most:
-                where = f"{p.name}[{', '.join(map(str, at))}]"
+                where = f"{name}[{', '.join(map(str, at))}]"
                 raise UserError(
                     f"{where}: gradient {grad[at]:.10g} by Backward, "
                     f"expected {difference:.10g} by finite differences"

@@ -14,8 +14,7 @@ From D. McAllester, TTIC 31230, "The Educational Framework (EDF)", 2024.
 import numpy as np
 
 from dpedf.kernels.gemm import JOINED, add_products, product
-from dpedf.program import Numbered, program
-from dpedf.program import context as context  # which nodes read
+from dpedf.program import Numbered, context, program  # noqa: F401, nodes import context from here
 
 
 class Node(metaclass=Numbered):
@@ -26,17 +25,16 @@ class Node(metaclass=Numbered):
     batched = True  # is the first index of its value the batch index b?
 
     def addgrad(self, delta):
-        """Nothing, where nothing varies."""
+        """Ignored: this node depends on no parameter."""
 
     def addproduct(self, a, b):
-        """grad += a @ b"""
         self.addgrad(product(a, b))
 
 
 class Input(Node):
     """A value set from outside, (B, *shape); classes: how many, where it holds labels."""
 
-    varies = False
+    node_kind, varies = "input", False
 
     def __init__(self, shape=None, dtype=None, classes=None):
         self.shape, self.dtype, self.classes = shape, dtype, classes
@@ -47,14 +45,11 @@ class Input(Node):
 class Parameter(Node):
     """A value that SGD changes.  value, grad: of one shape, without b"""
 
-    batched = False
+    node_kind, batched = "parameter", False
     name, package = "a parameter", None
 
     def __init__(self, value):
         self.value, self.grad = value, np.zeros_like(value)
-        self.begin()
-
-    def begin(self):
         self.untouched, self.products = True, []  # nothing was added yet in this pass
 
     def addgrad(self, delta):
@@ -65,31 +60,36 @@ class Parameter(Node):
                 raise ValueError(f"{found}, expected {self.value.shape}, or b before it")
             delta = delta.sum(axis=0)  # delta[b, ...], as on the slides
         if self.untouched:
-            self.grad[...] = delta
-            self.untouched = False
+            self.grad[...], self.untouched = delta, False
         else:
             self.grad += delta
 
     def addproduct(self, a, b):
-        """grad += a @ b; all but the first, as those of time steps, wait to be added together."""
-        self.products.append((a, b))
-        if self.untouched or len(self.products) == JOINED:
-            self.complete()
+        """grad += a @ b: the first at once; others, as those of time steps, several together."""
+        if self.untouched:
+            product(a, b, self.grad)
+            self.untouched = False
+        else:
+            self.products.append((a, b))
+            if len(self.products) == JOINED:
+                self.complete()
 
     def complete(self):
-        """Let grad hold all that was added up to now, and return it."""
-        add_products(self.products, self.grad, overwrite=self.untouched)
-        self.untouched, self.products = False, []
+        """Add the products that wait."""
+        add_products(self.products, self.own_grad())
+        self.products = []
+
+    def own_grad(self):
+        """grad, to a part of which something may be added in place."""
+        if self.untouched:
+            self.grad[...], self.untouched = 0, False
         return self.grad
 
 
 class CompNode(Node):
     """A value computed from other nodes.  Subclasses define forward and backward."""
 
-    owns_grad = False  # is grad an array of this node alone?
-
-    def begin(self):
-        self.grad, self.owns_grad = None, False
+    node_kind, owns_grad = "computed", False  # owns_grad: no other node has the same array
 
     def addgrad(self, delta):
         if self.owns_grad:
@@ -99,8 +99,8 @@ class CompNode(Node):
         elif self.varies:
             self.grad = delta  # which may be another node's grad
 
-    def complete(self):
-        """Let grad be an array of this node alone that holds what was added, and return it."""
+    def own_grad(self):
+        """grad, to a part of which something may be added in place: first a copy, or zeros."""
         if not self.owns_grad:
             self.grad = np.zeros_like(self.value) if self.grad is None else self.grad.copy()
         self.owns_grad = True
@@ -110,7 +110,7 @@ class CompNode(Node):
 class Package(metaclass=Numbered):
     """Parameters under one name: Phi.w, Phi.b."""
 
-    name = None
+    node_kind, name = "package", None
 
     def __init__(self, name=None, /, **parameters):
         self.name = name
@@ -132,7 +132,7 @@ def Parameters(loss):
 
 
 def Forward(loss, train=False):
-    """Compute the value of every node that loss depends on; train: is it to learn from?"""
+    """Compute the value of every node that loss depends on; train: is this a pass of training?"""
     program(loss).forward(train)
 
 
@@ -140,7 +140,7 @@ def Backward(loss, B=None, ready=None, keep=True):
     """Leave in each p.grad the gradient of 1/B sum_b loss[b].
 
     loss.value: (b,), the examples at hand, perhaps a shard of the minibatch of B.  ready(p) is
-    called as soon as p.grad is complete.  Without keep, computed nodes lose what has been used.
+    called as soon as p.grad is complete.  With keep=False each computed node drops what it used.
     """
     program(loss).backward(B or len(loss.value) or 1, ready, keep)
 

@@ -1,8 +1,8 @@
 """Update rules over the vector Phi, and learning-rate schedules.
 
-A rule is called as update(eta, step), the first step being 0, and uses up the gradient of its Phi.
-On a GPU both numbers may be arrays there, which a step that is replayed reads anew.
-state: name -> vector, what a rule remembers from step to step, and a checkpoint keeps.
+A rule is called as update(eta, step), the first step being 0, and overwrites the gradient of its
+Phi.  On a GPU both numbers may be arrays there, which a replayed step reads again.
+state: name -> vector, what a rule remembers from step to step; checkpoints keep it.
 """
 
 import math
@@ -17,7 +17,11 @@ class Momentum:
 
     g = grad + lambda Phi
     v <- mu v + g
-    Phi <- Phi - eta v,  or with Nesterov's momentum  Phi - eta (g + mu v)
+    Phi <- Phi - eta v
+
+    where nesterov:
+
+    Phi <- Phi - eta (g + mu v)
 
     v: (n,), empty without momentum.
     """
@@ -37,7 +41,8 @@ class Adam:
     g = grad + lambda Phi
     m <- beta1 m + (1 - beta1) g
     v <- beta2 v + (1 - beta2) g**2
-    d = m / (1 - beta1**t) / (sqrt(v / (1 - beta2**t)) + epsilon),  t = step + 1
+    t = step + 1
+    d = m / (1 - beta1**t) / (sqrt(v / (1 - beta2**t)) + epsilon)
     Phi <- Phi - eta d
 
     m, v: (n,)
@@ -57,7 +62,8 @@ class Adam:
 class AdamW(Adam):
     """Adam with its weight decay decoupled from the gradient: Loshchilov and Hutter, 2019.
 
-    g = grad;  Phi <- Phi - eta (d + lambda Phi)
+    g = grad
+    Phi <- Phi - eta (d + lambda Phi)
     """
 
     decoupled = True
@@ -84,12 +90,12 @@ class RMSProp:
 
 
 def zeros(phi, used=True):
-    """A vector like Phi, all 0; empty where it is not used."""
+    """A vector of zeros like Phi; an empty one if it is not used."""
     return np.zeros_like(phi.value) if used else phi.value[:0]
 
 
 def update_rule(phi, train):
-    """The rule that a [train] section names, to update phi, a Phi."""
+    """The rule that a [train] section names, which updates phi."""
     decay = train.weight_decay
     if train.optimizer == "sgd":
         return Momentum(phi, train.momentum, train.nesterov, decay)
@@ -100,7 +106,7 @@ def update_rule(phi, train):
 
 
 def clip(grad, longest):
-    """Shorten a gradient to this length where it is longer; return the length it had."""
+    """Shorten a gradient that is longer than this, and return the length that it had."""
     before = norm(grad)
     grad *= (1 / np.maximum(before / longest, 1)).astype(grad.dtype)
     return before

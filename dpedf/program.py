@@ -1,18 +1,17 @@
 """A loss as a program: the nodes that it depends on, in the order of the source.
 
-A loss is read once, and run many times.  While it runs, its nodes find in `context` what they
-may have to know of the pass.
+A loss is read once, and run many times.  While it runs, its nodes read facts about the pass in
+`context`.
 """
 
 import threading
-from contextlib import contextmanager
 from itertools import count
 
 import numpy as np
 
 from dpedf import shapes
 
-numbers = count()  # of all nodes and packages, in the order in which they are made
+counter = count()  # of nodes and packages, in the order in which they are made
 
 
 class Context(threading.local):
@@ -32,31 +31,35 @@ class Context(threading.local):
 context = Context()
 
 
-@contextmanager
-def during(**facts):
-    """Inside the with block, nodes find these facts in context."""
-    before = dict(vars(context))
-    vars(context).update(facts)
-    try:
-        yield
-    finally:
+class during:  # noqa: N801, a word of the with statement
+    """with during(step=7): inside the block, nodes find these facts in context."""
+
+    def __init__(self, **facts):
+        self.facts = facts
+
+    def __enter__(self):  # a small step notices that contextlib.contextmanager takes longer
+        self.before = vars(context).copy()
+        vars(context).update(self.facts)
+
+    def __exit__(self, *error):
         vars(context).clear()
-        vars(context).update(before)
+        vars(context).update(self.before)
 
 
 class Numbered(type):
-    """The class of Node and Package: it numbers their objects, and checks a node's shapes."""
+    """The type of Node and Package: it numbers their objects, and checks the shapes of nodes."""
 
     def __call__(cls, *args, **keywords):
         thing = super().__call__(*args, **keywords)  # so that no __init__ needs super()
-        thing.number = next(numbers)
-        if computed(thing):
+        thing.number = next(counter)
+        if kind(thing) == "computed":
             shapes.infer(thing, connect(thing))
         return thing
 
 
-def computed(thing):
-    return hasattr(thing, "forward")
+def kind(thing):
+    """ "input", "parameter", "computed" or "package", by its class; None for other things."""
+    return getattr(type(thing), "node_kind", None)
 
 
 def held(thing):
@@ -65,7 +68,7 @@ def held(thing):
         for t in thing:
             yield from held(t)
     elif isinstance(type(thing), Numbered):
-        yield from [thing] if hasattr(thing, "value") else inputs_of(thing)  # a node, a package
+        yield from inputs_of(thing) if kind(thing) == "package" else [thing]
 
 
 def inputs_of(n):
@@ -74,7 +77,7 @@ def inputs_of(n):
 
 
 def connect(n):
-    """Note what the inputs of a computed node make of it, and return them."""
+    """Set varies and batched of a computed node from its inputs, and return these."""
     inputs = inputs_of(n)
     n.varies = any(i.varies for i in inputs)
     n.batched = any(i.batched for i in inputs)
@@ -97,14 +100,14 @@ class Program:
                 reached.add(n)
                 todo += inputs_of(n)
         ordered = sorted(reached, key=lambda n: n.number)
-        self.nodes = [n for n in ordered if computed(n)]
-        self.inputs = [n for n in ordered if n.batched and not n.varies and not computed(n)]
+        self.nodes = [n for n in ordered if kind(n) == "computed"]
+        self.inputs = [n for n in ordered if kind(n) == "input"]
         self.numbers = {n: number for number, n in enumerate(self.nodes, 1)}
         self.names = {n: f"z{number}" for n, number in self.numbers.items()} | {loss: "ell"}
         first = {}  # parameter -> its first user; backward, the last to add to its gradient
         for n in self.nodes:
             for i in connect(n):
-                if i.varies and not computed(i):
+                if kind(i) == "parameter":
                     first.setdefault(i, n)
         together = (q for p in first for q in held(p.package or p) if q in first)
         self.parameters = list(dict.fromkeys(together))  # a package where its first one is used
@@ -119,9 +122,9 @@ class Program:
 
     def backward(self, B, ready, keep):
         for n in self.nodes:
-            n.begin()
+            n.grad, n.owns_grad = None, False
         for p in self.parameters:
-            p.begin()
+            p.untouched, p.products = True, []
         each = np.empty_like(self.loss.value)
         each.fill(1 / B)
         self.loss.addgrad(each)

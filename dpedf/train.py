@@ -13,7 +13,7 @@ import time
 from contextlib import closing
 from math import inf
 
-from msgspec.structs import replace
+from threadpoolctl import threadpool_limits
 
 from dpedf.optim import schedule, update_rule
 from dpedf.parallel import job, watchdog
@@ -41,7 +41,8 @@ class Training:
         self.steps_per_epoch = -(-len(self.data.train) // train.batch_size)
         self.last_step = min(train.epochs * self.steps_per_epoch or inf, train.steps or inf)
         self.eta = schedule(train, self.last_step)
-        self.report = Report(self.ranks, self.directory, self.step, self.last_step)
+        lengths = self.last_step, self.steps_per_epoch
+        self.report = Report(self.ranks, self.directory, self.step, *lengths)
         self.agreement = Agreement(self.ranks)
         self.checkpoint_seconds = seconds(train.checkpoint_every)
         self.state = state = self.step.go_on(setup.state, self.ranks)
@@ -72,7 +73,7 @@ class Training:
                     self.evaluate()
                 self.link.raise_errors()
                 if agreement.meet():
-                    report.progress(epoch + 1)
+                    report.progress()
                 if self.checkpoint_due():
                     self.save("checkpoint.h5")
                     self.saved = agreement.seconds
@@ -91,11 +92,7 @@ class Training:
         length = self.step(x, y, B, eta, measure=logs)
         self.report.learned(B)
         if logs:
-            self.report.train(self.epoch(), B, eta, length)
-
-    def epoch(self):
-        """The epoch of the last step, from 1."""
-        return -(-self.step.number // self.steps_per_epoch)
+            self.report.train(B, eta, length)
 
     def checkpoint_due(self):
         if self.checkpoint_seconds:
@@ -106,7 +103,7 @@ class Training:
         start = time.monotonic()
         loss, accuracy = evaluate(self.Q, self.ell, self.data, self.data.valid, self.ranks)
         sha256, took = self.phi.sha256(), time.monotonic() - start
-        self.report.evaluated(self.epoch(), loss, accuracy, sha256, took)
+        self.report.evaluated(loss, accuracy, sha256, took)
         if loss is not None and loss < self.best:
             self.best = loss
             self.save("best.h5")
@@ -122,9 +119,9 @@ def main(ranks):
         ranks.say(__doc__)
         return 0
     setup = Setup(sys.argv[1:], ranks)
-    training, settings, run = Training(setup), setup.settings, setup.settings.run
+    training, run = Training(setup), setup.settings.run
     setup.read()  # signals are listened to by now, since this may take long
-    with closing(setup.device) as device:
+    with closing(setup.device) as device, threadpool_limits(setup.threads, "blas"):
         watchdog.watch(ranks, run.timeout)
         setup.check()
         if run.allreduce == "auto" and ranks.size > 1:
@@ -135,9 +132,7 @@ def main(ranks):
         if training.tested:
             ranks.say(f"{run.dir}: finished at step {training.step.number}, nothing is left to do")
             return 0
-        overlap = "buckets" if setup.gradient.overlap else "whole"
-        run = replace(run, device=device.unit, threads=setup.threads, allreduce=overlap)
-        setup.directory.begin(replace(settings, run=run), training.step.number)
+        setup.begin(training.step.number)
         training.run()
         if not training.finished:
             ranks.say(f"stopped at step {training.step.number}, to go on with --resume")

@@ -9,7 +9,7 @@
 # PYTHON=python3.12 chooses the Python.
 set -euo pipefail
 
-root=$(dirname "$(dirname "$(realpath "$0")")")
+root=$(cd -P "$(dirname "$0")/.." && pwd)
 ranks=1
 if [[ ${1:-} == -n ]]; then
     ranks=${2:-}
@@ -21,7 +21,10 @@ if [[ ! $ranks =~ ^[1-9][0-9]*$ || -z $config || $config == -* ]]; then
     exit 2
 fi
 shift
-[[ ! -f $config ]] || config=$(realpath --relative-base="$root" "$config")
+if [[ -f $config ]]; then # from the root, where the job runs
+    config=$(cd -P "$(dirname "$config")" && pwd)/$(basename "$config")
+    config=${config#"$root/"}
+fi
 
 # shellcheck source=launch/setup.sh
 source "$root/launch/setup.sh" mpich

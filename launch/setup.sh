@@ -10,6 +10,9 @@ stop() { say "$@" && exit 2; }
 recent() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
 has() { "$python" -c "import $1" 2>/dev/null; }
 
+there_is() { command -v "$1" >/dev/null; } # macOS has neither timeout nor flock
+within() { if there_is timeout; then timeout "$@"; else "${@:2}"; fi; } # SECONDS COMMAND ...
+
 quietly() { # what the command says, only where it fails
     local said
     said=$(DEBIAN_FRONTEND=noninteractive "$@" 2>&1) || { echo "$said" >&2 && exit 1; }
@@ -61,14 +64,14 @@ install() {
     cp pyproject.toml ".venv/installed-$1"
 }
 
-cd "$(dirname "$(realpath "${BASH_SOURCE[0]}")")/.." || exit
+cd -P "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 extras=$1
 
 # What another environment left behind would shadow .venv, or send packages elsewhere.
 unset PYTHONHOME PYTHONPATH MPI4PY_LIBMPI MPI4PY_MPIABI
 export PIP_USER=0 PIP_TARGET='' PIP_PREFIX='' PIP_ROOT='' PIP_DISABLE_PIP_VERSION_CHECK=1
 
-if [[ $(timeout 30 nvidia-smi 2>/dev/null) =~ CUDA[A-Z\ ]*\ Version:\ *([0-9]+) ]]; then
+if [[ $(within 30 nvidia-smi 2>/dev/null) =~ CUDA[A-Z\ ]*\ Version:\ *([0-9]+) ]]; then
     case ${BASH_REMATCH[1]} in
         1[3-9]) extras+=,cuda13 ;;
         12) extras+=,cuda12 ;;
@@ -78,7 +81,7 @@ fi
 
 trap 'exit 130' INT
 exec 9<.
-flock 9 || true # one at a time, where the file system can tell
+! there_is flock || flock 9 || true # one at a time, where the file system can tell
 venv_is_whole || make_venv
 cmp -s pyproject.toml ".venv/installed-$extras" || install "$extras"
 exec 9<&-

@@ -9,5 +9,5 @@
 set -euo pipefail
 
 # shellcheck source=launch/setup.sh
-source "$(dirname "$(realpath "$0")")/setup.sh" mpich,dev
+source "$(dirname "$0")/setup.sh" mpich,dev
 exec python -m pytest "$@"

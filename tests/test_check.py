@@ -1,5 +1,7 @@
 """The checks find what they are for, and name it."""
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,17 @@ from dpedf import check
 from dpedf.edf import Backward, CompNode, Forward, Input, Parameter
 from dpedf.errors import UserError
 from dpedf.models import mlp
-from dpedf.ops import Affine, Embedding, LogLoss, Sigmoid, Softmax, SquareLoss, Tanh
+from dpedf.ops import (
+    Affine,
+    Embedding,
+    LogLoss,
+    Sigmoid,
+    Slice,
+    Softmax,
+    SquareLoss,
+    Sum,
+    Tanh,
+)
 from dpedf.phi import Phi, dense
 from dpedf.run.setup import outline
 
@@ -232,3 +244,34 @@ def test_inputs_of_labels_get_random_rows_too():
 def test_an_input_without_a_value_is_named(refused):
     with refused("an Input without a value", "expected"):
         check.check(Cube(Input()))
+
+
+class Odd(Cube):
+    """Its forward reads the Input's shape, and a function that has captured the Input."""
+
+    def __init__(self, x):
+        self.x, self.cube, self.lock = x, lambda: x.value**3, threading.Lock()
+
+    def forward(self):
+        assert self.x.shape == (4,)
+        self.value = self.cube()
+
+
+def test_a_node_is_checked_as_it_stands_whatever_it_holds():
+    x = Input((4,))
+    node = Odd(x)
+    for _ in range(300):  # deeper than Python's stack would like
+        node = Tanh(node)
+    check.check(node)
+    assert node.value.shape == (3, 4) and not node.varies and "addgrad" not in vars(x)
+
+
+def test_a_node_with_watched_values_is_checked():
+    node = Cube(Input((4,)))
+    check.nan(node)
+    check.check(node)
+
+
+def test_a_part_of_an_input_is_checked():
+    x = Input((4, 3))
+    check.check(Sum(Slice(x, 1)) * Sum(x) * Sum(Slice(x, (slice(1, 3), 0))))

@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "data": "device edf errors parallel",
     "run": "check data device edf errors kernels models optim parallel phi program",
     "train": "optim parallel run",
-    "source": "edf errors ops phi program shapes",
+    "source": "edf errors phi program shapes",
     "tools": "data device edf errors kernels optim parallel program run source",
     "__main__": "errors tools",
     "__init__": "ops",

@@ -478,3 +478,35 @@ def test_sgd_steps_against_the_gradient_in_place():
     SGD([p], 0.1)
     assert p.value is value
     np.testing.assert_allclose(value, [0.0, 0.0], atol=1e-15)
+
+
+def test_names_of_attributes_and_parameters_are_the_users():
+    """Also those that the framework uses for other things."""
+    Phi = Package(query=Parameter(np.ones(3)), value=Parameter(np.ones(3)))
+    Psi = Package(forward=Parameter(np.ones(3)), backward=Parameter(np.ones(3)))
+
+    class Part(CompNode):
+        def __init__(self, x):
+            self.x, self.begin, self.end, self.kind = x, 0, 2, "part"
+
+        def forward(self):
+            self.value = self.x.value[:, self.begin : self.end]
+
+        def backward(self):
+            part = self.x.own_grad()[:, self.begin : self.end]
+            part += self.grad
+
+    class Cell(Package):
+        def __init__(self):
+            self.w = Parameter(np.full(3, 2.0))
+
+        def forward(self, x):
+            return x * self.w
+
+    z = Cell().forward(rows(np.ones((2, 3)))) * Phi.value * Phi.query * Psi.forward * Psi.backward
+    ell = ops.SquareLoss(Part(z), rows(np.zeros((2, 2))))
+    Forward(ell)
+    Backward(ell)
+    assert len(Parameters(ell)) == 5
+    for p in Parameters(ell):
+        np.testing.assert_array_equal(p.grad * p.value, [8, 8, 0])  # d z**2 / dp, with z = 2

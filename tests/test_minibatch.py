@@ -31,7 +31,7 @@ def batch_norm(shape, dtype=np.float64):
 def learn(z, g):
     """A step of training, in which g is the gradient of what z computes."""
     for p in z.x, z.Phi.w, z.Phi.b:
-        p.begin()
+        p.untouched = True
     with during(train=True):
         z.forward()
         z.grad = g
@@ -222,7 +222,7 @@ def test_the_gradient_goes_through_what_dropout_keeps():
     for train in True, False:
         Forward(z, train)
         z.grad = g
-        p.begin()
+        p.untouched = True
         z.backward()
         kept = z.value != 0
         assert (0 < kept.mean() < 1) == train

@@ -7,18 +7,42 @@ from collections import Counter
 import numpy as np
 import pytest
 from conftest import ROOT
+from evaluator import Evaluator
 from test_ops import CASES, nodes_of_the_package
 
 from dpedf.edf import Backward, CompNode, CompNodes, Forward, Input, Parameter, Parameters, program
-from dpedf.equations import Count, letters, read
-from dpedf.listing import backward, forward, listing, naming, page, scaled
 from dpedf.models import mlp
-from dpedf.ops import Affine, LogLoss, Relu, Slice, Sqrt, SquareLoss, Sum, Tanh, Transpose
+from dpedf.ops import (
+    Affine,
+    Attention,
+    Concat,
+    Conv2D,
+    Einsum,
+    Flatten,
+    LayerNorm,
+    LogLoss,
+    LSTMCell,
+    MatMul,
+    Mean,
+    Relu,
+    Reshape,
+    Sigmoid,
+    Slice,
+    Sqrt,
+    SquareLoss,
+    Sum,
+    Tanh,
+    Transpose,
+)
 from dpedf.parallel.gradient import Gradient
 from dpedf.parallel.ranks import Ranks
 from dpedf.phi import Phi
 from dpedf.run import config
-from dpedf.tools.source import Step, rule
+from dpedf.source import expressions, grammar
+from dpedf.source.listing import listing, naming, page, scaled
+from dpedf.source.reading import rule
+from dpedf.source.statements import backward, forward
+from dpedf.tools.source import Step
 
 
 @pytest.fixture
@@ -81,7 +105,7 @@ def test_a_classifier_reads_as_on_the_slides():
         "z3[b,j] = sum_i z2[b,i] Phi2.w[i,j] - Phi2.b[j]",
         "z4[b,j] = exp(z3[b,j]) / z4.Z[b]",
         "    z4.Z[b] = sum_j exp(z3[b,j])",
-        "ell[b] = log z4.Z[b] - z3[b,y[b]]",
+        "ell[b] = log(z4.Z[b]) - z3[b,y[b]]",
         "ell.grad = 1/B",
         "z3.grad[b,j] += ell.grad[b] (z4[b,j] - [j = y[b]])",
         "z2.grad[b,i] += sum_j z3.grad[b,j] Phi2.w[i,j]",
@@ -99,7 +123,7 @@ def test_a_log_loss_of_what_is_no_softmax_sends_its_gradient_to_q():
     ell = LogLoss(Q * p, y)
     Forward(ell)
     lines = listing(ell, Q=Q, y=y, p=p).splitlines()
-    assert lines[1] == "ell[b] = -log z1[b,y[b]]"
+    assert lines[1] == "ell[b] = -log(z1[b,y[b]])"
     assert lines[3] == "z1.grad[b,y[b]] -= ell.grad[b] / z1[b,y[b]]"
 
 
@@ -150,7 +174,7 @@ def test_a_part_and_a_transposed_matrix_are_shown_with_their_indices():
     assert "W.grad[j,i] += z2.grad[i,j]" in lines
     several = Sum(Transpose(Slice(x, slice(1, 4, 2))))
     lines = listing(several, x=x)
-    assert "[b,i,...] = x[b,1+2 i,...]" in lines and "[b,i,j] = z1[b,j,i]" in lines
+    assert "[b,i,j] = x[b,1+2 i,j]" in lines and "[b,i,j] = z1[b,j,i]" in lines
 
 
 def test_a_node_without_equations_is_shown_by_name():
@@ -164,6 +188,16 @@ def test_a_node_without_equations_is_shown_by_name():
         assert lines[-1] == f"w.grad += {node.__name__}'s"
 
 
+@pytest.mark.parametrize("right", ["x[b,i,j] w[i]", "x[b] w[i]", "w[i] sum_k x[b,i]"])
+def test_equations_of_values_with_other_indices_are_not_shown(right):
+    x, w = Input(), Parameter(np.ones(3))
+    x.value = np.ones((2, 3))
+    n = Plain(x, w)
+    n.__doc__ = f"y[b,i] = {right}"
+    Forward(n)
+    assert listing(n, x=x, w=w).splitlines()[0] == "ell = Plain(x, w)"
+
+
 def test_what_has_no_name_gets_one_and_no_two_have_the_same(refused):
     x1, other = Input(), Input()
     assert listing(x1 + other, x1=other) == "ell = x2 + x1"
@@ -173,37 +207,112 @@ def test_what_has_no_name_gets_one_and_no_two_have_the_same(refused):
         listing(x1 + other, x=3)
 
 
-@pytest.mark.parametrize("node", [*nodes_of_the_package()])
-def test_every_node_of_the_package_has_equations_with_sizes(node):
-    assert read(node.__doc__), f"{node.__name__}: expected a docstring that begins with an equation"
+def cases_of(node):
+    """Programs of a node of the package that have run, in training and not."""
     for case in (case for case in CASES if case.node is node):
-        ell, leaves = case.program(3)
-        Forward(ell, train=True)
+        for train in False, True:
+            ell, leaves = case.program(3)
+            Forward(ell, train=train)
+            yield ell
+
+
+def added_by(n, ell):
+    """{node: what backward of one node adds to its gradient}."""
+    others = [i for i in (*CompNodes(ell), *Parameters(ell)) if i is not n]
+    for i in others:
+        i.begin()
+    n.backward()
+    return {i: i.complete() for i in others}
+
+
+def compare(n, ell):
+    """AssertionError: the equations of a node are not what it computes, forward and backward."""
+    said, near = Evaluator(ell), dict(rtol=1e-9, atol=1e-12)
+    assert n in said.values, f"{type(n).__name__}: expected a docstring with equations"
+    for value in said.forward(n):
+        np.testing.assert_allclose(value, n.value, **near)
+    n.grad = np.random.default_rng(0).normal(size=n.value.shape)
+    expected = said.backward(n)
+    for i, added in added_by(n, ell).items():
+        np.testing.assert_allclose(expected.get(i, 0.0 * added), added, **near)
+
+
+@pytest.mark.parametrize("node", [*nodes_of_the_package()])
+def test_the_equations_of_every_node_are_what_it_computes(node):
+    for ell in cases_of(node):
+        for n in (n for n in CompNodes(ell) if type(n) is node):
+            compare(n, ell)
+
+
+# Their docstring shows the general form; equations() writes that of the arguments, which is read.
+GENERAL = {Concat, Einsum, Flatten, MatMul, Mean, Reshape, Slice, Sum, Transpose}
+
+
+def test_of_other_nodes_the_docstring_itself_is_read():
+    nodes = [param.values[0] for param in nodes_of_the_package()]
+    assert {node for node in nodes if hasattr(node, "equations")} == GENERAL
+
+
+@pytest.mark.parametrize(
+    ("node", "right", "wrong"),
+    [
+        (Affine, "- C[j]", "+ C[j]"),
+        (Attention, "/ sqrt(I) + causal", "+ causal"),
+        (Attention, "log([s <= t])", "log([s >= t])"),
+        (Attention, "d[b,h,s,t] q[b,t,I h + i]", "d[b,h,s,t] q[b,t,i]"),
+        (LayerNorm, "mean_k h[b,...,k] n[b,...,k]", "mean_k h[b,...,k] n[b,...,j]"),
+        (LayerNorm, "+ epsilon", "- epsilon"),
+        (LSTMCell, "d[b,2J+j] = y.grad[b,J+j]", "d[b,2J+j] = y.grad[b,j]"),
+        (LSTMCell, "c[b,j] i[b,j] (1 - g", "c[b,j] i[b,j] (1 + g"),
+        (Conv2D, "S n + v - P] += sum_j", "S n + u - P] += sum_j"),
+        (Conv2D, "W.grad[j,i,u,v] += sum_b", "W.grad[j,i,u,v] += 2 sum_b"),
+        (LogLoss, "(Q[b,...,j] - [j", "(Q[b,...,j] + [j"),
+        (LogLoss, "s[b,...,y[b,...]]) / N[b]", "s[b,...,0]) / N[b]"),
+        (Sigmoid, "y = 1 / (1 + exp(-x))", "y = 1 / (1 + exp(x))"),
+    ],
+)
+def test_a_wrong_equation_is_noticed(node, right, wrong):
+    """A factor, a sign or an index, in one of its equations."""
+    assert node.__doc__.count(right) == 1
+    with pytest.raises(AssertionError):
+        for ell in cases_of(node):
+            for n in (n for n in CompNodes(ell) if type(n) is node):
+                n.__doc__ = node.__doc__.replace(right, wrong)
+                compare(n, ell)
+
+
+@pytest.mark.parametrize("node", [*nodes_of_the_package()])
+def test_every_node_of_the_package_has_statements_with_costs(node):
+    for ell in cases_of(node):
         for s in statements(ell):
             if type(s.node) is node and s.node.value.size:
                 assert s.operations is not None and s.bytes >= 8, s.text
-                left = re.match(r"\S+?(?=\[|\.grad|$)", s.text.split(" ")[0])[0]
-                assert left in naming(ell).values(), s.text
 
 
 def recorded(ell):
     """(node, target) of each time that a node's backward adds to a gradient, as it runs."""
-    found, running = [], []
+    found, running = [], [ell]
 
-    def watched(thing, name, note):
+    def watch(thing, name, before, after=lambda: None):
         method = getattr(thing, name)
 
         def call(*args):
-            note()
-            return method(*args)
+            before()
+            result = method(*args)
+            after()
+            return result
 
         setattr(thing, name, call)
 
+    def note(target):
+        if running[-1]:  # a node's backward, and not the program
+            found.append((running[-1], target))
+
     for n in CompNodes(ell):
-        watched(n, "backward", lambda n=n: running.append(n))
+        watch(n, "backward", lambda n=n: running.append(n), lambda: running.append(None))
     for t in (*CompNodes(ell), *Parameters(ell)):
-        for name in "addgrad", "addproduct", "addpart":
-            watched(t, name, lambda t=t: found.append((running[-1] if running else ell, t)))
+        for name in "addgrad", "addproduct", "complete":
+            watch(t, name, lambda t=t: note(t))
     Backward(ell)
     return found
 
@@ -212,12 +321,11 @@ def without_repeats(pairs):
     return [pair for pair, before in zip(pairs, [None, *pairs], strict=False) if pair != before]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_statements_are_in_the_order_in_which_they_run(case):
-    ell, leaves = case.program(3)
-    Forward(ell, train=True)
-    expected = [(s.node, s.target) for s in statements(ell) if s.target]
-    assert without_repeats(recorded(ell)) == without_repeats(expected)
+@pytest.mark.parametrize("node", [*nodes_of_the_package()])
+def test_statements_are_in_the_order_in_which_they_run(node):
+    for ell in cases_of(node):
+        expected = [(s.node, s.target) for s in statements(ell) if s.target]
+        assert without_repeats(recorded(ell)) == without_repeats(expected)
 
 
 @pytest.mark.parametrize("sizes", [[7, 3], [7, 5, 3], [7, 11, 5, 3]])
@@ -258,28 +366,64 @@ def test_what_is_added_to_a_gradient_that_is_there_costs_an_addition():
 @pytest.mark.parametrize(
     ("text", "sizes", "operations", "left"),
     [
-        ("sum_i x[b,i] W[i,j] - C[j]", {"b": 2, "i": 3, "j": 5}, 60 + 10, ["b", "j"]),
-        ("sum_{i,j} x[i] y[j]", {"i": 3, "j": 5}, 30, []),
-        ("exp(s[j]) / Z", {"j": 4}, 8, ["j"]),
-        ("a[i] (b[i] + c[i])**2", {"i": 2}, 6, ["i"]),
-        ("[x[i] > 0] / -2", {"i": 3}, 6, ["i"]),
-        ("W[x[b],j]", {"b": 2, "j": 3}, 0, ["b", "j"]),
+        ("z[b,j] = sum_i x[b,i] W[i,j] - C[j]", {"b": 2, "i": 3, "j": 5}, 60 + 10, ["b", "j"]),
+        ("z = sum_i,j x[i] y[j]", {"i": 3, "j": 5}, 30, []),
+        ("z[j] = exp(s[j]) / Z", {"j": 4}, 8, ["j"]),
+        ("z[i] = a[i] (b[i] + c[i])**2", {"i": 2}, 6, ["i"]),
+        ("z[i] = [x[i] > 0] / -2", {"i": 3}, 6, ["i"]),
+        ("z[b,j] = W[x[b],j + 1]", {"b": 2, "j": 3}, 0, ["b", "j"]),
     ],
 )
 def test_operations_are_counted_for_all_values_of_their_letters(text, sizes, operations, left):
-    count = Count(text, sizes, {})
-    assert (count.operations, count.open) == (operations, left)
+    (e,) = grammar.equations(text)
+    found = expressions.operations(e.right, sizes), [*expressions.letters(e.right)]
+    assert found == (operations, left)
 
 
-@pytest.mark.parametrize("text", ["x +", "sum_i +", "(x", "x)", "the 5% of x", "f(x,)", ""])
-def test_what_is_no_expression_is_no_equation(text):
+@pytest.mark.parametrize(
+    "text",
+    [
+        "y[b,j] = sum_i x[b,i] W[i,j] - C[j]",
+        "y[b,m] += -x[b,2 m+u-1] (a - b / (c d)) [i = y[b]]",
+        "y = (sum_i x[i]) / max(a, -b)**2 + sum_i,j x[i,j] / 2",
+        "y[b] = x[b,(2 b+1)//3,b%2] - (c - d)",
+    ],
+)
+def test_an_equation_is_written_as_it_is_read(text):
+    (e,) = grammar.equations(text)
+    assert str(e) == text and [str(e)] == [str(e) for e in grammar.equations(str(e))]
+
+
+def test_what_is_no_equation_is_prose():
+    docstring = """Computes y[b] = 3 of x.
+
+    y[b] = x[b], for each b
+    k = 2, more or less
+    where x is an Input; y: (B,)
+    """
+    assert [str(e) for e in grammar.equations(docstring)] == ["y[b] = x[b]", "k = 2"]
+
+
+@pytest.mark.parametrize("text", ["x +", "sum_i +", "(x", "x)", "x!", "exp(x,)", "exp x", "f(x)"])
+def test_an_equation_that_cannot_be_read_is_none(text):
     with pytest.raises(SyntaxError):
-        Count(text, {}, {})
-    assert read(f"y = {text}") is None
+        grammar.equations(f"y = {text}, ")
 
 
-def test_letters_of_an_index_are_those_that_count():
-    assert letters("[b,y[b],p + u,2J+j,...]") == ["b", "p", "u", "j", "..."]
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("y = 1 x + 0 (x / y)", "y = x"),
+        ("y = x (3 - 1) y", "y = 2 x y"),
+        ("y = sqrt(4) / 3", "y = 2 / 3"),
+        ("y = (1 - 0.9) x", "y = (1 - 0.9) x"),
+        ("y[i] = x[1 i + 0,2 i - 0]", "y[i] = x[i,2 i]"),
+        ("y = sum_i 1", "y = 5"),
+    ],
+)
+def test_whole_numbers_are_computed(text, shown):
+    (e,) = grammar.equations(text)
+    assert str(expressions.simplified(e, {"i": 5})) == shown
 
 
 # the tool
@@ -292,10 +436,12 @@ def step(digits, *settings):
 
 def test_buckets_start_their_sum_after_the_gradients_that_complete_them(digits):
     s = step(digits, "run.allreduce=buckets", "run.bucket=4000")
-    found = {
-        node: [re.search(r"\[(\d+):(\d+)\]", line.text).groups() for line in lines]
-        for node, lines in s.buckets().items()
-    }
+    found, node = {}, None
+    for line in s.with_buckets(s.passes()[1]):
+        node = line.node or node
+        if not line.node:
+            ends = re.search(r"\[(\d+):(\d+)\] starts", line.text).groups()
+            found.setdefault(node, []).append(ends)
     started, ready = {}, []
     gradient = Gradient(s.ell, s.phi, Ranks(), s.data.put, s.V, True, 4000)
     gradient.start = lambda low, high: started.setdefault(ready[-1], []).append(
@@ -328,13 +474,13 @@ def test_costs_of_slices_of_several_sizes_are_those_of_all_their_rows(digits):
 )
 def test_the_update_is_that_of_the_settings(digits, settings, expected):
     s = step(digits, *settings)
-    assert [*rule(type(s.update), s.settings.train)] == expected
+    assert [str(e) for e in rule(type(s.update), s.settings.train)] == expected
 
 
 def test_adamw_is_adam_with_its_own_first_and_last_line(digits):
     none = ["train.momentum=0.0", "train.nesterov=false", "train.weight_decay=0.5"]
     adam, adamw = (
-        [*rule(type(s.update), s.settings.train)]
+        [str(e) for e in rule(type(s.update), s.settings.train)]
         for s in (step(digits, f"train.optimizer={name}", *none) for name in ("adam", "adamw"))
     )
     assert adam[1:-1] == adamw[1:-1] and adam[1] == "m <- 0.9 m + (1 - 0.9) g"
@@ -370,7 +516,7 @@ def test_the_tool_lists_a_step_and_times_each_line(python, digits, tmp_path):
     lines = [line for line in plain.stdout.splitlines() if re.match(r" *\d+  ", line)]
     assert [int(line.split()[0]) for line in lines] == list(range(1, len(lines) + 1))
     assert "z2[b,j] = sum_i z1[b,i] Phi1.w[i,j] - Phi1.b[j]" in plain.stdout
-    shares = [float(found) for found in re.findall(r"([\d.]+)%", timed.stdout)]
+    shares = [float(found) for found in re.findall(r" ([\d.]+)%", timed.stdout)]
     assert sum(shares[:-1]) == pytest.approx(shares[-1], abs=0.1 * len(shares)) and shares[-1] > 0
     columns = [re.split(r"  +", line.strip())[1:3] for line in lines]  # code and shape
     there = [line for line in timed.stdout.splitlines() if re.match(r" *\d+  ", line)]

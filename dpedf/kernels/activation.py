@@ -1,4 +1,4 @@
-"""Activations whose formulas are long: computed with a part at a time, which stays in the cache."""
+"""Activations with long formulas, computed a part at a time, which stays in the cache."""
 
 from math import pi, sqrt
 
@@ -7,12 +7,12 @@ import numpy as np
 from dpedf.kernels import Kernels, function, on_gpu, packed
 
 cuda = Kernels("activation.cu")
-CACHED = 1 << 14  # numbers that are computed with at a time
+CACHED = 1 << 14  # numbers computed at a time
 SLOPE, CUBE = sqrt(2 / pi), 0.044715
 
 
 def sigmoid(x, out=None):
-    """1 / (1 + exp(-x)), written into out where there is one, which may be x"""
+    """1 / (1 + exp(-x)), written into out if it is given; out may be x"""
     y = np.negative(x, out=out)
     with np.errstate(over="ignore"):  # where exp is infinite, the result is 0
         np.exp(y, out=y)
@@ -21,7 +21,7 @@ def sigmoid(x, out=None):
 
 
 def parts(*arrays):
-    """Vectors of so many numbers at a time, from arrays of one shape, packed."""
+    """Yield parts of packed arrays of one shape, as vectors of at most CACHED numbers."""
     vectors = [x.reshape(-1) for x in arrays]
     for low in range(0, vectors[0].size, CACHED):
         yield [x[low : low + CACHED] for x in vectors]

@@ -1,8 +1,8 @@
 """Convolution as products of matrices, and pooling: of images x, (B, I, H, W).
 
-In memory b is the innermost index: (I, H, W, B).  So a product gives all channels of all places,
-and NumPy works along rows that are as long as the minibatch.  Some lines of places are computed
-with at a time, so that what a product reads stays in the cache.
+In memory b is the innermost index: (I, H, W, B).  So one product gives all channels of many
+windows, and NumPy works along rows that are as long as the minibatch.  A few lines of windows are
+computed at a time, so that what a product reads stays in the cache.
 """
 
 from math import prod
@@ -17,7 +17,7 @@ cuda = Kernels("conv.cu")
 
 @function
 def at_a_time(x):
-    """How many numbers of columns are computed with at a time."""
+    """How many numbers of columns are computed at a time."""
     return 1 << 18
 
 
@@ -27,7 +27,7 @@ def at_a_time_on_gpu(x):
 
 
 def batch_innermost(x):
-    """x with indices (I, H, W, B), in that order in memory."""
+    """x with the indices (I, H, W, B), in this order in memory."""
     return packed(x.transpose(1, 2, 3, 0))
 
 
@@ -41,7 +41,7 @@ def windows_along(size, window, stride):
 
 
 def padded(x, padding):
-    """x, (I, H, W, B), within so many zeros on each side."""
+    """x, (I, H, W, B), with so many zeros on each side."""
     if not padding:
         return x
     I, H, W, B = x.shape
@@ -51,7 +51,7 @@ def padded(x, padding):
 
 
 def windows(x, U, V, stride, low, high):
-    """A view (I, U, V, H', W', B): what the lines low:high of windows see, at stride, of x."""
+    """A view (I, U, V, H', W', B) of x: what the windows of the lines low:high see."""
     I, H, W, B = x.shape
     i, h, w, b = x.strides
     x = x[:, low * stride :]
@@ -61,7 +61,7 @@ def windows(x, U, V, stride, low, high):
 
 @function
 def columns(x, U, V, stride, low, high):
-    """The same as a matrix, (I U V, H' W' B)."""
+    """What the windows of the lines low:high see of x, as a matrix (I U V, H' W' B)."""
     seen = windows(x, U, V, stride, low, high)
     return seen.reshape(prod(seen.shape[:3]), prod(seen.shape[3:]))
 
@@ -77,7 +77,7 @@ def columns_on_gpu(x, U, V, stride, low, high):
 
 @function
 def add_columns(x, seen, U, V, stride, low, high):
-    """x += what columns took from it, at each place that it took it from."""
+    """Add seen, which has the shape of columns(...), to x, where columns reads it."""
     I, H, W, B = x.shape
     down, across = high - low, windows_along(W, V, stride)
     seen = seen.reshape(I, U, V, down, across, B)
@@ -96,7 +96,7 @@ def add_columns_on_gpu(x, seen, U, V, stride, low, high):
 
 
 def lines(x, W, stride):
-    """(low, high) of the lines of places that are computed with at a time."""
+    """Yield (low, high), the lines of windows that are computed at a time."""
     J, I, U, V = W.shape
     down, across = windows_along(x.shape[1], U, stride), windows_along(x.shape[2], V, stride)
     step = max(1, at_a_time(x) // max(1, I * U * V * across * x.shape[3]))
@@ -105,7 +105,7 @@ def lines(x, W, stride):
 
 
 def convolution(x, W, C, stride, padding):
-    """What Conv2D computes of x, W and C."""
+    """The value of a Conv2D of x, W and C."""
     x, (J, I, U, V) = padded(batch_innermost(x), padding), W.shape
     B, across = x.shape[3], windows_along(x.shape[2], V, stride)
     y = np.empty((J, windows_along(x.shape[1], U, stride), across, B), x.dtype, like=x)
@@ -117,7 +117,7 @@ def convolution(x, W, C, stride, padding):
 
 
 def convolution_gradients(x, W, g, stride, padding, varies):
-    """(x.grad, W.grad) of a Conv2D whose grad is g; None for an x that does not vary."""
+    """(x.grad, W.grad) of a Conv2D whose grad is g; x.grad is None unless x varies."""
     x, g, (J, I, U, V) = padded(batch_innermost(x), padding), batch_innermost(g), W.shape
     matrix = W.reshape(J, I * U * V)
     dx = np.zeros_like(x) if varies else None
@@ -134,7 +134,7 @@ def convolution_gradients(x, W, g, stride, padding, varies):
 
 
 def taps(x, size, stride):
-    """Views (I, H', W', B) of x, (I, H, W, B): what each window has at each of its places."""
+    """Yield views (I, H', W', B) of x, (I, H, W, B): what the windows have at each (u, v)."""
     down, across = (windows_along(n, size, stride) for n in x.shape[1:3])
     for u in range(size):
         for v in range(size):
@@ -157,17 +157,17 @@ def max_pool(x, size, stride):
 
 @function
 def max_pool_gradient(x, y, g, size, stride):
-    """dx: g, to the first place of each window where x is y"""
+    """dx: g, at the first (u, v) of each window where x is y"""
     x, y, g = batch_innermost(x), batch_innermost(y), batch_innermost(g)
     dx = np.zeros_like(x)
-    left = np.ones(y.shape, bool)  # windows whose place was not met yet
+    left = np.ones(y.shape, bool)  # windows whose largest number was not met yet
     for tap, part in zip(taps(x, size, stride), taps(dx, size, stride), strict=True):
         here = tap == y
         here &= left
         left ^= here
         if stride < size:
             part += g * here
-        else:  # each place is in one window
+        else:  # windows do not overlap
             np.multiply(g, here, out=part)
     return batch_first(dx)
 

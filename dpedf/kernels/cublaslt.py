@@ -1,7 +1,7 @@
 """gemm.py's functions on a GPU, by cuBLASLt.
 
-CuPy's own products cannot become part of a CUDA graph; these, called through nvmath-python's
-bindings, can.  cuBLASLt counts memory by columns, so that it computes out.T = b.T @ a.T.
+CuPy's own products cannot be part of a CUDA graph.  These can: they call cuBLASLt through the
+bindings of nvmath-python.  cuBLASLt stores matrices by columns, so it computes out.T = b.T @ a.T.
 """
 
 from contextlib import suppress
@@ -14,8 +14,8 @@ from dpedf.kernels.gemm import affine, product
 
 cuda = Kernels("bfloat16.cu")
 WORKSPACE = 1 << 25  # bytes
-# How cuBLASLt computes (cublasComputeType_t), and of which types (cudaDataType_t) its scales, what
-# it reads and what it writes are.
+# The compute type (cublasComputeType_t), and the data types (cudaDataType_t) of scales, of what is
+# read, and of what is written.
 FLOAT64 = 70, 1, 1, 1
 FLOAT32 = {"float32": (68, 0, 0, 0), "tf32": (77, 0, 0, 0), "bfloat16": (68, 0, 14, 0)}
 
@@ -31,7 +31,7 @@ def register(array_type, precision, lt, stream, like):
 
 
 class Gemm:
-    """Products on one stream, those of float32 in one precision; planned when first met."""
+    """Products on one stream, those of float32 in one precision; each is planned when first met."""
 
     def __init__(self, precision, lt, stream, like):
         self.precision, self.lt, self.stream, self.plans = precision, lt, stream, {}
@@ -64,7 +64,7 @@ class Gemm:
         return y
 
     def multiply(self, a, b, out, add, bias):
-        """Write a @ b to out, or add it, and the bias, if there is one; was there an algorithm?"""
+        """out = a @ b, or with add out += a @ b, plus a bias if given.  Was there an algorithm?"""
         batch = out.shape[:-2]
         a, b = (Operand(self.rounded(x), batch) for x in (a, b))
         c = Operand(out, batch)
@@ -86,7 +86,7 @@ class Gemm:
         return True
 
     def rounded(self, x):
-        """What is read, in the precision in which it is read."""
+        """x in the precision in which cuBLASLt reads it."""
         if self.precision != "bfloat16" or x.dtype != np.float32:
             return x
         x = x if x.T.flags.c_contiguous else packed(x)
@@ -114,7 +114,7 @@ class Gemm:
             )
         algorithm = np.zeros(1, lt.matmul_heuristic_result_dtype)
         found = np.zeros(1, np.int32)
-        with suppress(lt.cuBLASLtError):  # which says that it found none
+        with suppress(lt.cuBLASLtError):  # it found none
             lt.matmul_algo_get_heuristic(
                 *(self.handle, desc, *layouts, layouts[2], preference, 1),
                 *(algorithm.ctypes.data, found.ctypes.data),
@@ -154,8 +154,8 @@ class Operand:
     """Matrices x, (..., i, k), one for each index of batch, as cuBLASLt reads them.
 
     rows, columns, leading: of x.T where x is packed by rows, of x where it is transposed.
-    step: numbers from one matrix to the next.  alignment: bytes, all that an algorithm may count
-    on, which is the same on every rank.
+    step: numbers from one matrix to the next.  alignment: in bytes, what an algorithm may rely on;
+    it is the same on every rank.
     """
 
     def __init__(self, x, batch):

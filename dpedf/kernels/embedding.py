@@ -1,4 +1,4 @@
-"""Rows of a table, gathered by number, and the gradient of that: rows added up by number."""
+"""The gradient of an embedding: rows added up by their label."""
 
 from math import prod
 
@@ -11,7 +11,7 @@ cuda = Kernels("embedding.cu")
 
 @function
 def scattered(g, x, J):
-    """W[j,i] = sum of g[...,i] over the places ... where x is j, added in their order
+    """W[j,i] = sum of g[...,i] over the positions ... where x is j, added in their order
 
     g: (..., I); x: (...), of 0..J-1; W: (J, I)
     """

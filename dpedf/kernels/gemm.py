@@ -1,4 +1,4 @@
-"""Products of matrices: np.matmul, with the accumulation and the bias that layers need."""
+"""Products of matrices: np.matmul, with the sums and the bias that layers need."""
 
 from math import prod
 
@@ -6,12 +6,12 @@ import numpy as np
 
 from dpedf.kernels import function
 
-JOINED = 8  # products that add_products is given at most: what they read stays in the cache
+JOINED = 8  # products that are joined in one: what they read still stays in the cache
 
 
 @function
 def product(a, b, out=None, add=False):
-    """a @ b, written into out where there is one, or with add, added to it.
+    """a @ b, written into out if it is given; with add, added to it.
 
     a: (..., i, k); b: (..., k, j); out: (..., i, j), packed.
     """
@@ -29,25 +29,19 @@ def affine(x, W, C):
     return y
 
 
-def add_products(products, out, overwrite=False):
+def add_products(products, out):
     """out += sum_t a_t @ b_t; products: (a_t, b_t), of (i, k_t) and (k_t, j).
 
     Their indices k_t follow one another in one product, which is faster than many short ones.
-    overwrite: out = the sum, and the first product is written into it.
     """
-    if overwrite and products:
-        product(*products[0], out)
-        products = products[1:]
-    elif overwrite:
-        out[...] = 0
     if not products:
         return
     K = sum(len(b) for _, b in products)
     rows, columns = (np.empty((K, len(x)), out.dtype, like=out) for x in (out, out.T))
     end = 0
     for a, b in products:
-        here = slice(end, end := end + len(b))
-        rows[here], columns[here] = a.T, b
+        part = slice(end, end := end + len(b))
+        rows[part], columns[part] = a.T, b
     product(rows.T, columns, out, add=True)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from dpedf.kernels import Kernels, function, number, on_gpu
 
 cuda = Kernels("philox.cu")
-DROP = {4: 40, 8: 11}  # of the 64 bits, what the fraction of a float of so many bytes has not
+DROP = {4: 40, 8: 11}  # of the 64 bits, those beyond the fraction of a float of 4 or 8 bytes
 
 
 @function

@@ -13,7 +13,7 @@ def softmax(s):
 
     s: (B, J).  Returns Q, shifted: (B, J), and Z: (B,).
     """
-    # In memory j is the outer index: NumPy sums 10 long rows faster than B short ones.
+    # In memory j is the outer index: NumPy adds 10 long rows faster than B short ones.
     shifted = s.T.copy()  # (J, B)
     shifted -= shifted.max(axis=0)
     exp = np.exp(shifted)
@@ -31,7 +31,7 @@ def softmax_on_gpu(s):
 
 
 def flat_index(y):
-    """Where [y[b], b] lies in an array (J, B)."""
+    """The index of [y[b], b] in an array (J, B) as a vector."""
     at = np.multiply(y, len(y), dtype=np.intp)
     at += np.arange(len(y), like=y)
     return at
@@ -41,8 +41,8 @@ def flat_index(y):
 def log_loss(shifted, Z, y):
     """ell[b] = log Z[b] - shifted[b,y[b]]
 
-    Returns ell, (B,), and what log_loss_gradient takes: where the chosen scores lie, in a form
-    that the device computes with.
+    Returns ell, (B,), and `chosen` for log_loss_gradient: the scores that y chooses, in a form
+    that depends on the device.
     """
     at = flat_index(y)
     return np.log(Z) - shifted.T.take(at), at
@@ -57,7 +57,7 @@ def log_loss_on_gpu(shifted, Z, y):
 
 @function
 def log_loss_gradient(Q, chosen, g):
-    """s.grad[b,j] = g[b] (Q[b,j] - [j = y[b]]), (B, J), of what log_loss chose"""
+    """s.grad[b,j] = g[b] (Q[b,j] - [j = y[b]]), (B, J); chosen: from log_loss"""
     delta = (Q.T * g).ravel()  # in the order of (J, B), like chosen
     delta[chosen] -= g
     return delta.reshape(Q.T.shape).T

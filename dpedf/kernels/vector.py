@@ -1,4 +1,4 @@
-"""What is done to whole vectors such as Phi: its update, sums in a tree, a length."""
+"""Functions of whole vectors such as Phi: updates, sums in a tree, the Euclidean length."""
 
 import math
 from functools import cache
@@ -8,7 +8,7 @@ import numpy as np
 from dpedf.kernels import Kernels, function, gpu, number, on_gpu, packed
 
 cuda = Kernels("vector.cu")
-CACHED = 1 << 15  # numbers that are computed with at a time, so that they stay in the cache
+CACHED = 1 << 15  # numbers computed at a time, few enough to stay in the cache
 
 
 @function
@@ -19,7 +19,7 @@ def momentum(Phi, grad, v, eta, mu, nesterov, decay):
     v <- mu v + g, where there is momentum
     Phi <- Phi - eta v,  or with Nesterov's momentum  Phi - eta (g + mu v)
 
-    Phi, grad, v: (n,); grad is used up, v is not looked at where mu is 0.  eta: one number.
+    Phi, grad, v: (n,); grad is overwritten, and v is not read if mu is 0.  eta: one number.
     """
     for low in range(0, len(Phi), CACHED):
         part = slice(low, low + CACHED)
@@ -51,7 +51,7 @@ def adam(Phi, grad, m, v, eta, step, beta1, beta2, epsilon, decay, decoupled):
     d = m / (1 - beta1**t) / (sqrt(v / (1 - beta2**t)) + epsilon),  t = step + 1
     Phi <- Phi - eta d,  or decoupled  Phi - eta (d + lambda Phi)
 
-    Phi, grad, m, v: (n,); grad is used up.  eta, step: one number each.
+    Phi, grad, m, v: (n,); grad is overwritten.  eta, step: one number each.
     """
     scale, least = corrections(step, beta1, beta2, epsilon)
     for low in range(0, len(Phi), CACHED):
@@ -72,7 +72,7 @@ def adam(Phi, grad, m, v, eta, step, beta1, beta2, epsilon, decay, decoupled):
 
 
 def corrections(step, beta1, beta2, epsilon):
-    """(a, b) such that d = m / (a sqrt(v) + b), so that only numbers are corrected."""
+    """(a, b) with d = m / (a sqrt(v) + b), which corrects two numbers instead of two vectors."""
     bias = 1 - beta1 ** (step + 1)
     return bias / math.sqrt(1 - beta2 ** (step + 1)), bias * epsilon
 
@@ -94,7 +94,7 @@ def rmsprop(Phi, grad, s, v, eta, alpha, epsilon, mu, decay):
     v <- mu v + g / (sqrt(s) + epsilon), where there is momentum
     Phi <- Phi - eta v,  or without momentum  Phi - eta g / (sqrt(s) + epsilon)
 
-    Phi, grad, s, v: (n,); grad is used up, v is not looked at where mu is 0.  eta: one number.
+    Phi, grad, s, v: (n,); grad is overwritten, and v is not read if mu is 0.  eta: one number.
     """
     for low in range(0, len(Phi), CACHED):
         part = slice(low, low + CACHED)
@@ -148,7 +148,7 @@ def on_device(additions, number):
 
 @function
 def norm(vector):
-    """The Euclidean length, added in float64 and in an order that depends on n alone."""
+    """The Euclidean length, added in float64 in an order that depends on n alone."""
     parts = (vector[low : low + CACHED] for low in range(0, len(vector), CACHED))
     return np.sqrt(sum(np.square(part, dtype=np.float64).sum() for part in parts))
 

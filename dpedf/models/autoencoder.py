@@ -9,10 +9,10 @@ from dpedf.phi import dense
 
 
 def autoencoder(x, y, sizes, activation="relu"):
-    """x, of numbers in 0..1, decoded from a code by the weights that encoded it, transposed.
+    """x, of numbers in 0..1, encoded, and decoded by the same weights, transposed.
 
-    sizes: of x, of each layer, and last of the code, which is Affine; the labels y are not looked
-    at.  The output is (B, sizes[0]).
+    sizes: of x, of each layer, and last of the code, which is Affine.  The labels y are not used.
+    The output is (B, sizes[0]).
     """
     check_sizes(sizes, activation, x)
     Activation, bound = ACTIVATIONS[activation]

@@ -1,4 +1,4 @@
-"""The first programs of courses."""
+"""Classics: the networks with which courses begin."""
 
 from math import prod
 
@@ -13,7 +13,7 @@ def nineties(x, y, hidden, weights=4.0, thresholds=16.0):
     """The network of the 1990s: sigmoid units, and the squared error against one-hot labels.
 
     The weights and thresholds of the hidden units are drawn from -weights..weights and
-    -thresholds..thresholds, so wide that each unit divides the images somewhere else.
+    -thresholds..thresholds, so widely that every unit divides the images in another place.
     """
     positive(hidden=hidden)
     labels(y)

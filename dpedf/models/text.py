@@ -34,7 +34,7 @@ def embedded(x, size, bound):
 
 
 def LSTM(Phi, x):
-    """h[b,t,j], what a long short-term memory makes of x[b,t,i].  Phi: w and b for x, u for h."""
+    """h[b,t,j], the outputs of a long short-term memory for x[b,t,i].  Phi: w, b for x; u for h."""
     z, T, J = Affine(Phi, x), x.value.shape[1], len(Phi.u.value)
     state, h, outputs = Zeros(z, 2 * J), Zeros(z, J), []
     for t in range(T):
@@ -45,7 +45,7 @@ def LSTM(Phi, x):
 
 
 def GRU(Phi, Psi, x):
-    """h[b,t,j], what gated recurrent units put out, of x[b,t,i].  Phi: for x; Psi: for h."""
+    """h[b,t,j], the outputs of gated recurrent units for x[b,t,i].  Phi: for x; Psi: for h."""
     z, T, J = Affine(Phi, x), x.value.shape[1], len(Psi.w.value)
     h, outputs = Zeros(z, J), []
     for t in range(T):

@@ -53,9 +53,11 @@ class Silu(CompNode):
 
 
 class Gelu(CompNode):
-    """y = x sigmoid(2 u),  u = sqrt(2 / pi) (x + 0.044715 x**3)
+    """y = x p
 
-    x.grad += y.grad sigmoid(2 u) (1 + 2 x (1 - sigmoid(2 u)) sqrt(2 / pi) (1 + 0.134145 x**2))
+    p = sigmoid(2 sqrt(2 / pi) (x + 0.044715 x**3))
+
+    x.grad += y.grad p (1 + 2 x (1 - p) sqrt(2 / pi) (1 + 0.134145 x**2))
 
     which is x (1 + tanh(u)) / 2: Hendrycks and Gimpel, 2016, in the form that GPT-2 uses
     """

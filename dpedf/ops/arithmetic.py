@@ -17,7 +17,7 @@ from dpedf.ops.products import MatMul
 
 
 class Number(Node):
-    """A constant, as a Python float: such a one never changes the dtype of a graph."""
+    """A constant, as a Python float, which never changes the dtype of a graph."""
 
     varies = batched = False
 
@@ -26,7 +26,7 @@ class Number(Node):
 
 
 class Operator(CompNode):
-    """z = x o y, number by number.  Subclasses define z, and what x and y get of its grad g."""
+    """z = x o y, number by number.  Subclasses define z(x, y), and dx and dy, given z.grad as g."""
 
     def __init__(self, x, y):
         self.x, self.y = x, y
@@ -113,8 +113,8 @@ class Divide(Operator):
 class Power(Operator):
     """z = x**y
 
-    x.grad += z.grad y x**(y-1), which is 0 where y = 0
-    y.grad += z.grad z log x, which is 0 where x = 0
+    x.grad += z.grad y x**(y - [y != 0])
+    y.grad += z.grad z log(x + [x = 0])
     """
 
     def z(self, x, y):
@@ -143,7 +143,7 @@ def operator(make, reflected=False):
     return build
 
 
-# Node learns its operators here, so that the framework itself depends on no node.
+# Node gets its operators here, so that the framework itself depends on no node.
 OPERATORS = {"add": Add, "sub": Subtract, "mul": Multiply, "truediv": Divide}
 OPERATORS |= {"pow": square_or_power, "matmul": MatMul}
 for name, make in OPERATORS.items():

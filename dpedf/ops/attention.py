@@ -7,17 +7,20 @@ from dpedf.kernels.gemm import product
 
 
 class Attention(CompNode):
-    """y[b,t,j] = sum_s a[b,s,t] v[b,s,j],  a[b,s,t] = softmax_s (sum_i q[b,t,i] k[b,s,i] / sqrt(I))
+    """y[b,t,J h + j] = sum_s a[b,h,s,t] v[b,s,J h + j]
 
-    v.grad[b,s,j] += sum_t a[b,s,t] y.grad[b,t,j]
-    q.grad[b,t,i] += sum_s d[b,s,t] k[b,s,i]
-    k.grad[b,s,i] += sum_t d[b,s,t] q[b,t,i]
-    d = a (e - sum_j y.grad[b,t,j] y[b,t,j]) / sqrt(I),  e[b,s,t] = sum_j y.grad[b,t,j] v[b,s,j]
+    a[b,h,s,t] = softmax_s (sum_i q[b,t,I h + i] k[b,s,I h + i] / sqrt(I) + causal log([s <= t]))
+    I = D / H
+    J = E / H
 
-    for each of the heads, which share the indices i and j evenly; causal: over s <= t alone.
-    Vaswani et al., 2017
+    v.grad[b,s,J h + j] += sum_t a[b,h,s,t] y.grad[b,t,J h + j]
+    q.grad[b,t,I h + i] += sum_s d[b,h,s,t] k[b,s,I h + i]
+    d[b,h,s,t] = a[b,h,s,t] sum_j y.grad[b,t,J h + j] (v[b,s,J h + j] - y[b,t,J h + j]) / sqrt(I)
+    k.grad[b,s,I h + i] += sum_t d[b,h,s,t] q[b,t,I h + i]
 
-    q: (B, T, I); k: (B, S, I); v: (B, S, J); y: (B, T, J)
+    causal: does t look at s <= t alone?  Vaswani et al., 2017
+
+    heads: H; q: (B, T, D); k: (B, S, D); v: (B, S, E); y: (B, T, E)
     """
 
     def __init__(self, q, k, v, heads=1, causal=False):

@@ -7,7 +7,7 @@ from dpedf.kernels.activation import sigmoid
 
 
 class BinaryLogLoss(CompNode):
-    """ell[b] = -log sigmoid((2 y[b] - 1) s[b]) = log(1 + exp(s[b])) - y[b] s[b]
+    """ell[b] = -log(sigmoid((2 y[b] - 1) s[b])) = log(1 + exp(s[b])) - y[b] s[b]
 
     s.grad[b] += ell.grad[b] (sigmoid(s[b]) - y[b])
 

@@ -1,10 +1,10 @@
-"""Two values in one operation: which indices meet, and who gets which part of the gradient."""
+"""Broadcasting: which indices of two values meet, and which part of the gradient each one gets."""
 
 import numpy as np
 
 
 def aligned(*operands):
-    """The values of (node, value) pairs, shaped such that NumPy broadcasts b against b."""
+    """The values of (node, value) pairs, in shapes in which NumPy broadcasts b against b."""
     indices = max(np.ndim(value) - node.batched for node, value in operands)
     for node, value in operands:
         if node.batched:
@@ -14,7 +14,7 @@ def aligned(*operands):
 
 
 def send(node, delta, value):
-    """node.grad += delta, summed over the indices along which its (aligned) value repeats."""
+    """node.grad += delta, summed over the indices along which the aligned value was repeated."""
     shape = (1,) * (delta.ndim - value.ndim) + value.shape
     repeated = tuple(i for i, size in enumerate(shape) if size == 1 and delta.shape[i] != 1)
     if repeated:

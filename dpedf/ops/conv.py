@@ -14,8 +14,8 @@ from dpedf.kernels.conv import (
 )
 
 
-def check_window(x, sizes, stride, padding=0):
-    """ValueError: it does not fit into the images x, or does not move."""
+def expect_windows(x, sizes, stride, padding=0):
+    """ValueError: windows of these sizes do not fit into the images x, or do not move."""
     if stride < 1 or min(sizes) < 1 or padding < 0:
         found = f"{tuple(sizes)}, {stride} and {padding}"
         raise ValueError(f"expected windows and a stride of 1 or more, and padding, not {found}")
@@ -25,13 +25,13 @@ def check_window(x, sizes, stride, padding=0):
 
 
 class Conv2D(CompNode):
-    """y[b,j,h,w] = sum_{i,u,v} x[b,i,S h + u - P,S w + v - P] W[j,i,u,v] - C[j]
+    """y[b,j,m,n] = sum_i,u,v x[b,i,S m + u - P,S n + v - P] W[j,i,u,v] - C[j]
 
-    W.grad[j,i,u,v] += sum_{b,h,w} x[b,i,S h + u - P,S w + v - P] y.grad[b,j,h,w]
-    C.grad[j] -= sum_{b,h,w} y.grad[b,j,h,w]
-    x.grad[b,i,S h + u - P,S w + v - P] += sum_{j,u,v} y.grad[b,j,h,w] W[j,i,u,v]
+    W.grad[j,i,u,v] += sum_b,m,n x[b,i,S m + u - P,S n + v - P] y.grad[b,j,m,n]
+    C.grad[j] -= sum_b,m,n y.grad[b,j,m,n]
+    x.grad[b,i,S m + u - P,S n + v - P] += sum_j y.grad[b,j,m,n] W[j,i,u,v]
 
-    stride: S; padding: P, how many zeros stand around x; windows that x does not fill are left out
+    stride: S; padding: P, the zeros on each side of x; windows that x does not fill are left out
 
     Phi.w: W, (J, I, U, V); Phi.b: C, (J,); x: (B, I, H, W)
     """
@@ -41,7 +41,7 @@ class Conv2D(CompNode):
 
     def forward(self):
         x, W = self.x.value, self.Phi.w.value
-        check_window(x, W.shape[2:], self.stride, self.padding)
+        expect_windows(x, W.shape[2:], self.stride, self.padding)
         self.value = convolution(x, W, self.Phi.b.value, self.stride, self.padding)
 
     def backward(self):
@@ -54,23 +54,23 @@ class Conv2D(CompNode):
 
 
 class Pool(CompNode):
-    """One number for each window, size by size, of a channel.  Subclasses define pooled."""
+    """One number for each window, size by size, of a channel.  Subclasses define pooled(x)."""
 
     def __init__(self, x, size, stride=None):
         self.x, self.size = x, size
         self.stride = size if stride is None else stride
 
     def forward(self):
-        check_window(self.x.value, (self.size, self.size), self.stride)
+        expect_windows(self.x.value, (self.size, self.size), self.stride)
         self.value = self.pooled(self.x.value)
 
 
 class MaxPool(Pool):
-    """y[b,i,h,w] = max_{u,v} x[b,i,S h + u,S w + v]
+    """y[b,i,m,n] = max_u,v x[b,i,S m + u,S n + v]
 
-    x.grad[b,i,S h + u,S w + v] += y.grad[b,i,h,w], for the first u, v of the largest
+    x.grad[b,i,S m + u,S n + v] += y.grad[b,i,m,n] [x[b,i,S m + u,S n + v] = y[b,i,m,n]]
 
-    u, v < size; stride: S, by default size
+    size: U, V; stride: S, by default size; of several u, v that are largest the first alone counts
 
     x: (B, I, H, W)
     """
@@ -84,11 +84,11 @@ class MaxPool(Pool):
 
 
 class AveragePool(Pool):
-    """y[b,i,h,w] = 1/size**2 sum_{u,v} x[b,i,S h + u,S w + v]
+    """y[b,i,m,n] = mean_u,v x[b,i,S m + u,S n + v]
 
-    x.grad[b,i,S h + u,S w + v] += y.grad[b,i,h,w] / size**2
+    x.grad[b,i,S m + u,S n + v] += y.grad[b,i,m,n] / size**2
 
-    u, v < size; stride: S, by default size
+    size: U, V; stride: S, by default size
 
     x: (B, I, H, W)
     """

@@ -7,6 +7,7 @@ import numpy as np
 
 from dpedf.edf import CompNode
 from dpedf.kernels.gemm import product
+from dpedf.ops.indices import LETTERS, indexed
 
 
 class Einsum(CompNode):
@@ -41,10 +42,22 @@ class Einsum(CompNode):
             x = Einsum(f"{words[0]},{words[1]}->{both}", x, others[0])
             words, others = [both, *words[2:]], others[1:]
         self.x, self.y, self.words, self.z = x, others[0] if others else None, words, z
-        self.__doc__ = equations(words, z)
         for n, word in zip(self.operands, words, strict=True):
             if n.batched and word[:1] != z[:1]:
                 raise ValueError(f'Einsum("{indices}"), expected b first in {word} and in {z}')
+
+    def equations(self):
+        """Those of these letters; b is that of rows, and no other."""
+        first = self.z[0] if self.batched else next(a for a in LETTERS if a not in self.sizes)
+        swapped = str.maketrans(f"b{first}", f"{first}b")
+        z, *words = (word.translate(swapped) for word in (self.z, *self.words))
+        words = {name: word for name, word in zip("xy", words, strict=False)}
+        lines = [f"{indexed('z', z)} = {product_of(words, z)}"]
+        for name, word in words.items():
+            others = {other: letters for other, letters in words.items() if other != name}
+            right = product_of({"z.grad": z} | others, word)
+            lines.append(f"{indexed(f'{name}.grad', word)} += {right}")
+        return "\n".join(lines)
 
     @property
     def operands(self):
@@ -78,21 +91,11 @@ class Einsum(CompNode):
         return np.broadcast_to(np.expand_dims(x, lacking), [self.sizes[i] for i in word])
 
 
-def equations(words, z):
-    """What the docstring of an Einsum with these words says: its equations, with its letters."""
-    given = {name: word for name, word in zip("xy", words, strict=False)}
-
-    def product(left, right):
-        """left += the sum of the product of what is named on the right, with words as indices."""
-        over = ",".join(dict.fromkeys(i for word in right.values() for i in word if i not in left))
-        factors = (f"{name}[{','.join(word)}]" for name, word in right.items())
-        return " ".join([f"sum_{over}"] * bool(over) + [*factors])
-
-    lines = [f"z[{','.join(z.lower())}] = {product(z.lower(), given)}", ""]
-    for name, word in given.items():
-        others = {"z.grad": z.lower()} | {other: w for other, w in given.items() if other != name}
-        lines.append(f"{name}.grad[{','.join(word)}] += {product(word, others)}")
-    return "\n".join(lines)
+def product_of(words, left):
+    """A product of what is named, with words as indices, summed over the letters left lacks."""
+    over = ",".join(dict.fromkeys(i for word in words.values() for i in word if i not in left))
+    factors = [indexed(name, word) for name, word in words.items()]
+    return " ".join([f"sum_{over}"] * bool(over) + factors)
 
 
 def summed(values, words, z):

@@ -25,7 +25,7 @@ class Embedding(CompNode):
 
 
 class OneHot(CompNode):
-    """y[b,...,j] = [x[b,...] = j], as float32, which takes the type of the numbers that it meets
+    """y[b,...,j] = [x[b,...] = j], in float32, which never changes the dtype of a graph
 
     x: (B, ...), of 0..J-1; y: (B, ..., J)
     """
@@ -38,4 +38,4 @@ class OneHot(CompNode):
         self.value = (np.expand_dims(x, -1) == np.arange(self.J, like=x)).astype(np.float32)
 
     def backward(self):
-        """Nothing: labels do not vary."""
+        """Labels do not vary."""

@@ -5,11 +5,13 @@ import numpy as np
 from dpedf.edf import CompNode
 from dpedf.kernels.gemm import matrix
 from dpedf.kernels.softmax import flat_index, log_loss, log_loss_gradient, softmax
-from dpedf.ops.masked_mean import spread, weighed, weights
+from dpedf.ops.masked_mean import mean_over_positions, spread, weights
 
 
 class Softmax(CompNode):
-    """Q[b,...,j] = exp(s[b,...,j]) / Z[b,...],  Z[b,...] = sum_j exp(s[b,...,j])
+    """Q[b,...,j] = exp(s[b,...,j]) / Z[b,...]
+
+    Z[b,...] = sum_j exp(s[b,...,j])
 
     s.grad[b,...,j] += Q[b,...,j] (Q.grad[b,...,j] - sum_k Q.grad[b,...,k] Q[b,...,k])
 
@@ -30,18 +32,20 @@ class Softmax(CompNode):
 
 
 class LogLoss(CompNode):
-    """ell[b] = -mean_... log Q[b,...,y[b,...]]
+    """ell[b] = -sum_... m[b,...] log(Q[b,...,y[b,...]]) / N[b]
 
-    Q.grad[b,...,y[b,...]] -= ell.grad[b] / Q[b,...,y[b,...]]
+    m[b,...] = [mask[b,...] != 0]
+    N[b] = max(1, sum_... m[b,...])
+
+    Q.grad[b,...,y[b,...]] -= ell.grad[b] m[b,...] / N[b] / Q[b,...,y[b,...]]
 
     where Q = Softmax(s), since this would divide by zero, the same as
 
-    ell[b] = mean_... log Z[b,...] - mean_... s[b,...,y[b,...]]
+    ell[b] = sum_... m[b,...] (log(Z[b,...]) - s[b,...,y[b,...]]) / N[b]
 
-    s.grad[b,...,j] += ell.grad[b] (Q[b,...,j] - [j = y[b,...]])
+    s.grad[b,...,j] += ell.grad[b] m[b,...] / N[b] (Q[b,...,j] - [j = y[b,...]])
 
-    The mean is over the positions whose mask is not 0, by whose number gradients are divided;
-    without any, ell[b] is 0.
+    Without a mask, each position counts.
 
     Q: (B, ..., J); y: (B, ...), of 0..J-1; mask: (B, ...); ell: (B,)
     """
@@ -57,7 +61,9 @@ class LogLoss(CompNode):
             self.at = flat_index(y.reshape(-1))
             losses = -np.log(matrix(Q.value).T.take(self.at))
         self.weights = weights(y, self.mask, losses)
-        self.value = losses if self.weights is None else weighed(losses, self.weights, y.shape)
+        if self.weights is not None:
+            losses = mean_over_positions(losses, self.weights, y.shape)
+        self.value = losses
 
     def backward(self):
         Q, g = self.Q, self.grad
@@ -75,10 +81,10 @@ class LogLoss(CompNode):
 
 
 class SquareLoss(CompNode):
-    """ell[b] = sum_j (x[b,j] - y[b,j])**2, over all indices j but b
+    """ell[b] = sum_... (x[b,...] - y[b,...])**2
 
-    x.grad[b,j] += 2 ell.grad[b] (x[b,j] - y[b,j])
-    y.grad[b,j] -= 2 ell.grad[b] (x[b,j] - y[b,j])
+    x.grad[b,...] += 2 ell.grad[b] (x[b,...] - y[b,...])
+    y.grad[b,...] -= 2 ell.grad[b] (x[b,...] - y[b,...])
 
     x, y: (B, ...); ell: (B,)
     """

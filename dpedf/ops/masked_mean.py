@@ -1,4 +1,4 @@
-"""The mean of a loss over the positions of a sequence that no mask hides."""
+"""The mean of a loss over the unmasked positions of a sequence."""
 
 from math import prod
 
@@ -6,9 +6,9 @@ import numpy as np
 
 
 def weights(y, mask, like):
-    """How much each position of y, (B, ...), counts: a number, or (B, ...) where there is a mask.
+    """The weight of each position of y, (B, ...), in the mean; in the dtype of like.
 
-    None where each b has one position, and no mask; in the dtype of like.
+    (B, ...) with a mask.  Without one, a number, or None if each b has one position.
     """
     if mask is None:
         return None if y.ndim == 1 else 1 / (prod(y.shape[1:]) or 1)
@@ -17,15 +17,15 @@ def weights(y, mask, like):
     return unmasked / np.maximum(count, 1)
 
 
-def weighed(losses, weights, shape):
-    """(B,): the sum over positions of weights times losses, in the order of (B, ...), a shape."""
+def mean_over_positions(losses, weights, shape):
+    """(B,): the mean over positions of losses, a vector in the order of this shape, (B, ...)."""
     losses = losses.reshape(shape)
-    if not isinstance(weights, float):  # where a mask is 0 a loss may be infinite
+    if not isinstance(weights, float):  # a masked loss may be infinite
         losses = np.where(weights > 0, losses, 0.0)
     return (losses * weights).sum(axis=tuple(range(1, losses.ndim)))
 
 
 def spread(g, weights, shape):
-    """The gradient of each loss, in the order of (B, ...): of the gradient g, (B,), of the mean."""
+    """The gradient of each loss, a vector in the order of this shape, given that of the mean: g."""
     g = g.reshape(g.shape + (1,) * (len(shape) - 1)) * weights
     return np.broadcast_to(g, shape).reshape(-1)

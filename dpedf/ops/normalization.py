@@ -1,4 +1,4 @@
-"""Normalization of what a layer computes, and dropout.
+"""Normalization of the values of a layer, and dropout.
 
 A bias is subtracted, as in Affine.
 """
@@ -11,13 +11,19 @@ from dpedf.program import context
 
 
 class LayerNorm(CompNode):
-    """y[b,...,j] = n[b,...,j] w[j] - c[j],  n = (x - mean) / s,  s = sqrt(variance + epsilon)
+    """y[b,...,j] = n[b,...,j] w[j] - c[j]
+
+    n[b,...,j] = (x[b,...,j] - m[b,...]) / s[b,...]
+    m[b,...] = mean_j x[b,...,j]
+    s[b,...] = sqrt(mean_j (x[b,...,j] - m[b,...])**2 + epsilon)
 
     w.grad[j] += sum_b,... y.grad[b,...,j] n[b,...,j]
     c.grad[j] -= sum_b,... y.grad[b,...,j]
-    x.grad[b,...,j] += (h - mean_k h - n mean_k (h n)) / s[b,...],  h = y.grad[b,...,j] w[j]
+    x.grad[b,...,j] += (h[b,...,j] - mean_k h[b,...,k] - n[b,...,j] p[b,...]) / s[b,...]
+    p[b,...] = mean_k h[b,...,k] n[b,...,k]
+    h[b,...,j] = y.grad[b,...,j] w[j]
 
-    where mean and variance are those over j.  Ba, Kiros and Hinton, 2016
+    Ba, Kiros and Hinton, 2016
 
     Phi.w: w, (J,); Phi.b: c, (J,); x: (B, ..., J); y: (B, ..., J)
     """
@@ -50,10 +56,14 @@ class LayerNorm(CompNode):
 
 
 class RMSNorm(CompNode):
-    """y[b,...,j] = n[b,...,j] w[j],  n = x / s,  s[b,...] = sqrt(mean_j x[b,...,j]**2 + epsilon)
+    """y[b,...,j] = n[b,...,j] w[j]
+
+    n[b,...,j] = x[b,...,j] / s[b,...]
+    s[b,...] = sqrt(mean_j x[b,...,j]**2 + epsilon)
 
     w.grad[j] += sum_b,... y.grad[b,...,j] n[b,...,j]
-    x.grad[b,...,j] += (h - n mean_k (h n)) / s[b,...],  h = y.grad[b,...,j] w[j]
+    x.grad[b,...,j] += (h[b,...,j] - n[b,...,j] mean_k h[b,...,k] n[b,...,k]) / s[b,...]
+    h[b,...,j] = y.grad[b,...,j] w[j]
 
     Zhang and Sennrich, 2019
 
@@ -82,15 +92,21 @@ class RMSNorm(CompNode):
 
 
 class BatchNorm(CompNode):
-    """y[b,j,...] = n[b,j,...] w[j] - c[j],  n = (x - mean[j]) / s[j],  s = sqrt(variance + epsilon)
+    """y[b,j,...] = n[b,j,...] w[j] - c[j]
+
+    n[b,j,...] = (x[b,j,...] - m[j]) / s[j]
+    m[j] = learns mean_b,... x[b,j,...] + (1 - learns) state.mean[j]
+    s[j] = sqrt(learns mean_b,... (x[b,j,...] - m[j])**2 + (1 - learns) state.variance[j] + epsilon)
 
     c.grad[j] -= sum_b,... y.grad[b,j,...]
     w.grad[j] += sum_b,... y.grad[b,j,...] n[b,j,...]
-    x.grad[b,j,...] += w[j] / s[j] (g - mean g - n mean (g n)),  g = y.grad[b,j,...]
+    x.grad[b,j,...] += w[j] / s[j] (y.grad[b,j,...] - learns p[j] - learns n[b,j,...] q[j])
+    p[j] = mean_b,... y.grad[b,j,...]
+    q[j] = mean_b,... y.grad[b,j,...] n[b,j,...]
 
-    In training, all means are over b and ..., of the rows of all ranks.  Otherwise mean and
-    variance are running values, state, which each step of training moves a part of the way, rate,
-    to its own mean and unbiased variance.  Ioffe and Szegedy, 2015
+    It learns in training: means are over the rows of all ranks, and each step moves the running
+    values, state, a part of the way, rate, to its own mean and unbiased variance.  Ioffe and
+    Szegedy, 2015
 
     Phi.w: w, (J,); Phi.b: c, (J,); x: (B, J, ...); y: (B, J, ...)
     """
@@ -118,7 +134,7 @@ class BatchNorm(CompNode):
         self.value = self.n * self.Phi.w.value[self.spread] - self.Phi.b.value[self.spread]
 
     def of_minibatch(self, x):
-        """Mean and variance over all rows of all ranks; the running values move towards them."""
+        """Mean and variance over the rows of all ranks; the running values move towards them."""
         J = x.shape[1]
         sums = np.empty(J + 1, x.dtype, like=x)
         sums[:J], sums[J] = x.sum(axis=self.over), x.size // J
@@ -148,12 +164,13 @@ class BatchNorm(CompNode):
 
 
 class Dropout(CompNode):
-    """y[b,...] = x[b,...] keep[b,...] / (1 - rate), in training; otherwise x
+    """y = x keep
 
-    x.grad[b,...] += y.grad[b,...] keep[b,...] / (1 - rate)
+    x.grad += y.grad keep
 
-    keep: 1 with probability 1 - rate, else 0; drawn anew in each step, the same for any split of
-    the rows.  Srivastava et al., 2014.  ValueError: rate is not in 0 <= rate < 1.
+    keep: in training 1 / (1 - rate) with probability 1 - rate, else 0, drawn anew in each step, the
+    same for any split of the rows; otherwise 1.  Srivastava et al., 2014.  ValueError: rate is not
+    in 0 <= rate < 1.
     """
 
     def __init__(self, x, rate):

@@ -20,6 +20,15 @@ class MatMul(CompNode):
     def __init__(self, x, y):
         self.x, self.y = x, y
 
+    def equations(self):
+        """Those of the indices that x and y have."""
+        i, j = (a * (n.value.ndim - n.batched > 1) for a, n in (("i", self.x), ("j", self.y)))
+        x, y, z = (",".join(["b", "...", *letters]) for letters in (i + "k", "k" + j, i + j))
+        return f"""z[{z}] = sum_k x[{x}] y[{y}]
+
+        x.grad[{x}] += z.grad[{z}] y[{y}]
+        y.grad[{y}] += x[{x}] z.grad[{z}]"""
+
     def matrices(self):
         """x as (..., i, k), y as (..., k, j), and the axes of z that neither of them has."""
         x, y = self.x, self.y

@@ -1,4 +1,4 @@
-"""What a recurrent layer computes at each position of a sequence."""
+"""The cells of recurrent layers, which compute one position of a sequence after the other."""
 
 import numpy as np
 
@@ -22,26 +22,31 @@ class Zeros(CompNode):
         self.value = np.zeros((len(x), self.I), x.dtype, like=x)
 
     def backward(self):
-        """Nothing: it depends on no number of x."""
+        """It does not depend on the numbers of x."""
 
 
 class LSTMCell(CompNode):
-    """y[b,j] = sigmoid(a[b,J+j]) s[b,j] + sigmoid(a[b,j]) tanh(a[b,3J+j])
-    y[b,J+j] = sigmoid(a[b,2J+j]) tanh(y[b,j])
-    a[b,j] = x[b,j] + z[b,j]
+    """y[b,j] = f[b,j] s[b,j] + i[b,j] g[b,j]
+    y[b,J+j] = o[b,j] tanh(y[b,j])
 
-    x.grad[b,j] += dc[b,j] sigmoid'(a[b,j]) tanh(a[b,3J+j])
-    x.grad[b,J+j] += dc[b,j] sigmoid'(a[b,J+j]) s[b,j]
-    x.grad[b,2J+j] += y.grad[b,J+j] sigmoid'(a[b,2J+j]) tanh(y[b,j])
-    x.grad[b,3J+j] += dc[b,j] sigmoid(a[b,j]) tanh'(a[b,3J+j])
-    z.grad[b,j] += x.grad[b,j]
-    s.grad[b,j] += dc[b,j] sigmoid(a[b,J+j])
-    dc[b,j] = y.grad[b,j] + y.grad[b,J+j] sigmoid(a[b,2J+j]) tanh'(y[b,j])
+    i[b,j] = sigmoid(x[b,j] + z[b,j])
+    f[b,j] = sigmoid(x[b,J+j] + z[b,J+j])
+    o[b,j] = sigmoid(x[b,2J+j] + z[b,2J+j])
+    g[b,j] = tanh(x[b,3J+j] + z[b,3J+j])
+
+    x.grad[b,k] += d[b,k]
+    d[b,j] = c[b,j] g[b,j] i[b,j] (1 - i[b,j])
+    d[b,J+j] = c[b,j] s[b,j] f[b,j] (1 - f[b,j])
+    d[b,2J+j] = y.grad[b,J+j] tanh(y[b,j]) o[b,j] (1 - o[b,j])
+    d[b,3J+j] = c[b,j] i[b,j] (1 - g[b,j]**2)
+    c[b,j] = y.grad[b,j] + y.grad[b,J+j] o[b,j] (1 - tanh(y[b,j])**2)
+    z.grad[b,k] += d[b,k]
+    s.grad[b,j] += c[b,j] f[b,j]
 
     s and y are the state before and after: the cell, and beside it the output.  x and z are what
     the input and the output before contribute to the scores of the gates for input, memory and
-    output and of the new value, side by side.  Hochreiter and Schmidhuber, 1997; Gers,
-    Schmidhuber and Cummins, 2000
+    output, i, f and o, and of the new value g, side by side.  Hochreiter and Schmidhuber, 1997;
+    Gers, Schmidhuber and Cummins, 2000
 
     s: (B, 2J); x, z: (B, 4J); y: (B, 2J)
     """
@@ -86,7 +91,7 @@ class LSTMCell(CompNode):
         self.z.addgrad(delta)
         dc *= f
         if self.s.varies:
-            part = self.s.complete()[:, :J]
+            part = self.s.own_grad()[:, :J]
             part += dc
 
 
@@ -97,10 +102,14 @@ class GRUCell(CompNode):
     u[b,j] = sigmoid(x[b,J+j] + z[b,J+j])
     n[b,j] = tanh(x[b,2J+j] + r[b,j] z[b,2J+j])
 
-    x.grad[b,2J+j] += d[b,j],  d[b,j] = y.grad[b,j] (1 - u[b,j]) (1 - n[b,j]**2)
-    x.grad[b,J+j] += y.grad[b,j] (h[b,j] - n[b,j]) u[b,j] (1 - u[b,j])
-    x.grad[b,j] += d[b,j] z[b,2J+j] r[b,j] (1 - r[b,j])
-    z.grad[b,2J+j] += d[b,j] r[b,j], and its other parts as those of x.grad
+    x.grad[b,k] += d[b,k]
+    d[b,j] = c[b,j] z[b,2J+j] r[b,j] (1 - r[b,j])
+    d[b,J+j] = y.grad[b,j] (h[b,j] - n[b,j]) u[b,j] (1 - u[b,j])
+    d[b,2J+j] = c[b,j]
+    c[b,j] = y.grad[b,j] (1 - u[b,j]) (1 - n[b,j]**2)
+    z.grad[b,j] += d[b,j]
+    z.grad[b,J+j] += d[b,J+j]
+    z.grad[b,2J+j] += c[b,j] r[b,j]
     h.grad[b,j] += y.grad[b,j] u[b,j]
 
     x and z are what the input and h contribute to the scores of reset, update and new value, side

@@ -9,15 +9,7 @@ from math import prod
 import numpy as np
 
 from dpedf.edf import CompNode
-
-
-def after_b(x, axes):
-    """The axes of an array that these are of the node x.  ValueError: it has no such axis."""
-    indices = x.value.ndim - x.batched
-    for axis in axes:
-        if not -indices <= axis < indices:
-            raise ValueError(f"expected an axis in {-indices}..{indices - 1}, not {axis}")
-    return tuple(axis % indices + x.batched for axis in axes)
+from dpedf.ops.indices import after_b, at, indexed, letters_of, moves, place
 
 
 class Reshape(CompNode):
@@ -41,6 +33,12 @@ class Reshape(CompNode):
 
     def backward(self):
         self.x.addgrad(self.grad.reshape(self.x.value.shape))
+
+    def equations(self):
+        """Those of these shapes: y[b,i] = x[b,i // 8,i % 8], for an x of (B, 8, 8)."""
+        here, own = letters_of(self), self.x.batched
+        number = place(here[own:], self.value.shape[own:])
+        return moves(here, [*here[:own], *at(number, self.x.value.shape[own:])])
 
 
 class Flatten(Reshape):
@@ -69,21 +67,21 @@ class Transpose(CompNode):
         axes = range(x.value.ndim - x.batched)[::-1] if self.axes is None else self.axes
         self.order = (*range(x.batched), *after_b(x, axes))
         self.value = x.value.transpose(self.order)
-        if "__doc__" not in vars(self):
-            letters = ["b", *"ijklmn"] if x.batched else [*"ijklmn"]
-            here = ",".join(letters[: len(self.order)])
-            there = ",".join(letters[self.order.index(k)] for k in range(len(self.order)))
-            self.__doc__ = f"y[{here}] = x[{there}]\n\nx.grad[{there}] += y.grad[{here}]"
 
     def backward(self):
         back = sorted(range(len(self.order)), key=self.order.__getitem__)
         self.x.addgrad(self.grad.transpose(back))
 
+    def equations(self):
+        """Those of this order: y[b,i,j] = x[b,j,i]."""
+        here = letters_of(self)
+        return moves(here, [here[self.order.index(axis)] for axis in range(len(here))])
+
 
 class Concat(CompNode):
-    """y[b,...] = x[b,...], one after the other along an axis
+    """y[b,...,j,...] = x[b,...,j,...], one x after the other along an axis
 
-    x.grad[b,...] += y.grad[b,...], the part that it became
+    x.grad[b,...,j,...] += y.grad[b,...,j,...], the part that it became
     """
 
     def __init__(self, x, axis=-1):
@@ -109,6 +107,15 @@ class Concat(CompNode):
             if x.varies:
                 x.addgrad(self.grad[part])
 
+    def equations(self):
+        """Those of each part: y[b,4+i] = x1[b,i], where x0 is (B, 4)."""
+        there, pairs = letters_of(self.x[0]), []
+        for k, (*before, part) in enumerate(self.parts):
+            here = [*there]
+            here[len(before)] = f"{part.start} + {there[len(before)]}"  # of the first, too
+            pairs.append(moves(here, there, f"x{k}").split("\n"))
+        return "\n".join(line for lines in zip(*pairs, strict=True) for line in lines)
+
 
 class Slice(CompNode):
     """y[b,...] = x[b,...], the part at index
@@ -120,7 +127,6 @@ class Slice(CompNode):
 
     def __init__(self, x, index):
         self.x, self.index = x, index if isinstance(index, tuple) else (index,)
-        self.__doc__ = equations(self.index, x.batched)
 
     def forward(self):
         # ... makes it a view, also of one number: NumPy would copy that
@@ -128,22 +134,18 @@ class Slice(CompNode):
         self.value = self.x.value[self.at]
 
     def backward(self):
-        part = self.x.complete()[self.at]
+        part = self.x.own_grad()[self.at]
         part += self.grad
 
-
-def equations(index, batched):
-    """What the docstring of a Slice with this index says: y[b,i,...] = x[b,3,2+i,...]."""
-    here = ["b"] * batched
-    there, letters = [*here], iter("ijklmn")
-    for i in index:
-        there.append(str(i))
-        if isinstance(i, slice):
-            here.append(next(letters))
-            times = f"{i.step} " if i.step not in (None, 1) else ""
-            there[-1] = f"{i.start}+{times}{here[-1]}" if i.start else f"{times}{here[-1]}"
-    y, x = (",".join([*letters, "..."]) for letters in (here, there))
-    return f"y[{y}] = x[{x}]\n\nx.grad[{x}] += y.grad[{y}]"
+    def equations(self):
+        """Those of this index: y[b,i,j] = x[b,3,2+i,j]."""
+        free, there = iter(letters_of(self)), []
+        parts = [*self.at[:-1], *[slice(None)] * self.x.value.ndim]
+        for part, size in zip(parts, self.x.value.shape, strict=False):
+            whole = isinstance(part, slice)
+            start, _, step = part.indices(size) if whole else (part % size, None, None)
+            there.append(f"{start} + {step} {next(free)}" if whole else f"{start}")
+        return moves(letters_of(self), there)
 
 
 class Sum(CompNode):
@@ -169,6 +171,15 @@ class Sum(CompNode):
         g = np.expand_dims(g, self.over)
         self.x.addgrad(np.broadcast_to(g, self.x.value.shape))
 
+    def equations(self, kind="sum", share=""):
+        """Those of these axes: y[b,i] = sum_j x[b,i,j]."""
+        there = letters_of(self.x)
+        over = [there[axis] for axis in sorted(self.over)]
+        here = [letter for letter in there if letter not in over]
+        right = f"{kind}_{','.join(over)} " * bool(over) + indexed("x", there)
+        gradient = f"{indexed('x.grad', there)} += {indexed('y.grad', here)}{share}"
+        return f"{indexed('y', here)} = {right}\n{gradient}"
+
 
 class Mean(Sum):
     """y[b,...] = 1/J sum_j x[b,...,j,...], over all J indices j of some axes: by default, of all
@@ -183,3 +194,6 @@ class Mean(Sum):
 
     def backward(self):
         self.spread(self.grad / (self.J or 1))
+
+    def equations(self):
+        return super().equations("mean", f" / {self.J}")

@@ -1,5 +1,6 @@
 """How a job starts and ends: one rank that fails ends all of them."""
 
+import os
 import sys
 import threading
 import traceback
@@ -20,7 +21,7 @@ def run(main):
     def failed(kind, error, trace, thread=None):
         lines = traceback.format_exception(kind, error, trace)
         print_error(f"rank {ranks.rank}:\n" + "".join(lines))
-        ranks.abort(1)
+        abort(ranks, 1)
 
     threading.excepthook = lambda args: failed(*args)
     try:
@@ -30,10 +31,18 @@ def run(main):
         if ranks.rank == 0 or not isinstance(error, AgreedError):
             print_error(str(error))
         if not isinstance(error, AgreedError):
-            ranks.abort(2)
+            abort(ranks, 2)
         status = 2
     except BaseException as error:
         if ranks.size == 1:
             raise
         failed(type(error), error, error.__traceback__)
     sys.exit(status)
+
+
+def abort(ranks, status):
+    """End all ranks."""
+    sys.stdout.flush()
+    if ranks.size > 1:
+        ranks.comm.Abort(status)
+    os._exit(status)

@@ -4,8 +4,6 @@ With one rank every call does nothing or returns its argument, so that programs 
 Without any MPI library there is one rank.
 """
 
-import os
-import sys
 import time
 import warnings
 from contextlib import contextmanager
@@ -64,8 +62,6 @@ class Ranks:
             self.comm.Allreduce(self.MPI.IN_PLACE, numbers, self.MPI.MAX)
         return numbers.tolist()
 
-    # sums
-
     def add(self, array):
         """Replace an array by its sum over ranks."""
         if self.size > 1:
@@ -92,8 +88,6 @@ class Ranks:
     def raise_errors(self):
         """Nothing: MPI raises its errors by itself."""
 
-    # errors, and the end
-
     @contextmanager
     def together(self):
         """A UserError of one rank becomes everyone's.  No rank may wait for another inside."""
@@ -109,10 +103,3 @@ class Ranks:
     def alive(self):
         """This rank does not stand still."""
         self.last_alive = time.monotonic()
-
-    def abort(self, status):
-        """End all ranks."""
-        sys.stdout.flush()
-        if self.size > 1:
-            self.comm.Abort(status)
-        os._exit(status)

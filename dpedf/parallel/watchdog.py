@@ -5,6 +5,7 @@ import threading
 import time
 
 from dpedf.errors import print_error
+from dpedf.parallel.job import abort
 
 
 def watch(ranks, timeout):
@@ -20,4 +21,4 @@ def guard(ranks, timeout):
     print_error(f"rank {ranks.rank}: no step for {timeout:g} seconds, which ends the job")
     time.sleep(0.2)  # Abort also ends the launcher, which has to pass the line on first
     threading.Timer(1, os._exit, [1]).start()  # in case Abort waits for a rank that is stopped
-    ranks.abort(1)
+    abort(ranks, 1)

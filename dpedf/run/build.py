@@ -12,9 +12,9 @@ from dpedf.run.evaluate import classifies
 
 
 def build(settings, x, y):
-    """(output, ell) of a [model] section: build names a procedure here, or file.py:procedure.
+    """(output, ell) of a [model] section; its key build names a model, or file.py:procedure.
 
-    UserError: there is none, or it does not take these keywords, or raises ValueError.
+    UserError: there is no such procedure, it does not take these keywords, or it refuses them.
     """
     procedure = find(settings["build"])
     keywords = {key: value for key, value in settings.items() if key != "build"}
@@ -30,7 +30,7 @@ def build(settings, x, y):
     except ValueError as error:
         raise UserError(f"model: {error}") from None
     except (TypeError, ArithmeticError) as error:
-        if ":" in settings["build"]:  # the user's own, who wants to see where
+        if ":" in settings["build"]:  # the user's own model: the traceback shows where
             raise
         signature = f"{procedure.__name__}{inspect.signature(procedure)}"
         raise UserError(f"model: {error}, expected other values for {signature}") from None
@@ -40,7 +40,7 @@ def build(settings, x, y):
 
 
 def find(name):
-    """The procedure called mlp, or path/to/file.py:mine."""
+    """The procedure of a name such as mlp or path/to/file.py:mine."""
     file, colon, procedure = name.rpartition(":")
     here = {key: thing for key, thing in sorted(vars(models).items()) if takes_x_and_y(thing)}
     if not colon and name not in here:

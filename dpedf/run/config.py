@@ -105,7 +105,7 @@ def load(path, overrides=()):
     return config
 
 
-# The settings of [train] that not every optimizer has.
+# The settings of [train] that only some optimizers have.
 USERS = {
     "momentum": ("sgd", "rmsprop"),
     "nesterov": ("sgd",),
@@ -134,14 +134,14 @@ def check_consistent(train):
 
 
 def seconds(duration):
-    """Of "90s", "10m" or "2h"; None of a number of steps."""
+    """The seconds of "90s", "10m" or "2h"; None for a number of steps."""
     if isinstance(duration, int):
         return None
     return int(duration[:-1]) * {"s": 1, "m": 60, "h": 3600}[duration[-1]]
 
 
 def dtype(config):
-    """Of Phi, and of what is computed; tf32 and bfloat16 are how products of float32 are made."""
+    """The dtype of Phi and of all values; tf32 and bfloat16 concern products of float32 alone."""
     return "float64" if config.train.precision == "float64" else "float32"
 
 
@@ -173,7 +173,7 @@ def override_key(tree, override):
 
 
 def explained(error, tree):
-    """The message of msgspec as one of ours: key, what was found, what was expected."""
+    """A message of msgspec in our words: the key, what was found, what was expected."""
     what, at = re.fullmatch(r"(.*?)(?: - at `\$\.?([^[]*).*`)?", error).groups()
     found, cls = tree, Config
     for name in (at or "").split(".") if at else ():
@@ -192,11 +192,11 @@ def explained(error, tree):
 
 
 def text(config):
-    """A Config as TOML, defaults and all, such that load gives it back."""
+    """A Config as TOML with all defaults, from which load makes it again."""
     return msgspec.toml.encode(config).decode()
 
 
-# What a run that is resumed has to keep, since its state has no meaning without it.
+# What a resumed run has to keep: with other values its state would have no meaning.
 KEPT = (
     *("seed", "model", "data.file", "data.valid", "data.window", "data.stride"),
     *("train.batch_size", "train.precision", "train.optimizer", "train.momentum"),

@@ -56,14 +56,15 @@ class Clock:
 
 
 class Report:
-    """The reports of a run whose last step is the number last_step.
+    """The reports of a run of so many steps, of which each epoch has steps_per_epoch.
 
     step.losses are added for each slice, then over slices: the same bits on any number of ranks.
     rows: how many were learned from since the last evaluation, as step.losses are.
     """
 
-    def __init__(self, ranks, directory, step, last_step):
-        self.ranks, self.directory, self.step, self.last_step = ranks, directory, step, last_step
+    def __init__(self, ranks, directory, step, last_step, steps_per_epoch):
+        self.ranks, self.directory, self.step = ranks, directory, step
+        self.last_step, self.steps_per_epoch = last_step, steps_per_epoch
         self.rows, self.latest_loss = 0, ""
         self.clocks = self.since_event, self.since_evaluation = Clock(), Clock()
         self.began = self.said = time.monotonic()
@@ -71,12 +72,8 @@ class Report:
 
     def go_on(self, state):
         """Go on from what state() returned, if that is there."""
-        self.rows, losses, gradient = (
-            state.get("rows", 0),
-            state.get("losses", ()),
-            self.step.gradient,
-        )
-        ours = np.zeros(gradient.V)
+        self.rows, losses = state.get("rows", 0), state.get("losses", ())
+        gradient, ours = self.step.gradient, np.zeros(self.step.gradient.V)
         if len(losses) == gradient.V:
             ours[gradient.mine] = losses[gradient.mine]
         elif self.ranks.rank == 0:  # there were another number of slices, or of ranks without
@@ -87,6 +84,11 @@ class Report:
         seen = self.ranks.rank == 0 and sys.stderr.isatty()
         first = self.step.number
         self.bar = tqdm(total=self.last_step, initial=first, unit="step", disable=not seen)
+
+    @property
+    def epoch(self):
+        """The epoch of the last step, from 1."""
+        return -(-self.step.number // self.steps_per_epoch)
 
     def say(self, line):
         if self.bar.disable:
@@ -101,14 +103,14 @@ class Report:
             clock.rows += B
         self.bar.update()
 
-    def train(self, epoch, B, eta, length):
+    def train(self, B, eta, length):
         """Report the mean loss of this step's minibatch, and the length of its gradient."""
         loss = self.of_all_ranks(self.step.gradient.losses).sum().item() / B
         self.latest_loss = f", loss {loss:.4f}"
         self.bar.set_postfix_str(f"loss {loss:.4f}")
         self.directory.event(
             "train",
-            **dict(step=self.step.number, epoch=epoch, loss=loss),
+            **dict(step=self.step.number, epoch=self.epoch, loss=loss),
             **dict(learning_rate=eta, grad_norm=length),
             samples_per_second=self.since_event.read(),
         )
@@ -122,15 +124,15 @@ class Report:
         self.ranks.add(losses)
         return losses
 
-    def progress(self, epoch):
+    def progress(self):
         """A line every few seconds."""
         now = time.monotonic()
         if self.bar.disable and now - self.said > LINE_EVERY:
             self.said = now
-            at = f"epoch {epoch}, step {self.step.number} of {self.last_step}"
+            at = f"epoch {self.epoch}, step {self.step.number} of {self.last_step}"
             self.say(at + self.latest_loss)
 
-    def evaluated(self, epoch, loss, accuracy, sha256, took):
+    def evaluated(self, loss, accuracy, sha256, took):
         """Report an evaluation that took so many seconds, and the mean training loss before it."""
         for clock in self.clocks:
             clock.since += took
@@ -140,13 +142,13 @@ class Report:
         rate = self.since_evaluation.read()
         self.directory.event(
             "eval",
-            **dict(epoch=epoch, step=self.step.number, train_loss=train_loss),
+            **dict(epoch=self.epoch, step=self.step.number, train_loss=train_loss),
             **dict(valid_loss=loss, valid_accuracy=accuracy),
             **dict(samples_per_second=rate, seconds=round(self.said - self.began, 3)),
             **dict(ranks=self.ranks.size, phi_sha256=sha256),
         )
         found = f", {described('valid', loss, accuracy)}" if loss is not None else ""
-        at = f"epoch {epoch}, step {self.step.number}"
+        at = f"epoch {self.epoch}, step {self.step.number}"
         self.say(f"{at}: train loss {train_loss:.4f}{found}, {rate:,.0f} rows/s")
 
     def tested(self, loss, accuracy, sha256):

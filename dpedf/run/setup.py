@@ -1,6 +1,6 @@
 """From a command line to everything that a run is made of."""
 
-from threadpoolctl import threadpool_limits
+from msgspec.structs import replace
 
 from dpedf import check
 from dpedf.data import Data
@@ -47,7 +47,7 @@ def outline(loss):
 class Setup:
     """What a run is made of, which all ranks agree on.
 
-    words: the command line.  threads: of BLAS, on each rank.  resuming: was it asked to go on?
+    words: the command line.  threads: how many BLAS may use.  resuming: was it asked to go on?
     state: what rank 0 then found beside Phi in the checkpoint; {} on other ranks.
     UserError: the run is impossible.
     """
@@ -73,7 +73,6 @@ class Setup:
         expect_same(ranks, "the data", self.data.description())
         expect_same(ranks, "the settings", config.text(self.settings))
         self.threads = blas_threads(self.settings, ranks)
-        threadpool_limits(self.threads, "blas")
 
     def read(self):
         """Copy the rows to where they are kept, or read a streamed file into the page cache."""
@@ -92,3 +91,10 @@ class Setup:
             with self.ranks.together(), unchanged(self.phi):
                 self.data.put(*self.data.train.load(self.data.train.numbers[:4]))
                 check.gradients(self.ell)
+
+    def begin(self, step):
+        """Write the settings as they were resolved; the metrics go on after this step."""
+        overlap = "buckets" if self.gradient.overlap else "whole"
+        found = dict(device=self.device.unit, threads=self.threads, allreduce=overlap)
+        run = replace(self.settings.run, **found)
+        self.directory.begin(replace(self.settings, run=run), step)

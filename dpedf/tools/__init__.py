@@ -1,7 +1,7 @@
-"""The tools of `python -m dpedf TOOL ...`, one file each: what its name says, by main(words).
+"""The tools of `python -m dpedf TOOL ...`, one file each, which defines main(words).
 
-main returns the status that the tool ends with, None for 0; of a UserError, dpedf/__main__.py
-says the line, and ends with 2.
+main returns the exit status, None for 0.  dpedf/__main__.py prints the line of a UserError, and
+exits with 2.
 """
 
 import argparse
@@ -10,7 +10,7 @@ from dpedf.errors import UserError
 
 
 class Parser(argparse.ArgumentParser):
-    """Of a tool's words, by its name and docstring; what is wrong with them is a UserError."""
+    """The parser of a tool's command line; its errors are UserErrors."""
 
     def __init__(self, name, doc):
         layout = argparse.RawDescriptionHelpFormatter

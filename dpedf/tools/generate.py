@@ -2,9 +2,9 @@
 
     python -m dpedf generate RUN "ROMEO:"
 
-RUN is the directory of a run on a text data file, whose best.h5, or else checkpoint.h5, is read.
-Each character is drawn from the model's output at the last one, of the T that its window holds
-at most: the output (B, T, classes) at t has to depend on x[:, :t+1] alone.
+RUN is the directory of a run on a text; its best.h5 is read, or else its checkpoint.h5.  Each
+character is drawn from the model's output at the last one of at most T characters, the window of
+the run.  So the output (B, T, classes) at t has to depend on x[:, :t+1] alone.
 """
 
 from pathlib import Path
@@ -22,9 +22,9 @@ from dpedf.tools import Parser
 
 
 def trained(run):
-    """(x, Q, characters): the Input and the output of the model that a run trained, and its data's.
+    """(x, Q, characters): the Input and output of a trained model, and the characters of its data.
 
-    UserError: there is no run, not of a text, or of a model that is no longer the same.
+    UserError: there is no run, it is not on a text, or its model has changed.
     """
     settings = config.load(run / "config.toml")
     with concerning(run / "config.toml"):
@@ -45,10 +45,10 @@ def trained(run):
 
 
 def continued(x, Q, text, length, temperature, seed):
-    """Yield so many symbols that follow those of text.
+    """Yield `length` symbols that continue a text.
 
-    With temperature 0 each is the likeliest; else it is drawn from Q**(1/temperature), normalized,
-    by a generator of this seed.
+    At temperature 0 each is the most likely one; otherwise it is drawn from Q**(1/temperature),
+    normalized, by a generator of this seed.
     """
     text, (T,) = list(text), x.shape
     random = np.random.Generator(np.random.Philox(key=seed))

@@ -8,10 +8,8 @@ operations, of which a function such as exp is one, for all slices of the miniba
 steps are run, on one rank, and each line says how many milliseconds of a step it takes.
 """
 
-import re
 import time
 from collections import Counter, defaultdict
-from dataclasses import replace
 from functools import partial
 from statistics import median
 
@@ -21,19 +19,20 @@ from threadpoolctl import threadpool_limits
 from dpedf.device.choose import choose
 from dpedf.device.threads import blas_threads
 from dpedf.edf import Forward
-from dpedf.equations import Count
 from dpedf.errors import UserError, concerning
 from dpedf.kernels.vector import add_in_order
-from dpedf.listing import backward, forward, naming, page
 from dpedf.optim import clip, update_rule
 from dpedf.parallel.buckets import Buckets
 from dpedf.parallel.gradient import Gradient
 from dpedf.parallel.ranks import Ranks
 from dpedf.parallel.sums import cuts
 from dpedf.program import during, program
-from dpedf.reading import Statement
 from dpedf.run import config
 from dpedf.run.setup import assemble
+from dpedf.source.expressions import Letter, changed, operations
+from dpedf.source.listing import naming, page
+from dpedf.source.reading import rule
+from dpedf.source.statements import Statement, backward, forward
 from dpedf.tools import Parser
 
 TIMED = 30  # steps, of which each time is the median
@@ -78,9 +77,13 @@ class Step:
 
     def passes(self):
         """The Statements of forward and of backward, with the costs of all slices."""
-        sizes = Counter(self.sizes)
-        each = [[*self.of_slice(rows)] for rows in sizes]
-        made = [total(same, sizes.values()) for same in zip(*each, strict=True)]
+        counts = Counter(self.sizes)
+        made, *others = ([*self.of_slice(rows)] for rows in counts)
+        for same in zip(made, *others, strict=True):
+            for cost in "bytes", "operations":
+                costs = [getattr(s, cost) for s in same]
+                each = zip(costs, counts.values(), strict=True)
+                setattr(same[0], cost, None if None in costs else sum(n * k for n, k in each))
         first = next((k for k, s in enumerate(made) if s.target), len(made))
         return made[:first], made[first:]
 
@@ -97,23 +100,19 @@ class Step:
         yield from forward(self.ell, names)
         yield from backward(self.ell, names)
 
-    def buckets(self):
-        """{node: [Statement]}: the sums over ranks that start after its backward."""
-        gradient, found, last = self.gradient, defaultdict(list), None
-
-        def start(low, high):
-            text = f"the sum over ranks of Phi.grad[{low}:{high}] starts"
-            found[last].append(Statement(None, None, text))
-
-        buckets = Buckets(self.phi, gradient.buckets.size)
-        completes = program(self.ell).completes
-        for last in (n for n in reversed(completes) if completes[n]):
-            for p in completes[last]:
-                for bucket in buckets.complete(p):
-                    start(*bucket)
-        if buckets.left:
-            start(0, buckets.left)
-        return found
+    def with_buckets(self, statements):
+        """Those of backward, and after a node's the sums over ranks that start there."""
+        buckets = Buckets(self.phi, self.gradient.buckets.size)
+        for s, following in zip(statements, [*statements[1:], None], strict=True):
+            yield s
+            if following and following.node is s.node:
+                continue
+            ends = [
+                pair for p in program(self.ell).completes[s.node] for pair in buckets.complete(p)
+            ]
+            for low, high in ends + [(0, buckets.left)] * bool(not following and buckets.left):
+                text = f"the sum over ranks of Phi.grad[{low}:{high}] starts"
+                yield Statement(None, None, text)
 
     def ending(self):
         """(Statement, what it runs) of what is done to whole vectors after backward."""
@@ -127,67 +126,47 @@ class Step:
         if train.grad_clip:
             text = f"Phi.grad = Phi.grad / max(|Phi.grad| / {train.grad_clip:g}, 1)"
             yield Statement(None, None, text, (), 3 * phi.grad.nbytes, 3 * n), self.clip
-        *steps, text = rule(type(self.update), train)
-        vectors = dict.fromkeys(("Phi", "grad", "g", "d", *self.update.state), [""])
-        operations = sum(
-            Count(line.split(",  ")[0].split(" ", 2)[2], {"": n}, vectors).operations
-            for line in (*steps, text)
-        )
+        *steps, text = equations = rule(type(self.update), train)
+        vectors = {"Phi", "grad", "g", "d", *self.update.state}
+        flop = sum(operations(of_numbers(e.right, vectors), {"k": n}) for e in equations)
         states = sum(vector.nbytes for vector in self.update.state.values())
         nbytes = 3 * phi.value.nbytes + 2 * states
         update = partial(self.update, self.eta, 0)
-        yield Statement(None, None, text, steps, nbytes, operations), update
+        yield Statement(None, None, str(text), [*map(str, steps)], nbytes, flop), update
 
 
-def with_buckets(statements, buckets):
-    """Backward, and after what each node adds, the sums over ranks that start there."""
-    for s, following in zip(statements, [*statements[1:], None], strict=True):
-        yield s
-        if not following or following.node is not s.node:
-            yield from buckets.get(s.node, ())
-
-
-def rule(cls, train):
-    """The equations of an update rule, which stand in its docstring, for these settings."""
-    numbers = {"mu": train.momentum, "lambda": train.weight_decay, "alpha": train.smoothing}
-    numbers |= {"epsilon": train.epsilon, "beta1": train.betas[0], "beta2": train.betas[1]}
-    found = {}
-    for doc in (base.__doc__ for base in reversed(cls.__mro__[:-1])):
-        for line in re.findall(r"\w+ (?:<-|=) [^;\n]+", doc):
-            name, sign, right = line.split(" ", 2)
-            plain, _, nesterov = right.partition(",  or with Nesterov's momentum  ")
-            right = nesterov if nesterov and train.nesterov else plain
-            right = re.sub(r"\b[a-z]+[12]?\b", lambda m: f"{numbers.get(m[0], m[0])}", right)
-            right = re.sub(r" \+ 0\.0 \w+|\b0\.0 \w+ \+ ", "", right)  # a product with 0
-            found[name] = f"{name} {sign} {right}"
-    return found.values()
-
-
-def total(statements, times):
-    """A Statement of slices of several sizes, with its costs for so many slices of each."""
-    costs = {}
-    for cost in "bytes", "operations":
-        found = [getattr(s, cost) for s in statements]
-        known = None not in found
-        costs[cost] = sum(n * k for n, k in zip(found, times, strict=True)) if known else None
-    return replace(statements[0], **costs)
+def of_numbers(e, vectors):
+    """The same of the numbers k of these vectors."""
+    return Letter("k") if e.what in vectors else changed(e, lambda part: of_numbers(part, vectors))
 
 
 # how long it takes
 
 
 class Stopwatch:
-    """The seconds that each Statement takes; wait() waits until all is computed."""
+    """The seconds that each Statement of a step takes, around all that forward and backward call.
 
-    def __init__(self, wait):
-        self.wait, self.steps, self.running = wait, [], None
-        self.lap()
+    What passes in a node's backward until it has added to a gradient is of the statement that
+    adds there, of the first where there are several; what remains is of its last one.
+    """
+
+    def __init__(self, step, statements):
+        self.wait, self.running, self.taken = step.device.wait, None, defaultdict(float)
+        first = {(s.node, s.target): s for s in reversed(statements) if s.node is not s.target}
+        last = {s.node: s for s in statements}
+        self.time(step.gradient, "put", lambda: statements[0])
+        for n in program(step.ell).nodes:
+            self.time(n, "forward", lambda n=n: first[n, None])
+            self.time(n, "backward", lambda n=n: last[n])
+        for t in {s.target for s in statements if s.target}:
+            for name in "addgrad", "addproduct", "own_grad":
+                self.time(t, name, lambda t=t: first.get((self.running, t)), begins=False)
 
     def lap(self, statement=None):
         """What passed since the last lap was the statement's, or nobody's."""
         self.wait()
         if statement:
-            self.steps[-1][statement] += time.perf_counter() - self.last
+            self.taken[statement] += time.perf_counter() - self.last
         self.last = time.perf_counter()
 
     def time(self, thing, name, statement, begins=True):
@@ -206,16 +185,15 @@ class Stopwatch:
 
 def measured(step, statements, ending):
     """(seconds of a step, {Statement: seconds of it}), medians of some steps after one."""
-    run, wait = partial(step.device.run, step, step.run), step.device.wait
-    watch, whole = Stopwatch(wait), []
+    whole, each = [], []
     for _ in range(TIMED + 1):
         start = time.perf_counter()
-        run()
-        wait()
+        step.device.run(step, step.run)
+        step.device.wait()
         whole.append(time.perf_counter() - start)
-    attach(watch, step, statements)
+    watch = Stopwatch(step, statements)
     for _ in range(TIMED + 1):
-        watch.steps.append(defaultdict(float))
+        watch.taken = defaultdict(float)
         step.gradient.add_slices(step.x, step.y, step.B)
         step.gradient.add_ranks()
         for statement, run in ending:
@@ -223,28 +201,8 @@ def measured(step, statements, ending):
                 watch.lap()
                 run()
                 watch.lap(statement)
-    steps = watch.steps[1:]
-    return median(whole[1:]), {s: median(times[s] for times in steps) for s in steps[0]}
-
-
-def attach(watch, step, statements):
-    """Put a stopwatch around all that forward and backward call.
-
-    What passes in a node's backward until it has added to a gradient is of the statement that
-    adds there, of the first where there are several; what remains is of its last one.
-    """
-    first = {(s.node, s.target): s for s in reversed(statements) if s.node is not s.target}
-    last = {s.node: s for s in statements}
-    adds = {s.target: s for s in statements if s.target}
-    watch.time(step.gradient, "put", lambda: statements[0])
-    for n in program(step.ell).nodes:
-        watch.time(n, "forward", lambda n=n: first[n, None])
-        watch.time(n, "backward", lambda n=n: last[n])
-    for target in adds:
-        for name in "addgrad", "addproduct", "complete":
-            watch.time(target, name, lambda t=target: first.get((watch.running, t)), begins=False)
-    for p in program(step.ell).parameters:
-        watch.time(p, "complete", lambda p=p: adds.get(p))
+        each.append(watch.taken)
+    return median(whole[1:]), {s: median(times[s] for times in each[1:]) for s in each[1]}
 
 
 def main(words):
@@ -262,7 +220,7 @@ def main(words):
         passes, ending = step.passes(), list(step.ending())
     (before, after), last = passes, [s for s, _ in ending]
     if settings.run.allreduce == "buckets":
-        after = with_buckets(after, step.buckets())
+        after = list(step.with_buckets(after))
     slices = f", x {step.slices}" * (step.V > 1)
     sections = {f"forward{slices}": before, f"backward{slices}": after, "update": last}
     model, n = settings.model["build"], len(step.phi.value)
@@ -273,5 +231,5 @@ def main(words):
         Forward(step.ell)  # whose shapes are shown, and went with the last step
     print(*page(sections, seconds, times), sep="\n")
     if args.time:
-        ms = f"{1e3 * seconds:.3f} ms"
-        print(f"\nA step takes {ms}, the median of {TIMED} in which no line is timed.")
+        took = f"{1e3 * seconds:.3f} ms, the median of {TIMED} in which no line is timed"
+        print(f"\nA step takes {took}.")

@@ -3,7 +3,8 @@
 What is launched on a stream waits in its queue.  A stream whose number is in FAKE_CUPY_LATE runs
 its queue only when something waits for it; the others run theirs at once.  So a wait that is
 missing shows as a wrong result: with the side streams late, computation reads what was not yet
-copied; with the first stream late, copies overwrite what is still to be computed with.
+copied; with stream 1 late, which computes, copies overwrite what has not been computed with yet.
+Stream 0 is CuPy's default.
 """
 
 import os
@@ -13,7 +14,7 @@ import weakref
 from cupy.cuda.runtime import CUDARuntimeError, streamCaptureModeRelaxed
 
 lock = threading.RLock()  # the loader's thread launches too
-made = 0  # streams, beside the default one
+made = 0  # streams
 streams = {}  # by pointer
 graphs = weakref.WeakSet()  # that are still there
 local = threading.local()
@@ -53,7 +54,7 @@ class Queue:
 class Stream:
     def __init__(self, null=False, non_blocking=False, ptds=False):
         self.queue, self.capture, self.ptr = Queue(), None, 1 + len(streams)
-        self.late, self.device = not null and is_next_late(), device()
+        self.late, self.device = is_next_late(), device()
         streams[self.ptr] = self
 
     def __enter__(self):
@@ -169,7 +170,7 @@ class Event:
 
 
 log = []  # (what the host waited for or launched, in which thread): tests read it
-default = Stream(null=True)
+default = Stream()
 
 
 def noted(what):

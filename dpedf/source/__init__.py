@@ -1,0 +1,1 @@
+"""The program listing: the equations of docstrings, read in a program."""
