@@ -7,6 +7,7 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+import h5py
 import pytest
 from emulator import compiler
 from hypothesis import settings
@@ -49,6 +50,17 @@ def digits(python, tmp_path_factory):
     """data/digits.h5, as its recipe writes it."""
     file = tmp_path_factory.mktemp("digits") / "digits.h5"
     assert python(ROOT / "data" / "digits.py", "--output", file).returncode == 0
+    return file
+
+
+@pytest.fixture(scope="session")
+def few_digits(digits, tmp_path_factory):
+    """250 of its rows, and 50 to test: a simulated GPU takes its time for each."""
+    file = tmp_path_factory.mktemp("few_digits") / "digits.h5"
+    with h5py.File(digits) as whole, h5py.File(file, "w") as few:
+        few.attrs.update(whole.attrs)
+        for name, rows in ("train", 250), ("test", 50):
+            few[f"{name}/x"], few[f"{name}/y"] = (whole[f"{name}/{v}"][:rows] for v in "xy")
     return file
 
 

@@ -39,16 +39,17 @@ def settings(digits, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def ended(gpu, digits, tmp_path_factory):
+def ended(gpu, few_digits, tmp_path_factory):
     """ended(name, n): how one of the runs below ended, on n ranks."""
     environment = gpu | SEARCH | OPEN_MPI
     folder = tmp_path_factory.mktemp("gpus")
     trainings = Trainings(folder, partial(mpirun, env=environment))
-    common = f"data.file={digits}", "run.device=gpu", "train.batch_size=200", "train.epochs=2"
+    data = f"data.file={few_digits}", "data.valid=20", "train.batch_size=100", "train.epochs=2"
 
     def add(n, gpus, name, *words):
-        """7 minibatches an epoch, of which the last is shorter: called, recorded, replayed."""
-        trainings.add([n], name, DIGITS, f"FAKE_CUPY_DEVICES={gpus}", *common, *words)
+        """2 minibatches an epoch and a shorter one: called, recorded, and twice replayed."""
+        variables = "run.device=gpu", f"FAKE_CUPY_DEVICES={gpus}"
+        trainings.add([n], name, DIGITS, *variables, *data, *words)
 
     def model(file, name):
         return f"model={{build='{PROGRAMS}/{file}.py:{name}'}}"
@@ -60,11 +61,11 @@ def ended(gpu, digits, tmp_path_factory):
         words = f"run.allreduce={how}", "run.bucket=6000", f"run.capture={capture}"
         add(3, gpus, f"{gpus} GPUs, {how}, {capture}", *words)
     for n, gpus in (1, 1), (2, 1), (3, 1), (2, 3), (3, 3):
-        words = "train.slices=0", "train.precision=float64", "train.steps=7"
+        words = "train.slices=0", "train.precision=float64"
         add(n, gpus, f"no slices, {gpus} GPUs", *words)
     for n, gpus, how in (1, 1, "whole"), *((2, *norm) for norm in NORMS):
         words = "train.slices=0", "train.precision=float64", f"run.allreduce={how}"
-        words = model("normalized", "normalized"), *words, "run.bucket=200", "train.epochs=1"
+        words = model("normalized", "normalized"), *words, "run.bucket=200"
         for capture in "auto", "off":
             name = f"BatchNorm, {gpus} GPUs, {how}, {capture}"
             add(n, gpus, name, *words, f"run.capture={capture}")

@@ -25,8 +25,8 @@ for number, words in enumerate(json.loads(Path(sys.argv[1]).read_text())):
     sys.argv[1:] = [word for word in words if not is_variable(word)]
     before = dict(os.environ)
     os.environ.update(word.split("=", 1) for word in words if is_variable(word))
-    if "cupy.cuda.stream" in sys.modules:  # a simulated one counts streams after the default one
-        sys.modules["cupy.cuda.stream"].made = 1
+    if hasattr(stream := sys.modules.get("cupy.cuda.stream"), "made"):
+        stream.made = 1  # a simulated GPU counts its streams anew, after the default one
     ranks.say(f"run {number}")
     try:
         job.run(train.main)
