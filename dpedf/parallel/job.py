@@ -3,6 +3,7 @@
 import os
 import sys
 import threading
+import time
 import traceback
 
 from dpedf.errors import AgreedError, UserError, print_error
@@ -44,5 +45,6 @@ def abort(ranks, status):
     """End all ranks."""
     sys.stdout.flush()
     if ranks.size > 1:
+        time.sleep(0.5)  # Abort also ends the launcher, which has to pass on first what was said
         ranks.comm.Abort(status)
     os._exit(status)

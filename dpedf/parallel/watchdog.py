@@ -19,6 +19,5 @@ def guard(ranks, timeout):
     while time.monotonic() - ranks.last_alive < timeout:
         time.sleep(min(1, timeout / 10))
     print_error(f"rank {ranks.rank}: no step for {timeout:g} seconds, which ends the job")
-    time.sleep(0.2)  # Abort also ends the launcher, which has to pass the line on first
-    threading.Timer(1, os._exit, [1]).start()  # in case Abort waits for a rank that is stopped
+    threading.Timer(1.5, os._exit, [1]).start()  # in case Abort waits for a rank that is stopped
     abort(ranks, 1)
