@@ -334,8 +334,8 @@ def test_chunks_beyond_the_window_are_said_to_be_no_global_shuffle(train, tmp_pa
         for at in ("train/x", "train/y", "test/x", "test/y"):
             new.create_dataset(at, data=old[at][...], chunks=(100, *old[at].shape[1:]))
     narrow = (
-        "from dpedf import train; from dpedf.data import sources; from dpedf.parallel import job; "
-        "sources.WINDOW = 3 * 6400; job.run(train.main)"
+        "from dpedf import train; from dpedf.data import layout; from dpedf.parallel import job; "
+        "layout.WINDOW = 3 * 6400; job.run(train.main)"
     )
     words = "digits.toml", "train.epochs=1"
     for file, said in ("plain.h5", 0), ("chunked.h5", 1):

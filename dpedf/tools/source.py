@@ -65,7 +65,7 @@ class Step:
         clip(self.phi.grad, self.settings.train.grad_clip)
 
     def add_slices(self):
-        for _, _, additions in self.gradient.schedule:
+        for _, _, additions in self.gradient.plan:
             add_in_order(self.gradient.grads, additions, 0, len(self.phi.value))
 
     @property
