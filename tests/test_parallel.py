@@ -24,6 +24,7 @@ from dpedf.parallel.nccl import Nccl
 from dpedf.parallel.sums import TreeSum, cuts, schedule
 from dpedf.parallel.trial import choose_overlap
 from dpedf.phi import Phi, dense
+from dpedf.program import Context
 from dpedf.run.report import Report
 from dpedf.run.step import Step
 
@@ -81,7 +82,6 @@ def test_nodes_find_the_rows_of_the_whole_minibatch_in_their_context_and_where_t
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_after_a_step_no_sum_over_ranks_is_left_for_an_evaluation_to_find(fails):
-    array = np.ones(3)
 
     def learn_and_evaluate(ranks):
         ell, gradient = seen_by(ranks)
@@ -96,8 +96,8 @@ def test_after_a_step_no_sum_over_ranks_is_left_for_an_evaluation_to_find(fails)
         return ell.seen
 
     for *learned, evaluated in on_ranks(2, learn_and_evaluate):
-        assert fails or (learned[0]["train"] and learned[0]["add"] is not evaluated["add"])
-        assert evaluated["add"](array) is array and (array == 1).all()
+        assert fails or (learned[0]["train"] and learned[0]["add"] is not Context.add)
+        assert evaluated["add"] is Context.add
         assert (evaluated["train"], evaluated["B"], evaluated["row"]) == (False, None, 0)
 
 

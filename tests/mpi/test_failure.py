@@ -172,8 +172,11 @@ def wait_for_steps(job, directory, steps):
 def test_one_rank_that_is_told_to_stop_stops_all(digits, tmp_path, which):
     arguments = settings(digits, tmp_path, "train.epochs=100000", "run.timeout=60")
     job = start(3, "-m", "dpedf.train", *arguments)
-    os.kill(ranks_of(job, tmp_path, 3)[which], signal.SIGUSR1)
-    out, err = job.communicate(timeout=30)
+    try:
+        os.kill(ranks_of(job, tmp_path, 3)[which], signal.SIGUSR1)
+        out, err = job.communicate(timeout=30)
+    finally:
+        job.kill()
     assert job.returncode == 75, out + err
     assert (tmp_path / "checkpoint.h5").exists() and "to go on with --resume" in out
 
