@@ -378,7 +378,7 @@ def test_a_users_error_of_any_rank_becomes_that_of_all(wrong):
 
 
 class EndedError(Exception):
-    """What abort of these tests raises: the status."""
+    """What the Abort of MPI raises here: the status."""
 
 
 @pytest.fixture
@@ -392,7 +392,7 @@ def ended(monkeypatch, capsys):
         def abort(status):
             raise EndedError(status)
 
-        ranks = SimpleNamespace(rank=rank, size=3, abort=abort)
+        ranks = SimpleNamespace(rank=rank, size=3, comm=SimpleNamespace(Abort=abort))
         monkeypatch.setattr(job, "Ranks", lambda: ranks)
 
         def main(ranks):
@@ -459,7 +459,7 @@ def test_a_run_goes_on_with_the_phi_the_momentum_and_the_running_values_of_rank_
 def test_losses_of_before_a_run_went_on_are_counted_once_and_not_once_a_rank(slices, losses):
     def go_on(ranks):
         gradient = seen_by(ranks, slices)[1]
-        report = Report(ranks, None, Step(gradient, Momentum(gradient.phi)), 10)
+        report = Report(ranks, None, Step(gradient, Momentum(gradient.phi)), 10, 5)
         report.go_on({"losses": np.array(losses), "rows": 40})
         return [report.state() for _ in range(2)]
 
@@ -477,14 +477,14 @@ def test_the_loss_that_is_said_is_that_of_the_rows_of_all_ranks():
         gradient = seen_by(ranks, 4)[1]
         step = Step(gradient, Momentum(gradient.phi))
         events = SimpleNamespace(event=lambda kind, **facts: said.append((kind, facts)))
-        report = Report(ranks, events, step, 2)
+        report = Report(ranks, events, step, 2, 2)
         report.say = lambda line: None
         x = np.arange(10.0)[slice(*gradient.shard(10))]
         for _ in range(2):
             step(x, x, 10, 0.0)
             report.learned(10)
-            report.train(1, 10, 0.0, None)
-        report.evaluated(1, None, None, "", 0.0)
+            report.train(10, 0.0, None)
+        report.evaluated(None, None, "", 0.0)
 
     on_ranks(3, learn)
     losses = [facts.get("loss", facts.get("train_loss")) for _, facts in said]

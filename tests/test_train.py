@@ -701,7 +701,7 @@ class Timed(Training):
         self.agreement = SimpleNamespace(stop=False, seconds=0.0, meet=self.meet)
         self.link = SimpleNamespace(raise_errors=lambda: None)
         bar = SimpleNamespace(close=lambda: None)
-        self.report = SimpleNamespace(open_bar=lambda: None, progress=lambda epoch: None, bar=bar)
+        self.report = SimpleNamespace(open_bar=lambda: None, progress=lambda: None, bar=bar)
 
     def minibatches(self, epoch, first=0):
         return [(None, None, 8)] * (self.steps_per_epoch - first)
@@ -744,13 +744,13 @@ def test_the_time_of_an_evaluation_is_not_that_of_training(monkeypatch):
     training.phi = SimpleNamespace(sha256=lambda: "")
     training.step.losses, training.step.gradient = np.zeros(1), SimpleNamespace(losses=np.zeros(1))
     directory = SimpleNamespace(event=lambda kind, **facts: events.append((kind, facts)))
-    training.report = Report(training.ranks, directory, training.step, 100)
+    training.report = Report(training.ranks, directory, training.step, 100, 40)
     for rows in 10, 5:
         for _ in range(4):
             clock.now += 1
             training.report.learned(rows)
         Training.evaluate(training)
-    training.report.train(1, 5, 0.1, None)
+    training.report.train(5, 0.1, None)
     rates = [(kind, facts["samples_per_second"]) for kind, facts in events]
     assert rates == [("eval", 10), ("eval", 5), ("train", 7.5)]
     assert [facts["seconds"] for kind, facts in events if kind == "eval"] == [34, 68]
