@@ -19,6 +19,10 @@ TESTS = Path(__file__).resolve().parent
 LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "runs", "*.h5")
 
 
+def listed():
+    return tomllib.loads((TESTS / "breakages.toml").read_text())["breakage"]
+
+
 def copied(folder):
     """A copy of the repository in this folder."""
     return Path(shutil.copytree(TESTS.parent, Path(folder) / "copy", ignore=LEFT_OUT))
@@ -56,7 +60,7 @@ def table(breakages):
 
 
 def main(words):
-    breakages = tomllib.loads((TESTS / "breakages.toml").read_text())["breakage"]
+    breakages = listed()
     if words == ["--table"]:
         print(*table(breakages), sep="\n")
         return 0
