@@ -6,7 +6,7 @@ from threaded import on_ranks
 
 from dpedf.data import Data, write
 from dpedf.edf import CompNode, Input
-from dpedf.ops import Sum
+from dpedf.ops import Dropout, Sum
 from dpedf.parallel.ranks import Ranks
 from dpedf.run import build
 from dpedf.run.evaluate import classifies, evaluate
@@ -143,6 +143,13 @@ def test_losses_are_added_in_float64(opened):
     ell = Sum(Q)
     assert evaluate(Q, ell, data, data.test, Ranks())[0] == (2**24 + 2) / 3
     assert ell.value.dtype == np.float32
+
+
+def test_an_evaluation_is_no_training(opened):
+    """Dropout lets everything pass."""
+    data = opened(np.ones((600, 3)), np.ones((600, 3)))
+    Q = Dropout(data.x, 0.5)
+    assert evaluate(Q, Sum(Q), data, data.test, Ranks()) == (3, None)
 
 
 def test_of_more_classes_an_output_has_a_number_for_each(opened, refused):

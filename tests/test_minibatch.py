@@ -1,5 +1,7 @@
 """Nodes that know the minibatch: BatchNorm, whose means are over its rows, and Dropout."""
 
+from types import SimpleNamespace
+
 import h5py
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from dpedf.parallel.trial import overlap_is_faster
 from dpedf.phi import Phi, dense
 from dpedf.program import during
 from dpedf.run import checkpoint
+from dpedf.run.setup import Setup
 
 
 def numbers(*shape, seed=0):
@@ -149,6 +152,19 @@ def test_a_trial_of_how_sums_are_made_leaves_running_values_as_they_were():
     gradient(*minibatch)
     before = {name: array.copy() for name, array in phi.state.items()}
     overlap_is_faster(gradient, minibatch, Ranks(), CPU())
+    for name, array in before.items():
+        np.testing.assert_array_equal(phi.state[name], array)
+
+
+def test_a_check_of_gradients_before_a_run_leaves_running_values_as_they_were():
+    x, y, ell, phi = normalized()
+    run = SimpleNamespace(check_nan=False, check_gradients=True)
+    rows = SimpleNamespace(numbers=np.arange(6), load=lambda numbers: (x.value, y.value))
+    data = SimpleNamespace(train=rows, put=lambda images, labels: None)
+    setup = SimpleNamespace(settings=SimpleNamespace(run=run), ranks=Ranks(), data=data)
+    setup.ell, setup.phi = ell, phi
+    before = {name: array.copy() for name, array in phi.state.items()}
+    Setup.check(setup)
     for name, array in before.items():
         np.testing.assert_array_equal(phi.state[name], array)
 

@@ -16,7 +16,7 @@ from dpedf.kernels import philox
 from dpedf.kernels.vector import add_in_order
 from dpedf.ops import Affine, BatchNorm, LogLoss, Softmax
 from dpedf.optim import Momentum
-from dpedf.parallel import agreement, job
+from dpedf.parallel import agreement, job, watchdog
 from dpedf.parallel.agreement import Agreement
 from dpedf.parallel.buckets import Buckets
 from dpedf.parallel.gradient import Gradient
@@ -78,6 +78,14 @@ def test_nodes_find_the_rows_of_the_whole_minibatch_in_their_context_and_where_t
     assert sum(facts["rows"] for facts in seen) == B
     for _, grad in found:
         np.testing.assert_allclose(grad, sum(range(B)) / B, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_gradients_of_slices_begin_at_multiples_of_256_bytes(dtype):
+    """On which the choice of a GEMM may depend, and so the bits of a slice."""
+    gradient = on_ranks(1, lambda ranks: seen_by(ranks, 8, dtype)[1])[0]
+    addresses = [vector.ctypes.data for vector, _ in gradient.vectors]
+    assert len(addresses) > 2 and not any((a - addresses[0]) % 256 for a in addresses)
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -264,14 +272,14 @@ def test_nccl_waits_for_what_the_gpu_computes_before_each_sum():
 
 
 class TimedDevice:
-    """On it a step takes so many seconds, by overlap, and the first of each kind 100 more."""
+    """On it a step takes so many seconds, by overlap, and the first of all 100 more."""
 
     def __init__(self, seconds, clock):
         self.seconds, self.clock, self.ran = seconds, clock, []
 
     def run(self, key, function, *arrays):
         overlap = key[1]
-        self.clock.now += self.seconds[overlap] + 100 * (overlap not in self.ran)
+        self.clock.now += self.seconds[overlap] + 100 * (not self.ran)
         self.ran.append(overlap)
 
     def wait(self):
@@ -318,6 +326,12 @@ def test_a_run_that_goes_on_makes_no_second_trial_unless_on_other_ranks(clock, o
     assert kept == [(overlap, 0)] * 2
     again = chosen(clock, seconds, {"ranks": 3, "overlap": overlap})
     assert [found for found, _ in again] == [not overlap] * 2
+
+
+def test_a_rank_is_watched_from_when_the_watch_begins():
+    """What went before, such as the reading of a file, may have taken longer than the timeout."""
+    (lived,) = on_ranks(1, lambda ranks: [watchdog.watch(ranks, 60), ranks.lived][1])
+    assert lived == 1
 
 
 # What ranks agree on.
