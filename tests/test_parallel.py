@@ -4,6 +4,7 @@ import math
 import os
 import signal
 import threading
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,14 +15,16 @@ from dpedf.edf import CompNode, Forward, Input, Package, Parameter, context
 from dpedf.errors import AgreedError, UserError
 from dpedf.kernels import philox
 from dpedf.kernels.vector import add_in_order
-from dpedf.ops import Affine, BatchNorm, LogLoss, Softmax
+from dpedf.ops import Affine, BatchNorm, LogLoss, Softmax, Tanh
 from dpedf.optim import Momentum
 from dpedf.parallel import agreement, job, watchdog
 from dpedf.parallel.agreement import Agreement
 from dpedf.parallel.buckets import Buckets
 from dpedf.parallel.gradient import Gradient
+from dpedf.parallel.links import link_between
 from dpedf.parallel.nccl import Nccl
 from dpedf.parallel.sums import TreeSum, cuts, schedule
+from dpedf.parallel.through_host import ThroughHost
 from dpedf.parallel.trial import choose_overlap
 from dpedf.phi import Phi, dense
 from dpedf.program import Context
@@ -86,6 +89,41 @@ def test_the_gradients_of_slices_begin_at_multiples_of_256_bytes(dtype):
     gradient = on_ranks(1, lambda ranks: seen_by(ranks, 8, dtype)[1])[0]
     addresses = [vector.ctypes.data for vector, _ in gradient.vectors]
     assert len(addresses) > 2 and not any((a - addresses[0]) % 256 for a in addresses)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_buckets_that_are_summed_during_backward_change_no_bit(size):
+    random = np.random.default_rng(0)
+    rows, labels = random.normal(size=(11, 4)), np.arange(11) % 3
+
+    def learn(ranks, bucket=None):
+        x, y = Input((4,), np.float64), Input((), np.intp, 3)
+        ell = LogLoss(Softmax(Affine(dense(5, 3), Tanh(Affine(dense(4, 5), x)))), y)
+
+        def put(images, labels):
+            x.value, y.value = images, labels
+
+        phi, how = Phi(ell, dtype=np.float64), {"overlap": bool(bucket), "bucket": bucket or 1}
+        gradient = Gradient(ell, phi, ranks, put, 7, **how)
+        part = slice(*gradient.shard(11))
+        gradient(rows[part], labels[part], 11)
+        assert ell.value is None  # what was used is not kept
+        return phi.grad.tobytes()
+
+    (expected,) = on_ranks(1, learn)
+    for bucket in 1, 7, 20, 43, 100:  # of 43 numbers
+        assert on_ranks(size, partial(learn, bucket=bucket)) == [expected] * size
+
+
+def test_each_step_moves_phi_by_its_own_learning_rate():
+    """The gradient of the mean of p x is that of x, 3."""
+    gradient = on_ranks(1, seen_by)[0][1]
+    step, x, moved = Step(gradient, Momentum(gradient.phi)), np.array([2.0, 4.0]), []
+    for eta in 0.5, 0.25, 1.0:
+        before = gradient.phi.value.copy()
+        step(x, x, 2, eta)
+        moved.append(float((before - gradient.phi.value)[0]))
+    assert moved == [1.5, 0.75, 3.0]
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -268,6 +306,43 @@ def test_nccl_waits_for_what_the_gpu_computes_before_each_sum():
         assert log == ["the GPU waits for NCCL"]
 
 
+LINKS = {  # the GPU of each of two ranks, whose NCCL is found, and what links them
+    "a GPU each": ([0, 1], [True, True], Nccl),
+    "no NCCL on the first": ([0, 1], [False, True], ThroughHost),
+    "no NCCL on the second": ([0, 1], [True, False], ThroughHost),
+    "one GPU": ([0, 0], [True, True], ThroughHost),
+}
+
+
+def linked(devices, found):
+    """The classes of the links of two ranks, and all that was said."""
+    said = []
+
+    def link(ranks):
+        types = SimpleNamespace(NCCL_FLOAT32=7, NCCL_FLOAT64=8, get_version=lambda: 23000)
+        nccl = types if found[ranks.rank] else None
+        streams = {"new_stream": lambda: None, "nccl": lambda: nccl}
+        ranks.say = said.append
+        return link_between(
+            ranks, SimpleNamespace(unit="gpu", place=f"host {devices[ranks.rank]}", **streams)
+        )
+
+    return [type(found) for found in on_ranks(2, link)], said
+
+
+@pytest.mark.parametrize("case", LINKS)
+def test_sums_pass_through_the_host_on_all_ranks_or_on_none(case, monkeypatch):
+    monkeypatch.delenv("NCCL_MULTI_RANK_GPU_ENABLE", raising=False)
+    devices, found, kind = LINKS[case]
+    kinds, said = linked(devices, found)
+    assert kinds == [kind] * 2 and bool(said) == (kind is ThroughHost)
+
+
+def test_nccl_may_be_told_that_ranks_share_a_gpu(monkeypatch):
+    monkeypatch.setenv("NCCL_MULTI_RANK_GPU_ENABLE", "1")
+    assert linked([0, 0], [True, True])[0] == [Nccl] * 2
+
+
 # The trial of how sums are made.
 
 
@@ -326,6 +401,14 @@ def test_a_run_that_goes_on_makes_no_second_trial_unless_on_other_ranks(clock, o
     assert kept == [(overlap, 0)] * 2
     again = chosen(clock, seconds, {"ranks": 3, "overlap": overlap})
     assert [found for found, _ in again] == [not overlap] * 2
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_what_a_trial_chose_is_in_the_state_of_which_a_run_goes_on(clock, overlap):
+    gradient = on_ranks(2, seen_by)[0][1]
+    gradient.overlap = overlap
+    state = Step(gradient, Momentum(gradient.phi)).state()
+    assert chosen(clock, [{overlap: 2.0, not overlap: 1.0}] * 2, state) == [(overlap, 0)] * 2
 
 
 def test_a_rank_is_watched_from_when_the_watch_begins():
