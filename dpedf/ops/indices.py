@@ -24,17 +24,11 @@ def letters_of(x):
     return ["b", *LETTERS][not x.batched :][: x.value.ndim]
 
 
-def place(letters, sizes):
-    """Which number of a row has these indices: 8 i + j."""
+def number_of(letters, sizes):
+    """Which number of an array of these sizes has these indices, in the order of rows: 8 i + j."""
     pairs = enumerate(zip(letters, sizes, strict=True))
     terms = [f"{prod(sizes[k + 1 :])} {letter}" for k, (letter, size) in pairs if size != 1]
     return " + ".join(terms) or "0"
-
-
-def at(place, sizes):
-    """The indices that this number of a row has where it is of these sizes: k // 8, k % 8."""
-    for k, size in enumerate(sizes):
-        yield f"({place}) // {prod(sizes[k + 1 :])}" + f" % {size}" * (k > 0)
 
 
 def moves(here, there, x="x"):

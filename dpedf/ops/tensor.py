@@ -9,7 +9,7 @@ from math import prod
 import numpy as np
 
 from dpedf.edf import CompNode
-from dpedf.ops.indices import after_b, at, indexed, letters_of, moves, place
+from dpedf.ops.indices import after_b, indexed, letters_of, moves, number_of
 
 
 class Reshape(CompNode):
@@ -35,10 +35,21 @@ class Reshape(CompNode):
         self.x.addgrad(self.grad.reshape(self.x.value.shape))
 
     def equations(self):
-        """Those of these shapes: y[b,i] = x[b,i // 8,i % 8], for an x of (B, 8, 8)."""
-        here, own = letters_of(self), self.x.batched
-        number = place(here[own:], self.value.shape[own:])
-        return moves(here, [*here[:own], *at(number, self.x.value.shape[own:])])
+        """Those of these shapes: y[b,8 i + j] = x[b,i,j], or by way of a row of numbers."""
+        y, x, own = letters_of(self), letters_of(self.x), self.x.batched
+        row_y, row_x = (
+            [*index[:own], number_of(index[own:], n.value.shape[own:])]
+            for n, index in ((self, y), (self.x, x))
+        )
+        if len(y) <= len(row_y):
+            return moves(row_x[: len(y)], x)
+        if len(x) <= len(row_x):
+            return moves(y, row_y[: len(x)])
+        return f"""{indexed("y", y)} = {indexed("row", row_y)}
+        {indexed("row", row_x)} = {indexed("x", x)}
+
+        {indexed("x.grad", x)} += {indexed("delta", row_x)}
+        {indexed("delta", row_y)} = {indexed("y.grad", y)}"""
 
 
 class Flatten(Reshape):

@@ -1,11 +1,11 @@
-"""The equations of a node or an update rule as those of a program: in its names and sizes.
+"""The equations of a node or an update rule, in the names and sizes of a program.
 
-Nodes get the names that they have in the program, settings and sizes become numbers, and what has
-an equation of its own is called after its node, z4.Z.  Indices are those that the values have.
+Nodes get their names in the program, settings and sizes become numbers, and what has an equation
+of its own is named after its node, z4.Z.  Each index stands for one axis.
 """
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -28,186 +28,207 @@ ROW, REST = Letter("b"), Letter("...")
 ALIASES = re.compile(r"([A-Za-z_][\w.]*): ([A-Za-z](?:, [A-Za-z])*)(?=[,;.\n]|$)")  # Phi.w: W
 
 
-class Reading:
-    """The equations of a node, in a program with these names.
+@dataclass(eq=False)
+class Meaning:
+    """What a name in a docstring stands for."""
 
-    groups: lists of Equations, first those of the value, then those that add to a gradient, each
-    followed by those of what it uses.  things: {name in the docstring: node, array or number}.
-    steps: {name in the docstring: (name in the program, Equations)}.
-    operands: {name in the program: array}.  sizes: {Equation: {letter: how many values}}.
+    name: str  # in the program
+    batched: bool
+    value: object = None  # an array or a number
+    node: Node | None = None  # whose value it is
+    defined: list = ()  # the Equations in the docstring that define it
+    equations: list | None = None  # the same in the program, from its first use on
+
+    @property
+    def shape(self):
+        """The sizes of its axes as far as they are known, or None."""
+        if self.equations:
+            first = self.equations[0]
+            return [first.sizes.get(part.what) for part in first.left.parts]
+        return getattr(self.value, "shape", None)
+
+
+class Reading:
+    """The equations of a node n, in a program with these names.
+
+    value: the Equations of its value, then those of what they use.  gradients: (node, Equations)
+    for what is added to the gradient of a node that varies, then for what only this uses; None if
+    the docstring does not say.  arrays: {name in the program: array}.
     """
 
     def __init__(self, n, names):
-        self.n, self.names, self.operands, self.sizes = n, names, {}, {}
+        self.n, self.names, self.value, self.gradients = n, names, [], None
+        self.meanings, self.sizes, self.arrays, self.used = {}, {}, {}, []
         self.known = all(node.value is not None for node in (n, *inputs_of(n)))
         text = n.equations() if self.known and hasattr(n, "equations") else n.__doc__
         try:
-            cases = grammar.cases(text)
-            condition, self.groups = next(case for case in cases if grammar.holds(case[0], n))
-            if self.groups:
-                self.name(condition)
-                self.complete()
-                self.fit()
+            if equations := self.holding(text):
+                self.learn(equations)
+                self.read_value(equations)
+                self.read_gradients(equations)
         except (SyntaxError, ValueError):  # prose, or equations for values with other indices
-            self.groups = []
+            self.value, self.gradients = [], None
 
-    def equations(self):
-        return [e for group in self.groups for e in group]
+    def holding(self, text):
+        """The Equations of a docstring that hold for this node."""
+        (_, equations), *others = grammar.sections(text)
+        for (attribute, kind), instead in others:
+            if grammar.holds((attribute, kind), self.n):
+                value = equations[0].left.what
+                steps = [e for e in equations if e.what == "=" and e.left.what != value]
+                equations = instead + steps
+                if kind:
+                    self.meanings = {**Reading(getattr(self.n, attribute), self.names).meanings}
+        return equations
 
-    def thing(self, e):
-        return self.things.get(str(e.what).removesuffix(".grad"))
+    def read_value(self, equations):
+        value = equations[0].left.what
+        self.value = self.together(e for e in equations if e.left.what == value)
 
-    def array(self, e):
-        """What a Reference refers to, if it is an array."""
-        return array_of(self.thing(e)) if isinstance(e, Reference) else None
+    def read_gradients(self, equations):
+        for e in equations:
+            if e.what in ("+=", "-="):
+                self.gradients = self.gradients or []
+                found = self.meanings.get(e.left.what.removesuffix(".grad"))
+                varies = found and found.node and found.node.varies
+                if varies and e.right != Number(0.0):  # which nobody adds
+                    self.gradients.append((found.node, self.together([e])))
+
+    def together(self, equations):
+        """These Equations in the program, then those that define what they are the first to use."""
+        start = len(self.used)
+        found = [self.read(e) for e in equations]
+        return found + [e for meaning in self.used[start:] for e in meaning.equations]
 
     # what names and letters stand for
 
-    def name(self, condition):
-        """Learn what each name of the docstring is."""
-        self.things, self.steps, sizes = things_of(self.n), {}, {}
-        if condition and condition[1]:
-            owner = Reading(getattr(self.n, condition[0]), self.names)
-            self.things, self.steps = owner.things | self.things, owner.steps
-        value = self.groups[0][0].left
-        self.value, self.elementwise, self.things[value.what] = value.what, not value.parts, self.n
-        for name, expected in shapes.expected(type(self.n)):
-            if (array := array_of(self.things.get(name))) is not None:
-                shapes.fits(array.shape, expected, sizes)
-        self.things = {name: n for name, n in sizes.items() if name != "..."} | self.things
-        for e in self.equations():
-            if e.what == "=" and e.left.what != self.value:
-                self.things.pop(e.left.what, None)
-                self.steps[e.left.what] = (f"{self.names[self.n]}.{e.left.what}", [])
+    def learn(self, equations):
+        """Find out what each name, each letter and "..." stands for."""
+        n, value, own = self.n, equations[0].left, self.names[self.n]
+        self.elementwise = not value.parts
+        things = {k: 1 if a is None else a for k, a in vars(n).items() if not k.isupper()}
+        for name, thing in vars(n).items():
+            if isinstance(thing, dict):
+                things |= {f"{name}.{key}": array for key, array in thing.items()}
+        things |= {**dict(shapes.named(n)), value.what: n}
+        for name, others in ALIASES.findall(type(n).__doc__ or ""):
+            things |= {other: things[name] for other in others.split(", ") if name in things}
+        sizes = {}
+        for name, axes in shapes.expected(type(n)):
+            array = getattr(things.get(name), "value", None)
+            if hasattr(array, "shape"):
+                shapes.fits(array.shape, axes, sizes)
+        for name, thing in (sizes | things).items():
+            if isinstance(thing, Node):
+                found = Meaning(self.names[thing], thing.batched, thing.value, thing)
+            else:
+                found = Meaning(f"{own}.{name}", n.batched, thing)
+            self.meanings[name] = found
+            self.note_size(name, found)
+        steps = [e for e in equations if e.what == "=" and e.left.what != value.what]
+        for e in steps:
+            defined = [other for other in steps if other.left.what == e.left.what]
+            name = e.left.what
+            self.meanings[name] = Meaning(f"{own}.{name}", n.batched, defined=defined)
+        self.learn_rest([part for e in equations for part in walk(e)])
 
-    def complete(self):
-        """Give each Reference an index for each axis, letters of their own instead of "..."."""
-        parts = [part for e in self.equations() for part in walk(e)]
-        arrays = [(e, self.array(e)) for e in parts if self.array(e) is not None]
-        self.alike = self.elementwise and len({array.shape for _, array in arrays}) <= 1
-        self.rest = {REST: None}  # letter -> how many values
+    def note_size(self, name, meaning):
+        """A size I says how many values the letter i has."""
+        if len(name) == 1 and name.isupper() and isinstance(meaning.value, int):
+            self.sizes[name.lower()] = meaning.value
+
+    def learn_rest(self, parts):
+        """Choose a letter for each axis that "..." stands for, somewhere in these parts."""
+        self.rest = [REST]
         if self.known:
-            taken = {str(e.what) for e in parts} | {name.lower() for name in self.things}
-            free = [Letter(a) for a in "ijkmnpqrstuv" if a not in taken]
-            shape = np.broadcast_shapes(*(self.rest_of(e, array.shape) for e, array in arrays))
-            self.rest = dict(zip(free, shape, strict=False))
-        self.groups = [[self.completed(e) for e in group] for group in self.groups]
-        for e in self.equations():
-            if e.what == "=" and e.left.what in self.steps:
-                self.steps[e.left.what][1].append(e)
+            taken = {*(str(e.what) for e in parts), *map(str.lower, self.meanings)}
+            free = [Letter(letter) for letter in "ijkmnpqrstuv" if letter not in taken]
+            references = [e for e in parts if isinstance(e, Reference)]
+            shape = np.broadcast_shapes(*map(self.axes_of_rest, references))
+            self.rest = free[: len(shape)]
+            self.sizes |= {a.what: size for a, size in zip(free, shape, strict=False)}
+
+    def meaning(self, e):
+        return self.meanings.get(str(e.what).removesuffix(".grad"))
 
     def index(self, e):
         """The index of a Reference, with b only where there are rows."""
-        batched = getattr(self.thing(e), "batched", self.n.batched)
-        named = self.thing(e) is not None or e.what in self.steps
-        everything = (ROW, REST) if self.elementwise and named else ()
-        return [part for part in e.parts or everything if part != ROW or batched]
+        meaning = self.meaning(e)
+        everything = (ROW, REST) if self.elementwise else ()
+        return [a for a in e.parts or everything if a != ROW or meaning.batched]
 
-    def rest_of(self, e, shape):
-        """The sizes of the axes that "..." in a Reference to an array of this shape stands for."""
-        index = self.index(e)
-        at = index.index(REST) if REST in index else len(index)
-        return shape[at : len(shape) - len(index[at + 1 :])]
-
-    def completed(self, e):
-        if isinstance(e, Reduction):
-            over = [a for a in e.parts[1:] if a != ROW or self.n.batched]
-            over = [letter for a in over for letter in (self.rest if a == REST else [a])]
-            return Reduction(e.what, (self.completed(e.parts[0]), *over))
-        if not isinstance(e, Reference):
-            return changed(e, self.completed)
-        rest = [*self.rest]
-        if self.known and self.array(e) is not None:
-            sizes = self.rest_of(e, self.array(e).shape)
-            pairs = zip(rest[len(rest) - len(sizes) :], sizes, strict=True)
-            rest = [a if size == self.rest[a] else Number(0.0) for a, size in pairs]
-        index = [a for part in self.index(e) for a in (rest if part == REST else [part])]
-        return Reference(e.what, tuple(map(self.completed, index)))
-
-    def fit(self):
-        """Learn the sizes of letters: from the docstring, and from the axes that they index."""
-        self.inline_constants()
-        if not self.known:
-            return
-        for e in self.equations():
-            given = {a.what: self.things.get(str(a.what).upper()) for a in walk(e)}
-            sizes = {letter: size for letter, size in given.items() if isinstance(size, int)}
-            self.sizes[e] = sizes | {letter.what: size for letter, size in self.rest.items()}
-        for e in self.equations() * 2:  # then those of steps are known
-            for part in walk(e):
-                for letter, size in zip(part.parts, self.shape(part), strict=True):
-                    if isinstance(letter, Letter) and size is not None:
-                        self.sizes[e].setdefault(letter.what, size)
-        for e, sizes in self.sizes.items():
-            if not all(part.what in sizes for part in walk(e) if isinstance(part, Letter)):
-                raise ValueError("a letter of which nothing says how many values it has")
-        self.inline_constants()
-
-    def shape(self, e):
-        """That of an array, or of what has an equation, as far as it is known."""
-        if isinstance(e, Reference) and e.what in self.steps:
-            made = self.steps[e.what][1][0]
-            return [self.sizes.get(made, {}).get(part.what) for part in made.left.parts]
-        return [None] * len(e.parts) if self.array(e) is None else self.array(e).shape
-
-    def inline_constants(self):
-        """What has an equation, and is a number, is written as this number."""
-        for name, (_, equations) in reversed([*self.steps.items()]):
-            value = self.bound(equations[0]).right
-            if len(equations) == 1 and isinstance(value, Number):
-                self.things[name] = int(value.what) if value.what.is_integer() else value.what
-                del self.steps[name]
+    def axes_of_rest(self, e):
+        """The sizes of the axes that "..." stands for in a Reference to an array."""
+        shape = getattr(self.meaning(e), "shape", None)
+        if shape is None or REST not in (index := self.index(e)):
+            return ()
+        start = index.index(REST)
+        return shape[start : len(shape) - len(index) + start + 1]
 
     # in the program
 
-    def bound(self, e):
-        """An Equation of the docstring as one of the program, which names all sums."""
-        sizes = self.sizes.get(e, {})
-        e = simplified(self.in_program(e), sizes)
+    def read(self, e):
+        """An Equation of the docstring as one of the program, which names all its sums."""
+        sizes = {}
+        e = self.translated(e, sizes)
+        used = {part.what for part in walk(e) if isinstance(part, Letter)}
+        sizes = {a: size for a, size in (sizes | self.sizes).items() if a in used}
+        if not self.known:
+            return simplified(e, {})
+        if sizes.keys() < used:
+            raise ValueError("a letter of which nothing says how many values it has")
+        e = simplified(replace(e, sizes=sizes), sizes)
         over = [a for a in letters(e.right) if a not in letters(e.left)]
-        if e.what == "=" or not over or not self.known:
+        if e.what == "=" or not over:
             return e
         return replace(e, parts=(e.left, *(summed(form, over) for form in e.parts[1:])))
 
-    def in_program(self, e):
-        if not isinstance(e, Reference):
-            return changed(e, self.in_program)
-        name, thing = e.what, self.thing(e)
-        number = getattr(thing, "value", thing)
-        if isinstance(number, int | float):
-            return Number(float(number))
-        if name in self.steps:
-            name = self.steps[name][0]
-        elif isinstance(thing, Node):
-            name = self.names[thing] + ".grad" * name.endswith(".grad")
-        elif thing is not None:
-            name = f"{self.names[self.n]}.{name}"
-        if self.array(e) is not None:
-            self.operands[name] = self.array(e)
-        return Reference(name, tuple(map(self.in_program, e.parts)))
+    def translated(self, e, sizes):
+        """An expression in the names of the program.  It adds what axes say to sizes of letters."""
+        if isinstance(e, Reduction):
+            body, *over = e.parts
+            over = [a for a in over if a != ROW or self.n.batched]
+            over = [letter for a in over for letter in (self.rest if a == REST else [a])]
+            return Reduction(e.what, (self.translated(body, sizes), *over))
+        meaning = self.meaning(e)
+        if not isinstance(e, Reference) or not meaning:
+            return changed(e, lambda part: self.translated(part, sizes))
+        self.define(e.what, meaning)
+        if isinstance(meaning.value, int | float):
+            return Number(float(meaning.value))
+        rest, shape = self.rest, meaning.shape
+        if self.known and hasattr(meaning.value, "shape"):
+            axes = self.axes_of_rest(e)
+            pairs = zip(rest[len(rest) - len(axes) :], axes, strict=True)
+            rest = [a if size == self.sizes[a.what] else Number(0.0) for a, size in pairs]
+        index = [a for part in self.index(e) for a in (rest if part == REST else [part])]
+        index = [self.translated(a, sizes) for a in index]
+        if self.known and shape is not None:
+            for a, size in zip(index, shape, strict=True):
+                if isinstance(a, Letter) and size is not None:
+                    sizes.setdefault(a.what, size)
+        name = meaning.name + ".grad" * e.what.endswith(".grad")
+        if hasattr(meaning.value, "shape"):
+            self.arrays[name] = meaning.value
+        return Reference(name, tuple(index))
 
-    def in_use(self, group):
-        """[(Equation of the program, sizes)] of a group, but for those of constants."""
-        used = {self.value, *self.steps}
-        kept = [e for e in group if e.what != "=" or e.left.what in used]
-        return [(self.bound(e), self.sizes.get(e, {})) for e in kept]
+    def define(self, name, meaning):
+        """Read the equations of what is used for the first time."""
+        if meaning.defined and meaning.equations is None:
+            self.used.append(meaning)
+            meaning.equations = []  # while they are read
+            found = [self.read(e) for e in meaning.defined]
+            value = found[0].right
+            if len(found) == 1 and isinstance(value, Number):  # which is written in its place
+                meaning.value = int(value.what) if value.what.is_integer() else value.what
+                self.note_size(name, meaning)
+            else:
+                meaning.equations = found
 
-
-def things_of(n):
-    """{name in the docstring: node, array or number}; what is None counts as 1."""
-    found = {name: 1 if a is None else a for name, a in vars(n).items() if not name.isupper()}
-    found = {k: a for k, a in found.items() if isinstance(a, int | float) or hasattr(a, "shape")}
-    found |= {f"state.{name}": array for name, array in getattr(n, "state", {}).items()}
-    found |= dict(shapes.named(n))
-    for name, others in ALIASES.findall(type(n).__doc__ or ""):
-        found |= {other: found[name] for other in others.split(", ") if name in found}
-    return found
-
-
-def array_of(thing):
-    """A node's value, or an array; None of a number, and of what is not known."""
-    found = getattr(thing, "value", thing)
-    return found if hasattr(found, "shape") else None
+    @property
+    def alike(self):
+        """Are all arrays of one shape, in an equation of each number by itself?"""
+        return self.elementwise and len({array.shape for array in self.arrays.values()}) <= 1
 
 
 def summed(e, over):
@@ -230,7 +251,7 @@ def rule(cls, train):
 
     found = {}
     for base in reversed(cls.__mro__[:-1]):
-        for condition, groups in reversed(grammar.cases(base.__doc__)):
-            if grammar.holds(condition, train):
-                found |= {e.left.what: e for group in groups for e in group}
+        for condition, equations in grammar.sections(base.__doc__):
+            if not condition or grammar.holds(condition, train):
+                found |= {e.left.what: e for e in equations}
     return [simplified(with_numbers(e), {}) for e in found.values()]

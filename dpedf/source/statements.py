@@ -7,7 +7,7 @@ from math import prod
 from dpedf import shapes
 from dpedf.edf import Node
 from dpedf.program import inputs_of, program
-from dpedf.source.expressions import Number, Reference, changed, letters, operations, walk
+from dpedf.source.expressions import Reference, changed, letters, operations, walk
 from dpedf.source.reading import Reading
 
 
@@ -37,8 +37,8 @@ def forward(loss, names):
     """The Statements of Forward(loss)."""
     for n in program(loss).nodes:
         reading = Reading(n, names)
-        if reading.groups:
-            yield statement(reading, reading.groups[0])
+        if reading.value:
+            yield statement(reading, reading.value)
         else:
             shown = ", ".join(names[i] for i in inputs_of(n))
             text = f"{names[n]} = {type(n).__name__}({shown})"
@@ -47,62 +47,53 @@ def forward(loss, names):
 
 def backward(loss, names):
     """The Statements of Backward(loss): what adds to the gradient of something that varies."""
-    added = {loss} if loss.varies else set()
-    if added:
-        nbytes = None if loss.value is None else loss.value.nbytes
-        yield Statement(loss, loss, f"{names[loss]}.grad = 1/B", (), nbytes, 0)
+    if not loss.varies:
+        return
+    nbytes = None if loss.value is None else loss.value.nbytes
+    yield Statement(loss, loss, f"{names[loss]}.grad = 1/B", (), nbytes, 0)
+    reached = {loss}  # whose gradient something was added to
     for n in reversed(program(loss).nodes):
-        if n in added:
-            yield from gradients(n, names, added)
+        if n not in reached:
+            continue
+        reading = Reading(n, names)
+        if reading.gradients is None:
+            for target in dict.fromkeys(i for i in inputs_of(n) if i.varies):
+                text = f"{names[target]}.grad += {type(n).__name__}'s"
+                yield Statement(n, target, text, bytes=bytes_of([n, target]))
+                reached.add(target)
+        for target, equations in reading.gradients or ():
+            yield statement(reading, equations, target, target in reached)
+            reached.add(target)
 
 
-def gradients(n, names, added):
-    """The Statements of a node's backward; added: what was added to before, and this adds to."""
-    reading = Reading(n, names)
-    pending = []  # what a gradient that is not computed has in common with others
-    for group in reading.groups[1:]:
-        target = reading.thing(group[0].left)
-        varies = isinstance(target, Node) and target.varies
-        if varies and group[0].right != Number(0.0):  # which nobody adds
-            yield statement(reading, group + pending, target, target in added)
-            pending = []
-            added.add(target)
-        else:
-            pending += group[1:]
-    if not reading.groups[1:]:
-        for target in dict.fromkeys(i for i in inputs_of(n) if i.varies):
-            text = f"{names[target]}.grad += {type(n).__name__}'s"
-            yield Statement(n, target, text, bytes=bytes_of([n, target]))
-            added.add(target)
-
-
-def statement(reading, group, target=None, again=False):
-    """The Statement of a group; again: is it added to what is there, or does it overwrite?"""
-    equations, n = reading.in_use(group), reading.n
-    text, *steps = (str(bare(e) if reading.alike else e) for e, _ in equations)
+def statement(reading, equations, target=None, adds=False):
+    """The Statement of Equations; adds: does it read a gradient that is there, to add to it?"""
+    n = reading.n
+    text, *steps = (str(without_index(e) if reading.alike else e) for e in equations)
     found = Statement(n, target, text, steps)
     if reading.known and n.value.size:
-        again *= moved(reading, [(equations[0][0].left, equations[0][1])])
-        sides = [(side, sizes) for e, sizes in equations for side in (e.left, e.right)]
-        found.bytes = moved(reading, sides) + again
-        each = [operations(e.right, sizes) for e, sizes in equations]
-        found.operations = sum(each) + again // n.value.itemsize
+        sums = moved(reading.arrays, [replace(equations[0], parts=equations[0].parts[:1])]) * adds
+        found.bytes = moved(reading.arrays, equations) + sums
+        each = [operations(e.right, e.sizes) for e in equations]
+        found.operations = sum(each) + sums // n.value.itemsize
     return found
 
 
-def moved(reading, sides):
-    """The bytes of all operands in these expressions, as far as their indices reach."""
-    reach, operands = defaultdict(int), reading.operands
-    used = {e: sizes for side, sizes in sides for e in walk(side) if e.what in operands}
+def moved(arrays, equations):
+    """The bytes of all arrays in these Equations, as far as their indices reach."""
+    used = {part: e.sizes for e in equations for part in walk(e) if isinstance(part, Reference)}
+    reach = defaultdict(int)
     for e, sizes in used.items():
-        reach[e.what] += prod(sizes[letter] for letter in letters(e))
-    arrays = [(n, operands[name]) for name, n in reach.items()]
-    return sum(min(n * array.itemsize, array.nbytes) for n, array in arrays)
+        if e.what in arrays:
+            reach[e.what] += prod(sizes[letter] for letter in letters(e))
+    return sum(min(n * arrays[a].itemsize, arrays[a].nbytes) for a, n in reach.items())
 
 
-def bare(e):
+def without_index(e):
     """The same without indices."""
-    return replace(e, parts=()) if isinstance(e, Reference) else changed(e, bare)
+    if isinstance(e, Reference):
+        return Reference(e.what)
+    return changed(e, without_index)
 
 
 def bytes_of(nodes):
