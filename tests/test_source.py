@@ -28,6 +28,7 @@ from dpedf.ops import (
     Reshape,
     Sigmoid,
     Slice,
+    Softmax,
     Sqrt,
     SquareLoss,
     Sum,
@@ -40,9 +41,9 @@ from dpedf.phi import Phi
 from dpedf.run import config
 from dpedf.source import expressions, grammar
 from dpedf.source.listing import listing, naming, page, scaled
-from dpedf.source.reading import rule
+from dpedf.source.reading import rule_of
 from dpedf.source.statements import backward, forward
-from dpedf.tools.source import Step
+from dpedf.tools.source import Stopwatch, Training
 
 
 @pytest.fixture
@@ -433,13 +434,13 @@ def test_whole_numbers_are_computed(text, shown):
 # the tool
 
 
-def step(digits, *settings):
+def training(digits, *settings):
     file = ROOT / "configs" / "digits.toml"
-    return Step(config.load(file, [f"data.file={digits}", *settings]), Ranks())
+    return Training(config.load(file, [f"data.file={digits}", *settings]), Ranks())
 
 
 def test_buckets_start_their_sum_after_the_gradients_that_complete_them(digits):
-    s = step(digits, "run.allreduce=buckets", "run.bucket=4000")
+    s = training(digits, "run.allreduce=buckets", "run.bucket=4000")
     found, node = {}, None
     for line in s.with_buckets(s.passes()[1]):
         node = line.node or node
@@ -454,12 +455,12 @@ def test_buckets_start_their_sum_after_the_gradients_that_complete_them(digits):
     of = {p: n for n, completed in program(s.ell).completes.items() for p in completed}
     method = gradient.ready
     gradient.ready = lambda p: (ready.append(of[p]), method(p))
-    gradient(s.x, s.y, s.B)
+    gradient(*s.minibatch, s.B)
     assert found == started and sum(map(len, found.values())) == 5
 
 
 def test_costs_of_slices_of_several_sizes_are_those_of_all_their_rows(digits):
-    whole, sliced = step(digits, "train.slices=0"), step(digits, "train.slices=5")
+    whole, sliced = training(digits, "train.slices=0"), training(digits, "train.slices=5")
     for one, many in zip(sum(whole.passes(), []), sum(sliced.passes(), []), strict=True):
         assert one.text == many.text
         if isinstance(one.node, Affine) and not one.target:
@@ -477,19 +478,55 @@ def test_costs_of_slices_of_several_sizes_are_those_of_all_their_rows(digits):
     ],
 )
 def test_the_update_is_that_of_the_settings(digits, settings, expected):
-    s = step(digits, *settings)
-    assert [str(e) for e in rule(type(s.update), s.settings.train)] == expected
+    s = training(digits, *settings)
+    assert [str(e) for e in rule_of(type(s.step.update), s.settings.train)] == expected
 
 
 def test_adamw_is_adam_with_its_own_first_and_last_line(digits):
     none = ["train.momentum=0.0", "train.nesterov=false", "train.weight_decay=0.5"]
     adam, adamw = (
-        [str(e) for e in rule(type(s.update), s.settings.train)]
-        for s in (step(digits, f"train.optimizer={name}", *none) for name in ("adam", "adamw"))
+        [str(e) for e in rule_of(type(s.step.update), s.settings.train)]
+        for s in (training(digits, f"train.optimizer={name}", *none) for name in ("adam", "adamw"))
     )
     assert adam[1:-1] == adamw[1:-1] and adam[1] == "m <- 0.9 m + (1 - 0.9) g"
     assert (adam[0], adam[-1]) == ("g = grad + 0.5 Phi", "Phi <- Phi - eta d")
     assert (adamw[0], adamw[-1]) == ("g = grad", "Phi <- Phi - eta (d + 0.5 Phi)")
+
+
+MODEL = """
+from dpedf.ops import Affine, LogLoss, Slice, Softmax
+from dpedf.phi import dense
+
+def net(x, y):
+    Q = Softmax(Affine(dense(8, y.classes), Slice(Affine(dense(8, 8), x), 0)))
+    return Q, LogLoss(Q, y)
+"""
+
+
+def test_all_that_passes_in_a_step_belongs_to_the_line_that_it_is_spent_on(
+    digits, monkeypatch, tmp_path
+):
+    """By a clock that ticks as a method of a node, put or the update begins, and as it ends."""
+    (tmp_path / "own.py").write_text(MODEL)
+    s = training(digits, f'model={{build="{tmp_path}/own.py:net"}}', "train.grad_clip=1.0")
+    (before, after), ending, ticks = s.passes(), s.after_backward(), []
+    monkeypatch.setattr("dpedf.tools.source.perf_counter", lambda: len(ticks))
+    nodes = CompNodes(s.ell)
+    methods = [(n, name) for n in nodes for name in ("forward", "backward")]
+    for thing, name in (*methods, (s.gradient, "put"), (s.step, "update")):
+        method = getattr(thing, name)
+        ticking = lambda *args, f=method: (ticks.append(1), f(*args), ticks.append(1))  # noqa: E731
+        monkeypatch.setattr(thing, name, ticking)
+    watch = Stopwatch(s, before + after, ending)
+    watch.start()
+    s.run()
+    found = Counter()
+    for line, seconds in watch.seconds.items():
+        found[line.node or line, bool(line.target)] += seconds
+    backwards = [n for n in nodes if not isinstance(n, Softmax)]  # to whose s LogLoss adds
+    expected = {(n, False) for n in (s.data.x, *nodes)} | {(n, True) for n in backwards}
+    assert +found == {which: 2 * s.V for which in expected} | {(ending["update"], False): 2}
+    assert found.total() == len(ticks)
 
 
 def test_columns_stand_under_one_another_however_long_the_code():

@@ -239,7 +239,7 @@ def summed(e, over):
     return Reduction("sum", (e, *map(Letter, over)))
 
 
-def rule(cls, train):
+def rule_of(cls, train):
     """The Equations of an update rule, which stand in its docstring, for these settings."""
     numbers = {"mu": train.momentum, "lambda": train.weight_decay, "alpha": train.smoothing}
     numbers |= {"epsilon": train.epsilon, "beta1": train.betas[0], "beta2": train.betas[1]}

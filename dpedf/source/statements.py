@@ -7,8 +7,8 @@ from math import prod
 from dpedf import shapes
 from dpedf.edf import Node
 from dpedf.program import inputs_of, program
-from dpedf.source.expressions import Reference, changed, letters, operations, walk
-from dpedf.source.reading import Reading
+from dpedf.source.expressions import Letter, Reference, changed, letters, operations, walk
+from dpedf.source.reading import Reading, rule_of
 
 
 @dataclass(eq=False)
@@ -64,6 +64,20 @@ def backward(loss, names):
         for target, equations in reading.gradients or ():
             yield statement(reading, equations, target, target in reached)
             reached.add(target)
+
+
+def update(rule, train):
+    """The Statement of an update rule of dpedf.optim, as these settings have it."""
+    *steps, last = equations = rule_of(type(rule), train)
+    vectors, phi = {"Phi", "grad", "g", "d", *rule.state}, rule.phi.value
+
+    def numbers(e):
+        """The same of each number k of these vectors."""
+        return Letter("k") if e.what in vectors else changed(e, numbers)
+
+    flop = sum(operations(numbers(e.right), {"k": len(phi)}) for e in equations)
+    states = sum(vector.nbytes for vector in rule.state.values())
+    return Statement(None, None, str(last), [*map(str, steps)], 3 * phi.nbytes + 2 * states, flop)
 
 
 def statement(reading, equations, target=None, adds=False):
