@@ -96,6 +96,8 @@ def simplified(e, sizes):
     match e:
         case Reduction(_, (body,)):
             return body
+        case Reduction("sum", (Reduction("sum", (body, *inner)), *outer)):
+            return Reduction("sum", (body, *outer, *inner))
         case Reduction("sum", (Number(n), *over)) if all(a.what in sizes for a in over):
             return Number(n * prod(sizes[a.what] for a in over))
         case Operation("*", (Number(0), _) | (_, Number(0))):

@@ -5,7 +5,7 @@ of its own is named after its node, z4.Z.  Each index stands for one axis.
 """
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from dpedf.edf import Node
 from dpedf.program import inputs_of
 from dpedf.source import grammar
 from dpedf.source.expressions import (
+    Equation,
     Letter,
     Number,
     Reduction,
@@ -33,18 +34,19 @@ class Meaning:
     """What a name in a docstring stands for."""
 
     name: str  # in the program
-    batched: bool
-    value: object = None  # an array or a number
-    node: Node | None = None  # whose value it is
-    defined: list = ()  # the Equations in the docstring that define it
-    equations: list | None = None  # the same in the program, from its first use on
+    thing: object = None  # a node, an array or a number, or nothing but
+    defined: list = ()  # the Equations of the docstring that define it,
+    equations: list | None = None  # which are read when it is first used
+
+    @property
+    def value(self):
+        return getattr(self.thing, "value", self.thing)
 
     @property
     def shape(self):
         """The sizes of its axes as far as they are known, or None."""
         if self.equations:
-            first = self.equations[0]
-            return [first.sizes.get(part.what) for part in first.left.parts]
+            return [self.equations[0].sizes.get(a.what) for a in self.equations[0].left.parts]
         return getattr(self.value, "shape", None)
 
 
@@ -58,109 +60,89 @@ class Reading:
 
     def __init__(self, n, names):
         self.n, self.names, self.value, self.gradients = n, names, [], None
-        self.meanings, self.sizes, self.arrays, self.used = {}, {}, {}, []
+        self.meanings, self.arrays, self.used, self.elementwise = {}, {}, [], False
         self.known = all(node.value is not None for node in (n, *inputs_of(n)))
         text = n.equations() if self.known and hasattr(n, "equations") else n.__doc__
         try:
-            if equations := self.holding(text):
-                self.learn(equations)
-                self.read_value(equations)
-                self.read_gradients(equations)
+            self.read_all(text)
         except (SyntaxError, ValueError):  # prose, or equations for values with other indices
             self.value, self.gradients = [], None
 
-    def holding(self, text):
-        """The Equations of a docstring that hold for this node."""
-        (_, equations), *others = grammar.sections(text)
-        for (attribute, kind), instead in others:
-            if grammar.holds((attribute, kind), self.n):
-                value = equations[0].left.what
-                steps = [e for e in equations if e.what == "=" and e.left.what != value]
-                equations = instead + steps
-                if kind:
-                    self.meanings = {**Reading(getattr(self.n, attribute), self.names).meanings}
-        return equations
-
-    def read_value(self, equations):
-        value = equations[0].left.what
-        self.value = self.together(e for e in equations if e.left.what == value)
-
-    def read_gradients(self, equations):
-        for e in equations:
+    def read_all(self, text):
+        (_, said), *others = grammar.sections(text)
+        if not said:
+            return
+        value = said[0].left
+        for condition, instead in others:
+            if grammar.holds(condition, self.n):
+                said = instead + [e for e in said if e.what == "=" and e.left.what != value.what]
+                if condition[1]:
+                    owner = Reading(getattr(self.n, condition[0]), self.names)
+                    self.meanings |= owner.meanings
+        self.elementwise = not value.parts
+        self.learn_names(said, value.what)
+        self.learn_rest([part for e in said for part in walk(e)])
+        self.value = self.together(e for e in said if e.left.what == value.what)
+        for e in said:
             if e.what in ("+=", "-="):
                 self.gradients = self.gradients or []
-                found = self.meanings.get(e.left.what.removesuffix(".grad"))
-                varies = found and found.node and found.node.varies
-                if varies and e.right != Number(0.0):  # which nobody adds
-                    self.gradients.append((found.node, self.together([e])))
+                target = getattr(self.meaning(e.left), "thing", None)
+                if getattr(target, "varies", False) and e.right != Number(0.0):  # nobody adds 0
+                    self.gradients.append((target, self.together([e])))
 
-    def together(self, equations):
+    def together(self, said):
         """These Equations in the program, then those that define what they are the first to use."""
         start = len(self.used)
-        found = [self.read(e) for e in equations]
+        found = [self.read(e) for e in said]
         return found + [e for meaning in self.used[start:] for e in meaning.equations]
 
-    # what names and letters stand for
+    # what names and "..." stand for
 
-    def learn(self, equations):
-        """Find out what each name, each letter and "..." stands for."""
-        n, value, own = self.n, equations[0].left, self.names[self.n]
-        self.elementwise = not value.parts
+    def learn_names(self, said, value):
+        n, own, sizes, steps = self.n, self.names[self.n], {}, {}
         things = {k: 1 if a is None else a for k, a in vars(n).items() if not k.isupper()}
-        for name, thing in vars(n).items():
-            if isinstance(thing, dict):
-                things |= {f"{name}.{key}": array for key, array in thing.items()}
-        things |= {**dict(shapes.named(n)), value.what: n}
+        for name in [k for k, a in things.items() if isinstance(a, dict)]:
+            things |= {f"{name}.{key}": array for key, array in things[name].items()}
+        things |= {**dict(shapes.named(n)), value: n}
         for name, others in ALIASES.findall(type(n).__doc__ or ""):
             things |= {other: things[name] for other in others.split(", ") if name in things}
-        sizes = {}
         for name, axes in shapes.expected(type(n)):
             array = getattr(things.get(name), "value", None)
             if hasattr(array, "shape"):
                 shapes.fits(array.shape, axes, sizes)
         for name, thing in (sizes | things).items():
-            if isinstance(thing, Node):
-                found = Meaning(self.names[thing], thing.batched, thing.value, thing)
-            else:
-                found = Meaning(f"{own}.{name}", n.batched, thing)
-            self.meanings[name] = found
-            self.note_size(name, found)
-        steps = [e for e in equations if e.what == "=" and e.left.what != value.what]
-        for e in steps:
-            defined = [other for other in steps if other.left.what == e.left.what]
-            name = e.left.what
-            self.meanings[name] = Meaning(f"{own}.{name}", n.batched, defined=defined)
-        self.learn_rest([part for e in equations for part in walk(e)])
-
-    def note_size(self, name, meaning):
-        """A size I says how many values the letter i has."""
-        if len(name) == 1 and name.isupper() and isinstance(meaning.value, int):
-            self.sizes[name.lower()] = meaning.value
+            called = self.names[thing] if isinstance(thing, Node) else f"{own}.{name}"
+            self.meanings[name] = Meaning(called, thing)
+        for e in said:
+            if e.what == "=" and e.left.what != value:
+                steps.setdefault(e.left.what, []).append(e)
+        self.meanings |= {
+            name: Meaning(f"{own}.{name}", None, found) for name, found in steps.items()
+        }
 
     def learn_rest(self, parts):
         """Choose a letter for each axis that "..." stands for, somewhere in these parts."""
-        self.rest = [REST]
-        if self.known:
-            taken = {*(str(e.what) for e in parts), *map(str.lower, self.meanings)}
-            free = [Letter(letter) for letter in "ijkmnpqrstuv" if letter not in taken]
-            references = [e for e in parts if isinstance(e, Reference)]
-            shape = np.broadcast_shapes(*map(self.axes_of_rest, references))
-            self.rest = free[: len(shape)]
-            self.sizes |= {a.what: size for a, size in zip(free, shape, strict=False)}
+        taken = {*(str(e.what) for e in parts), *map(str.lower, self.meanings)}
+        free = [letter for letter in "ijkmnpqrstuv" if letter not in taken]
+        shape = np.broadcast_shapes(*(self.rest_of(e) for e in parts if isinstance(e, Reference)))
+        self.rest = dict(zip(free, shape, strict=False)) if self.known else {"...": None}
 
     def meaning(self, e):
         return self.meanings.get(str(e.what).removesuffix(".grad"))
 
+    def shape(self, e):
+        return getattr(self.meaning(e), "shape", None) if self.known else None
+
     def index(self, e):
         """The index of a Reference, with b only where there are rows."""
-        meaning = self.meaning(e)
-        everything = (ROW, REST) if self.elementwise else ()
-        return [a for a in e.parts or everything if a != ROW or meaning.batched]
+        everything = (ROW, REST) if self.elementwise and self.meaning(e) else ()
+        batched = getattr(getattr(self.meaning(e), "thing", None), "batched", self.n.batched)
+        return [a for a in e.parts or everything if a != ROW or batched]
 
-    def axes_of_rest(self, e):
+    def rest_of(self, e):
         """The sizes of the axes that "..." stands for in a Reference to an array."""
-        shape = getattr(self.meaning(e), "shape", None)
-        if shape is None or REST not in (index := self.index(e)):
+        shape, index = self.shape(e), self.index(e)
+        if shape is None or REST not in index:
             return ()
         start = index.index(REST)
         return shape[start : len(shape) - len(index) + start + 1]
@@ -172,71 +154,63 @@ class Reading:
         sizes = {}
         e = self.translated(e, sizes)
         used = {part.what for part in walk(e) if isinstance(part, Letter)}
-        sizes = {a: size for a, size in (sizes | self.sizes).items() if a in used}
-        if not self.known:
-            return simplified(e, {})
-        if sizes.keys() < used:
+        given = {a: getattr(self.meanings.get(a.upper()), "value", None) for a in used}
+        sizes |= self.rest | {a: size for a, size in given.items() if isinstance(size, int)}
+        if self.known and not used <= sizes.keys():
             raise ValueError("a letter of which nothing says how many values it has")
-        e = simplified(replace(e, sizes=sizes), sizes)
-        over = [a for a in letters(e.right) if a not in letters(e.left)]
-        if e.what == "=" or not over:
-            return e
-        return replace(e, parts=(e.left, *(summed(form, over) for form in e.parts[1:])))
+        summed = [Letter(a) for a in letters(e.right) if a not in letters(e.left) and e.what != "="]
+        forms = [Reduction("sum", (form, *summed)) for form in e.parts[1:]]
+        sizes = {a: size for a, size in sizes.items() if a in used}
+        return simplified(Equation(e.what, (e.left, *forms), sizes), sizes)
 
     def translated(self, e, sizes):
-        """An expression in the names of the program.  It adds what axes say to sizes of letters."""
+        """An expression in the names of the program; notes the sizes of letters that index axes."""
         if isinstance(e, Reduction):
             body, *over = e.parts
             over = [a for a in over if a != ROW or self.n.batched]
-            over = [letter for a in over for letter in (self.rest if a == REST else [a])]
-            return Reduction(e.what, (self.translated(body, sizes), *over))
+            return Reduction(e.what, (self.translated(body, sizes), *self.with_rest(over)))
         meaning = self.meaning(e)
         if not isinstance(e, Reference) or not meaning:
             return changed(e, lambda part: self.translated(part, sizes))
-        self.define(e.what, meaning)
+        self.define(meaning)
         if isinstance(meaning.value, int | float):
             return Number(float(meaning.value))
-        rest, shape = self.rest, meaning.shape
-        if self.known and hasattr(meaning.value, "shape"):
-            axes = self.axes_of_rest(e)
-            pairs = zip(rest[len(rest) - len(axes) :], axes, strict=True)
-            rest = [a if size == self.sizes[a.what] else Number(0.0) for a, size in pairs]
-        index = [a for part in self.index(e) for a in (rest if part == REST else [part])]
-        index = [self.translated(a, sizes) for a in index]
-        if self.known and shape is not None:
-            for a, size in zip(index, shape, strict=True):
-                if isinstance(a, Letter) and size is not None:
-                    sizes.setdefault(a.what, size)
+        index = self.with_rest(self.index(e), self.shape(e) and self.rest_of(e))
+        index = tuple(self.translated(a, sizes) for a in index)
+        for a, size in zip(index, self.shape(e) or [None] * len(index), strict=True):
+            if isinstance(a, Letter) and size is not None:
+                sizes.setdefault(a.what, size)
         name = meaning.name + ".grad" * e.what.endswith(".grad")
-        if hasattr(meaning.value, "shape"):
+        if self.known and hasattr(meaning.value, "shape"):
             self.arrays[name] = meaning.value
-        return Reference(name, tuple(index))
+        return Reference(name, index)
 
-    def define(self, name, meaning):
+    def with_rest(self, index, axes=None):
+        """An index with letters for "...", for axes of these sizes, where one of size 1 repeats."""
+        rest = [*self.rest.items()]
+        rest = rest if axes is None else rest[len(rest) - len(axes) :]
+        letters = [
+            Letter(a) if size == n else Number(0.0)
+            for (a, n), size in zip(rest, axes or [n for _, n in rest], strict=True)
+        ]
+        return [a for part in index for a in (letters if part == REST else [part])]
+
+    def define(self, meaning):
         """Read the equations of what is used for the first time."""
         if meaning.defined and meaning.equations is None:
             self.used.append(meaning)
             meaning.equations = []  # while they are read
             found = [self.read(e) for e in meaning.defined]
-            value = found[0].right
-            if len(found) == 1 and isinstance(value, Number):  # which is written in its place
-                meaning.value = int(value.what) if value.what.is_integer() else value.what
-                self.note_size(name, meaning)
+            value = found[0].right.what
+            if len(found) == 1 and isinstance(found[0].right, Number):  # is written in its place
+                meaning.thing = int(value) if value.is_integer() else value
             else:
                 meaning.equations = found
 
     @property
     def alike(self):
-        """Are all arrays of one shape, in an equation of each number by itself?"""
+        """Are all arrays of one shape, and each number computed by itself?"""
         return self.elementwise and len({array.shape for array in self.arrays.values()}) <= 1
-
-
-def summed(e, over):
-    """The sum of an expression over letters, before those that it is over already."""
-    if isinstance(e, Reduction) and e.what == "sum":
-        e, *others = e.parts
-        over = [*over, *(other.what for other in others)]
-    return Reduction("sum", (e, *map(Letter, over)))
 
 
 def rule_of(cls, train):
