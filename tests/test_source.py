@@ -189,7 +189,15 @@ def test_a_node_without_equations_is_shown_by_name():
         assert lines[-1] == f"w.grad += {node.__name__}'s"
 
 
-@pytest.mark.parametrize("right", ["x[b,i,j] w[i]", "x[b] w[i]", "w[i] sum_k x[b,i]"])
+@pytest.mark.parametrize(
+    "right",
+    [
+        "x[b,i,j] w[i]",
+        "x[b] w[i]",
+        "w[i] sum_k x[b,i]",
+        "n[b] w[i]\n\nn[b,i] = x[b,i]",
+    ],
+)
 def test_equations_of_values_with_other_indices_are_not_shown(right):
     x, w = Input(), Parameter(np.ones(3))
     x.value = np.ones((2, 3))

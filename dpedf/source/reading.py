@@ -34,13 +34,11 @@ class Meaning:
     """What a name in a docstring stands for."""
 
     name: str  # in the program
-    thing: object = None  # a node, an array or a number, or nothing but
+    batched: bool  # has it the index b?
+    value: object = None  # an array or a number
+    node: object = None  # whose value it is
     defined: list = ()  # the Equations of the docstring that define it,
     equations: list | None = None  # which are read when it is first used
-
-    @property
-    def value(self):
-        return getattr(self.thing, "value", self.thing)
 
     @property
     def shape(self):
@@ -86,8 +84,8 @@ class Reading:
         for e in said:
             if e.what in ("+=", "-="):
                 self.gradients = self.gradients or []
-                target = getattr(self.meaning(e.left), "thing", None)
-                if getattr(target, "varies", False) and e.right != Number(0.0):  # nobody adds 0
+                target = self.meaning(e.left) and self.meaning(e.left).node
+                if target and target.varies and e.right != Number(0.0):  # which nobody adds
                     self.gradients.append((target, self.together([e])))
 
     def together(self, said):
@@ -96,9 +94,11 @@ class Reading:
         found = [self.read(e) for e in said]
         return found + [e for meaning in self.used[start:] for e in meaning.equations]
 
-    # what names and "..." stand for
+    def meaning(self, e):
+        return self.meanings.get(e.what.removesuffix(".grad")) if isinstance(e, Reference) else None
 
     def learn_names(self, said, value):
+        """Find out what the names in these Equations stand for."""
         n, own, sizes, steps = self.n, self.names[self.n], {}, {}
         things = {k: 1 if a is None else a for k, a in vars(n).items() if not k.isupper()}
         for name in [k for k, a in things.items() if isinstance(a, dict)]:
@@ -110,44 +110,38 @@ class Reading:
             array = getattr(things.get(name), "value", None)
             if hasattr(array, "shape"):
                 shapes.fits(array.shape, axes, sizes)
-        for name, thing in (sizes | things).items():
-            called = self.names[thing] if isinstance(thing, Node) else f"{own}.{name}"
-            self.meanings[name] = Meaning(called, thing)
+        for name, a in (sizes | things).items():
+            if isinstance(a, Node):
+                value = a.value if self.known or isinstance(a.value, float) else None
+                self.meanings[name] = Meaning(self.names[a], a.batched, value, a)
+            else:
+                self.meanings[name] = Meaning(f"{own}.{name}", n.batched, a)
         for e in said:
-            if e.what == "=" and e.left.what != value:
+            if e.what == "=" and e.left.what != said[0].left.what:
                 steps.setdefault(e.left.what, []).append(e)
-        self.meanings |= {
-            name: Meaning(f"{own}.{name}", None, found) for name, found in steps.items()
-        }
+        for name, found in steps.items():
+            self.meanings[name] = Meaning(f"{own}.{name}", n.batched, defined=found)
 
     def learn_rest(self, parts):
         """Choose a letter for each axis that "..." stands for, somewhere in these parts."""
+        self.rest = {}
         taken = {*(str(e.what) for e in parts), *map(str.lower, self.meanings)}
         free = [letter for letter in "ijkmnpqrstuv" if letter not in taken]
-        shape = np.broadcast_shapes(*(self.rest_of(e) for e in parts if isinstance(e, Reference)))
-        self.rest = dict(zip(free, shape, strict=False)) if self.known else {"...": None}
-
-    def meaning(self, e):
-        return self.meanings.get(str(e.what).removesuffix(".grad"))
-
-    def shape(self, e):
-        return getattr(self.meaning(e), "shape", None) if self.known else None
+        shapes_of_rest = []
+        for e in parts:
+            if (shape := getattr(self.meaning(e), "shape", None)) is not None:
+                pairs = zip(self.index(e), shape, strict=True)
+                shapes_of_rest.append(tuple(size for a, size in pairs if a == REST))
+        sizes = np.broadcast_shapes(*shapes_of_rest)
+        self.rest = dict(zip(free, sizes, strict=False)) if self.known else {"...": None}
 
     def index(self, e):
-        """The index of a Reference, with b only where there are rows."""
-        everything = (ROW, REST) if self.elementwise and self.meaning(e) else ()
-        batched = getattr(getattr(self.meaning(e), "thing", None), "batched", self.n.batched)
-        return [a for a in e.parts or everything if a != ROW or batched]
-
-    def rest_of(self, e):
-        """The sizes of the axes that "..." stands for in a Reference to an array."""
-        shape, index = self.shape(e), self.index(e)
-        if shape is None or REST not in index:
-            return ()
-        start = index.index(REST)
-        return shape[start : len(shape) - len(index) + start + 1]
-
-    # in the program
+        """The index of a Reference, with b only where there are rows, and "..." for each axis."""
+        meaning = self.meaning(e)
+        index = e.parts or (ROW, REST) * self.elementwise
+        index = [a for a in index if a != ROW or meaning.batched]
+        rest = len(self.rest) if meaning.shape is None else len(meaning.shape) - len(index) + 1
+        return [a for part in index for a in [part] * (rest if part == REST else 1)]
 
     def read(self, e):
         """An Equation of the docstring as one of the program, which names all its sums."""
@@ -165,35 +159,30 @@ class Reading:
 
     def translated(self, e, sizes):
         """An expression in the names of the program; notes the sizes of letters that index axes."""
+        rest = [Letter(a) for a in self.rest]
         if isinstance(e, Reduction):
             body, *over = e.parts
             over = [a for a in over if a != ROW or self.n.batched]
-            return Reduction(e.what, (self.translated(body, sizes), *self.with_rest(over)))
-        meaning = self.meaning(e)
-        if not isinstance(e, Reference) or not meaning:
+            over = [letter for a in over for letter in (rest if a == REST else [a])]
+            return Reduction(e.what, (self.translated(body, sizes), *over))
+        if not (meaning := self.meaning(e)):
             return changed(e, lambda part: self.translated(part, sizes))
         self.define(meaning)
         if isinstance(meaning.value, int | float):
             return Number(float(meaning.value))
-        index = self.with_rest(self.index(e), self.shape(e) and self.rest_of(e))
-        index = tuple(self.translated(a, sizes) for a in index)
-        for a, size in zip(index, self.shape(e) or [None] * len(index), strict=True):
-            if isinstance(a, Letter) and size is not None:
+        index = self.index(e)
+        free = iter(rest[len(rest) - index.count(REST) :])
+        index = [next(free) if a == REST else self.translated(a, sizes) for a in index]
+        shape = [None] * len(index) if meaning.shape is None else meaning.shape
+        for k, (a, size) in enumerate(zip(index, shape, strict=True)):
+            if size == 1 and self.rest.get(a.what, 1) != 1:
+                index[k] = Number(0.0)  # it is the same for each
+            elif size is not None and isinstance(a, Letter):
                 sizes.setdefault(a.what, size)
         name = meaning.name + ".grad" * e.what.endswith(".grad")
-        if self.known and hasattr(meaning.value, "shape"):
+        if hasattr(meaning.value, "shape"):
             self.arrays[name] = meaning.value
-        return Reference(name, index)
-
-    def with_rest(self, index, axes=None):
-        """An index with letters for "...", for axes of these sizes, where one of size 1 repeats."""
-        rest = [*self.rest.items()]
-        rest = rest if axes is None else rest[len(rest) - len(axes) :]
-        letters = [
-            Letter(a) if size == n else Number(0.0)
-            for (a, n), size in zip(rest, axes or [n for _, n in rest], strict=True)
-        ]
-        return [a for part in index for a in (letters if part == REST else [part])]
+        return Reference(name, tuple(index))
 
     def define(self, meaning):
         """Read the equations of what is used for the first time."""
@@ -203,7 +192,7 @@ class Reading:
             found = [self.read(e) for e in meaning.defined]
             value = found[0].right.what
             if len(found) == 1 and isinstance(found[0].right, Number):  # is written in its place
-                meaning.thing = int(value) if value.is_integer() else value
+                meaning.value = int(value) if value.is_integer() else value
             else:
                 meaning.equations = found
 
