@@ -23,7 +23,7 @@ class Evaluator:
         for n in CompNodes(ell):
             reading = Reading(n, names)
             self.constants |= reading.arrays
-            self.gradients[n] = reading.gradients or []
+            self.gradients[n] = reading.gradients
             for e in reading.value + [e for _, added in self.gradients[n] for e in added]:
                 if e.left.what == names[n]:
                     self.values.setdefault(n, []).append(e)

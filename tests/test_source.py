@@ -40,9 +40,9 @@ from dpedf.parallel.ranks import Ranks
 from dpedf.phi import Phi
 from dpedf.run import config
 from dpedf.source import expressions, grammar
+from dpedf.source import statements as source
 from dpedf.source.listing import listing, naming, page, scaled
 from dpedf.source.reading import rule_of
-from dpedf.source.statements import backward, forward
 from dpedf.tools.source import Stopwatch, Training
 
 
@@ -63,8 +63,7 @@ def classifier(sizes, B=6):
 
 
 def statements(ell, **named):
-    names = naming(ell, **named)
-    return [*forward(ell, names), *backward(ell, names)]
+    return [*source.statements(ell, naming(ell, **named))]
 
 
 def test_the_program_of_the_slide_of_cmu_has_its_three_statements():

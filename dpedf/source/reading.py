@@ -51,25 +51,28 @@ class Meaning:
 class Reading:
     """The equations of a node n, in a program with these names.
 
-    value: the Equations of its value, then those of what they use.  gradients: (node, Equations)
-    for what is added to the gradient of a node that varies, then for what only this uses; None if
-    the docstring does not say.  arrays: {name in the program: array}.
+    value: the Equations of its value, then those of what they use; none if it is not known.
+    gradients: [(node, Equations)] of what is added to the gradient of a node that varies, then of
+    what only this uses.  arrays: {name in the program: array}.
     """
 
     def __init__(self, n, names):
-        self.n, self.names, self.value, self.gradients = n, names, [], None
-        self.meanings, self.arrays, self.used, self.elementwise = {}, {}, [], False
+        self.n, self.names, self.elementwise = n, names, False
+        self.meanings, self.arrays, self.used = {}, {}, []
         self.known = all(node.value is not None for node in (n, *inputs_of(n)))
         text = n.equations() if self.known and hasattr(n, "equations") else n.__doc__
+        unsaid = [(i, []) for i in dict.fromkeys(inputs_of(n)) if i.varies]
         try:
-            self.read_all(text)
+            self.value, gradients = self.read_all(text)
+            self.gradients = unsaid if gradients is None else gradients
         except (SyntaxError, ValueError):  # prose, or equations for values with other indices
-            self.value, self.gradients = [], None
+            self.value, self.gradients = [], unsaid
 
     def read_all(self, text):
+        """(value, gradients), where gradients is None if nothing is said of any."""
         (_, said), *others = grammar.sections(text)
         if not said:
-            return
+            return [], None
         value = said[0].left
         for condition, instead in others:
             if grammar.holds(condition, self.n):
@@ -80,13 +83,14 @@ class Reading:
         self.elementwise = not value.parts
         self.learn_names(said, value.what)
         self.learn_rest([part for e in said for part in walk(e)])
-        self.value = self.together(e for e in said if e.left.what == value.what)
-        for e in said:
-            if e.what in ("+=", "-="):
-                self.gradients = self.gradients or []
-                target = self.meaning(e.left) and self.meaning(e.left).node
-                if target and target.varies and e.right != Number(0.0):  # which nobody adds
-                    self.gradients.append((target, self.together([e])))
+        values = self.together(e for e in said if e.left.what == value.what)
+        added = [(self.meaning(e.left), e) for e in said if e.what in ("+=", "-=")]
+        gradients = [
+            (meaning.node, self.together([e]))
+            for meaning, e in added
+            if meaning and meaning.node and meaning.node.varies and e.right != Number(0.0)
+        ]
+        return values, gradients if added else None
 
     def together(self, said):
         """These Equations in the program, then those that define what they are the first to use."""

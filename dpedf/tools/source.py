@@ -30,7 +30,7 @@ from dpedf.run import config
 from dpedf.run.setup import assemble
 from dpedf.run.step import Step
 from dpedf.source.listing import naming, page
-from dpedf.source.statements import Statement, backward, forward, update
+from dpedf.source.statements import Statement, statements, update
 from dpedf.tools import Parser
 
 TIMED = 30  # steps, of which each time is the median
@@ -74,8 +74,7 @@ class Training:
         names, text = naming(self.ell, x=data.x, y=data.y), f"x, y = rows of {data.path}"
         nbytes = sum(array.nbytes for array in (*arrays, data.x.value, data.y.value))
         yield Statement(data.x, None, text, bytes=nbytes)
-        yield from forward(self.ell, names)
-        yield from backward(self.ell, names)
+        yield from statements(self.ell, names)
 
     def with_buckets(self, statements):
         """Those of backward, and after those of each node the sums over ranks that start there."""
