@@ -136,9 +136,9 @@ class Parser:
 def sections(docstring):
     """[(condition, Equations)] of a docstring, in order.  SyntaxError: one of them is none.
 
-    condition: None, or the name of an attribute and that of its class, or None if it is a truth.
+    condition: (the name of an attribute, the name of its class), or None for either.
     """
-    found = [(None, [])]
+    found = [((None, None), [])]
     for line in cleandoc(docstring or "").split("\n"):
         if condition := CONDITION.match(line):
             found.append((condition.groups(), []))
@@ -147,7 +147,18 @@ def sections(docstring):
     return found
 
 
-def holds(condition, thing):
-    """Is an attribute of this thing true, or of a class?"""
-    attribute, kind = getattr(thing, condition[0], None), condition[1]
-    return any(cls.__name__ == kind for cls in type(attribute).__mro__) if kind else attribute
+def holding(docstring, thing):
+    """(defined, added, owner): the Equations of a docstring that hold for a node, or for settings.
+
+    defined: {name: those that define it}, the value first; added: those that add to a gradient;
+    owner: the attribute whose class is a condition that holds.
+    """
+    defined, added, owner = {}, [], None
+    for (name, kind), equations in sections(docstring):
+        attribute = getattr(thing, name, None) if name else True
+        if attribute and (not kind or kind in [cls.__name__ for cls in type(attribute).__mro__]):
+            owner = attribute if kind else owner
+            for name in [e.left.what for e in equations if e.what in ("=", "<-")]:
+                defined[name] = [e for e in equations if e.left.what == name]
+            added = [e for e in equations if e.what in ("+=", "-=")] or added
+    return defined, added, owner

@@ -5,7 +5,9 @@ of its own is named after its node, z4.Z.  Each index stands for one axis.
 """
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -61,36 +63,26 @@ class Reading:
         self.meanings, self.arrays, self.used = {}, {}, []
         self.known = all(node.value is not None for node in (n, *inputs_of(n)))
         text = n.equations() if self.known and hasattr(n, "equations") else n.__doc__
-        unsaid = [(i, []) for i in dict.fromkeys(inputs_of(n)) if i.varies]
-        try:
-            self.value, gradients = self.read_all(text)
-            self.gradients = unsaid if gradients is None else gradients
-        except (SyntaxError, ValueError):  # prose, or equations for values with other indices
-            self.value, self.gradients = [], unsaid
+        self.value, self.gradients = [], [(i, []) for i in dict.fromkeys(inputs_of(n)) if i.varies]
+        with suppress(SyntaxError, ValueError):  # prose, or equations for values with other indices
+            self.read_all(text)
 
     def read_all(self, text):
-        """(value, gradients), where gradients is None if nothing is said of any."""
-        (_, said), *others = grammar.sections(text)
-        if not said:
-            return [], None
-        value = said[0].left
-        for condition, instead in others:
-            if grammar.holds(condition, self.n):
-                said = instead + [e for e in said if e.what == "=" and e.left.what != value.what]
-                if condition[1]:
-                    owner = Reading(getattr(self.n, condition[0]), self.names)
-                    self.meanings |= owner.meanings
-        self.elementwise = not value.parts
-        self.learn_names(said, value.what)
-        self.learn_rest([part for e in said for part in walk(e)])
-        values = self.together(e for e in said if e.left.what == value.what)
-        added = [(self.meaning(e.left), e) for e in said if e.what in ("+=", "-=")]
-        gradients = [
-            (meaning.node, self.together([e]))
-            for meaning, e in added
-            if meaning and meaning.node and meaning.node.varies and e.right != Number(0.0)
-        ]
-        return values, gradients if added else None
+        defined, added, owner = grammar.holding(text, self.n)
+        if not defined:
+            return
+        values, *steps = defined.values()
+        if owner:
+            self.meanings |= Reading(owner, self.names).meanings
+        self.elementwise = not values[0].left.parts
+        self.learn_names(defined)
+        self.learn_rest([part for e in chain(values, *steps, added) for part in walk(e)])
+        values, gradients = self.together(values), []
+        for e in added:
+            target = self.meaning(e.left) and self.meaning(e.left).node
+            if target and target.varies and e.right != Number(0.0):  # which nobody adds
+                gradients.append((target, self.together([e])))
+        self.value, self.gradients = values, gradients if added else self.gradients
 
     def together(self, said):
         """These Equations in the program, then those that define what they are the first to use."""
@@ -101,9 +93,9 @@ class Reading:
     def meaning(self, e):
         return self.meanings.get(e.what.removesuffix(".grad")) if isinstance(e, Reference) else None
 
-    def learn_names(self, said, value):
-        """Find out what the names in these Equations stand for."""
-        n, own, sizes, steps = self.n, self.names[self.n], {}, {}
+    def learn_names(self, defined):
+        """Find out what the names in a docstring stand for; defined: {name: Equations}."""
+        n, own, sizes, (value, *steps) = self.n, self.names[self.n], {}, defined
         things = {k: 1 if a is None else a for k, a in vars(n).items() if not k.isupper()}
         for name in [k for k, a in things.items() if isinstance(a, dict)]:
             things |= {f"{name}.{key}": array for key, array in things[name].items()}
@@ -116,27 +108,21 @@ class Reading:
                 shapes.fits(array.shape, axes, sizes)
         for name, a in (sizes | things).items():
             if isinstance(a, Node):
-                value = a.value if self.known or isinstance(a.value, float) else None
-                self.meanings[name] = Meaning(self.names[a], a.batched, value, a)
+                known = a.value if self.known or isinstance(a.value, float) else None
+                self.meanings[name] = Meaning(self.names[a], a.batched, known, a)
             else:
                 self.meanings[name] = Meaning(f"{own}.{name}", n.batched, a)
-        for e in said:
-            if e.what == "=" and e.left.what != said[0].left.what:
-                steps.setdefault(e.left.what, []).append(e)
-        for name, found in steps.items():
-            self.meanings[name] = Meaning(f"{own}.{name}", n.batched, defined=found)
+        for name in steps:
+            self.meanings[name] = Meaning(f"{own}.{name}", n.batched, defined=defined[name])
 
     def learn_rest(self, parts):
         """Choose a letter for each axis that "..." stands for, somewhere in these parts."""
         self.rest = {}
         taken = {*(str(e.what) for e in parts), *map(str.lower, self.meanings)}
         free = [letter for letter in "ijkmnpqrstuv" if letter not in taken]
-        shapes_of_rest = []
-        for e in parts:
-            if (shape := getattr(self.meaning(e), "shape", None)) is not None:
-                pairs = zip(self.index(e), shape, strict=True)
-                shapes_of_rest.append(tuple(size for a, size in pairs if a == REST))
-        sizes = np.broadcast_shapes(*shapes_of_rest)
+        arrays = [e for e in parts if getattr(self.meaning(e), "shape", None) is not None]
+        axes = [zip(self.index(e), self.meaning(e).shape, strict=True) for e in arrays]
+        sizes = np.broadcast_shapes(*(tuple(n for a, n in pairs if a == REST) for pairs in axes))
         self.rest = dict(zip(free, sizes, strict=False)) if self.known else {"...": None}
 
     def index(self, e):
@@ -218,7 +204,5 @@ def rule_of(cls, train):
 
     found = {}
     for base in reversed(cls.__mro__[:-1]):
-        for condition, equations in grammar.sections(base.__doc__):
-            if not condition or grammar.holds(condition, train):
-                found |= {e.left.what: e for e in equations}
-    return [simplified(with_numbers(e), {}) for e in found.values()]
+        found |= grammar.holding(base.__doc__, train)[0]
+    return [simplified(with_numbers(e), {}) for e in chain(*found.values())]
