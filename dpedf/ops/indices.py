@@ -24,14 +24,15 @@ def letters_of(x):
     return ["b", *LETTERS][not x.batched :][: x.value.ndim]
 
 
-def number_of(letters, sizes):
-    """Which number of an array of these sizes has these indices, in the order of rows: 8 i + j."""
+def number_of(x):
+    """Which number of its row x[b,i,j] is: 8 i + j."""
+    letters, sizes = letters_of(x)[x.batched :], x.value.shape[x.batched :]
     pairs = enumerate(zip(letters, sizes, strict=True))
     terms = [f"{prod(sizes[k + 1 :])} {letter}" for k, (letter, size) in pairs if size != 1]
     return " + ".join(terms) or "0"
 
 
-def moves(here, there, x="x"):
-    """The equations of a node that moves numbers: y[here] = x[there], and of its gradient."""
-    gradient = f"{indexed(f'{x}.grad', there)} += {indexed('y.grad', here)}"
-    return f"{indexed('y', here)} = {indexed(x, there)}\n{gradient}"
+def copy_equations(y, x, name="x"):
+    """y[...] = x[...], of a node that copies numbers, and its gradient.  y, x: indices."""
+    gradient = f"{indexed(f'{name}.grad', x)} += {indexed('y.grad', y)}"
+    return f"{indexed('y', y)} = {indexed(name, x)}\n{gradient}"

@@ -9,7 +9,7 @@ from math import prod
 import numpy as np
 
 from dpedf.edf import CompNode
-from dpedf.ops.indices import after_b, indexed, letters_of, moves, number_of
+from dpedf.ops.indices import after_b, copy_equations, indexed, letters_of, number_of
 
 
 class Reshape(CompNode):
@@ -36,15 +36,12 @@ class Reshape(CompNode):
 
     def equations(self):
         """Those of these shapes: y[b,8 i + j] = x[b,i,j], or by way of a row of numbers."""
-        y, x, own = letters_of(self), letters_of(self.x), self.x.batched
-        row_y, row_x = (
-            [*index[:own], number_of(index[own:], n.value.shape[own:])]
-            for n, index in ((self, y), (self.x, x))
-        )
+        y, x, b = letters_of(self), letters_of(self.x), ["b"] * self.x.batched
+        row_y, row_x = ([*b, number_of(n)] for n in (self, self.x))
         if len(y) <= len(row_y):
-            return moves(row_x[: len(y)], x)
+            return copy_equations(row_x[: len(y)], x)
         if len(x) <= len(row_x):
-            return moves(y, row_y[: len(x)])
+            return copy_equations(y, row_y[: len(x)])
         return f"""{indexed("y", y)} = {indexed("row", row_y)}
         {indexed("row", row_x)} = {indexed("x", x)}
 
@@ -86,7 +83,7 @@ class Transpose(CompNode):
     def equations(self):
         """Those of this order: y[b,i,j] = x[b,j,i]."""
         here = letters_of(self)
-        return moves(here, [here[self.order.index(axis)] for axis in range(len(here))])
+        return copy_equations(here, [here[self.order.index(axis)] for axis in range(len(here))])
 
 
 class Concat(CompNode):
@@ -124,7 +121,7 @@ class Concat(CompNode):
         for k, (*before, part) in enumerate(self.parts):
             here = [*there]
             here[len(before)] = f"{part.start} + {there[len(before)]}"  # of the first, too
-            pairs.append(moves(here, there, f"x{k}").split("\n"))
+            pairs.append(copy_equations(here, there, f"x{k}").split("\n"))
         return "\n".join(line for lines in zip(*pairs, strict=True) for line in lines)
 
 
@@ -156,7 +153,7 @@ class Slice(CompNode):
             whole = isinstance(part, slice)
             start, _, step = part.indices(size) if whole else (part % size, None, None)
             there.append(f"{start} + {step} {next(free)}" if whole else f"{start}")
-        return moves(letters_of(self), there)
+        return copy_equations(letters_of(self), there)
 
 
 class Sum(CompNode):

@@ -53,14 +53,14 @@ class Meaning:
 class Reading:
     """The equations of a node n, in a program with these names.
 
-    value: the Equations of its value, then those of what they use; none if it is not known.
-    gradients: [(node, Equations)] of what is added to the gradient of a node that varies, then of
-    what only this uses.  arrays: {name in the program: array}.
+    value: the Equations of its value, then of the steps that they use; [] if there are none.
+    gradients: (node, Equations) for each addition to the gradient of a node that varies, then of
+    the steps that only this uses.  arrays: {name in the program: array}.
     """
 
     def __init__(self, n, names):
         self.n, self.names, self.elementwise = n, names, False
-        self.meanings, self.arrays, self.used = {}, {}, []
+        self.meanings, self.arrays, self.steps = {}, {}, []
         self.known = all(node.value is not None for node in (n, *inputs_of(n)))
         text = n.equations() if self.known and hasattr(n, "equations") else n.__doc__
         self.value, self.gradients = [], [(i, []) for i in dict.fromkeys(inputs_of(n)) if i.varies]
@@ -77,41 +77,41 @@ class Reading:
         self.elementwise = not values[0].left.parts
         self.learn_names(defined)
         self.learn_rest([part for e in chain(values, *steps, added) for part in walk(e)])
-        values, gradients = self.together(values), []
+        values, gradients = self.with_steps(values), []
         for e in added:
             target = self.meaning(e.left) and self.meaning(e.left).node
             if target and target.varies and e.right != Number(0.0):  # which nobody adds
-                gradients.append((target, self.together([e])))
+                gradients.append((target, self.with_steps([e])))
         self.value, self.gradients = values, gradients if added else self.gradients
 
-    def together(self, said):
-        """These Equations in the program, then those that define what they are the first to use."""
-        start = len(self.used)
-        found = [self.read(e) for e in said]
-        return found + [e for meaning in self.used[start:] for e in meaning.equations]
+    def with_steps(self, equations):
+        """These Equations in the program, then those of the steps that they are the first to use."""
+        start = len(self.steps)
+        found = [self.read(e) for e in equations]
+        return found + [e for meaning in self.steps[start:] for e in meaning.equations]
 
     def meaning(self, e):
         return self.meanings.get(e.what.removesuffix(".grad")) if isinstance(e, Reference) else None
 
     def learn_names(self, defined):
         """Find out what the names in a docstring stand for; defined: {name: Equations}."""
-        n, own, sizes, (value, *steps) = self.n, self.names[self.n], {}, defined
+        n, own, sizes, (made, *steps) = self.n, self.names[self.n], {}, defined
         things = {k: 1 if a is None else a for k, a in vars(n).items() if not k.isupper()}
         for name in [k for k, a in things.items() if isinstance(a, dict)]:
             things |= {f"{name}.{key}": array for key, array in things[name].items()}
-        things |= {**dict(shapes.named(n)), value: n}
+        things |= {**dict(shapes.named(n)), made: n}
         for name, others in ALIASES.findall(type(n).__doc__ or ""):
             things |= {other: things[name] for other in others.split(", ") if name in things}
         for name, axes in shapes.expected(type(n)):
             array = getattr(things.get(name), "value", None)
             if hasattr(array, "shape"):
                 shapes.fits(array.shape, axes, sizes)
-        for name, a in (sizes | things).items():
-            if isinstance(a, Node):
-                known = a.value if self.known or isinstance(a.value, float) else None
-                self.meanings[name] = Meaning(self.names[a], a.batched, known, a)
-            else:
-                self.meanings[name] = Meaning(f"{own}.{name}", n.batched, a)
+        for name, thing in (sizes | things).items():
+            node = thing if isinstance(thing, Node) else None
+            value = node.value if node else thing
+            known = value if self.known or not hasattr(value, "shape") else None
+            called = self.names[node] if node else f"{own}.{name}"
+            self.meanings[name] = Meaning(called, getattr(node, "batched", n.batched), known, node)
         for name in steps:
             self.meanings[name] = Meaning(f"{own}.{name}", n.batched, defined=defined[name])
 
@@ -123,7 +123,9 @@ class Reading:
         arrays = [e for e in parts if getattr(self.meaning(e), "shape", None) is not None]
         axes = [zip(self.index(e), self.meaning(e).shape, strict=True) for e in arrays]
         sizes = np.broadcast_shapes(*(tuple(n for a, n in pairs if a == REST) for pairs in axes))
-        self.rest = dict(zip(free, sizes, strict=False)) if self.known else {"...": None}
+        self.rest = dict(zip(free[: len(sizes)], sizes, strict=True))
+        if not self.known:
+            self.rest = {"...": None}
 
     def index(self, e):
         """The index of a Reference, with b only where there are rows, and "..." for each axis."""
@@ -177,7 +179,7 @@ class Reading:
     def define(self, meaning):
         """Read the equations of what is used for the first time."""
         if meaning.defined and meaning.equations is None:
-            self.used.append(meaning)
+            self.steps.append(meaning)
             meaning.equations = []  # while they are read
             found = [self.read(e) for e in meaning.defined]
             value = found[0].right.what
@@ -187,7 +189,7 @@ class Reading:
                 meaning.equations = found
 
     @property
-    def alike(self):
+    def one_shape(self):
         """Are all arrays of one shape, and each number computed by itself?"""
         return self.elementwise and len({array.shape for array in self.arrays.values()}) <= 1
 

@@ -50,21 +50,21 @@ def statements(loss, names):
             reached.add(target)
 
 
-def statement(reading, equations, text, target=None, again=False):
+def statement(reading, equations, text, target=None, accumulates=False):
     """The Statement of these Equations, or of this text if there are none.
 
-    again: something was added to this gradient before, so that it is read as well.
+    accumulates: something was added to this gradient before, so that it is read as well.
     """
     n, found = reading.n, Statement(reading.n, target, text)
     if equations:
-        shown = map(without_indices, equations) if reading.alike else equations
+        shown = map(without_indices, equations) if reading.one_shape else equations
         found.text, *found.steps = map(str, shown)
     if reading.known and not equations:
         nodes = [n, target] if target else [n, *inputs_of(n)]
         found.bytes = sum(getattr(node.value, "nbytes", 0) for node in nodes)
     elif reading.known and n.value.size:
         used = {part: e.sizes for e in equations for part in walk(e) if isinstance(part, Reference)}
-        added = again * moved(reading.arrays, {equations[0].left: equations[0].sizes})
+        added = accumulates * moved(reading.arrays, {equations[0].left: equations[0].sizes})
         found.bytes = moved(reading.arrays, used) + added
         found.operations = sum(operations(e.right, e.sizes) for e in equations)
         found.operations += added // n.value.itemsize
