@@ -39,10 +39,10 @@ from dpedf.parallel.gradient import Gradient
 from dpedf.parallel.ranks import Ranks
 from dpedf.phi import Phi
 from dpedf.run import config
-from dpedf.source import expressions, grammar
+from dpedf.source import grammar
 from dpedf.source import statements as source
 from dpedf.source.listing import listing, naming, page, scaled
-from dpedf.source.reading import rule_of
+from dpedf.source.statements import update
 from dpedf.tools.source import Stopwatch, Training
 
 
@@ -388,7 +388,7 @@ def equations(docstring):
 )
 def test_operations_are_counted_for_all_values_of_their_letters(text, sizes, operations, left):
     (e,) = equations(text)
-    found = expressions.operations(e.right, sizes), [*expressions.letters(e.right)]
+    found = e.right.operations(sizes), [*e.right.letters()]
     assert found == (operations, left)
 
 
@@ -435,7 +435,7 @@ def test_an_equation_that_cannot_be_read_is_none(text):
 )
 def test_whole_numbers_are_computed(text, shown):
     (e,) = equations(text)
-    assert str(expressions.simplified(e, {"i": 5})) == shown
+    assert str(e.simplified({"i": 5})) == shown
 
 
 # the tool
@@ -486,15 +486,15 @@ def test_costs_of_slices_of_several_sizes_are_those_of_all_their_rows(digits):
 )
 def test_the_update_is_that_of_the_settings(digits, settings, expected):
     s = training(digits, *settings)
-    assert [str(e) for e in rule_of(type(s.step.update), s.settings.train)] == expected
+    line = update(s.step.update, s.settings.train)
+    assert [*line.steps, line.text] == expected
 
 
 def test_adamw_is_adam_with_its_own_first_and_last_line(digits):
     none = ["train.momentum=0.0", "train.nesterov=false", "train.weight_decay=0.5"]
-    adam, adamw = (
-        [str(e) for e in rule_of(type(s.step.update), s.settings.train)]
-        for s in (training(digits, f"train.optimizer={name}", *none) for name in ("adam", "adamw"))
-    )
+    sessions = [training(digits, f"train.optimizer={name}", *none) for name in ("adam", "adamw")]
+    lines = [update(s.step.update, s.settings.train) for s in sessions]
+    adam, adamw = ([*line.steps, line.text] for line in lines)
     assert adam[1:-1] == adamw[1:-1] and adam[1] == "m <- 0.9 m + (1 - 0.9) g"
     assert (adam[0], adam[-1]) == ("g = grad + 0.5 Phi", "Phi <- Phi - eta d")
     assert (adamw[0], adamw[-1]) == ("g = grad", "Phi <- Phi - eta (d + 0.5 Phi)")

@@ -1,4 +1,4 @@
-"""The equations of a node or an update rule, in the names and sizes of a program.
+"""The equations of a node in the names and sizes of a program.
 
 Nodes get their names in the program, settings and sizes become numbers, and what has an equation
 of its own is named after its node, z4.Z.  Each index stands for one axis.
@@ -15,17 +15,7 @@ from dpedf import shapes
 from dpedf.edf import Node
 from dpedf.program import inputs_of
 from dpedf.source import grammar
-from dpedf.source.expressions import (
-    Equation,
-    Letter,
-    Number,
-    Reduction,
-    Reference,
-    changed,
-    letters,
-    simplified,
-    walk,
-)
+from dpedf.source.expressions import Equation, Letter, Number, Reduction, Reference
 
 ROW, REST = Letter("b"), Letter("...")
 ALIASES = re.compile(r"([A-Za-z_][\w.]*): ([A-Za-z](?:, [A-Za-z])*)(?=[,;.\n]|$)")  # Phi.w: W
@@ -76,7 +66,7 @@ class Reading:
             self.meanings |= Reading(owner, self.names).meanings
         self.elementwise = not values[0].left.parts
         self.learn_names(defined)
-        self.learn_rest([part for e in chain(values, *steps, added) for part in walk(e)])
+        self.learn_rest([part for e in chain(values, *steps, added) for part in e.walk()])
         values, gradients = self.with_steps(values), []
         for e in added:
             target = self.meaning(e.left) and self.meaning(e.left).node
@@ -85,13 +75,14 @@ class Reading:
         self.value, self.gradients = values, gradients if added else self.gradients
 
     def with_steps(self, equations):
-        """These Equations in the program, then those of the steps that they are the first to use."""
+        """These Equations in the program, then those of steps that they are the first to use."""
         start = len(self.steps)
         found = [self.read(e) for e in equations]
         return found + [e for meaning in self.steps[start:] for e in meaning.equations]
 
     def meaning(self, e):
-        return self.meanings.get(e.what.removesuffix(".grad")) if isinstance(e, Reference) else None
+        name = e.what.removesuffix(".grad") if isinstance(e, Reference) else None
+        return self.meanings.get(name)
 
     def learn_names(self, defined):
         """Find out what the names in a docstring stand for; defined: {name: Equations}."""
@@ -139,15 +130,17 @@ class Reading:
         """An Equation of the docstring as one of the program, which names all its sums."""
         sizes = {}
         e = self.translated(e, sizes)
-        used = {part.what for part in walk(e) if isinstance(part, Letter)}
+        used = {part.what for part in e.walk() if isinstance(part, Letter)}
         given = {a: getattr(self.meanings.get(a.upper()), "value", None) for a in used}
         sizes |= self.rest | {a: size for a, size in given.items() if isinstance(size, int)}
         if self.known and not used <= sizes.keys():
             raise ValueError("a letter of which nothing says how many values it has")
-        summed = [Letter(a) for a in letters(e.right) if a not in letters(e.left) and e.what != "="]
+        summed = [
+            Letter(a) for a in e.right.letters() if a not in e.left.letters() and e.what != "="
+        ]
         forms = [Reduction("sum", (form, *summed)) for form in e.parts[1:]]
         sizes = {a: size for a, size in sizes.items() if a in used}
-        return simplified(Equation(e.what, (e.left, *forms), sizes), sizes)
+        return Equation(e.what, (e.left, *forms), sizes).simplified(sizes)
 
     def translated(self, e, sizes):
         """An expression in the names of the program; notes the sizes of letters that index axes."""
@@ -158,7 +151,7 @@ class Reading:
             over = [letter for a in over for letter in (rest if a == REST else [a])]
             return Reduction(e.what, (self.translated(body, sizes), *over))
         if not (meaning := self.meaning(e)):
-            return changed(e, lambda part: self.translated(part, sizes))
+            return e.changed(lambda part: self.translated(part, sizes))
         self.define(meaning)
         if isinstance(meaning.value, int | float):
             return Number(float(meaning.value))
@@ -192,19 +185,3 @@ class Reading:
     def one_shape(self):
         """Are all arrays of one shape, and each number computed by itself?"""
         return self.elementwise and len({array.shape for array in self.arrays.values()}) <= 1
-
-
-def rule_of(cls, train):
-    """The Equations of an update rule, which stand in its docstring, for these settings."""
-    numbers = {"mu": train.momentum, "lambda": train.weight_decay, "alpha": train.smoothing}
-    numbers |= {"epsilon": train.epsilon, "beta1": train.betas[0], "beta2": train.betas[1]}
-
-    def with_numbers(e):
-        if e.what in numbers:
-            return Number(float(numbers[e.what]))
-        return changed(e, with_numbers)
-
-    found = {}
-    for base in reversed(cls.__mro__[:-1]):
-        found |= grammar.holding(base.__doc__, train)[0]
-    return [simplified(with_numbers(e), {}) for e in chain(*found.values())]

@@ -7,8 +7,9 @@ from math import prod
 from dpedf import shapes
 from dpedf.edf import Node
 from dpedf.program import inputs_of, program
-from dpedf.source.expressions import Letter, Reference, changed, letters, operations, walk
-from dpedf.source.reading import Reading, rule_of
+from dpedf.source import grammar
+from dpedf.source.expressions import Letter, Number, Reference
+from dpedf.source.reading import Reading
 
 
 @dataclass(eq=False)
@@ -63,10 +64,12 @@ def statement(reading, equations, text, target=None, accumulates=False):
         nodes = [n, target] if target else [n, *inputs_of(n)]
         found.bytes = sum(getattr(node.value, "nbytes", 0) for node in nodes)
     elif reading.known and n.value.size:
-        used = {part: e.sizes for e in equations for part in walk(e) if isinstance(part, Reference)}
+        used = {
+            part: e.sizes for e in equations for part in e.walk() if isinstance(part, Reference)
+        }
         added = accumulates * moved(reading.arrays, {equations[0].left: equations[0].sizes})
         found.bytes = moved(reading.arrays, used) + added
-        found.operations = sum(operations(e.right, e.sizes) for e in equations)
+        found.operations = sum(e.right.operations(e.sizes) for e in equations)
         found.operations += added // n.value.itemsize
     return found
 
@@ -76,23 +79,32 @@ def moved(arrays, references):
     reach = Counter()
     for e, sizes in references.items():
         if e.what in arrays:
-            reach[e.what] += prod(sizes[letter] for letter in letters(e))
+            reach[e.what] += prod(sizes[letter] for letter in e.letters())
     return sum(min(n * arrays[name].itemsize, arrays[name].nbytes) for name, n in reach.items())
 
 
 def without_indices(e):
-    return Reference(e.what) if isinstance(e, Reference) else changed(e, without_indices)
+    return Reference(e.what) if isinstance(e, Reference) else e.changed(without_indices)
 
 
 def update(rule, train):
-    """The Statement of an update rule of dpedf.optim, as these settings have it."""
-    *steps, last = equations = rule_of(type(rule), train)
-    vectors, phi = {"Phi", "grad", "g", "d", *rule.state}, rule.phi.value
+    """The Statement of an update rule of dpedf.optim, from its docstring, for these settings."""
+    numbers = {"mu": train.momentum, "lambda": train.weight_decay, "alpha": train.smoothing}
+    numbers |= {"epsilon": train.epsilon, "beta1": train.betas[0], "beta2": train.betas[1]}
 
-    def numbers(e):
-        """The same of each number k of these vectors."""
-        return Letter("k") if e.what in vectors else changed(e, numbers)
+    def of_each_number(e):
+        """The same about the numbers k of its vectors, with settings as numbers."""
+        if e.what in numbers:
+            return Number(float(numbers[e.what]))
+        if isinstance(e, Reference) and e.what not in ("eta", "step", "t"):
+            return Reference(e.what, (Letter("k"),))
+        return e.changed(of_each_number)
 
-    flop = sum(operations(numbers(e.right), {"k": len(phi)}) for e in equations)
-    states = sum(vector.nbytes for vector in rule.state.values())
-    return Statement(None, None, str(last), [*map(str, steps)], 3 * phi.nbytes + 2 * states, flop)
+    defined, phi = {}, rule.phi.value
+    for base in reversed(type(rule).__mro__[:-1]):
+        defined |= grammar.holding(base.__doc__, train)[0]
+    equations = [of_each_number(e).simplified({}) for (e,) in defined.values()]
+    *steps, text = map(str, map(without_indices, equations))
+    nbytes = 3 * phi.nbytes + 2 * sum(vector.nbytes for vector in rule.state.values())
+    flop = sum(e.right.operations({"k": len(phi)}) for e in equations)
+    return Statement(None, None, text, steps, nbytes, flop)
