@@ -50,7 +50,8 @@ NAME = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"
 LETTER = r"(?:[a-z]|\.\.\.)"
 TOKEN = re.compile(  # those that begin a primary have a group
     rf"(?P<reduction>(?:sum|mean|max|softmax)_{LETTER}(?:,{LETTER})*(?!\w))"
-    rf"|(?P<letter>{LETTER}(?![\w.\[(]))|(?P<indexed>{NAME}\[)|(?P<function>{NAME}\()|(?P<name>{NAME})"
+    rf"|(?P<letter>{LETTER}(?![\w.\[(]))|(?P<indexed>{NAME}\[)|(?P<function>{NAME}\()"
+    rf"|(?P<name>{NAME})"
     r"|(?P<number>\d+(?:\.\d+)?(?:e[-+]?\d+)?)|(?P<bracket>[(\[])|\*\*|<-|[-+<>!]=|\S"
 )
 EQUATION = re.compile(rf"{NAME}(?:\[.*?\])? (?:=|\+=|-=|<-) ")

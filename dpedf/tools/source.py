@@ -116,38 +116,34 @@ class Stopwatch:
         last = {s.node: s for s in passes}
         slices, clip = after_backward.get("slices"), after_backward.get("clip")
         lap, update = self.lap, after_backward["update"]
-        self.time(training.gradient, "put", lap, lambda: lap(passes[0]))
+        self.around(training.gradient, "put", lap, lambda: lap(passes[0]))
         for n in program(training.ell).nodes:
-            self.time(n, "forward", lap, lambda n=n: lap(first[n, None]))
-            self.time(n, "backward", lambda n=n: self.enter(n), lambda n=n: lap(last.get(n)))
+            self.around(n, "forward", lap, lambda n=n: lap(first[n, None]))
+            self.around(n, "backward", lambda n=n: lap(runs=n), lambda n=n: lap(last.get(n)))
         for t in {s.target for s in passes if s.target}:
             for name in "addgrad", "addproduct", "complete":
-                self.time(t, name, None, lambda t=t: lap(first.get((self.running, t))))
-        self.time(training.phi, "differentiate_into", lambda: lap(slices), lap)  # after each slice
-        self.time(training.step, "update", lambda: lap(clip), lambda: lap(update))
+                nothing, added = lambda: None, lambda t=t: lap(first.get((self.running, t)))
+                self.around(t, name, nothing, added)
+        self.around(training.phi, "differentiate_into", lambda: lap(slices), lap)  # by each slice
+        self.around(training.step, "update", lambda: lap(clip), lambda: lap(update))
 
     def start(self):
         self.seconds = defaultdict(float)
         self.lap()
 
-    def lap(self, statement=None):
-        """What passed since the last lap belongs to this Statement, or to none."""
+    def lap(self, statement=None, runs=None):
+        """What passed since the last lap belongs to this Statement, or to none.  runs: a node, now."""
         self.wait()
         if statement:
             self.seconds[statement] += perf_counter() - self.last
-        self.last = perf_counter()
+        self.last, self.running = perf_counter(), runs or self.running
 
-    def enter(self, node):
-        self.running = node
-        self.lap()
-
-    def time(self, thing, name, before, after):
+    def around(self, thing, name, before, after):
         """From now on, thing.name() calls before() and after()."""
         method = getattr(thing, name)
 
         def call(*args):
-            if before:
-                before()
+            before()
             result = method(*args)
             after()
             return result
@@ -186,23 +182,19 @@ def main(words):
         threadpool_limits(blas_threads(settings, ranks), "blas")
         before, after = training.passes()
         ending = training.after_backward()
-    slices = ""
-    if training.V > 1:
-        rows = " to ".join(map(str, sorted(training.sizes)))
-        slices = f", x {training.V} slices of {rows} rows"
-    buckets = settings.run.allreduce == "buckets"
-    sections = {
-        f"forward{slices}": before,
-        f"backward{slices}": [*training.with_buckets(after)] if buckets else after,
-        "update": [*ending.values()],
-    }
+    rows = " to ".join(map(str, sorted(training.sizes)))
+    slices = f", x {training.V} slices of {rows} rows" * (training.V > 1)
+    shown = [*training.with_buckets(after)] if settings.run.allreduce == "buckets" else after
+    last = ending.values()
+    sections = {f"forward{slices}": before, f"backward{slices}": shown, "update": last}
     model, n = settings.model["build"], len(training.phi.value)
     print(f"{args.config}: {model}, {n:,} numbers in Phi, on {training.device.kind}")
     print(f"a step: B = {training.B} rows{slices}; bytes and flop are those of all", end="\n\n")
-    times = measured(training, before + after, ending) if args.time else (None, None)
-    if args.time:
-        Forward(training.ell)  # whose shapes are shown, and went with the last step
-    print(*page(sections, *times), sep="\n")
-    if args.time:
-        took = f"{1e3 * times[0]:.3f} ms, the median of {TIMED} in which no line is timed"
-        print(f"\nA step takes {took}.")
+    if not args.time:
+        print(*page(sections), sep="\n")
+        return
+    seconds, times = measured(training, before + after, ending)
+    Forward(training.ell)  # whose shapes are shown, and went with the last step
+    print(*page(sections, seconds, times), sep="\n")
+    took = f"{1e3 * seconds:.3f} ms, the median of {TIMED} in which no line is timed"
+    print(f"\nA step takes {took}.")
