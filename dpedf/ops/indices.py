@@ -36,3 +36,19 @@ def copy_equations(y, x, name="x"):
     """y[...] = x[...], of a node that copies numbers, and its gradient.  y, x: indices."""
     gradient = f"{indexed(f'{name}.grad', x)} += {indexed('y.grad', y)}"
     return f"{indexed('y', y)} = {indexed(name, x)}\n{gradient}"
+
+
+def reshape_equations(y, x):
+    """Those of a node y that has the numbers of each row of x in another shape."""
+    (y, in_row_y), (x, in_row_x) = (
+        (letters_of(n), ["b"] * n.batched + [number_of(n)]) for n in (y, x)
+    )
+    if len(y) <= len(in_row_y):
+        return copy_equations(in_row_x[: len(y)], x)
+    if len(x) <= len(in_row_x):
+        return copy_equations(y, in_row_y[: len(x)])
+    return f"""{indexed("y", y)} = {indexed("row", in_row_y)}
+    {indexed("row", in_row_x)} = {indexed("x", x)}
+
+    {indexed("x.grad", x)} += {indexed("delta", in_row_x)}
+    {indexed("delta", in_row_y)} = {indexed("y.grad", y)}"""

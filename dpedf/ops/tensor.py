@@ -9,7 +9,7 @@ from math import prod
 import numpy as np
 
 from dpedf.edf import CompNode
-from dpedf.ops.indices import after_b, copy_equations, indexed, letters_of, number_of
+from dpedf.ops.indices import after_b, copy_equations, indexed, letters_of, reshape_equations
 
 
 class Reshape(CompNode):
@@ -36,17 +36,7 @@ class Reshape(CompNode):
 
     def equations(self):
         """Those of these shapes: y[b,8 i + j] = x[b,i,j], or by way of a row of numbers."""
-        y, x, b = letters_of(self), letters_of(self.x), ["b"] * self.x.batched
-        row_y, row_x = ([*b, number_of(n)] for n in (self, self.x))
-        if len(y) <= len(row_y):
-            return copy_equations(row_x[: len(y)], x)
-        if len(x) <= len(row_x):
-            return copy_equations(y, row_y[: len(x)])
-        return f"""{indexed("y", y)} = {indexed("row", row_y)}
-        {indexed("row", row_x)} = {indexed("x", x)}
-
-        {indexed("x.grad", x)} += {indexed("delta", row_x)}
-        {indexed("delta", row_y)} = {indexed("y.grad", y)}"""
+        return reshape_equations(self, self.x)
 
 
 class Flatten(Reshape):

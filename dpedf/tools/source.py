@@ -132,7 +132,7 @@ class Stopwatch:
         self.lap()
 
     def lap(self, statement=None, runs=None):
-        """What passed since the last lap belongs to this Statement, or to none.  runs: a node, now."""
+        """What passed since the last lap belongs to this Statement, or to none."""
         self.wait()
         if statement:
             self.seconds[statement] += perf_counter() - self.last
