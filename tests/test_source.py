@@ -40,8 +40,8 @@ from dpedf.parallel.ranks import Ranks
 from dpedf.phi import Phi
 from dpedf.run import config
 from dpedf.source import grammar
-from dpedf.source import statements as source
 from dpedf.source.listing import listing, naming, page, scaled
+from dpedf.source.statements import statements as statements_of
 from dpedf.source.statements import update
 from dpedf.tools.source import Stopwatch, Training
 
@@ -63,7 +63,7 @@ def classifier(sizes, B=6):
 
 
 def statements(ell, **named):
-    return [*source.statements(ell, naming(ell, **named))]
+    return [*statements_of(ell, naming(ell, **named))]
 
 
 def test_the_program_of_the_slide_of_cmu_has_its_three_statements():
@@ -492,8 +492,8 @@ def test_the_update_is_that_of_the_settings(digits, settings, expected):
 
 def test_adamw_is_adam_with_its_own_first_and_last_line(digits):
     none = ["train.momentum=0.0", "train.nesterov=false", "train.weight_decay=0.5"]
-    sessions = [training(digits, f"train.optimizer={name}", *none) for name in ("adam", "adamw")]
-    lines = [update(s.step.update, s.settings.train) for s in sessions]
+    trainings = [training(digits, f"train.optimizer={name}", *none) for name in ("adam", "adamw")]
+    lines = [update(s.step.update, s.settings.train) for s in trainings]
     adam, adamw = ([*line.steps, line.text] for line in lines)
     assert adam[1:-1] == adamw[1:-1] and adam[1] == "m <- 0.9 m + (1 - 0.9) g"
     assert (adam[0], adam[-1]) == ("g = grad + 0.5 Phi", "Phi <- Phi - eta d")

@@ -57,16 +57,15 @@ def statement(reading, equations, text, target=None, accumulates=False):
     accumulates: something was added to this gradient before, so that it is read as well.
     """
     n, found = reading.n, Statement(reading.n, target, text)
-    if equations:
-        shown = map(without_indices, equations) if reading.one_shape else equations
-        found.text, *found.steps = map(str, shown)
-    if reading.known and not equations:
-        nodes = [n, target] if target else [n, *inputs_of(n)]
-        found.bytes = sum(getattr(node.value, "nbytes", 0) for node in nodes)
-    elif reading.known and n.value.size:
-        used = {
-            part: e.sizes for e in equations for part in e.walk() if isinstance(part, Reference)
-        }
+    if not equations:
+        values = [node.value for node in ([n, target] if target else [n, *inputs_of(n)])]
+        if not any(value is None for value in values):
+            found.bytes = sum(getattr(value, "nbytes", 0) for value in values)
+        return found
+    shown = map(without_indices, equations) if reading.one_shape else equations
+    found.text, *found.steps = map(str, shown)
+    if reading.known and n.value.size:
+        used = {part: e.sizes for e in equations for part in e.walk()}
         added = accumulates * moved(reading.arrays, {equations[0].left: equations[0].sizes})
         found.bytes = moved(reading.arrays, used) + added
         found.operations = sum(e.right.operations(e.sizes) for e in equations)
@@ -74,11 +73,11 @@ def statement(reading, equations, text, target=None, accumulates=False):
     return found
 
 
-def moved(arrays, references):
-    """The bytes of arrays that References reach by their indices; references: {it: sizes}."""
+def moved(arrays, used):
+    """The bytes of arrays, as far as the indices reach of the References in used, {it: sizes}."""
     reach = Counter()
-    for e, sizes in references.items():
-        if e.what in arrays:
+    for e, sizes in used.items():
+        if isinstance(e, Reference) and e.what in arrays:
             reach[e.what] += prod(sizes[letter] for letter in e.letters())
     return sum(min(n * arrays[name].itemsize, arrays[name].nbytes) for name, n in reach.items())
 
