@@ -34,17 +34,8 @@ import re
 from functools import cache
 from inspect import cleandoc
 
-from dpedf.source.expressions import (
-    COMPARISONS,
-    FUNCTIONS,
-    LEVELS,
-    Equation,
-    Letter,
-    Number,
-    Operation,
-    Reduction,
-    Reference,
-)
+from dpedf.source import expressions
+from dpedf.source.expressions import Equation, Letter, Number, Operation, Reduction, Reference
 
 NAME = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"
 LETTER = r"(?:[a-z]|\.\.\.)"
@@ -79,9 +70,9 @@ class Parser:
 
     def equation(self):
         left, sign = self.primary(), self.expect("=", "+=", "-=", "<-")
-        return Equation(sign, (left, *self.expressions("=", ",", END)))
+        return Equation(sign, (left, *self.sequence("=", ",", END)))
 
-    def expressions(self, separator, *ends):
+    def sequence(self, separator, *ends):
         """Expressions with separators between them, up to one of these ends."""
         found = [self.expression()]
         while self.take(separator):
@@ -98,10 +89,11 @@ class Parser:
         while True:
             group, symbol = self.tokens[-1]
             symbol = "*" if group else symbol  # side by side
-            if LEVELS.get(symbol, 0) < level:
+            tighter = expressions.LEVELS.get(symbol, 0) + 1
+            if tighter <= level:
                 return left
             self.take(symbol)
-            left = Operation(symbol, (left, self.expression(LEVELS[symbol] + 1)))
+            left = Operation(symbol, (left, self.expression(tighter)))
 
     def primary(self):
         group, token = self.tokens.pop()
@@ -111,25 +103,25 @@ class Parser:
             case "letter" if self.in_index or token in self.letters:
                 self.letters.add(token)
                 return Letter(token)
-            case "letter" | "name" if token not in FUNCTIONS:
+            case "letter" | "name" if token not in expressions.FUNCTIONS:
                 return Reference(token)
             case "indexed":
                 outside, self.in_index = self.in_index, True
-                index = self.expressions(",", "]")
+                index = self.sequence(",", "]")
                 self.in_index = outside
                 return Reference(token[:-1], index)
-            case "function" if token[:-1] in FUNCTIONS:
-                return Operation(token[:-1], self.expressions(",", ")"))
+            case "function" if token[:-1] in expressions.FUNCTIONS:
+                return Operation(token[:-1], self.sequence(",", ")"))
             case "reduction":
                 kind, _, over = token.partition("_")
                 self.letters.update(over.split(","))
                 return Reduction(kind, (self.expression(3), *map(Letter, over.split(","))))
             case "bracket" if token == "(":
-                (found,) = self.expressions(None, ")")
+                (found,) = self.sequence(None, ")")
                 return found
             case "bracket":
-                left, symbol = self.expression(), self.expect(*COMPARISONS)
-                return Operation(symbol, (left, *self.expressions(None, "]")))
+                left, symbol = self.expression(), self.expect(*expressions.COMPARISONS)
+                return Operation(symbol, (left, *self.sequence(None, "]")))
         raise SyntaxError(f"{self.line}: expected a number or a name, not {token}")
 
 
