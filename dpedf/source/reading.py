@@ -139,7 +139,6 @@ class Reading:
             Letter(a) for a in e.right.letters() if a not in e.left.letters() and e.what != "="
         ]
         forms = [Reduction("sum", (form, *summed)) for form in e.parts[1:]]
-        sizes = {a: size for a, size in sizes.items() if a in used}
         return Equation(e.what, (e.left, *forms), sizes).simplified(sizes)
 
     def translated(self, e, sizes):
