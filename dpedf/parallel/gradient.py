@@ -28,9 +28,8 @@ class Gradient:
         self.ell, self.phi, self.link, self.put, self.overlap = ell, phi, link, put, overlap
         self.V, self.buckets = slices or link.size, Buckets(phi, bucket)
         if self.V < link.size:
-            raise UserError(
-                f"train.slices = {slices}, expected 0 or at least the {link.size} ranks"
-            )
+            found = f"train.slices = {slices}"
+            raise UserError(f"{found}, expected 0 or at least the {link.size} ranks")
         self.mixer = next((n for n in CompNodes(ell) if getattr(n, "mixes", False)), None)
         if slices and self.mixer:
             name = program(ell).names[self.mixer]
