@@ -12,11 +12,11 @@ class UserError(ValueError):
 
 
 class AgreedError(UserError):
-    """A user's error that all ranks know, so that all of them can end."""
+    """A UserError that every rank raises, so that all of them end."""
 
 
 def one_line(error):
-    """The text of an error in one line; HDF5's errors have several."""
+    """The text of an error in one line; HDF5's span several."""
     return " ".join(str(getattr(error, "strerror", None) or error).split())
 
 

@@ -105,10 +105,10 @@ def update_rule(phi, train):
     return rule(phi, train.betas, train.epsilon, decay)
 
 
-def clip(grad, longest):
-    """Shorten a gradient that is longer than this, and return the length that it had."""
+def clip(grad, max_norm):
+    """Shorten a gradient whose norm is larger than max_norm; return the norm that it had."""
     before = norm(grad)
-    grad *= (1 / np.maximum(before / longest, 1)).astype(grad.dtype)
+    grad *= (1 / np.maximum(before / max_norm, 1)).astype(grad.dtype)
     return before
 
 

@@ -6,7 +6,7 @@ from itertools import accumulate
 import numpy as np
 
 from dpedf.device import host
-from dpedf.edf import CompNodes, Package, Parameter, Parameters
+from dpedf.edf import Package, Parameter, Parameters
 from dpedf.errors import UserError
 from dpedf.program import program
 
@@ -78,11 +78,10 @@ class Phi:
         for p, view in zip(self.parameters, self.views(self.value), strict=True):
             p.value = view
         self.differentiate_into(np.zeros_like(self.value))
-        for n in CompNodes(loss):
-            running = getattr(n, "state", None)  # or an input that a user's node calls so
-            for name, array in running.items() if isinstance(running, dict) else ():
-                full_name = f"{program(loss).names[n]}.{name}"
-                running[name] = self.state[full_name] = put(array.astype(dtype))
+        for n, name in program(loss).names.items():
+            running = getattr(n, "state", None)  # in a user's node, this may be an input
+            for key, array in running.items() if isinstance(running, dict) else ():
+                running[key] = self.state[f"{name}.{key}"] = put(array.astype(dtype))
 
     def views(self, vector):
         """The parts of a vector like Phi, each in the shape of its parameter."""

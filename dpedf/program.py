@@ -38,12 +38,13 @@ class during:  # noqa: N801, a word of the with statement
         self.facts = facts
 
     def __enter__(self):  # a small step notices that contextlib.contextmanager takes longer
-        self.before = vars(context).copy()
-        vars(context).update(self.facts)
+        self.all = vars(context)
+        self.before = self.all.copy()
+        self.all.update(self.facts)
 
     def __exit__(self, *error):
-        vars(context).clear()
-        vars(context).update(self.before)
+        self.all.clear()
+        self.all.update(self.before)
 
 
 class Numbered(type):

@@ -41,12 +41,11 @@ class Training:
         self.steps_per_epoch = -(-len(self.data.train) // train.batch_size)
         self.last_step = min(train.epochs * self.steps_per_epoch or inf, train.steps or inf)
         self.eta = schedule(train, self.last_step)
-        lengths = self.last_step, self.steps_per_epoch
-        self.report = Report(self.ranks, self.directory, self.step, *lengths)
+        self.report = Report(setup, self.step, self.last_step, self.steps_per_epoch)
         self.agreement = Agreement(self.ranks)
         self.checkpoint_seconds = seconds(train.checkpoint_every)
-        self.state = state = self.step.go_on(setup.state, self.ranks)
-        self.report.go_on(state)
+        self.state = state = self.step.restore(setup.state, self.ranks)
+        self.report.restore(state)
         self.tested = state.get("tested", False) and self.finished
         self.best = state.get("best", inf)  # the lowest loss of validation
         self.saved = 0.0  # seconds of this run at its last checkpoint
@@ -101,7 +100,7 @@ class Training:
 
     def evaluate(self):
         start = time.monotonic()
-        loss, accuracy = evaluate(self.Q, self.ell, self.data, self.data.valid, self.ranks)
+        loss, accuracy = self.measured(self.data.valid)
         sha256, took = self.phi.sha256(), time.monotonic() - start
         self.report.evaluated(loss, accuracy, sha256, took)
         if loss is not None and loss < self.best:
@@ -110,8 +109,12 @@ class Training:
 
     def test(self):
         """Evaluate on the test rows, once."""
-        loss, accuracy = evaluate(self.Q, self.ell, self.data, self.data.test, self.ranks)
-        self.report.tested(loss, accuracy, self.phi.sha256())
+        self.report.tested(*self.measured(self.data.test), self.phi.sha256())
+
+    def measured(self, split):
+        """(loss, accuracy) over the rows of a split."""
+        with self.step.context():
+            return evaluate(self.Q, self.ell, self.data, split, self.ranks)
 
 
 def main(ranks):
@@ -119,19 +122,19 @@ def main(ranks):
         ranks.say(__doc__)
         return 0
     setup = Setup(sys.argv[1:], ranks)
-    training, run = Training(setup), setup.settings.run
-    setup.read()  # signals are listened to by now, since this may take long
-    with closing(setup.device) as device, threadpool_limits(setup.threads, "blas"):
+    run = setup.settings.run
+    with closing(setup.device), threadpool_limits(setup.threads, "blas"):
+        training = Training(setup)
+        setup.read()  # after the handlers of signals are set, since it may take long
         watchdog.watch(ranks, run.timeout)
-        setup.check()
+        setup.watch_nan()
         if run.allreduce == "auto" and ranks.size > 1:
-            first = next(training.minibatches(0))
-            with training.step.context():
-                choose_overlap(setup.gradient, first, ranks, device, training.state)
+            choose_overlap(training.step, training.minibatches(0), ranks, training.state)
         introduce(setup, training.step.number)
         if training.tested:
             ranks.say(f"{run.dir}: finished at step {training.step.number}, nothing is left to do")
             return 0
+        setup.check_gradients(training.step)
         setup.begin(training.step.number)
         training.run()
         if not training.finished:

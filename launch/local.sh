@@ -9,7 +9,14 @@
 # PYTHON=python3.12 chooses the Python.
 set -euo pipefail
 
-root=$(cd -P "$(dirname "$0")/.." && pwd)
+unset CDPATH
+script=$0
+while [[ -L $script ]]; do # behind a link; macOS has no realpath
+    target=$(readlink "$script")
+    [[ $target == /* ]] || target=$(dirname "$script")/$target
+    script=$target
+done
+root=$(cd -P "$(dirname "$script")/.." && pwd)
 ranks=1
 if [[ ${1:-} == -n ]]; then
     ranks=${2:-}

@@ -64,6 +64,7 @@ install() {
     cp pyproject.toml ".venv/installed-$1"
 }
 
+unset CDPATH
 cd -P "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 extras=$1
 

@@ -7,14 +7,7 @@ not depend on the letter.
 import numpy as np
 
 from dpedf.edf import CompNodes
-from dpedf.source.expressions import (
-    OPERATIONS,
-    Letter,
-    Number,
-    Operation,
-    Reduction,
-    Reference,
-)
+from dpedf.source.expressions import OPERATIONS, Letter, Number, Operation, Reduction
 from dpedf.source.listing import naming
 from dpedf.source.reading import Reading
 
@@ -25,26 +18,25 @@ class Evaluator:
     def __init__(self, ell):
         names = naming(ell)
         self.nodes = {name: node for node, name in names.items()}
-        readings = {n: Reading(n, names) for n in CompNodes(ell)}
-        self.groups = {n: [r.in_use(group) for group in r.groups] for n, r in readings.items()}
-        self.values, self.steps = {}, {}  # [(Equation, sizes)] of a node, and of a name
-        for n, groups in self.groups.items():
-            for e, sizes in (pair for group in groups for pair in group):
-                if e.left.what == names[n]:
-                    self.values.setdefault(n, []).append((e, sizes))
-                elif e.what == "=":
-                    self.steps.setdefault(e.left.what, []).append((e, sizes))
+        self.values, self.gradients, self.steps = {}, {}, {}  # Equations of a node, and of a name
         self.constants = {"pi": np.array(np.pi)}
-        for reading in readings.values():
-            self.constants |= reading.operands
+        for n in CompNodes(ell):
+            reading = Reading(n, names)
+            self.constants |= reading.arrays
+            self.gradients[n] = reading.gradients
+            for e in reading.value + [e for _, added in self.gradients[n] for e in added]:
+                if e.left.what == names[n]:
+                    self.values.setdefault(n, []).append(e)
+                elif e.what == "=":
+                    self.steps.setdefault(e.left.what, []).append(e)
 
     def forward(self, n):
         """The value of a node, once for each form of its equations."""
         self.start()
-        for k in range(1, len(self.values[n][0][0].parts)):
+        for k in range(1, len(self.values[n][0].parts)):
             value = np.full(n.value.shape, np.nan)
-            for e, sizes in self.values[n]:
-                place, _, right = self.sides(e, sizes, e.parts[k])
+            for e in self.values[n]:
+                place, _, right = self.sides(e, e.parts[k])
                 value[place] = right
             yield value
 
@@ -52,13 +44,11 @@ class Evaluator:
         """{node: what a node adds to its gradient}."""
         self.start()
         sums = {}
-        for (e, sizes), *_ in self.groups[n][1:]:
-            if isinstance(e.left, Reference):  # and no number
-                node = self.nodes[e.left.what.removesuffix(".grad")]
-                total = sums.setdefault(node, np.zeros(np.shape(node.value)))
-                place, inside, right = self.sides(e, sizes, e.right, total.shape)
-                sign = {"+=": 1, "-=": -1}[e.what]
-                np.add.at(total, place, np.where(inside, sign * right, 0))
+        for node, (e, *_) in self.gradients[n]:
+            total = sums.setdefault(node, np.zeros(node.value.shape))
+            place, inside, right = self.sides(e, e.right, total.shape)
+            sign = {"+=": 1, "-=": -1}[e.what]
+            np.add.at(total, place, np.where(inside, sign * right, 0))
         return sums
 
     def start(self):
@@ -69,17 +59,17 @@ class Evaluator:
 
     def array(self, name):
         if name not in self.found:
-            sides = [self.sides(e, sizes, e.right) for e, sizes in self.steps[name]]
+            sides = [self.sides(e, e.right) for e in self.steps[name]]
             ends = [[i.max(initial=-1) + 1 for i in place] for place, _, _ in sides]
             self.found[name] = np.full(np.max(ends, axis=0).astype(int), np.nan)
             for place, _, right in sides:
                 self.found[name][place] = right
         return self.found[name]
 
-    def sides(self, e, sizes, right, shape=None):
+    def sides(self, e, right, shape=None):
         """(place, inside, right): what an equation puts where, as far as inside of a shape."""
-        place = [self.evaluate(part, sizes) for part in e.left.parts]
-        *place, right = np.broadcast_arrays(*place, self.evaluate(right, sizes))
+        place = [self.evaluate(part, e.sizes) for part in e.left.parts]
+        *place, right = np.broadcast_arrays(*place, self.evaluate(right, e.sizes))
         if not place:
             return (), True, right.reshape(())
         return *within(place, shape), right
@@ -92,8 +82,6 @@ class Evaluator:
             case Letter(letter):
                 shape = [size if a == letter else 1 for a, size in sizes.items()]
                 return np.arange(sizes[letter]).reshape(shape)
-            case Operation("-", (_,)):
-                return -parts[0]
             case Operation(symbol):
                 with np.errstate(divide="ignore"):  # log 0 where attention does not look
                     return OPERATIONS[symbol](*parts) * 1

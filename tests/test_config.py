@@ -331,7 +331,7 @@ def consistent(settings):
     changes = {
         field.name: field.default
         for field in msgspec.structs.fields(train)
-        if train.optimizer not in config.USERS.get(field.name, (train.optimizer,))
+        if train.optimizer not in config.OPTIMIZERS_WITH.get(field.name, (train.optimizer,))
     }
     least = min(train.min_learning_rate, train.learning_rate)
     changes["min_learning_rate"] = least if train.schedule == "cosine" else 0.0
@@ -411,9 +411,9 @@ def test_any_value_of_any_key_is_taken_or_refused_in_one_line(key, value, tmp_pa
 def test_a_run_does_not_go_on_with_another_of(path, override, refused):
     key, _, value = override.partition("=")
     old, new = config.load(path), config.load(path, [override])
-    config.check_resumable(old, old)
+    config.expect_resumable(old, old)
     with refused(key, value, "resume"):
-        config.check_resumable(old, new)
+        config.expect_resumable(old, new)
 
 
 @pytest.mark.parametrize(
@@ -428,13 +428,13 @@ def test_an_optimizer_does_not_go_on_with_another_of(path, optimizer, key, value
     old = config.load(path, [f"train.optimizer={optimizer}"])
     train = msgspec.structs.replace(old.train, **{key.removeprefix("train."): value})
     with refused(key, value, "resume"):
-        config.check_resumable(old, msgspec.structs.replace(old, train=train))
+        config.expect_resumable(old, msgspec.structs.replace(old, train=train))
 
 
 def test_a_run_may_go_on_for_longer_and_elsewhere(path):
     old = config.load(path)
     new = ["train.epochs=9", "run.dir=x", "run.log_every=3", "train.learning_rate=0.01"]
-    config.check_resumable(old, config.load(path, new))
+    config.expect_resumable(old, config.load(path, new))
 
 
 def test_a_rate_to_end_with_is_of_the_cosine_schedule(tmp_path, refused):

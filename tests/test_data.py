@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dpedf.data import Data, sources, write
-from dpedf.data.sources import ArrayRows, ChunkedRows
+from dpedf.data import Data, layout, write
+from dpedf.data.layout import ArrayRows, ChunkedRows
 from dpedf.data.split import Split
 from dpedf.device import CPU
 from dpedf.errors import UserError
@@ -186,7 +186,7 @@ class Counted:
 def test_chunks_beyond_the_window_come_by_windows_of_whole_chunks(
     layout, valid, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("dpedf.data.sources.WINDOW", 3 * CHUNK * X[0].nbytes)
+    monkeypatch.setattr("dpedf.data.layout.WINDOW", 3 * CHUNK * X[0].nbytes)
     path, seen = make(tmp_path / "rows.h5", layout, train=(X, ROWS)), []
     splits = [Data(path, valid).train for rank in range(3)]
     assert not any(split.global_shuffle for split in splits)
@@ -209,7 +209,7 @@ def test_chunks_beyond_the_window_come_by_windows_of_whole_chunks(
 
 
 def test_a_rank_alone_reads_a_chunk_once_an_epoch(tmp_path, monkeypatch):
-    monkeypatch.setattr("dpedf.data.sources.WINDOW", 4 * CHUNK * X[0].nbytes)
+    monkeypatch.setattr("dpedf.data.layout.WINDOW", 4 * CHUNK * X[0].nbytes)
     split = Data(make(tmp_path / "rows.h5", "compressed", train=(X, ROWS))).train
     split.x.dataset = Counted(split.x.dataset)
     assert len(list(epoch_of(split, 1))) == N  # a block of them is less than a window
@@ -226,7 +226,7 @@ class Hesitant(dict):
 
 
 def test_rows_to_validate_can_be_read_while_the_loader_reads(tmp_path, monkeypatch):
-    monkeypatch.setattr("dpedf.data.sources.WINDOW", 2 * CHUNK * X[0].nbytes)
+    monkeypatch.setattr("dpedf.data.layout.WINDOW", 2 * CHUNK * X[0].nbytes)
     opened, order = Data(make(tmp_path / "rows.h5", "chunked", train=(X, ROWS)), 50), []
     for source in {opened.train.x, opened.train.y, opened.valid.x, opened.valid.y}:
         monkeypatch.setattr(source, "kept", Hesitant(), raising=False)
@@ -248,7 +248,7 @@ def test_chunks_within_the_window_are_shuffled_as_mapped_rows_are(tmp_path):
 def test_the_order_follows_from_the_layout_and_not_from_where_rows_are_kept(tmp_path, monkeypatch):
     contiguous = make(tmp_path / "rows.h5", train=(X, ROWS))
     chunked = make(tmp_path / "chunks.h5", "chunked", train=(X, ROWS))
-    monkeypatch.setattr("dpedf.data.sources.WINDOW", 3 * CHUNK * X[0].nbytes)
+    monkeypatch.setattr("dpedf.data.layout.WINDOW", 3 * CHUNK * X[0].nbytes)
     monkeypatch.setattr("dpedf.data.file.MEMORY", 1)
     for path in contiguous, chunked:
         opened = Data(path)
@@ -313,7 +313,7 @@ def test_inputs_are_x_scale_minus_mean_over_std(attributes, dtype, tmp_path):
 def test_what_is_put_leaves_the_rows_as_they_are_stored(tmp_path):
     x = X.astype(np.float32)  # which needs no other type
     opened = Data(make(tmp_path / "rows.h5", train=(x, ROWS)))
-    opened.factors = np.float32(0.5)
+    opened.device_scale = np.float32(0.5)
     x, y = opened.train.load(ROWS)
     opened.put(x, y)
     np.testing.assert_array_equal(x, X)
@@ -492,7 +492,7 @@ def test_a_file_that_is_cut_off_while_it_is_opened_is_refused(path, refused):
         dataset = file["train/y"]
         os.truncate(path, dataset.id.get_offset() + 5)
         with refused(path, "train/y"):
-            sources.rows_of(path, dataset)
+            layout.rows_of(path, dataset)
 
 
 def damage(path, name):
@@ -654,7 +654,7 @@ def test_a_group_valid_of_text_takes_the_place_of_rows_held_out(tmp_path):
 @pytest.mark.parametrize("cache", ["none", "memory"])
 @pytest.mark.parametrize("stride", [0, 1, 3, 20])
 def test_rows_of_a_chunked_text_come_once_an_epoch_by_windows(stride, cache, tmp_path, monkeypatch):
-    monkeypatch.setattr("dpedf.data.sources.WINDOW", 3 * CHUNK)
+    monkeypatch.setattr("dpedf.data.layout.WINDOW", 3 * CHUNK)
     path = make_text(tmp_path / "text.h5", "compressed", train=PLACES)
     opened = [Data(path, window=T, stride=stride) for rank in range(3)]
     splits, order = [data.train for data in opened], opened[0].train.order(0, 1)
@@ -795,13 +795,13 @@ def test_to_read_through_reads_the_file_once(tmp_path):
 
 def test_rows_are_loaded_ahead_by_a_thread_that_ends_with_the_epoch():
     split, names = rows_of(N), set()
-    gathered = split.sent
+    gathered = split.pack
 
     def watched(rows, empty):
         names.add(threading.current_thread())
         return gathered(rows, empty)
 
-    split.sent = watched
+    split.pack = watched
     minibatches = split.minibatches(0, 0, 4, lambda b: (0, b))
     next(minibatches)
     assert loaders()

@@ -18,6 +18,7 @@ from dpedf.edf import (
     Parameter,
     Parameters,
 )
+from dpedf.kernels.gemm import JOINED
 from dpedf.phi import name_parameters
 from dpedf.program import context, held, program
 
@@ -311,6 +312,70 @@ def test_products_are_added_when_the_gradient_is_complete(times, before):
         expected += a @ b
     p.complete()
     np.testing.assert_allclose(p.grad, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("times", [JOINED - 1, JOINED, JOINED + 1, JOINED + 2, 3 * JOINED + 2])
+def test_products_that_are_joined_are_each_added_once(times):
+    p, random = Parameter(np.zeros((3, 4))), np.random.default_rng(0)
+    products = [(random.normal(size=(3, 2)), random.normal(size=(2, 4))) for _ in range(times)]
+    for a, b in products:
+        p.addproduct(a, b)
+    expected = sum(a @ b for a, b in products)
+    for _ in range(2):
+        p.complete()
+        np.testing.assert_allclose(p.grad, expected, rtol=1e-12, atol=1e-14)
+
+
+class Interrupted(CompNode):
+    """y = x, whose backward fails while `fails`"""
+
+    fails = True
+
+    def __init__(self, x):
+        self.x = x
+
+    def forward(self):
+        self.value = self.x.value
+
+    def backward(self):
+        if self.fails:
+            raise KeyboardInterrupt
+        self.x.addgrad(self.grad)
+
+
+def test_products_of_a_pass_that_was_given_up_are_not_added_in_the_next():
+    """Of the three layers, the last has added its product by then, and that of the second waits."""
+    x = rows(np.random.default_rng(0).normal(size=(4, 3)))
+    P = Package(w=Parameter(np.full((3, 3), 0.1)), b=Parameter(np.zeros(3)))
+    node = Interrupted(ops.Affine(P, x))
+    ell = ops.SquareLoss(ops.Affine(P, ops.Tanh(ops.Affine(P, node))), rows(np.ones((4, 3))))
+    Forward(ell)
+    with pytest.raises(KeyboardInterrupt):
+        Backward(ell)
+    node.fails = False
+    found = gradients(ell)
+    for grad, expected in zip(found, gradients(ell), strict=True):
+        assert grad.any() and np.array_equal(grad, expected)
+
+
+IN_PLACE = {
+    "Slice": (2, lambda x: ops.Slice(x, slice(0, 2))),
+    "LSTMCell": (4, lambda x: ops.LSTMCell(rows(np.ones((1, 8))), rows(np.ones((1, 8))), x)),
+}
+
+
+@pytest.mark.parametrize("J, node", IN_PLACE.values(), ids=IN_PLACE)
+def test_a_part_is_added_to_a_copy_of_what_another_node_owns(J, node):
+    """A sum sends one array to both of its terms; a part is then added to that of the first."""
+    p, q = Parameter(np.full((1, J), 2.0)), Parameter(np.full((1, J), 3.0))
+    p.batched = q.batched = True
+    first, second = ops.Square(p), ops.Square(q)
+    part = node(first)
+    ell = ops.Sum((first + second) * 2) + ops.Sum(part)
+    Forward(ell)
+    Backward(ell)
+    assert np.array_equal(q.grad, np.full((1, J), 12.0))
+    assert np.array_equal(second.grad, np.full((1, J), 2.0)) and (first.grad > 2).any()
 
 
 def test_program_order_is_that_of_the_source_and_of_what_the_loss_reaches():

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from threaded import on_ranks
 
 from dpedf.data import Data, write
 from dpedf.edf import CompNode, Input
+from dpedf.ops import Dropout, Sum
 from dpedf.parallel.ranks import Ranks
 from dpedf.run import build
 from dpedf.run.evaluate import classifies, evaluate
@@ -91,6 +93,63 @@ def test_of_two_classes_an_output_may_be_the_score_of_class_1(shape, opened):
     build.expect_fit(Q, ell, data)
     accuracy = evaluate(Q, ell, data, data.test, Ranks())[1]
     assert accuracy == pytest.approx(((x[..., 0] > 0) == y).mean(), abs=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(), (6,)])
+def test_a_score_above_0_is_for_class_1_and_one_below_for_class_0(shape, opened):
+    x, y = RANDOM.normal(size=(90, *shape, 2)), RANDOM.integers(0, 2, (90, *shape))
+    x[..., 0] = np.where(y == 1, 1, -1) * np.abs(x[..., 0])
+    x[:9, ..., 0] *= -1  # which are then wrong, a tenth of all
+    data = opened(x, y, 2)
+    Q = FirstOfTwo(data.x)
+    accuracy = evaluate(Q, Looks(Q, data.y), data, data.test, Ranks())[1]
+    assert accuracy == pytest.approx(0.9, abs=1e-12)
+
+
+# On several ranks, which are threads here.
+
+LOSSES = {"of all sizes": [1e16, 1, -1e16, 1, 3, 1e16, 5], "whose sum is exact": range(7)}
+
+
+@pytest.mark.parametrize("losses", LOSSES.values(), ids=LOSSES)
+def test_more_rows_than_a_block_have_one_loss_on_any_number_of_ranks(losses, opened, tmp_path):
+    """Blocks are added in one order; another one gives other bits, or another number."""
+    N = 6 * 512 + 100
+    x, y = np.zeros((N, 3)), np.arange(N) % 3
+    x[np.arange(N), y], x[::512, 0] = 1e-3, losses
+    opened(x, y, 3)
+
+    def evaluated(ranks):
+        data = Data(tmp_path / "rows.h5", dtype=np.float64)
+        Q = Same(data.x)
+        found = evaluate(Q, Sum(Q, 0) + 0 * Looks(Q, data.y), data, data.test, ranks)
+        return found, ranks.lived
+
+    ((alone, lived),) = on_ranks(1, evaluated)
+    assert lived >= 7
+    for size in 2, 3, 5:
+        found = on_ranks(size, evaluated)
+        assert [(np.array(f).tobytes()) for f, lived in found] == [np.array(alone).tobytes()] * size
+        assert all(lived >= 7 // size for f, lived in found)  # between blocks, it was alive
+    if losses is LOSSES["whose sum is exact"]:
+        assert alone[0] == pytest.approx(x.sum() / N, rel=1e-12)
+        assert alone[1] == pytest.approx((x.argmax(axis=1) == y).mean(), abs=1e-12)
+
+
+def test_losses_are_added_in_float64(opened):
+    x = np.array([[2.0**24], [1.0], [1.0]], np.float32)  # in float32 their sum is 2**24
+    data = opened(x, x)
+    Q = Same(data.x)
+    ell = Sum(Q)
+    assert evaluate(Q, ell, data, data.test, Ranks())[0] == (2**24 + 2) / 3
+    assert ell.value.dtype == np.float32
+
+
+def test_an_evaluation_is_no_training(opened):
+    """Dropout lets everything pass."""
+    data = opened(np.ones((600, 3)), np.ones((600, 3)))
+    Q = Dropout(data.x, 0.5)
+    assert evaluate(Q, Sum(Q), data, data.test, Ranks()) == (3, None)
 
 
 def test_of_more_classes_an_output_has_a_number_for_each(opened, refused):

@@ -37,7 +37,7 @@ from dpedf.kernels.embedding import scattered
 from dpedf.kernels.philox import uniform
 from dpedf.kernels.softmax import log_loss, log_loss_gradient
 from dpedf.kernels.vector import CACHED, adam, add_in_order, momentum, norm, rmsprop
-from dpedf.parallel.sums import schedule
+from dpedf.parallel.sums import plan
 
 SOURCES = sorted(Path(philox.__file__).parent.glob("*.cu"))
 SOFTMAX = Path(philox.__file__).with_name("softmax.cu")
@@ -566,7 +566,7 @@ def test_additions_of_long_vectors_have_the_bits_of_numpy(gpu, dtype):
 @each("V", [1, 2, 5, 8, 11])
 def test_the_tree_over_slices_has_the_bits_of_numpy(gpu, V, dtype):
     for first, end in (0, V), (V // 2, V):
-        for _, k, additions in schedule(first, end, V)[0]:
+        for _, k, additions in plan(first, end, V)[0]:
             check_additions(additions, k + 1, 300, 7, 290, dtype)
 
 

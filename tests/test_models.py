@@ -9,10 +9,12 @@ import pytest
 
 from dpedf import check
 from dpedf.edf import Backward, CompNodes, Forward, Input, Parameters
+from dpedf.kernels.gemm import JOINED
 from dpedf.models import MLP, mlp, slides
-from dpedf.ops import Affine, Flatten, LogLoss, Relu, Sigmoid, Softmax, Tanh
+from dpedf.models.images import conv
+from dpedf.ops import Add, Affine, Flatten, LogLoss, Relu, Sigmoid, Softmax, Tanh
 from dpedf.phi import Phi, dense, glorot, he
-from dpedf.program import program
+from dpedf.program import inputs_of, program
 from dpedf.run.build import build, find
 
 
@@ -327,6 +329,88 @@ def test_pytorchs_lstm_computes_the_same():
     h = theirs(W[torch.tensor(x.value)])[0]
     expected = (h @ scores - c).softmax(-1).detach()
     np.testing.assert_allclose(Q.value, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["char_lstm", "char_gru"])
+def test_gradients_add_up_over_more_steps_than_are_joined(name):
+    x, y = text(T=2 * JOINED + 3)
+    Q, ell = build({"build": name, "embedding": 3, "hidden": 2}, x, y)
+    Phi(ell, dtype=np.float64)
+    x.value, y.value = np.random.default_rng(0).integers(0, 7, (2, 3, *x.shape))
+    check.gradients(ell, samples=4)
+
+
+def test_pytorchs_lstm_has_the_same_gradients_after_many_steps():
+    torch = pytest.importorskip("torch", reason="the reference is PyTorch")
+    T = 2 * JOINED + 3
+    x, y = text(T)
+    Q, ell = build({"build": "char_lstm", "embedding": 4, "hidden": 3}, x, y)
+    phi = Phi(ell, dtype=np.float64)
+    x.value, y.value = np.random.default_rng(0).integers(0, 7, (2, 5, T))
+    Forward(ell)
+    Backward(ell)
+    W, w, b, u, scores, c = ours = [torch.tensor(p.value) for p in by_use(phi)]
+    for tensor in ours:
+        tensor.requires_grad_()
+    h = state = torch.zeros(5, 3, dtype=torch.float64)
+    outputs = []
+    for t in range(T):  # torch.nn.LSTM written out, since its weights are in another order
+        i, f, o, g = (W[torch.tensor(x.value[:, t])] @ w - b + h @ u).chunk(4, 1)
+        state = f.sigmoid() * state + i.sigmoid() * g.tanh()
+        h = o.sigmoid() * state.tanh()
+        outputs.append(h @ scores - c)
+    losses = torch.stack(outputs, 1).log_softmax(-1)
+    picked = torch.gather(losses, 2, torch.tensor(y.value).unsqueeze(2))
+    (-picked.mean()).backward()
+    for p, tensor in zip(by_use(phi), ours, strict=True):
+        np.testing.assert_allclose(p.grad, tensor.grad, rtol=1e-9, atol=1e-13)
+
+
+# Initial values
+
+
+def bounds(ell):
+    """Of the uniform draws of a model's parameters, by shape."""
+    return {p.value.shape: p.bound for p in Parameters(ell) if hasattr(p, "bound")}
+
+
+def test_a_convolution_begins_as_a_layer_of_all_that_its_window_sees():
+    """He et al., 2015: a variance of 2 / (I size**2)."""
+    for I, J, size in (1, 6, 5), (6, 16, 5), (3, 4, 1):
+        Phi = conv(I, J, size)
+        assert Phi.w.value.shape == (J, I, size, size) and not Phi.b.value.any()
+        assert Phi.w.bound**2 / 3 == pytest.approx(2 / (I * size**2))
+    Q, ell = build({"build": "lenet"}, *images(28, 28))
+    assert bounds(ell)[16, 6, 5, 5] == pytest.approx((6 / 150) ** 0.5)
+    assert conv(3, 4, 5, glorot).w.bound == pytest.approx((6 / (7 * 25)) ** 0.5)
+
+
+@pytest.mark.parametrize("name, gates", [("char_lstm", 4), ("char_gru", 3)])
+def test_a_recurrent_layer_begins_within_one_over_the_root_of_its_size(name, gates):
+    Q, ell = build({"build": name, "embedding": 5, "hidden": 16}, *text())
+    found = bounds(ell)
+    assert found.pop((5, 16 * gates)) == found.pop((16, 16 * gates)) == 0.25  # PyTorch's
+    assert found == {(7, 5): 1, (16, 7): glorot(16, 7)}
+
+
+def test_an_lstm_begins_with_gates_of_memory_that_are_more_open_than_shut():
+    Q, ell = build({"build": "char_lstm", "embedding": 5, "hidden": 16}, *text())
+    (b,) = (p.value for p in Phi(ell).parameters if p.value.shape == (64,))
+    before = 1 / (1 + np.exp(b))  # sigmoid(-b): what each gate lets through at first
+    assert before[16:32] == pytest.approx(1 / (1 + np.exp(-1)))
+    assert (before[:16] == 0.5).all() and (before[32:] == 0.5).all()
+
+
+def test_a_transformer_begins_with_smaller_weights_for_what_layers_add_to_their_sum():
+    """A standard deviation of 0.02, over the root of the 2 layers summands: Radford et al."""
+    Q, ell = build({"build": "char_transformer", "layers": 8, "width": 12, "heads": 2}, *text())
+    deviations = [p.bound / 3**0.5 for p in Parameters(ell) if hasattr(p, "bound")]
+    assert sorted(deviations) == pytest.approx([0.02 / 4] * 16 + [0.02] * (8 * 4 + 2))
+    adds = [n for n in CompNodes(ell) if isinstance(n, Add)][1:]
+    for add in adds:
+        affine = next(n for n in inputs_of(add) if isinstance(n, Affine))
+        assert affine.Phi.w.bound == min(p.bound for p in Parameters(ell) if hasattr(p, "bound"))
+    assert len(adds) == 16
 
 
 def by_use(phi):

@@ -1084,6 +1084,35 @@ def test_an_activation_warns_of_no_number(activation, dtype):
     assert np.isfinite(ell.value).all() and np.isfinite(x.grad).all()
 
 
+@each("case", CASES)
+def test_a_second_backward_finds_what_forward_kept(case):
+    """No backward changes what it computes with, such as the weights of attention."""
+    ell, leaves = case.program(3)
+    Forward(ell, train=True)
+    left = []
+    for _ in range(2):
+        Backward(ell)
+        left.append([array.copy() for array in passed(ell, leaves).values()])
+    for first, second in zip(*left, strict=True):
+        assert np.array_equal(first, second)
+
+
+def test_two_nodes_of_attention_keep_weights_of_their_own():
+    random = np.random.default_rng(0)
+    q, k, v = (Parameter(random.normal(size=(2, 4, 6))) for _ in range(3))
+    for p in q, k, v:
+        p.batched = True
+    first, second = Attention(q, k, v, 2), Attention(q, k, v, 2, causal=True)
+    Forward(ell := Sum(first + second))
+    assert not np.shares_memory(first.a, second.a)
+    before = first.a.copy()
+    Backward(ell)
+    assert np.array_equal(first.a, before) and (first.a != second.a).any()
+    for p in q, k, v:
+        p.value *= -1  # as an update would, in place
+    assert np.array_equal(first.a, before)
+
+
 def test_parts_of_several_types_are_joined_in_one_that_holds_them():
     y, x = Input(), Input()
     y.value, x.value = np.array([1, 0]), np.array([[0.5, 0.7], [1.5, 2.7]], np.float32)

@@ -5,6 +5,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import breakages
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -67,10 +68,22 @@ def test_the_demonstration_of_the_readme_ends_with_one_phi_on_any_number_of_rank
     assert re.fullmatch(r"phi_sha256 [0-9a-f]{64}", printed[0])
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/architectures.md", "data/README.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/architectures.md", "data/README.md", "tests/README.md"]
+)
 def test_a_page_names_files_that_exist(page):
     for path in re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text()):
         assert ((ROOT / page).parent / path).exists(), path
+
+
+def test_the_breakages_in_the_page_on_tests_are_those_that_can_be_made():
+    """breakages.py makes them, which takes minutes."""
+    listed = breakages.listed()
+    assert "\n".join(breakages.table(listed)) in (ROOT / "tests" / "README.md").read_text()
+    for breakage in listed:
+        assert (ROOT / breakage["file"]).read_text().count(breakage["this"]) == 1, breakage
+        file, test = breakage["test"].split("::")
+        assert f"def {test}(" in (ROOT / "tests" / file).read_text(), test
 
 
 def test_the_model_and_the_node_of_the_docs_work_as_they_stand(python, digits, tmp_path):

@@ -28,6 +28,7 @@ from dpedf.ops import (
     Reshape,
     Sigmoid,
     Slice,
+    Softmax,
     Sqrt,
     SquareLoss,
     Sum,
@@ -38,11 +39,11 @@ from dpedf.parallel.gradient import Gradient
 from dpedf.parallel.ranks import Ranks
 from dpedf.phi import Phi
 from dpedf.run import config
-from dpedf.source import expressions, grammar
+from dpedf.source import grammar
 from dpedf.source.listing import listing, naming, page, scaled
-from dpedf.source.reading import rule
-from dpedf.source.statements import backward, forward
-from dpedf.tools.source import Step
+from dpedf.source.statements import statements as statements_of
+from dpedf.source.statements import update
+from dpedf.tools.source import Stopwatch, Training
 
 
 @pytest.fixture
@@ -62,8 +63,7 @@ def classifier(sizes, B=6):
 
 
 def statements(ell, **named):
-    names = naming(ell, **named)
-    return [*forward(ell, names), *backward(ell, names)]
+    return [*statements_of(ell, naming(ell, **named))]
 
 
 def test_the_program_of_the_slide_of_cmu_has_its_three_statements():
@@ -188,7 +188,15 @@ def test_a_node_without_equations_is_shown_by_name():
         assert lines[-1] == f"w.grad += {node.__name__}'s"
 
 
-@pytest.mark.parametrize("right", ["x[b,i,j] w[i]", "x[b] w[i]", "w[i] sum_k x[b,i]"])
+@pytest.mark.parametrize(
+    "right",
+    [
+        "x[b,i,j] w[i]",
+        "x[b] w[i]",
+        "w[i] sum_k x[b,i]",
+        "n[b] w[i]\n\nn[b,i] = x[b,i]",
+    ],
+)
 def test_equations_of_values_with_other_indices_are_not_shown(right):
     x, w = Input(), Parameter(np.ones(3))
     x.value = np.ones((2, 3))
@@ -218,11 +226,15 @@ def cases_of(node):
 
 def added_by(n, ell):
     """{node: what backward of one node adds to its gradient}."""
-    others = [i for i in (*CompNodes(ell), *Parameters(ell)) if i is not n]
-    for i in others:
-        i.begin()
+    nodes = [i for i in CompNodes(ell) if i is not n]
+    for i in nodes:
+        i.grad, i.owns_grad = None, False
+    for p in Parameters(ell):
+        p.untouched, p.products = True, []
     n.backward()
-    return {i: i.complete() for i in others}
+    for p in Parameters(ell):
+        p.complete()
+    return {i: i.own_grad() for i in (*nodes, *Parameters(ell))}
 
 
 def compare(n, ell):
@@ -311,7 +323,7 @@ def recorded(ell):
     for n in CompNodes(ell):
         watch(n, "backward", lambda n=n: running.append(n), lambda: running.append(None))
     for t in (*CompNodes(ell), *Parameters(ell)):
-        for name in "addgrad", "addproduct", "complete":
+        for name in "addgrad", "addproduct", "own_grad":
             watch(t, name, lambda t=t: note(t))
     Backward(ell)
     return found
@@ -363,6 +375,10 @@ def test_what_is_added_to_a_gradient_that_is_there_costs_an_addition():
     assert again.bytes == first.bytes + y.value.nbytes
 
 
+def equations(docstring):
+    return [e for _, found in grammar.sections(docstring) for e in found]
+
+
 @pytest.mark.parametrize(
     ("text", "sizes", "operations", "left"),
     [
@@ -375,8 +391,8 @@ def test_what_is_added_to_a_gradient_that_is_there_costs_an_addition():
     ],
 )
 def test_operations_are_counted_for_all_values_of_their_letters(text, sizes, operations, left):
-    (e,) = grammar.equations(text)
-    found = expressions.operations(e.right, sizes), [*expressions.letters(e.right)]
+    (e,) = equations(text)
+    found = e.right.operations(sizes), [*e.right.letters()]
     assert found == (operations, left)
 
 
@@ -386,12 +402,12 @@ def test_operations_are_counted_for_all_values_of_their_letters(text, sizes, ope
         "y[b,j] = sum_i x[b,i] W[i,j] - C[j]",
         "y[b,m] += -x[b,2 m+u-1] (a - b / (c d)) [i = y[b]]",
         "y = (sum_i x[i]) / max(a, -b)**2 + sum_i,j x[i,j] / 2",
-        "y[b] = x[b,(2 b+1)//3,b%2] - (c - d)",
+        "y[b] = x[b,(2 b+1)/3,b**2] - (c - d)",
     ],
 )
 def test_an_equation_is_written_as_it_is_read(text):
-    (e,) = grammar.equations(text)
-    assert str(e) == text and [str(e)] == [str(e) for e in grammar.equations(str(e))]
+    (e,) = equations(text)
+    assert str(e) == text and [str(e)] == [str(e) for e in equations(str(e))]
 
 
 def test_what_is_no_equation_is_prose():
@@ -401,13 +417,13 @@ def test_what_is_no_equation_is_prose():
     k = 2, more or less
     where x is an Input; y: (B,)
     """
-    assert [str(e) for e in grammar.equations(docstring)] == ["y[b] = x[b]", "k = 2"]
+    assert [str(e) for e in equations(docstring)] == ["y[b] = x[b]", "k = 2"]
 
 
 @pytest.mark.parametrize("text", ["x +", "sum_i +", "(x", "x)", "x!", "exp(x,)", "exp x", "f(x)"])
 def test_an_equation_that_cannot_be_read_is_none(text):
     with pytest.raises(SyntaxError):
-        grammar.equations(f"y = {text}, ")
+        equations(f"y = {text}, ")
 
 
 @pytest.mark.parametrize(
@@ -422,20 +438,20 @@ def test_an_equation_that_cannot_be_read_is_none(text):
     ],
 )
 def test_whole_numbers_are_computed(text, shown):
-    (e,) = grammar.equations(text)
-    assert str(expressions.simplified(e, {"i": 5})) == shown
+    (e,) = equations(text)
+    assert str(e.simplified({"i": 5})) == shown
 
 
 # the tool
 
 
-def step(digits, *settings):
+def training(digits, *settings):
     file = ROOT / "configs" / "digits.toml"
-    return Step(config.load(file, [f"data.file={digits}", *settings]), Ranks())
+    return Training(config.load(file, [f"data.file={digits}", *settings]), Ranks())
 
 
 def test_buckets_start_their_sum_after_the_gradients_that_complete_them(digits):
-    s = step(digits, "run.allreduce=buckets", "run.bucket=4000")
+    s = training(digits, "run.allreduce=buckets", "run.bucket=4000")
     found, node = {}, None
     for line in s.with_buckets(s.passes()[1]):
         node = line.node or node
@@ -450,12 +466,12 @@ def test_buckets_start_their_sum_after_the_gradients_that_complete_them(digits):
     of = {p: n for n, completed in program(s.ell).completes.items() for p in completed}
     method = gradient.ready
     gradient.ready = lambda p: (ready.append(of[p]), method(p))
-    gradient(s.x, s.y, s.B)
+    gradient(*s.minibatch, s.B)
     assert found == started and sum(map(len, found.values())) == 5
 
 
 def test_costs_of_slices_of_several_sizes_are_those_of_all_their_rows(digits):
-    whole, sliced = step(digits, "train.slices=0"), step(digits, "train.slices=5")
+    whole, sliced = training(digits, "train.slices=0"), training(digits, "train.slices=5")
     for one, many in zip(sum(whole.passes(), []), sum(sliced.passes(), []), strict=True):
         assert one.text == many.text
         if isinstance(one.node, Affine) and not one.target:
@@ -473,19 +489,55 @@ def test_costs_of_slices_of_several_sizes_are_those_of_all_their_rows(digits):
     ],
 )
 def test_the_update_is_that_of_the_settings(digits, settings, expected):
-    s = step(digits, *settings)
-    assert [str(e) for e in rule(type(s.update), s.settings.train)] == expected
+    s = training(digits, *settings)
+    line = update(s.step.update, s.settings.train)
+    assert [*line.steps, line.text] == expected
 
 
 def test_adamw_is_adam_with_its_own_first_and_last_line(digits):
     none = ["train.momentum=0.0", "train.nesterov=false", "train.weight_decay=0.5"]
-    adam, adamw = (
-        [str(e) for e in rule(type(s.update), s.settings.train)]
-        for s in (step(digits, f"train.optimizer={name}", *none) for name in ("adam", "adamw"))
-    )
+    trainings = [training(digits, f"train.optimizer={name}", *none) for name in ("adam", "adamw")]
+    lines = [update(s.step.update, s.settings.train) for s in trainings]
+    adam, adamw = ([*line.steps, line.text] for line in lines)
     assert adam[1:-1] == adamw[1:-1] and adam[1] == "m <- 0.9 m + (1 - 0.9) g"
     assert (adam[0], adam[-1]) == ("g = grad + 0.5 Phi", "Phi <- Phi - eta d")
     assert (adamw[0], adamw[-1]) == ("g = grad", "Phi <- Phi - eta (d + 0.5 Phi)")
+
+
+MODEL = """
+from dpedf.ops import Affine, LogLoss, Slice, Softmax
+from dpedf.phi import dense
+
+def net(x, y):
+    Q = Softmax(Affine(dense(8, y.classes), Slice(Affine(dense(8, 8), x), 0)))
+    return Q, LogLoss(Q, y)
+"""
+
+
+def test_all_that_passes_in_a_step_belongs_to_the_line_that_it_is_spent_on(
+    digits, monkeypatch, tmp_path
+):
+    """By a clock that ticks as a method of a node, put or the update begins, and as it ends."""
+    (tmp_path / "own.py").write_text(MODEL)
+    s = training(digits, f'model={{build="{tmp_path}/own.py:net"}}', "train.grad_clip=1.0")
+    (before, after), ending, ticks = s.passes(), s.after_backward(), []
+    monkeypatch.setattr("dpedf.tools.source.perf_counter", lambda: len(ticks))
+    nodes = CompNodes(s.ell)
+    methods = [(n, name) for n in nodes for name in ("forward", "backward")]
+    for thing, name in (*methods, (s.gradient, "put"), (s.step, "update")):
+        method = getattr(thing, name)
+        ticking = lambda *args, f=method: (ticks.append(1), f(*args), ticks.append(1))  # noqa: E731
+        monkeypatch.setattr(thing, name, ticking)
+    watch = Stopwatch(s, before + after, ending)
+    watch.start()
+    s.run()
+    found = Counter()
+    for line, seconds in watch.seconds.items():
+        found[line.node or line, bool(line.target)] += seconds
+    backwards = [n for n in nodes if not isinstance(n, Softmax)]  # to whose s LogLoss adds
+    expected = {(n, False) for n in (s.data.x, *nodes)} | {(n, True) for n in backwards}
+    assert +found == {which: 2 * s.V for which in expected} | {(ending["update"], False): 2}
+    assert found.total() == len(ticks)
 
 
 def test_columns_stand_under_one_another_however_long_the_code():

@@ -7,13 +7,18 @@ import signal
 import subprocess
 import sys
 import termios
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
 import pytest
 
 from dpedf.data import write
+from dpedf.parallel.ranks import Ranks
+from dpedf.run.config import seconds
+from dpedf.run.report import Report
+from dpedf.train import Training
 
 # 1,300 rows to learn from: an epoch is 20 minibatches and one of 20 rows.
 CONFIG = """
@@ -334,8 +339,8 @@ def test_chunks_beyond_the_window_are_said_to_be_no_global_shuffle(train, tmp_pa
         for at in ("train/x", "train/y", "test/x", "test/y"):
             new.create_dataset(at, data=old[at][...], chunks=(100, *old[at].shape[1:]))
     narrow = (
-        "from dpedf import train; from dpedf.data import sources; from dpedf.parallel import job; "
-        "sources.WINDOW = 3 * 6400; job.run(train.main)"
+        "from dpedf import train; from dpedf.data import layout; from dpedf.parallel import job; "
+        "layout.WINDOW = 3 * 6400; job.run(train.main)"
     )
     words = "digits.toml", "train.epochs=1"
     for file, said in ("plain.h5", 0), ("chunked.h5", 1):
@@ -680,6 +685,108 @@ def test_a_checkpoint_is_due_every_so_many_steps(train, run):
     words = *OFTEN[:-1], "train.checkpoint_every=6"
     assert train(*words, STEP="17", SIGNAL="9").returncode == -9
     assert saved(run / "checkpoint.h5")["step"] == 12
+
+
+class Timed(Training):
+    """Its loop alone, of 100 steps that take a second each by a clock of its own.
+
+    saves: the steps at which it saved.
+    """
+
+    def __init__(self, every):
+        self.saves, self.steps_per_epoch, self.last_step, self.saved = [], 40, 100, 0.0
+        self.step = SimpleNamespace(number=0)
+        self.settings = SimpleNamespace(train=SimpleNamespace(eval_every=0, checkpoint_every=every))
+        self.checkpoint_seconds = seconds(every)
+        self.agreement = SimpleNamespace(stop=False, seconds=0.0, meet=self.meet)
+        self.link = SimpleNamespace(raise_errors=lambda: None)
+        bar = SimpleNamespace(close=lambda: None)
+        self.report = SimpleNamespace(open_bar=lambda: None, progress=lambda: None, bar=bar)
+
+    def minibatches(self, epoch, first=0):
+        return [(None, None, 8)] * (self.steps_per_epoch - first)
+
+    def learn(self, x, y, B):
+        self.step.number += 1
+
+    def evaluate(self):
+        pass
+
+    def meet(self):
+        self.agreement.seconds = float(self.step.number)
+        return True
+
+    def save(self, name):
+        self.saves.append(self.step.number)
+
+
+@pytest.mark.parametrize("every, step", [("15s", 15), ("1m", 60), (30, 30), (45, 45)])
+def test_after_a_checkpoint_the_next_one_is_due_as_long_after_it(every, step):
+    training = Timed(every)
+    training.run()
+    assert training.saves == [*range(step, 100, step), 100]  # at the end, too
+
+
+def test_the_time_of_an_evaluation_is_not_that_of_training(monkeypatch):
+    """40 rows in 4 seconds before one of 30 seconds, and 20 rows in 4 seconds after it."""
+    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
+    for module in "dpedf.train", "dpedf.run.report":
+        monkeypatch.setattr(f"{module}.time", clock)
+
+    def evaluate_slowly(*everything):
+        clock.now += 30
+        return 0.5, None
+
+    monkeypatch.setattr("dpedf.train.evaluate", evaluate_slowly)
+    training, events = Timed(1000), []
+    training.ranks, training.best, training.Q, training.ell = Ranks(), 0.0, None, None
+    training.data = SimpleNamespace(valid=None)
+    training.phi = SimpleNamespace(sha256=lambda: "")
+    training.step.take_losses, training.step.context = lambda: np.zeros(1), nullcontext
+    training.step.gradient = SimpleNamespace(losses=np.zeros(1))
+    directory = SimpleNamespace(event=lambda kind, **facts: events.append((kind, facts)))
+    setup = SimpleNamespace(ranks=training.ranks, directory=directory)
+    training.report = Report(setup, training.step, 100, 40)
+    for rows in 10, 5:
+        for _ in range(4):
+            clock.now += 1
+            training.report.learned(rows)
+        Training.evaluate(training)
+    training.report.train(5, 0.1, None)
+    rates = [(kind, facts["samples_per_second"]) for kind, facts in events]
+    assert rates == [("eval", 10), ("eval", 5), ("train", 7.5)]
+    assert [facts["seconds"] for kind, facts in events if kind == "eval"] == [34, 68]
+
+
+DRAWS = """
+from dpedf import models
+from dpedf.edf import CompNode, context
+
+class Looks(CompNode):
+    def __init__(self, ell):
+        self.ell = ell
+
+    def forward(self):
+        if context.train:
+            print("seed", context.seed, "step", context.step)
+        self.value = self.ell.value
+
+    def backward(self):
+        self.ell.addgrad(self.grad)
+
+def looks(x, y, sizes):
+    Q, ell = models.mlp(x, y, sizes)
+    return Q, Looks(ell)
+"""
+
+
+def test_nodes_draw_by_the_seed_of_the_run_and_by_its_step(train, tmp_path):
+    (tmp_path / "draws.py").write_text(DRAWS)
+    words = "model.build=draws.py:looks", "seed=23", "train.slices=1"
+    for steps, flags in ((0, 1), []), ((2, 3), ["--resume"]):
+        ran = train(*words, f"train.steps={steps[-1] + 1}", "train.schedule=constant", *flags)
+        looked = [line for line in ran.stdout.splitlines() if line.startswith("seed")]
+        assert looked == [f"seed 23 step {step}" for step in steps], ran.stderr
 
 
 # Trains, and before the third checkpoint, best.h5's or its own, fills the disk.

@@ -14,7 +14,7 @@ import os
 import h5py
 import numpy as np
 
-from dpedf.data.sources import ArrayRows, DeviceRows, TextWindows, rows_of
+from dpedf.data.layout import ArrayRows, DeviceRows, TextWindows, rows_of
 from dpedf.data.split import Split
 from dpedf.device import CPU
 from dpedf.edf import Input
@@ -22,7 +22,7 @@ from dpedf.errors import UserError, one_line
 from dpedf.parallel.shared_memory import shared_array
 
 MEMORY = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-LABELS = 1 << 22  # rows whose labels are checked at a time
+CHECKED = 1 << 22  # rows whose labels are checked at a time
 
 
 def fits_in_memory(nbytes):
@@ -60,10 +60,10 @@ class Data:
             self.valid = self.split("valid")
         else:
             self.hold_out(valid, seed)
-        scale, mean, std = (self.numbers(*a) for a in (("scale", 1), ("mean", 0), ("std", 1)))
+        scale, mean, std = (self.scaling(*a) for a in (("scale", 1), ("mean", 0), ("std", 1)))
         self.scale, self.shift = (scale / std).astype(dtype), (-mean / std).astype(dtype)
-        self.factors = self.device.put(self.scale) if (self.scale != 1).any() else None
-        self.terms = self.device.put(self.shift) if self.shift.any() else None
+        self.device_scale = self.device.put(self.scale) if (self.scale != 1).any() else None
+        self.device_shift = self.device.put(self.shift) if self.shift.any() else None
         numbers = symbols = {"dtype": self.dtype}
         if self.train.y.dtype.kind in "iu":
             symbols = {"dtype": np.dtype(np.intp), "classes": self.classes()}
@@ -93,8 +93,8 @@ class Data:
             else:
                 continue
             raise UserError(f"{self.path}: {group}/{name}: {what}")
-        sources = (rows_of(self.path, dataset) for dataset in (x, y))
-        return Split(*sources, np.arange(len(x)), self.device)
+        stored = (rows_of(self.path, dataset) for dataset in (x, y))
+        return Split(*stored, np.arange(len(x)), self.device)
 
     def text(self, group):
         """The text of a group, which is checked."""
@@ -120,7 +120,7 @@ class Data:
         apart = self.windows(train.x.text, T) if self.window else train
         random = np.random.Generator(np.random.Philox(key=seed))
         held = np.sort(random.permutation(apart.numbers)[:valid])
-        # of the rows that are T apart, the first and the last one that each row of train overlaps
+        # for each row of train, the first and the last of the rows T apart that it overlaps
         first, last = train.numbers * stride // T, -(-train.numbers * stride // T)
         free = ~(np.isin(first, held) | np.isin(last, held))
         if not free.any():
@@ -129,7 +129,7 @@ class Data:
         self.valid = Split(apart.x, apart.y, held, self.device)
         self.train = Split(train.x, train.y, train.numbers[free], self.device)
 
-    def numbers(self, name, default):
+    def scaling(self, name, default):
         """An attribute that scales the rows of the file, as float64; a text has none."""
         found = default if self.window else self.file.attrs.get(name, default)
         try:
@@ -168,19 +168,19 @@ class Data:
     def blocks(self, group, name):
         """Yield (number of the first row, rows) of a dataset, some rows at a time."""
         dataset = self.file[group][name]
-        for first in range(0, len(dataset), LABELS):
+        for first in range(0, len(dataset), CHECKED):
             try:
-                yield first, dataset[first : first + LABELS]
+                yield first, dataset[first : first + CHECKED]
             except OSError as error:
                 raise UserError(f"{self.path}: {group}/{name}: {one_line(error)}") from None
 
     def put(self, x, y):
         """Set the Inputs to these rows, as the graph computes with them."""
         x = x.astype(self.x.dtype)
-        if self.factors is not None:
-            x *= self.factors
-        if self.terms is not None:
-            x += self.terms
+        if self.device_scale is not None:
+            x *= self.device_scale
+        if self.device_shift is not None:
+            x += self.device_shift
         self.x.value, self.y.value = x, y.astype(self.y.dtype)
 
     def description(self):
@@ -204,17 +204,17 @@ class Data:
         """Copy all rows to the "memory" of each host or to each "device", to gather them there."""
         copies, on_device = {}, where == "device"
 
-        def copy(source):
-            if isinstance(source, TextWindows):
+        def copy(rows):
+            if isinstance(rows, TextWindows):
                 put = self.device.put if on_device else np.asarray
-                return source.moved_to(copy(source.text), put)
-            if source not in copies:
+                return rows.moved_to(copy(rows.text), put)
+            if rows not in copies:
                 if on_device:
-                    copies[source] = DeviceRows(source, self.device)
+                    copies[rows] = DeviceRows(rows, self.device)
                 else:
-                    array = shared_array(ranks, source.shape, source.dtype, source.read_all)
-                    copies[source] = ArrayRows(array)
-            return copies[source]
+                    array = shared_array(ranks, rows.shape, rows.dtype, rows.read_all)
+                    copies[rows] = ArrayRows(array)
+            return copies[rows]
 
         for split in self.train, self.valid, self.test:
             split.move(copy(split.x), copy(split.y), on_device)

@@ -13,7 +13,7 @@ BYTES = 1 << 25  # that it hands over at a time at most, where minibatches are l
 class Split:
     """Some rows of a group, to learn from, to validate or to test on.
 
-    x, y: the sources of all rows of the group.  numbers: which of them belong to the split.
+    x, y: all rows of the group, as in layout.py.  numbers: which of them belong to the split.
     chunk: how many rows are shuffled as one; window: how many chunks are shuffled together.  Both
     follow from the layout of the file, so they stay when x and y move to memory.
     """
@@ -26,10 +26,10 @@ class Split:
         return len(self.numbers)
 
     def move(self, x, y, on_device):
-        """From now on, gather rows from copies of their sources."""
+        """From now on, gather the rows from these copies."""
         self.x, self.y, self.on_device = x, y, on_device
 
-    def sent(self, numbers, empty=np.empty):
+    def pack(self, numbers, empty=np.empty):
         """What travels to the device for these rows, in arrays made by empty(shape, dtype).
 
         These are x, (len(numbers), ...), and y, as stored.  Where the rows are on the device
@@ -39,19 +39,21 @@ class Split:
             travelling = [empty(numbers.shape, numbers.dtype)]
             travelling[0][...] = numbers
         else:
-            sources, n = (self.x, self.y), len(numbers)
-            travelling = [empty((n, *s.shape[1:]), s.dtype.newbyteorder("=")) for s in sources]
-            for source, array in zip(sources, travelling, strict=True):
-                source.gather(numbers, array)
+            stored, n = (self.x, self.y), len(numbers)
+            travelling = [empty((n, *s.shape[1:]), s.dtype.newbyteorder("=")) for s in stored]
+            for rows, array in zip(stored, travelling, strict=True):
+                rows.gather(numbers, array)
         return travelling
 
-    def received(self, *sent):
-        """x and y on the device, of what was sent there."""
-        return (self.x.gathered(*sent), self.y.gathered(*sent)) if self.on_device else sent
+    def unpack(self, *packed):
+        """x and y, of what was packed and has arrived on the device."""
+        if self.on_device:
+            return self.x.take_on_device(*packed), self.y.take_on_device(*packed)
+        return packed
 
     def load(self, numbers):
         """x and y of these rows, on the device."""
-        return self.received(*map(self.device.put, self.sent(numbers)))
+        return self.unpack(*map(self.device.put, self.pack(numbers)))
 
     @property
     def global_shuffle(self):
@@ -87,9 +89,9 @@ class Split:
         """Yield (x, y) for each list of row numbers, while a thread gathers the next ones."""
 
         def load(block, buffer):
-            buffer.send(self.sent(np.concatenate(block), buffer.empty))
+            buffer.send(self.pack(np.concatenate(block), buffer.empty))
 
-        row = sum(prod(source.shape[1:]) * source.dtype.itemsize for source in (self.x, self.y))
+        row = sum(prod(rows.shape[1:]) * rows.dtype.itemsize for rows in (self.x, self.y))
         most = max(1, min(BLOCK, BYTES // (1 + row * max(map(len, batches), default=0))))
         blocks = [batches[low:high] for low, high in growing(len(batches), most)]
         now, next_one = self.device.buffer(), self.device.buffer()
@@ -99,7 +101,7 @@ class Split:
             for block, following in zip(blocks, [*blocks[1:], None], strict=False):
                 ahead.result()
                 ahead = following and loader.submit(load, following, next_one)
-                (x, y), end = self.received(*now.receive()), 0
+                (x, y), end = self.unpack(*now.receive()), 0
                 for numbers in block:
                     part = slice(end, end := end + len(numbers))
                     yield x[part], y[part]

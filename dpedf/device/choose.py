@@ -12,7 +12,7 @@ NOTHING_GRANTED = None, "", "-1", "NoDevFiles"
 
 
 def choose(settings, ranks):
-    """The device of this rank.  UserError: it cannot be as the settings say."""
+    """The device of this rank.  UserError: the settings cannot be met."""
     run, precision = settings.run, settings.train.precision
     granted = [f"{n} = {os.environ[n]}" for n in GRANTS if os.environ.get(n) not in NOTHING_GRANTED]
     note = None

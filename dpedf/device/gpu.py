@@ -24,21 +24,12 @@ class GPU:
     number: which of the GPUs that this process sees.  capture: may functions be replayed as CUDA
     graphs?  say(line) tells the user one line.  install: the command that installs what is missing.
 
-    A process has one GPU at a time, since the type of an array decides which kernels, which
-    precision and which stream compute with it: the next one follows the close of the last.
-
-    UnusableError: it does not compute.  UserError: it does not in this precision, or another GPU
-    is open.
+    UnusableError: it does not compute.  UserError: it does not in this precision.
     """
 
     unit = "gpu"
-    of_this_process = None  # the one that is open
 
     def __init__(self, cupy, cupyx, number, precision, capture, say, install):
-        if GPU.of_this_process:
-            raise UserError(
-                f"{GPU.of_this_process.name} is open, expected its close() before another"
-            )
         self.cupy, self.cupyx, self.device = cupy, cupyx, cupy.cuda.Device(number)
         self.enter_thread()
         self.kind = cupy.cuda.runtime.getDeviceProperties(number)["name"].decode()
@@ -51,10 +42,9 @@ class GPU:
         if not capture:
             self.launch_eagerly("run.capture = 'off'")
         self.counter = cupy.zeros((), np.int64)
-        kernels.register_gpu(number, cupy.ndarray, cupy.RawModule, self.put)
+        kernels.register_gpu(self.name, cupy.ndarray, cupy.RawModule, self.put)
         self.products = self.multiply_by_cublaslt(precision, install)
         self.multiply_once()
-        GPU.of_this_process = self
 
     @property
     def note(self):
@@ -72,8 +62,8 @@ class GPU:
             missing = f"{one_line(error)}, expected nvmath-python: {install}"
             if precision == "bfloat16":
                 raise UserError(f"train.precision = 'bfloat16': {missing}") from None
-            if precision == "tf32":
-                linalg.set_compute_type(np.float32, linalg.COMPUTE_TYPE_TF32)
+            tf32, default = linalg.COMPUTE_TYPE_TF32, linalg.COMPUTE_TYPE_DEFAULT
+            linalg.set_compute_type(np.float32, tf32 if precision == "tf32" else default)
             self.launch_eagerly(missing)
             return "CuPy"
 
@@ -103,7 +93,7 @@ class GPU:
 
     def close(self):
         self.graphs.close()
-        GPU.of_this_process = None
+        kernels.release_gpu()
 
     # for buffers, and for sums over ranks
 
@@ -134,7 +124,13 @@ class GPU:
 
 
 def acquire(host_rank, precision, capture, say):
-    """The GPU of a rank: ranks of one host take turns.  UnusableError: there is none."""
+    """The GPU of a rank: ranks of one host take turns.
+
+    A process has one GPU at a time, because the type of an array decides which kernels, precision
+    and stream compute with it.  UserError: another one is open.  UnusableError: there is none.
+    """
+    if kernels.gpu.name:
+        raise UserError(f"{kernels.gpu.name} is open, expected its close() before another")
     version = driver_version()
     install = f'pip install -e ".[cuda{version or 13}]"'
     if version is None:
@@ -146,8 +142,10 @@ def acquire(host_rank, precision, capture, say):
         count = cupy.cuda.runtime.getDeviceCount()
         return GPU(cupy, cupyx, host_rank % count, precision, capture, say, install)
     except (UnusableError, UserError):
+        kernels.release_gpu()
         raise
     except Exception as error:  # a driver, a compiler or a library: to the user, no GPU
+        kernels.release_gpu()
         found = f"{type(error).__name__}: {one_line(error)}"
         raise UnusableError(f"{found}; it needs: {install}") from None
 

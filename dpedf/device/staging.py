@@ -26,7 +26,7 @@ class HostBuffer:
         return self.arrays
 
     def release(self):
-        """What is launched from now on does not read the arrays."""
+        """No work that is launched from now on reads the arrays."""
 
     def close(self):
         """The memory may be used for something else."""

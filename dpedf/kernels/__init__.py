@@ -20,11 +20,12 @@ from types import SimpleNamespace
 
 import numpy as np
 
-FAST = []  # (function, its version for a GPU), as the files of this folder define them
+FUNCTIONS = []  # of the files of this folder
+FAST = []  # (function, its version for a GPU)
 
-# The GPU of this process, which register_gpu alone writes: its number; the type of its arrays;
-# compile(code=..., options=...), whose result has get_function(name); put(array).
-gpu = SimpleNamespace(number=None, array=None, compile=None, put=None)
+# The GPU of this process: its name; the type of its arrays; compile(code=..., options=...), whose
+# result has get_function(name); put(array).  register_gpu and release_gpu alone write it.
+gpu = SimpleNamespace(name=None, array=None, compile=None, put=None)
 TYPES = {"float32": "float", "float64": "double"}  # what T is in the sources
 THREADS = 256  # of a block
 
@@ -40,7 +41,8 @@ def function(meaning):
     def call(x, *rest, **named):
         return versions.get(type(x), meaning)(x, *rest, **named)
 
-    call.register = versions.__setitem__
+    call.versions, call.register = versions, versions.__setitem__
+    FUNCTIONS.append(call)
     return wraps(meaning)(call)
 
 
@@ -56,11 +58,18 @@ def on_gpu(meaning):
     return remember
 
 
-def register_gpu(number, array, compile, put):
+def register_gpu(name, array, compile, put):
     """From now on, arrays of this type are on the GPU of this process."""
-    vars(gpu).update(number=number, array=array, compile=compile, put=put)
+    vars(gpu).update(name=name, array=array, compile=compile, put=put)
     for meaning, fast in FAST:
         meaning.register(array, fast)
+
+
+def release_gpu():
+    """From now on, this process has no GPU."""
+    for call in FUNCTIONS:
+        call.versions.pop(gpu.array, None)
+    vars(gpu).update(name=None, array=None, compile=None, put=None)
 
 
 def packed(x):
@@ -86,7 +95,7 @@ class Kernels:
         return launch
 
     def kernel(self, name, dtype):
-        key = gpu.number, name, dtype
+        key = gpu.name, name, dtype
         if key not in self.compiled:
             source = f"typedef {TYPES[dtype]} T;\n{self.source}"
             module = gpu.compile(code=source, options=("-std=c++17",))

@@ -136,13 +136,13 @@ def add_in_order(vectors, additions, low, high):
 @on_gpu(add_in_order)
 def add_in_order_on_gpu(vectors, additions, low, high):
     if additions:
-        stride, pairs = vectors.strides[0] // vectors.itemsize, on_device(additions, gpu.number)
+        stride, pairs = vectors.strides[0] // vectors.itemsize, on_device(additions, gpu.name)
         cuda.tree(high - low, vectors, stride, pairs, len(additions), low, high)
 
 
 @cache
-def on_device(additions, number):
-    """These pairs on the GPU of this number, copied once: a CUDA graph cannot copy them again."""
+def on_device(additions, gpu_name):
+    """These pairs on the GPU of this name, copied once: a CUDA graph cannot copy them again."""
     return gpu.put(np.array(additions, np.int64))
 
 

@@ -16,7 +16,7 @@ def MLP(Phi, x, Activation=Sigmoid):
     return x
 
 
-def check_sizes(sizes, activation, x):
+def expect_sizes(sizes, activation, x):
     """UserError: these do not describe layers that begin with x."""
     if activation not in [*ACTIVATIONS]:
         expected = f"one of {', '.join(ACTIVATIONS)}"
@@ -30,7 +30,7 @@ def check_sizes(sizes, activation, x):
 
 def layers(sizes, activation, x, y):
     """(packages, Activation, x as vectors) of an MLP.  UserError: it does not fit x and y."""
-    check_sizes(sizes, activation, x)
+    expect_sizes(sizes, activation, x)
     if sizes[-1] != y.classes:
         classes = "labels" if y.classes is None else f"{y.classes}, the classes of the data"
         raise UserError(f"model.sizes[-1] = {sizes[-1]}, expected {classes}")

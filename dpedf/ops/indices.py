@@ -24,20 +24,31 @@ def letters_of(x):
     return ["b", *LETTERS][not x.batched :][: x.value.ndim]
 
 
-def place(letters, sizes):
-    """Which number of a row has these indices: 8 i + j."""
+def number_of(x):
+    """Which number of its row x[b,i,j] is: 8 i + j."""
+    letters, sizes = letters_of(x)[x.batched :], x.value.shape[x.batched :]
     pairs = enumerate(zip(letters, sizes, strict=True))
     terms = [f"{prod(sizes[k + 1 :])} {letter}" for k, (letter, size) in pairs if size != 1]
     return " + ".join(terms) or "0"
 
 
-def at(place, sizes):
-    """The indices that this number of a row has where it is of these sizes: k // 8, k % 8."""
-    for k, size in enumerate(sizes):
-        yield f"({place}) // {prod(sizes[k + 1 :])}" + f" % {size}" * (k > 0)
+def copy_equations(y, x, name="x"):
+    """y[...] = x[...], of a node that copies numbers, and its gradient.  y, x: indices."""
+    gradient = f"{indexed(f'{name}.grad', x)} += {indexed('y.grad', y)}"
+    return f"{indexed('y', y)} = {indexed(name, x)}\n{gradient}"
 
 
-def moves(here, there, x="x"):
-    """The equations of a node that moves numbers: y[here] = x[there], and of its gradient."""
-    gradient = f"{indexed(f'{x}.grad', there)} += {indexed('y.grad', here)}"
-    return f"{indexed('y', here)} = {indexed(x, there)}\n{gradient}"
+def reshape_equations(y, x):
+    """Those of a node y that has the numbers of each row of x in another shape."""
+    (y, in_row_y), (x, in_row_x) = (
+        (letters_of(n), ["b"] * n.batched + [number_of(n)]) for n in (y, x)
+    )
+    if len(y) <= len(in_row_y):
+        return copy_equations(in_row_x[: len(y)], x)
+    if len(x) <= len(in_row_x):
+        return copy_equations(y, in_row_y[: len(x)])
+    return f"""{indexed("y", y)} = {indexed("row", in_row_y)}
+    {indexed("row", in_row_x)} = {indexed("x", x)}
+
+    {indexed("x.grad", x)} += {indexed("delta", in_row_x)}
+    {indexed("delta", in_row_y)} = {indexed("y.grad", y)}"""

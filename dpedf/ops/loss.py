@@ -5,7 +5,7 @@ import numpy as np
 from dpedf.edf import CompNode
 from dpedf.kernels.gemm import matrix
 from dpedf.kernels.softmax import flat_index, log_loss, log_loss_gradient, softmax
-from dpedf.ops.masked_mean import mean_over_positions, spread, weights
+from dpedf.ops.masked_mean import mean, spread, weights
 
 
 class Softmax(CompNode):
@@ -61,9 +61,7 @@ class LogLoss(CompNode):
             self.at = flat_index(y.reshape(-1))
             losses = -np.log(matrix(Q.value).T.take(self.at))
         self.weights = weights(y, self.mask, losses)
-        if self.weights is not None:
-            losses = mean_over_positions(losses, self.weights, y.shape)
-        self.value = losses
+        self.value = losses if self.weights is None else mean(losses, self.weights, y.shape)
 
     def backward(self):
         Q, g = self.Q, self.grad

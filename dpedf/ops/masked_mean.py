@@ -17,7 +17,7 @@ def weights(y, mask, like):
     return unmasked / np.maximum(count, 1)
 
 
-def mean_over_positions(losses, weights, shape):
+def mean(losses, weights, shape):
     """(B,): the mean over positions of losses, a vector in the order of this shape, (B, ...)."""
     losses = losses.reshape(shape)
     if not isinstance(weights, float):  # a masked loss may be infinite

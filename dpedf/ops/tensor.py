@@ -9,7 +9,7 @@ from math import prod
 import numpy as np
 
 from dpedf.edf import CompNode
-from dpedf.ops.indices import after_b, at, indexed, letters_of, moves, place
+from dpedf.ops.indices import after_b, copy_equations, indexed, letters_of, reshape_equations
 
 
 class Reshape(CompNode):
@@ -35,10 +35,8 @@ class Reshape(CompNode):
         self.x.addgrad(self.grad.reshape(self.x.value.shape))
 
     def equations(self):
-        """Those of these shapes: y[b,i] = x[b,i // 8,i % 8], for an x of (B, 8, 8)."""
-        here, own = letters_of(self), self.x.batched
-        number = place(here[own:], self.value.shape[own:])
-        return moves(here, [*here[:own], *at(number, self.x.value.shape[own:])])
+        """Those of these shapes: y[b,8 i + j] = x[b,i,j], or by way of a row of numbers."""
+        return reshape_equations(self, self.x)
 
 
 class Flatten(Reshape):
@@ -75,7 +73,7 @@ class Transpose(CompNode):
     def equations(self):
         """Those of this order: y[b,i,j] = x[b,j,i]."""
         here = letters_of(self)
-        return moves(here, [here[self.order.index(axis)] for axis in range(len(here))])
+        return copy_equations(here, [here[self.order.index(axis)] for axis in range(len(here))])
 
 
 class Concat(CompNode):
@@ -113,7 +111,7 @@ class Concat(CompNode):
         for k, (*before, part) in enumerate(self.parts):
             here = [*there]
             here[len(before)] = f"{part.start} + {there[len(before)]}"  # of the first, too
-            pairs.append(moves(here, there, f"x{k}").split("\n"))
+            pairs.append(copy_equations(here, there, f"x{k}").split("\n"))
         return "\n".join(line for lines in zip(*pairs, strict=True) for line in lines)
 
 
@@ -145,7 +143,7 @@ class Slice(CompNode):
             whole = isinstance(part, slice)
             start, _, step = part.indices(size) if whole else (part % size, None, None)
             there.append(f"{start} + {step} {next(free)}" if whole else f"{start}")
-        return moves(letters_of(self), there)
+        return copy_equations(letters_of(self), there)
 
 
 class Sum(CompNode):

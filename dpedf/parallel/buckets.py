@@ -2,7 +2,7 @@
 
 
 class Buckets:
-    """What of phi.grad is complete during Backward: a suffix, which is cut into buckets.
+    """The suffix of phi.grad that is complete so far in Backward, cut into buckets.
 
     size: the numbers of a bucket.  left: the numbers at the start of phi.grad in no bucket yet.
     """

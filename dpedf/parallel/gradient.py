@@ -10,7 +10,7 @@ from dpedf.edf import Backward, CompNodes, Forward
 from dpedf.errors import UserError
 from dpedf.kernels.vector import add_in_order
 from dpedf.parallel.buckets import Buckets
-from dpedf.parallel.sums import LibrarySum, TreeSum, cuts, schedule
+from dpedf.parallel.sums import LibrarySum, TreeSum, cuts, plan
 from dpedf.program import during, program
 
 
@@ -28,8 +28,8 @@ class Gradient:
         self.ell, self.phi, self.link, self.put, self.overlap = ell, phi, link, put, overlap
         self.V, self.buckets = slices or link.size, Buckets(phi, bucket)
         if self.V < link.size:
-            expected = f"expected 0 or at least the {link.size} ranks"
-            raise UserError(f"train.slices = {slices}, {expected}")
+            found = f"train.slices = {slices}"
+            raise UserError(f"{found}, expected 0 or at least the {link.size} ranks")
         self.mixer = next((n for n in CompNodes(ell) if getattr(n, "mixes", False)), None)
         if slices and self.mixer:
             name = program(ell).names[self.mixer]
@@ -37,11 +37,11 @@ class Gradient:
             raise UserError(f"train.slices = {slices}, expected 0: {what}")
         owned = cuts(self.V, link.size)  # rank q computes the slices owned[q]:owned[q+1]
         self.mine = slice(*owned[link.rank : link.rank + 2])
-        schedules = [schedule(*ends, self.V) for ends in zip(owned, owned[1:], strict=False)]
-        self.schedule = schedules[link.rank][0]
-        tree = TreeSum(link, [partial for _, partial in schedules], self.V)
+        plans = [plan(*ends, self.V) for ends in zip(owned, owned[1:], strict=False)]
+        self.plan = plans[link.rank][0]
+        tree = TreeSum(link, [partial for _, partial in plans], self.V)
         self.over_ranks = tree if slices else LibrarySum(link)
-        n, vectors = len(phi.value), 1 + max(k for v, k, additions in self.schedule)
+        n, vectors = len(phi.value), 1 + max(k for v, k, additions in self.plan)
         # Each begins at a multiple of 256 bytes, on which the choice of a GEMM may depend.
         aligned = -(-n // 64) * 64
         self.grads = np.zeros((vectors, aligned), phi.value.dtype, like=phi.value)[:, :n]
@@ -62,8 +62,8 @@ class Gradient:
         """Compute this rank's part of the gradient; buckets start their sum over ranks."""
         rows, last = cuts(B, self.V), self.mine.stop - 1
         self.buckets.restart()
-        self.over_ranks.pending.clear()  # some is left when a recording was given up
-        for v, k, additions in self.schedule:
+        self.over_ranks.pending.clear()  # what an abandoned recording has left
+        for v, k, additions in self.plan:
             part = slice(rows[v] - rows[self.mine.start], rows[v + 1] - rows[self.mine.start])
             self.phi.differentiate_into(*self.vectors[k])
             with during(B=B, row=rows[v], add=self.add_in_nodes):
@@ -84,7 +84,7 @@ class Gradient:
     def ready(self, p):
         """Start the sum over ranks of the buckets that are complete, now that p.grad is."""
         for low, high in self.buckets.complete(p):
-            add_in_order(self.grads, self.schedule[-1][2], low, high)
+            add_in_order(self.grads, self.plan[-1][2], low, high)
             self.start(low, high)
 
     def start(self, low, high):

@@ -68,7 +68,7 @@ class Ranks:
             self.comm.Allreduce(self.MPI.IN_PLACE, array)
 
     def start_add(self, array, overlap):
-        """The same; with overlap, while the caller goes on.  A request to wait for."""
+        """Like add, but returns a request to wait for; with overlap, it is added meanwhile."""
         if overlap:
             return self.comm.Iallreduce(self.MPI.IN_PLACE, array)
         self.add(array)

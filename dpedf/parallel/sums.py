@@ -37,7 +37,7 @@ def push_and_merge(stack, first, end, vector, V):
     return tuple(additions)
 
 
-def schedule(first, end, V):
+def plan(first, end, V):
     """How a rank adds its slices first:end of V, and which partial sums are left.
 
     For each slice (v, k, additions): its gradient goes to vector k, then the additions are carried

@@ -26,7 +26,7 @@ class DataSection(Section):
     file: Annotated[str, Meta(min_length=1)]
     valid: Count = 0  # rows held out of train, by seed, where the file has no valid group
     window: Count = 0  # symbols in a row of a text; 0: the file holds other rows
-    stride: Count = 0  # symbols from a row to learn from to the next; 0: data.window
+    stride: Count = 0  # symbols between the starts of two training rows; 0: data.window
     cache: Literal["none", "memory", "device"] = "none"  # none: streamed
 
 
@@ -34,7 +34,7 @@ class TrainSection(Section):
     batch_size: Positive  # the global minibatch, all ranks together
     learning_rate: Rate
     epochs: Count = 0
-    steps: Count = 0  # instead of epochs, or where the run ends before them
+    steps: Count = 0  # the run ends at epochs or steps, whichever comes first
     slices: Count = 0
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = "sgd"
     momentum: Fraction = 0.0
@@ -43,7 +43,7 @@ class TrainSection(Section):
     smoothing: Fraction = 0.99  # of the squares that rmsprop averages
     epsilon: Annotated[float, Meta(gt=0, le=1e9)] = 1e-8
     weight_decay: Rate = 0.0  # added to the gradient, but with adamw decoupled from it
-    grad_clip: Rate = 0.0  # the longest gradient, after the sum over ranks; 0: any
+    grad_clip: Rate = 0.0  # maximal norm of the gradient, after the sum over ranks; 0: any
     schedule: Literal["constant", "step", "cosine"] = "constant"
     min_learning_rate: Rate = 0.0  # where the schedule "cosine" ends
     warmup_steps: Count = 0
@@ -57,7 +57,7 @@ class TrainSection(Section):
 class RunSection(Section):
     dir: str = ""  # runs/<name of the config>
     device: Literal["auto", "cpu", "gpu"] = "auto"
-    capture: Literal["auto", "off"] = "auto"  # on a GPU, a step as one launch, where that can be
+    capture: Literal["auto", "off"] = "auto"  # on a GPU, record a step as a CUDA graph, if possible
     allreduce: Literal["auto", "whole", "buckets"] = "auto"
     bucket: Positive = 1 << 18  # numbers that are summed over ranks at a time, of "buckets"
     threads: Count = 0  # of BLAS in a rank; 0: one with slices, else this rank's cores
@@ -98,7 +98,7 @@ def load(path, overrides=()):
     if not (config.train.epochs or config.train.steps):
         raise UserError(f"{path}: train.epochs = 0, expected at least 1, or train.steps")
     with concerning(path):
-        check_consistent(config.train)
+        expect_consistent(config.train)
     if not config.run.dir:
         run = msgspec.structs.replace(config.run, dir=f"runs/{Path(path).stem}")
         config = msgspec.structs.replace(config, run=run)
@@ -106,7 +106,7 @@ def load(path, overrides=()):
 
 
 # The settings of [train] that only some optimizers have.
-USERS = {
+OPTIMIZERS_WITH = {
     "momentum": ("sgd", "rmsprop"),
     "nesterov": ("sgd",),
     "betas": ("adam", "adamw"),
@@ -115,11 +115,11 @@ USERS = {
 }
 
 
-def check_consistent(train):
+def expect_consistent(train):
     """UserError: a setting of [train] that its optimizer does not have, or a rate that rises."""
     for field in msgspec.structs.fields(train):
         found, optimizer = getattr(train, field.name), train.optimizer
-        users = USERS.get(field.name, (optimizer,))
+        users = OPTIMIZERS_WITH.get(field.name, (optimizer,))
         if optimizer not in users and found != field.default:
             given = f"train.{field.name} = {found!r} is of {', '.join(users)}"
             raise UserError(f"{given}, expected none with train.optimizer = {optimizer!r}")
@@ -197,16 +197,16 @@ def text(config):
 
 
 # What a resumed run has to keep: with other values its state would have no meaning.
-KEPT = (
+FIXED_ON_RESUME = (
     *("seed", "model", "data.file", "data.valid", "data.window", "data.stride"),
     *("train.batch_size", "train.precision", "train.optimizer", "train.momentum"),
     *("train.betas", "train.smoothing", "train.epsilon"),
 )
 
 
-def check_resumable(old, new):
+def expect_resumable(old, new):
     """UserError: a run of the Config old cannot go on as new."""
-    for key in KEPT:
+    for key in FIXED_ON_RESUME:
         was, now = old, new
         for name in key.split("."):
             was, now = getattr(was, name), getattr(now, name)

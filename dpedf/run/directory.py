@@ -24,7 +24,7 @@ class RunDirectory:
             return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self.lock = open(self.path / ".lock", "w")  # open, and so locked, while we live
+            self.lock = open(self.path / ".lock", "w")  # locked as long as it is open
         except OSError as error:
             raise UserError(
                 f"{self.path}: {one_line(error)}, expected a writable directory"
@@ -50,7 +50,7 @@ class RunDirectory:
         if not self.writes or not (self.path / "checkpoint.h5").exists():
             return {}
         if (self.path / "config.toml").exists():
-            config.check_resumable(config.load(self.path / "config.toml"), settings)
+            config.expect_resumable(config.load(self.path / "config.toml"), settings)
         state = load(self.path / "checkpoint.h5", phi)
         last = ("test", state["step"])
         return state | {"tested": last in [(e["event"], e["step"]) for e in self.events()]}

@@ -25,8 +25,8 @@ def correct(Q, y):
 def evaluate(Q, ell, data, split, ranks):
     """(mean loss, accuracy) over all rows of a split, the same bits on any number of ranks.
 
-    Accuracy is the share of labels that Q finds, None where ell depends on no labels.  Without any
-    rows both are None.
+    Accuracy is the share of labels that Q predicts; None if ell depends on no labels.  Without rows
+    both are None.
     """
     device, n, classifier = data.device, len(split), classifies(ell, data.y)
 

@@ -3,18 +3,17 @@
 import sys
 import time
 
-import numpy as np
 from tqdm import tqdm
 
 from dpedf import __version__
-from dpedf.device import host, overwrite
+from dpedf.device import host
 from dpedf.errors import plural
 
 LINE_EVERY = 5  # seconds between lines of progress, where there is no bar
 
 
 def introduce(setup, step):
-    """The first lines: what runs where, from this step on."""
+    """Print the first lines: what runs where, from this step on."""
     ranks, data, settings = setup.ranks, setup.data, setup.settings
     train, path, split = settings.train, data.path, data.train
     learnt, held, tested = (f"{len(split):,}" for split in (data.train, data.valid, data.test))
@@ -56,29 +55,23 @@ class Clock:
 
 
 class Report:
-    """The reports of a run of so many steps, of which each epoch has steps_per_epoch.
+    """Reports on a run of last_step steps, of which an epoch has steps_per_epoch.
 
     step.losses are added for each slice, then over slices: the same bits on any number of ranks.
     rows: how many were learned from since the last evaluation, as step.losses are.
     """
 
-    def __init__(self, ranks, directory, step, last_step, steps_per_epoch):
-        self.ranks, self.directory, self.step = ranks, directory, step
+    def __init__(self, setup, step, last_step, steps_per_epoch):
+        self.ranks, self.directory, self.step = setup.ranks, setup.directory, step
         self.last_step, self.steps_per_epoch = last_step, steps_per_epoch
         self.rows, self.latest_loss = 0, ""
         self.clocks = self.since_event, self.since_evaluation = Clock(), Clock()
         self.began = self.said = time.monotonic()
         self.bar = tqdm(disable=True)
 
-    def go_on(self, state):
+    def restore(self, state):
         """Go on from what state() returned, if that is there."""
-        self.rows, losses = state.get("rows", 0), state.get("losses", ())
-        gradient, ours = self.step.gradient, np.zeros(self.step.gradient.V)
-        if len(losses) == gradient.V:
-            ours[gradient.mine] = losses[gradient.mine]
-        elif self.ranks.rank == 0:  # there were another number of slices, or of ranks without
-            ours[0] = np.sum(losses)
-        overwrite(self.step.losses, ours)
+        self.rows = state.get("rows", 0)
 
     def open_bar(self):
         seen = self.ranks.rank == 0 and sys.stderr.isatty()
@@ -116,7 +109,7 @@ class Report:
         )
 
     def state(self):
-        """What go_on needs: the losses of all ranks, and of how many rows."""
+        """What a checkpoint keeps: the losses of all ranks, and of how many rows they are."""
         return {"losses": self.of_all_ranks(self.step.losses), "rows": self.rows}
 
     def of_all_ranks(self, losses):
@@ -136,8 +129,7 @@ class Report:
         """Report an evaluation that took so many seconds, and the mean training loss before it."""
         for clock in self.clocks:
             clock.since += took
-        train_loss = self.of_all_ranks(self.step.losses).sum().item() / self.rows
-        self.step.losses.fill(0)
+        train_loss = self.of_all_ranks(self.step.take_losses()).sum().item() / self.rows
         self.rows, self.said = 0, time.monotonic()
         rate = self.since_evaluation.read()
         self.directory.event(

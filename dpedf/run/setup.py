@@ -47,32 +47,41 @@ def outline(loss):
 class Setup:
     """What a run is made of, which all ranks agree on.
 
-    words: the command line.  threads: how many BLAS may use.  resuming: was it asked to go on?
+    words: the command line.  threads: how many BLAS may use.  resuming: was --resume given?
     state: what rank 0 then found beside Phi in the checkpoint; {} on other ranks.
     UserError: the run is impossible.
     """
 
     def __init__(self, words, ranks):
-        self.ranks = ranks
+        self.ranks, self.resuming = ranks, "--resume" in words
         with ranks.together():
-            path, self.settings, flags = config.from_command_line(words)
-            with concerning(path):
+            self.path, self.settings, flags = config.from_command_line(words)
+            with concerning(self.path):
                 self.device = choose(self.settings, ranks)
-        expect_same(ranks, "the device", f"{self.device.kind}, products by {self.device.products}")
-        self.link, self.resuming = link_between(ranks, self.device), "--resume" in flags
-        train, run = self.settings.train, self.settings.run
+        try:
+            self.make(may_hold_a_run=bool(flags))
+        except BaseException:
+            self.device.close()
+            raise
+
+    def make(self, may_hold_a_run):
+        """All parts of the run, on the device."""
+        ranks, settings, device = self.ranks, self.settings, self.device
+        expect_same(ranks, "the device", f"{device.kind}, products by {device.products}")
+        self.link = link_between(ranks, device)
         with ranks.together():
-            with concerning(path):
-                self.data, self.Q, self.ell, self.phi = assemble(self.settings, self.device)
-                how = train.slices, run.allreduce == "buckets", run.bucket
+            with concerning(self.path):
+                self.data, self.Q, self.ell, self.phi = assemble(settings, device)
+                slices, run = settings.train.slices, settings.run
+                how = slices, run.allreduce == "buckets", run.bucket
                 self.gradient = Gradient(self.ell, self.phi, self.link, self.data.put, *how)
                 self.directory = RunDirectory(run.dir, ranks)
-            self.directory.claim(may_hold_a_run=bool(flags))
-            self.state = self.directory.resume(self.phi, self.settings) if self.resuming else {}
+            self.directory.claim(may_hold_a_run)
+            self.state = self.directory.resume(self.phi, settings) if self.resuming else {}
         expect_same(ranks, "the model", outline(self.ell))
         expect_same(ranks, "the data", self.data.description())
-        expect_same(ranks, "the settings", config.text(self.settings))
-        self.threads = blas_threads(self.settings, ranks)
+        expect_same(ranks, "the settings", config.text(settings))
+        self.threads = blas_threads(settings, ranks)
 
     def read(self):
         """Copy the rows to where they are kept, or read a streamed file into the page cache."""
@@ -82,13 +91,16 @@ class Setup:
             self.data.read_through()
         self.ranks.wait()  # for the reader, which may take longer than run.timeout
 
-    def check(self):
-        """The checks that run.check_nan and run.check_gradients ask for."""
+    def watch_nan(self):
+        """Watch for nan, if run.check_nan asks for it."""
         if self.settings.run.check_nan:
             self.device.launch_eagerly("run.check_nan = true")
             check.nan(self.ell)
+
+    def check_gradients(self, step):
+        """Check the gradients of a step, if run.check_gradients asks for it."""
         if self.settings.run.check_gradients:
-            with self.ranks.together(), unchanged(self.phi):
+            with self.ranks.together(), unchanged(self.phi), step.context():
                 self.data.put(*self.data.train.load(self.data.train.numbers[:4]))
                 check.gradients(self.ell)
 

@@ -13,15 +13,15 @@ from dpedf.program import context, during
 class Step:
     """step(x, y, B, eta): the gradient of a minibatch over all ranks, then the update of Phi.
 
-    update: a rule of dpedf.optim.  seed: of the draws of nodes.  longest: the gradient is clipped
-    to this length; 0 for any.
+    update: a rule of dpedf.optim.  seed: of the draws of nodes.  max_norm: a longer gradient is
+    clipped to this length; 0 for no clipping.
     number: how many steps were made.  losses: (V,), the sum of ell over each slice of this rank,
-    added over the steps since somebody set them to 0.
+    added over the steps since take_losses.
     """
 
-    def __init__(self, gradient, update, device=None, seed=0, longest=0.0):
+    def __init__(self, gradient, update, device=None, seed=0, max_norm=0.0):
         self.gradient, self.update, self.device = gradient, update, device or CPU()
-        self.seed, self.longest, self.number = seed, longest, 0
+        self.seed, self.max_norm, self.number = seed, max_norm, 0
         self.losses = np.zeros_like(gradient.losses)
         self.eta = np.zeros((), gradient.phi.value.dtype, like=gradient.phi.value)
 
@@ -39,7 +39,7 @@ class Step:
                 else:
                     run(("slices", B), add_slices, x, y)
                 gradient.add_ranks()
-                length = run(("update", measure), partial(self.finish, measure))
+                length = run(("update", measure), partial(self.update_phi, measure))
         self.number += 1
         return host(length).item() if measure else None
 
@@ -49,18 +49,24 @@ class Step:
 
     def whole(self, x, y, B, measure):
         self.gradient(x, y, B)
-        return self.finish(measure)
+        return self.update_phi(measure)
 
-    def finish(self, measure):
+    def update_phi(self, measure):
         """Update Phi by its gradient; return the length of the gradient, if it was computed."""
         grad, length = self.gradient.phi.grad, None
         self.losses += self.gradient.losses
-        if self.longest:
-            length = clip(grad, self.longest)
+        if self.max_norm:
+            length = clip(grad, self.max_norm)
         elif measure:
             length = norm(grad)
         self.update(self.eta, context.step)
         return length
+
+    def take_losses(self):
+        """The losses, which then begin at 0 again."""
+        losses = host(self.losses).copy()
+        self.losses.fill(0)
+        return losses
 
     def state(self):
         """What a checkpoint keeps of it beside Phi."""
@@ -68,10 +74,10 @@ class Step:
         overlap, ranks = self.gradient.overlap, self.gradient.link.size
         return vectors | {"step": self.number, "overlap": overlap, "ranks": ranks}
 
-    def go_on(self, state, ranks):
+    def restore(self, state, ranks):
         """Start from rank 0's Phi, and from the state that rank 0 found in a checkpoint, if any.
 
-        Returns what else is in the state of rank 0.
+        Returns the state of rank 0 without its vectors.
         """
         phi = self.gradient.phi
         for name, vector in {"phi": phi.value, **self.update.state, **phi.state}.items():
@@ -79,5 +85,11 @@ class Step:
             ranks.broadcast(values)
             overwrite(vector, values)
         state = ranks.gather(state)[0]
-        self.number = state.get("step", 0)
+        self.number, losses = state.get("step", 0), state.get("losses", ())
+        mine, here = self.gradient.mine, np.zeros(self.gradient.V)
+        if len(losses) == len(here):
+            here[mine] = losses[mine]
+        elif ranks.rank == 0:  # the number of slices, or without slices of ranks, has changed
+            here[0] = np.sum(losses)
+        overwrite(self.losses, here)
         return state

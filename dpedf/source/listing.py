@@ -13,7 +13,7 @@ from dpedf.edf import Node, Package, Parameters
 from dpedf.errors import UserError
 from dpedf.phi import name_parameters
 from dpedf.program import held, inputs_of, program
-from dpedf.source.statements import Statement, backward, forward
+from dpedf.source.statements import Statement, statements
 
 WIDTH = 84  # of the code, in characters
 
@@ -24,9 +24,8 @@ def listing(loss, **named):
     named: nodes and packages; computed nodes are z1, z2, ..., the loss is ell, and other inputs
     and parameters are x1, Phi1 and the like.  UserError: two things have one name.
     """
-    names = naming(loss, **named)
-    statements = [*forward(loss, names), *backward(loss, names)]
-    return "\n".join(line for s in statements for line in (s.text, *(f"    {t}" for t in s.steps)))
+    made = statements(loss, naming(loss, **named))
+    return "\n".join(line for s in made for line in (s.text, *(f"    {t}" for t in s.steps)))
 
 
 def naming(loss, **named):
@@ -52,26 +51,33 @@ def naming(loss, **named):
 
 
 def page(sections, seconds=None, times=None):
-    """Lines of columns, a title before each section, and the whole step at the end.
+    """Lines of columns, with a title before each section and the whole step at the end.
 
     sections: {title: Statements}; seconds: of a step; times: {Statement: seconds}.
     """
-    heads = ["shape", "bytes", "flop", *["ms", "share", "GFLOP/s"] * bool(times)]
-    rows, whole, numbers = [("", "", heads)], Statement(None, None, "", (), 0, 0), count(1)
-    for title, statements in sections.items():
-        rows.append(("", title, ()))
-        for s in statements:
+    timed = ["ms", "share", "GFLOP/s"] if times else []
+    rows, numbers = [["", "", "shape", "bytes", "flop", *timed]], count(1)
+    whole = Statement(None, None, "all of these", (), 0, 0)
+    for title, made in sections.items():
+        rows.append(["", title])
+        for s in made:
             whole.bytes += s.bytes or 0
             whole.operations += s.operations or 0
-            line, *others = folded(s.text, *(f"    {step}" for step in s.steps))
-            rows.append((next(numbers), line, cells(s, seconds, times and times.get(s))))
-            rows += [("", other, ()) for other in others]
-    total = times and sum(times.values())
-    return aligned([*rows, ("", "all of these", cells(whole, seconds, total))])
+            first, *others = folded(s.text, *(f"    {step}" for step in s.steps))
+            rows.append([str(next(numbers)), first, *cells(s, seconds, times and times.get(s))])
+            rows += [["", other] for other in others]
+    rows.append(["", whole.text, *cells(whole, seconds, times and sum(times.values()))])
+    widths = [max(map(len, column)) for column in zip_longest(*rows, fillvalue="")]
+    for row in rows:
+        padded = [cell.rjust(width) for cell, width in zip(row, [4, *widths[1:]], strict=False)]
+        padded[1:3] = [
+            cell.ljust(width) for cell, width in zip(row[1:3], widths[1:3], strict=False)
+        ]
+        yield "  ".join(padded).rstrip()
 
 
 def cells(s, seconds, took):
-    """What stands beside a Statement that took so long, a part of a step of so many seconds."""
+    """What stands beside a Statement that took so long, in a step of so many seconds."""
     found = [s.shape, scaled(s.bytes), scaled(s.operations)]
     if took is not None:
         rate = f"{s.operations / took / 1e9:.1f}" if s.operations and took else ""
@@ -80,27 +86,17 @@ def cells(s, seconds, took):
 
 
 def folded(*texts):
-    """Lines of code as lines that are not too long, where they have blanks."""
+    """Lines of code, broken at blanks if they are too long."""
     for text in texts:
         indent = text[: -len(text.lstrip())] + "    "
         yield from wrap(text, WIDTH, subsequent_indent=indent)
 
 
-def aligned(rows):
-    """Lines of (number, code, cells): code and shapes begin at one column, numbers end at one."""
-    code = max(len(line) for _, line, _ in rows)
-    widths = [max(map(len, column)) for column in zip_longest(*(c for *_, c in rows), fillvalue="")]
-    for number, line, (shape, *others) in ((n, line, c or ("",)) for n, line, c in rows):
-        right = "".join(f"  {cell:>{w}}" for cell, w in zip(others, widths[1:], strict=False))
-        yield f"{number:>4}  {line:{code}}  {shape:{widths[0]}}{right}".rstrip()
-
-
 def scaled(n):
-    """1234567 as 1.23 M; nothing of None."""
+    """1234567 as 1.23 M; nothing for None."""
     if n is None:
         return ""
-    for unit in "", " k", " M", " G":
-        if n < 999.5:
-            return f"{n:.3g}{unit}"
-        n /= 1000
-    return f"{n:.3g} T"
+    units = ["", " k", " M", " G", " T"]
+    while n >= 999.5 and len(units) > 1:
+        n, units = n / 1000, units[1:]
+    return f"{n:.3g}{units[0]}"

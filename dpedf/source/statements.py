@@ -1,22 +1,23 @@
 """The statements of a program: what its nodes assign, in forward and backward, at what cost."""
 
-from collections import defaultdict
-from dataclasses import dataclass, replace
+from collections import Counter
+from dataclasses import dataclass
 from math import prod
 
 from dpedf import shapes
 from dpedf.edf import Node
 from dpedf.program import inputs_of, program
-from dpedf.source.expressions import Number, Reference, changed, letters, operations, walk
+from dpedf.source import grammar
+from dpedf.source.expressions import Letter, Number, Reference
 from dpedf.source.reading import Reading
 
 
 @dataclass(eq=False)
 class Statement:
-    """One assignment, made by forward of a node, or by backward, which adds to a target's grad.
+    """An assignment: forward of a node makes it, or backward, which adds to the grad of a target.
 
-    steps: further equations that it takes.  bytes: operands read and results written, once each;
-    operations: of floating point.  Both are None where values or the equation are not known.
+    steps: further equations that it takes.  bytes: of what is read and written, each once.
+    operations: of floating point.  Both are None if values or the equation are not known.
     """
 
     node: Node | None
@@ -28,84 +29,81 @@ class Statement:
 
     @property
     def shape(self):
-        """That of the value or gradient which it is about, B being the rows: (B, 512)."""
+        """That of the value or gradient that it makes, with B for the rows: (B, 512)."""
         made = self.target or self.node
         return "" if made is None or made.value is None else shapes.described(made)
 
 
-def forward(loss, names):
-    """The Statements of Forward(loss)."""
-    for n in program(loss).nodes:
-        reading = Reading(n, names)
-        if reading.groups:
-            yield statement(reading, reading.groups[0])
-        else:
-            shown = ", ".join(names[i] for i in inputs_of(n))
-            text = f"{names[n]} = {type(n).__name__}({shown})"
-            yield Statement(n, None, text, bytes=bytes_of([*inputs_of(n), n]))
-
-
-def backward(loss, names):
-    """The Statements of Backward(loss): what adds to the gradient of something that varies."""
-    added = {loss} if loss.varies else set()
-    if added:
-        nbytes = None if loss.value is None else loss.value.nbytes
-        yield Statement(loss, loss, f"{names[loss]}.grad = 1/B", (), nbytes, 0)
-    for n in reversed(program(loss).nodes):
-        if n in added:
-            yield from gradients(n, names, added)
-
-
-def gradients(n, names, added):
-    """The Statements of a node's backward; added: what was added to before, and this adds to."""
-    reading = Reading(n, names)
-    pending = []  # what a gradient that is not computed has in common with others
-    for group in reading.groups[1:]:
-        target = reading.thing(group[0].left)
-        varies = isinstance(target, Node) and target.varies
-        if varies and group[0].right != Number(0.0):  # which nobody adds
-            yield statement(reading, group + pending, target, target in added)
-            pending = []
-            added.add(target)
-        else:
-            pending += group[1:]
-    if not reading.groups[1:]:
-        for target in dict.fromkeys(i for i in inputs_of(n) if i.varies):
+def statements(loss, names):
+    """The Statements of Forward(loss), then those of Backward(loss), which have a target."""
+    readings = {n: Reading(n, names) for n in program(loss).nodes}
+    for n, reading in readings.items():
+        inputs = ", ".join(names[i] for i in inputs_of(n))
+        yield statement(reading, reading.value, f"{names[n]} = {type(n).__name__}({inputs})")
+    reached = {loss} if loss.varies else set()  # to whose gradient something was added
+    for n in [*reached]:
+        nbytes = None if n.value is None else n.value.nbytes
+        yield Statement(n, n, f"{names[n]}.grad = 1/B", (), nbytes, 0)
+    for n, reading in reversed(readings.items()):
+        for target, equations in reading.gradients if n in reached else ():
             text = f"{names[target]}.grad += {type(n).__name__}'s"
-            yield Statement(n, target, text, bytes=bytes_of([n, target]))
-            added.add(target)
+            yield statement(reading, equations, text, target, target in reached)
+            reached.add(target)
 
 
-def statement(reading, group, target=None, again=False):
-    """The Statement of a group; again: is it added to what is there, or does it overwrite?"""
-    equations, n = reading.in_use(group), reading.n
-    text, *steps = (str(bare(e) if reading.alike else e) for e, _ in equations)
-    found = Statement(n, target, text, steps)
+def statement(reading, equations, text, target=None, accumulates=False):
+    """The Statement of these Equations, or of this text if there are none.
+
+    accumulates: something was added to this gradient before, so that it is read as well.
+    """
+    n, found = reading.n, Statement(reading.n, target, text)
+    if not equations:
+        values = [node.value for node in ([n, target] if target else [n, *inputs_of(n)])]
+        if not any(value is None for value in values):
+            found.bytes = sum(getattr(value, "nbytes", 0) for value in values)
+        return found
+    shown = map(without_indices, equations) if reading.one_shape else equations
+    found.text, *found.steps = map(str, shown)
     if reading.known and n.value.size:
-        again *= moved(reading, [(equations[0][0].left, equations[0][1])])
-        sides = [(side, sizes) for e, sizes in equations for side in (e.left, e.right)]
-        found.bytes = moved(reading, sides) + again
-        each = [operations(e.right, sizes) for e, sizes in equations]
-        found.operations = sum(each) + again // n.value.itemsize
+        used = {part: e.sizes for e in equations for part in e.walk()}
+        added = accumulates * moved(reading.arrays, {equations[0].left: equations[0].sizes})
+        found.bytes = moved(reading.arrays, used) + added
+        found.operations = sum(e.right.operations(e.sizes) for e in equations)
+        found.operations += added // n.value.itemsize
     return found
 
 
-def moved(reading, sides):
-    """The bytes of all operands in these expressions, as far as their indices reach."""
-    reach, operands = defaultdict(int), reading.operands
-    used = {e: sizes for side, sizes in sides for e in walk(side) if e.what in operands}
+def moved(arrays, used):
+    """The bytes of arrays, as far as the indices reach of the References in used, {it: sizes}."""
+    reach = Counter()
     for e, sizes in used.items():
-        reach[e.what] += prod(sizes[letter] for letter in letters(e))
-    arrays = [(n, operands[name]) for name, n in reach.items()]
-    return sum(min(n * array.itemsize, array.nbytes) for n, array in arrays)
+        if isinstance(e, Reference) and e.what in arrays:
+            reach[e.what] += prod(sizes[letter] for letter in e.letters())
+    return sum(min(n * arrays[name].itemsize, arrays[name].nbytes) for name, n in reach.items())
 
 
-def bare(e):
-    """The same without indices."""
-    return replace(e, parts=()) if isinstance(e, Reference) else changed(e, bare)
+def without_indices(e):
+    return Reference(e.what) if isinstance(e, Reference) else e.changed(without_indices)
 
 
-def bytes_of(nodes):
-    """The bytes of these nodes' values, read or written once each; None: not all are known."""
-    values = [node.value for node in nodes if not isinstance(node.value, float)]
-    return None if any(v is None for v in values) else sum(v.nbytes for v in values)
+def update(rule, train):
+    """The Statement of an update rule of dpedf.optim, from its docstring, for these settings."""
+    numbers = {"mu": train.momentum, "lambda": train.weight_decay, "alpha": train.smoothing}
+    numbers |= {"epsilon": train.epsilon, "beta1": train.betas[0], "beta2": train.betas[1]}
+
+    def of_each_number(e):
+        """The same about the numbers k of its vectors, with settings as numbers."""
+        if e.what in numbers:
+            return Number(float(numbers[e.what]))
+        if isinstance(e, Reference) and e.what not in ("eta", "step", "t"):
+            return Reference(e.what, (Letter("k"),))
+        return e.changed(of_each_number)
+
+    defined, phi = {}, rule.phi.value
+    for base in reversed(type(rule).__mro__[:-1]):
+        defined |= grammar.holding(base.__doc__, train)[0]
+    equations = [of_each_number(e).simplified({}) for (e,) in defined.values()]
+    *steps, text = map(str, map(without_indices, equations))
+    nbytes = 3 * phi.nbytes + 2 * sum(vector.nbytes for vector in rule.state.values())
+    flop = sum(e.right.operations({"k": len(phi)}) for e in equations)
+    return Statement(None, None, text, steps, nbytes, flop)

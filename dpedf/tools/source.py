@@ -3,15 +3,15 @@
     python -m dpedf source CONFIG [section.key=value ...] [--time]
 
 An assignment a line: forward, backward, the sums over slices and ranks, the update.  Beside it
-stand its shape, the bytes of what it reads and writes, once each, and its floating-point
-operations, of which a function such as exp is one, for all slices of the minibatch.  With --time,
-steps are run, on one rank, and each line says how many milliseconds of a step it takes.
+stand its shape, the bytes that it reads and writes, each once, and its floating-point operations,
+for all slices of the minibatch; a function such as exp is one operation.  With --time, steps are
+run on one rank, and each line says how many milliseconds of a step it takes.
 """
 
-import time
 from collections import Counter, defaultdict
-from functools import partial
+from itertools import groupby
 from statistics import median
+from time import perf_counter
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -20,8 +20,7 @@ from dpedf.device.choose import choose
 from dpedf.device.threads import blas_threads
 from dpedf.edf import Forward
 from dpedf.errors import UserError, concerning
-from dpedf.kernels.vector import add_in_order
-from dpedf.optim import clip, update_rule
+from dpedf.optim import update_rule
 from dpedf.parallel.buckets import Buckets
 from dpedf.parallel.gradient import Gradient
 from dpedf.parallel.ranks import Ranks
@@ -29,179 +28,144 @@ from dpedf.parallel.sums import cuts
 from dpedf.program import during, program
 from dpedf.run import config
 from dpedf.run.setup import assemble
-from dpedf.source.expressions import Letter, changed, operations
+from dpedf.run.step import Step
 from dpedf.source.listing import naming, page
-from dpedf.source.reading import rule
-from dpedf.source.statements import Statement, backward, forward
+from dpedf.source.statements import Statement, statements, update
 from dpedf.tools import Parser
 
 TIMED = 30  # steps, of which each time is the median
 
 
-class Step:
-    """A step on the first minibatch that a config trains on, as one rank runs it."""
+class Training:
+    """What a config trains, how it makes a step, and its first minibatch: B rows in V slices."""
 
     def __init__(self, settings, ranks):
-        train, seed = settings.train, settings.seed
+        train, bucket = settings.train, settings.run.bucket
         self.settings, self.device = settings, choose(settings, ranks)
         self.data, _, self.ell, self.phi = assemble(settings, self.device)
-        rows = self.data.train.order(seed, 0)[: train.batch_size]
-        self.x, self.y = self.data.train.load(rows)
-        self.gradient = Gradient(
-            self.ell, self.phi, ranks, self.data.put, train.slices, bucket=settings.run.bucket
-        )
-        self.B, self.V = len(rows), self.gradient.V
-        self.sizes = np.diff(cuts(self.B, self.V)).tolist()  # rows of each slice
-        self.update = update_rule(self.phi, train)
-        self.eta = np.zeros((), self.phi.value.dtype, like=self.phi.value)  # 0, so that Phi stays
+        put, rule = self.data.put, update_rule(self.phi, train)
+        self.gradient = Gradient(self.ell, self.phi, ranks, put, train.slices, bucket=bucket)
+        self.step = Step(self.gradient, rule, self.device, settings.seed, train.grad_clip)
+        rows = self.data.train.order(settings.seed, 0)[: train.batch_size]
+        self.minibatch, self.B, self.V = self.data.train.load(rows), len(rows), self.gradient.V
+        self.sizes = Counter(np.diff(cuts(self.B, self.V)).tolist())  # {rows: how many slices}
 
     def run(self):
-        self.gradient(self.x, self.y, self.B)
-        if self.settings.train.grad_clip:
-            self.clip()
-        self.update(self.eta, 0)
+        self.step(*self.minibatch, self.B, 0.0)  # eta, so that Phi stays
 
-    def clip(self):
-        clip(self.phi.grad, self.settings.train.grad_clip)
-
-    def add_slices(self):
-        for _, _, additions in self.gradient.schedule:
-            add_in_order(self.gradient.grads, additions, 0, len(self.phi.value))
-
-    @property
-    def slices(self):
-        rows = " to ".join(str(n) for n in sorted({*self.sizes}))
-        return f"{self.V} slices of {rows} rows"
-
-    # as source code
+    # its Statements
 
     def passes(self):
-        """The Statements of forward and of backward, with the costs of all slices."""
-        counts = Counter(self.sizes)
-        made, *others = ([*self.of_slice(rows)] for rows in counts)
-        for same in zip(made, *others, strict=True):
+        """Those of forward and of backward, with the costs of all slices."""
+        each = [[*self.of_slice(rows)] for rows in self.sizes]
+        for same in zip(*each, strict=True):
             for cost in "bytes", "operations":
                 costs = [getattr(s, cost) for s in same]
-                each = zip(costs, counts.values(), strict=True)
-                setattr(same[0], cost, None if None in costs else sum(n * k for n, k in each))
-        first = next((k for k, s in enumerate(made) if s.target), len(made))
-        return made[:first], made[first:]
+                if None not in costs:
+                    setattr(same[0], cost, sum(np.multiply(costs, [*self.sizes.values()])))
+        return [s for s in each[0] if not s.target], [s for s in each[0] if s.target]
 
     def of_slice(self, rows):
-        """The Statements of forward and backward of a slice of so many rows."""
-        arrays = self.x[:rows], self.y[:rows]
+        """Those of forward and of backward of a slice of so many rows."""
+        arrays, data = [array[:rows] for array in self.minibatch], self.data
         with during(B=self.B):
-            self.data.put(*arrays)
+            data.put(*arrays)
             Forward(self.ell, train=True)
-        x, y = self.data.x, self.data.y
-        names, text = naming(self.ell, x=x, y=y), f"x, y = rows of {self.settings.data.file}"
-        nbytes = sum(array.nbytes for array in (*arrays, x.value, y.value))
-        yield Statement(x, None, text, bytes=nbytes)
-        yield from forward(self.ell, names)
-        yield from backward(self.ell, names)
+        names, text = naming(self.ell, x=data.x, y=data.y), f"x, y = rows of {data.path}"
+        nbytes = sum(array.nbytes for array in (*arrays, data.x.value, data.y.value))
+        yield Statement(data.x, None, text, bytes=nbytes)
+        yield from statements(self.ell, names)
 
     def with_buckets(self, statements):
-        """Those of backward, and after a node's the sums over ranks that start there."""
-        buckets = Buckets(self.phi, self.gradient.buckets.size)
-        for s, following in zip(statements, [*statements[1:], None], strict=True):
-            yield s
-            if following and following.node is s.node:
-                continue
-            ends = [
-                pair for p in program(self.ell).completes[s.node] for pair in buckets.complete(p)
-            ]
-            for low, high in ends + [(0, buckets.left)] * bool(not following and buckets.left):
-                text = f"the sum over ranks of Phi.grad[{low}:{high}] starts"
-                yield Statement(None, None, text)
+        """Those of backward, and after those of each node the sums over ranks that start there."""
+        buckets = Buckets(self.phi, self.settings.run.bucket)
+        text = "the sum over ranks of Phi.grad[{}:{}] starts"
+        for node, of_node in groupby(statements, lambda s: s.node):
+            yield from of_node
+            for p in program(self.ell).completes[node]:
+                for ends in buckets.complete(p):
+                    yield Statement(None, None, text.format(*ends))
+        if buckets.left:
+            yield Statement(None, None, text.format(0, buckets.left))
 
-    def ending(self):
-        """(Statement, what it runs) of what is done to whole vectors after backward."""
-        phi, train, n = self.phi, self.settings.train, len(self.phi.value)
+    def after_backward(self):
+        """{name: Statement} of what is done to whole vectors after backward."""
+        train, grad, found = self.settings.train, self.phi.grad, {}
         if self.V > 1:
             text = f"Phi.grad = the sum of the gradients of {self.V} slices, in a binary tree"
-            added = (self.V - 1) * phi.grad.nbytes
-            yield Statement(None, None, text, (), 3 * added, (self.V - 1) * n), self.add_slices
+            costs = 3 * (self.V - 1) * grad.nbytes, (self.V - 1) * grad.size
+            found["slices"] = Statement(None, None, text, (), *costs)
         if self.settings.run.allreduce != "buckets":
-            yield Statement(None, None, "Phi.grad = the sum of Phi.grad over ranks"), None
+            found["ranks"] = Statement(None, None, "Phi.grad = the sum of Phi.grad over ranks")
         if train.grad_clip:
             text = f"Phi.grad = Phi.grad / max(|Phi.grad| / {train.grad_clip:g}, 1)"
-            yield Statement(None, None, text, (), 3 * phi.grad.nbytes, 3 * n), self.clip
-        *steps, text = equations = rule(type(self.update), train)
-        vectors = {"Phi", "grad", "g", "d", *self.update.state}
-        flop = sum(operations(of_numbers(e.right, vectors), {"k": n}) for e in equations)
-        states = sum(vector.nbytes for vector in self.update.state.values())
-        nbytes = 3 * phi.value.nbytes + 2 * states
-        update = partial(self.update, self.eta, 0)
-        yield Statement(None, None, str(text), [*map(str, steps)], nbytes, flop), update
-
-
-def of_numbers(e, vectors):
-    """The same of the numbers k of these vectors."""
-    return Letter("k") if e.what in vectors else changed(e, lambda part: of_numbers(part, vectors))
-
-
-# how long it takes
+            found["clip"] = Statement(None, None, text, (), 3 * grad.nbytes, 3 * grad.size)
+        return found | {"update": update(self.step.update, train)}
 
 
 class Stopwatch:
-    """The seconds that each Statement of a step takes, around all that forward and backward call.
+    """seconds: {Statement: how long it takes}, while a step runs.
 
-    What passes in a node's backward until it has added to a gradient is of the statement that
-    adds there, of the first where there are several; what remains is of its last one.
+    What passes in a node's backward until it has added to a gradient belongs to the Statement that
+    adds there, to the first if there are several; the rest belongs to the node's last Statement.
     """
 
-    def __init__(self, step, statements):
-        self.wait, self.running, self.taken = step.device.wait, None, defaultdict(float)
-        first = {(s.node, s.target): s for s in reversed(statements) if s.node is not s.target}
-        last = {s.node: s for s in statements}
-        self.time(step.gradient, "put", lambda: statements[0])
-        for n in program(step.ell).nodes:
-            self.time(n, "forward", lambda n=n: first[n, None])
-            self.time(n, "backward", lambda n=n: last[n])
-        for t in {s.target for s in statements if s.target}:
-            for name in "addgrad", "addproduct", "own_grad":
-                self.time(t, name, lambda t=t: first.get((self.running, t)), begins=False)
+    def __init__(self, training, passes, after_backward):
+        self.wait, self.running = training.device.wait, None  # the node whose backward runs
+        first = {(s.node, s.target): s for s in reversed(passes)}
+        last = {s.node: s for s in passes}
+        slices, clip = after_backward.get("slices"), after_backward.get("clip")
+        lap, update = self.lap, after_backward["update"]
+        self.around(training.gradient, "put", lap, lambda: lap(passes[0]))
+        for n in program(training.ell).nodes:
+            self.around(n, "forward", lap, lambda n=n: lap(first[n, None]))
+            self.around(n, "backward", lambda n=n: lap(runs=n), lambda n=n: lap(last.get(n)))
+        for t in {s.target for s in passes if s.target}:
+            adds = "addgrad", "addproduct", "own_grad", "complete"
+            for name in (name for name in adds if hasattr(t, name)):
+                nothing, added = lambda: None, lambda t=t: lap(first.get((self.running, t)))
+                self.around(t, name, nothing, added)
+        self.around(training.phi, "differentiate_into", lambda: lap(slices), lap)  # by each slice
+        self.around(training.step, "update", lambda: lap(clip), lambda: lap(update))
 
-    def lap(self, statement=None):
-        """What passed since the last lap was the statement's, or nobody's."""
+    def start(self):
+        self.seconds = defaultdict(float)
+        self.lap()
+
+    def lap(self, statement=None, runs=None):
+        """What passed since the last lap belongs to this Statement, or to none."""
         self.wait()
         if statement:
-            self.taken[statement] += time.perf_counter() - self.last
-        self.last = time.perf_counter()
+            self.seconds[statement] += perf_counter() - self.last
+        self.last, self.running = perf_counter(), runs or self.running
 
-    def time(self, thing, name, statement, begins=True):
-        """From now on, thing.name() is timed, as part of statement(); begins: from its start on."""
+    def around(self, thing, name, before, after):
+        """From now on, thing.name() calls before() and after()."""
         method = getattr(thing, name)
 
         def call(*args):
-            if begins:
-                self.running = thing
-                self.lap()
-            method(*args)
-            self.lap(statement())
+            before()
+            result = method(*args)
+            after()
+            return result
 
         setattr(thing, name, call)
 
 
-def measured(step, statements, ending):
+def measured(training, passes, after_backward):
     """(seconds of a step, {Statement: seconds of it}), medians of some steps after one."""
     whole, each = [], []
     for _ in range(TIMED + 1):
-        start = time.perf_counter()
-        step.device.run(step, step.run)
-        step.device.wait()
-        whole.append(time.perf_counter() - start)
-    watch = Stopwatch(step, statements)
+        start = perf_counter()
+        training.run()
+        training.device.wait()
+        whole.append(perf_counter() - start)
+    training.device.launch_eagerly("each line is timed")
+    watch = Stopwatch(training, passes, after_backward)
     for _ in range(TIMED + 1):
-        watch.taken = defaultdict(float)
-        step.gradient.add_slices(step.x, step.y, step.B)
-        step.gradient.add_ranks()
-        for statement, run in ending:
-            if run:
-                watch.lap()
-                run()
-                watch.lap(statement)
-        each.append(watch.taken)
+        watch.start()
+        training.run()
+        each.append(watch.seconds)
     return median(whole[1:]), {s: median(times[s] for times in each[1:]) for s in each[1]}
 
 
@@ -215,21 +179,23 @@ def main(words):
         raise UserError(f"source on {ranks.size} ranks, expected one")
     settings = config.load(args.config, args.settings)
     with concerning(args.config):
-        step = Step(settings, ranks)
+        training = Training(settings, ranks)
         threadpool_limits(blas_threads(settings, ranks), "blas")
-        passes, ending = step.passes(), list(step.ending())
-    (before, after), last = passes, [s for s, _ in ending]
-    if settings.run.allreduce == "buckets":
-        after = list(step.with_buckets(after))
-    slices = f", x {step.slices}" * (step.V > 1)
-    sections = {f"forward{slices}": before, f"backward{slices}": after, "update": last}
-    model, n = settings.model["build"], len(step.phi.value)
-    print(f"{args.config}: {model}, {n:,} numbers in Phi, on {step.device.kind}")
-    print(f"a step: B = {step.B} rows{slices}; bytes and flop are those of all", end="\n\n")
-    seconds, times = measured(step, [*before, *passes[1]], ending) if args.time else (None, None)
-    if args.time:
-        Forward(step.ell)  # whose shapes are shown, and went with the last step
+        before, after = training.passes()
+        ending = training.after_backward()
+    rows = " to ".join(map(str, sorted(training.sizes)))
+    slices = f", x {training.V} slices of {rows} rows" * (training.V > 1)
+    shown = [*training.with_buckets(after)] if settings.run.allreduce == "buckets" else after
+    last = ending.values()
+    sections = {f"forward{slices}": before, f"backward{slices}": shown, "update": last}
+    model, n = settings.model["build"], len(training.phi.value)
+    print(f"{args.config}: {model}, {n:,} numbers in Phi, on {training.device.kind}")
+    print(f"a step: B = {training.B} rows{slices}; bytes and flop are those of all", end="\n\n")
+    if not args.time:
+        print(*page(sections), sep="\n")
+        return
+    seconds, times = measured(training, before + after, ending)
+    Forward(training.ell)  # whose shapes are shown, and went with the last step
     print(*page(sections, seconds, times), sep="\n")
-    if args.time:
-        took = f"{1e3 * seconds:.3f} ms, the median of {TIMED} in which no line is timed"
-        print(f"\nA step takes {took}.")
+    took = f"{1e3 * seconds:.3f} ms, the median of {TIMED} in which no line is timed"
+    print(f"\nA step takes {took}.")

@@ -205,6 +205,38 @@ def wait_for_step(job, directory, step):
         time.sleep(0.01)
 
 
+@pytest.mark.parametrize("which", [0, -1])
+def test_one_rank_that_is_told_to_stop_stops_all(digits, tmp_path, which):
+    job, ranks = start_watched(3, *settings(digits, tmp_path, f"run.timeout={LIMIT}"))
+    try:
+        os.kill(ranks[which], signal.SIGUSR1)
+        out, err = job.communicate(timeout=LIMIT)
+    finally:
+        job.kill()
+    assert job.returncode == 75, out + err
+    assert (tmp_path / "checkpoint.h5").exists() and "to go on with --resume" in out
+
+
+WAITS = """
+from dpedf.errors import UserError
+from dpedf.parallel import job
+
+def main(ranks):
+    if ranks.rank == {}:
+        raise UserError("a = 1, expected 2")
+    ranks.wait()
+
+job.run(main)
+"""
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_a_users_error_that_one_rank_alone_knows_ends_those_that_wait_with_status_2(rank):
+    done = mpirun(3, "-c", WAITS.format(rank))
+    assert done.returncode == 2 and done.stderr.count("a = 1, expected 2") == 1, done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_ranks_that_find_other_data_stop_with_one_line(digits, tmp_path):
     """Each host has a file of that name, but not the same one."""
     for name, rows in ("here", 1437), ("there", 900):

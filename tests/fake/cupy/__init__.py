@@ -176,5 +176,7 @@ class RawModule:
 
 
 _core = SimpleNamespace(
-    _routines_linalg=SimpleNamespace(COMPUTE_TYPE_TF32=7, set_compute_type=lambda dtype, kind: None)
+    _routines_linalg=SimpleNamespace(
+        COMPUTE_TYPE_DEFAULT=1, COMPUTE_TYPE_TF32=7, set_compute_type=lambda dtype, kind: None
+    )
 )

@@ -4,12 +4,12 @@ import numpy as np
 
 from dpedf.kernels.vector import add_in_order
 from dpedf.parallel import job
-from dpedf.parallel.sums import TreeSum, cuts, schedule
+from dpedf.parallel.sums import TreeSum, cuts, plan
 
 
 def whole(leaves):
     """The tree of one rank."""
-    steps, partial = schedule(0, len(leaves), len(leaves))
+    steps, partial = plan(0, len(leaves), len(leaves))
     assert partial == [(0, len(leaves))]
     vectors = np.empty((1 + max(k for v, k, _ in steps), len(leaves[0])), leaves.dtype)
     for v, k, additions in steps:
@@ -22,7 +22,7 @@ def shared(leaves, ranks, bucket):
     """The tree of all ranks, by buckets from the end, as Backward completes them."""
     V, n = len(leaves), len(leaves[0])
     owned = cuts(V, ranks.size)
-    climbs = [schedule(*q, V) for q in zip(owned, owned[1:], strict=False)]
+    climbs = [plan(*q, V) for q in zip(owned, owned[1:], strict=False)]
     steps = climbs[ranks.rank][0]
     vectors = np.empty((1 + max(k for v, k, _ in steps), len(leaves[0])), leaves.dtype)
     for v, k, additions in steps:

@@ -1,4 +1,4 @@
-"""Where the rows of a dataset are, and how they are gathered by their numbers.
+"""How a dataset is laid out, and how its rows are gathered by their numbers.
 
 A contiguous dataset is mapped into memory, and its rows are gathered in any order.  Others are
 read by whole chunks.  The rows of a text are windows, cut from it as they are gathered.
@@ -12,7 +12,7 @@ import numpy as np
 from dpedf.device import overwrite
 from dpedf.errors import UserError
 
-BYTES = 1 << 25  # copied to the device at a time
+COPIED = 1 << 25  # bytes that are copied to the device at a time
 WINDOW = 1 << 27  # bytes of chunks that are shuffled together
 
 
@@ -34,20 +34,20 @@ class ArrayRows:
 
 
 class DeviceRows:
-    """The rows of an array on the device, which the numbers of rows travel to."""
+    """Rows that are kept on the device: only their numbers are sent there."""
 
-    def __init__(self, source, device):
-        self.shape, self.dtype = source.shape, source.dtype.newbyteorder("=")
+    def __init__(self, stored, device):
+        self.shape, self.dtype = stored.shape, stored.dtype.newbyteorder("=")
         self.array, N = device.empty(self.shape, self.dtype), self.shape[0]
-        size = max(1, BYTES * N // self.array.nbytes)  # rows at a time
+        size = max(1, COPIED * N // self.array.nbytes)  # rows at a time
         for first in range(0, N, size):
             numbers = np.arange(first, min(first + size, N))
             rows = np.empty((len(numbers), *self.shape[1:]), self.dtype)
-            source.gather(numbers, rows)
+            stored.gather(numbers, rows)
             overwrite(self.array[first : first + size], rows)
 
-    def gathered(self, numbers):
-        """Rows on the device, where their numbers are as well."""
+    def take_on_device(self, numbers):
+        """These rows, on the device, where their numbers are as well."""
         return self.array.take(numbers, axis=0)
 
 
@@ -80,8 +80,8 @@ class ChunkedRows:
 class TextWindows:
     """The windows of a text as rows: row i is text[a : a + T] with a = i * stride + shift.
 
-    text: (M,), as one of the sources above.  put: brings an array to where the text is.  There are
-    as many rows as are whole with a shift of 1.
+    text: (M,), as rows of one of the kinds above.  put: brings an array to where the text is.
+    There are as many rows as are whole with a shift of 1.
     """
 
     def __init__(self, text, T, stride, shift, put=np.asarray):
@@ -99,9 +99,9 @@ class TextWindows:
     def gather(self, numbers, out):
         self.text.gather(self.positions(numbers), out)
 
-    def gathered(self, numbers):
-        """Rows on the device, where their numbers are as well."""
-        return self.text.gathered(self.positions(numbers))
+    def take_on_device(self, numbers):
+        """These rows, on the device, where their numbers are as well."""
+        return self.text.take_on_device(self.positions(numbers))
 
     def moved_to(self, text, put):
         """The same windows of a copy of the text that is somewhere else."""
