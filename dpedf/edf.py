@@ -25,7 +25,7 @@ class Node(metaclass=Numbered):
     batched = True  # is the first index of its value the batch index b?
 
     def addgrad(self, delta):
-        """Ignored: this node depends on no parameter."""
+        """Ignored, as by an Input: it depends on no parameter."""
 
     def addproduct(self, a, b):
         self.addgrad(product(a, b))

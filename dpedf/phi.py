@@ -12,7 +12,7 @@ from dpedf.program import program
 
 
 class Uniform(Parameter):
-    """A parameter whose initial value Phi draws from U(-bound, bound)."""
+    """A parameter whose initial value Phi draws from U(-bound, bound), by its name."""
 
     def __init__(self, shape, bound):
         super().__init__(np.zeros(shape))

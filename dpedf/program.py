@@ -37,14 +37,14 @@ class during:  # noqa: N801, a word of the with statement
     def __init__(self, **facts):
         self.facts = facts
 
-    def __enter__(self):  # a small step notices that contextlib.contextmanager takes longer
-        self.all = vars(context)
-        self.before = self.all.copy()
-        self.all.update(self.facts)
+    def __enter__(self):  # contextlib.contextmanager is too slow for small steps
+        self.everything = vars(context)
+        self.before = self.everything.copy()
+        self.everything.update(self.facts)
 
     def __exit__(self, *error):
-        self.all.clear()
-        self.all.update(self.before)
+        self.everything.clear()
+        self.everything.update(self.before)
 
 
 class Numbered(type):
@@ -59,7 +59,7 @@ class Numbered(type):
 
 
 def kind(thing):
-    """ "input", "parameter", "computed" or "package", by its class; None for other things."""
+    """What its class says a thing is: "input", "parameter", "computed", "package"; or None."""
     return getattr(type(thing), "node_kind", None)
 
 
@@ -105,13 +105,15 @@ class Program:
         self.inputs = [n for n in ordered if kind(n) == "input"]
         self.numbers = {n: number for number, n in enumerate(self.nodes, 1)}
         self.names = {n: f"z{number}" for n, number in self.numbers.items()} | {loss: "ell"}
-        first = {}  # parameter -> its first user; backward, the last to add to its gradient
+        first = {}  # parameter -> its first user, whose backward is the last to add to its gradient
         for n in self.nodes:
             for i in connect(n):
                 if kind(i) == "parameter":
                     first.setdefault(i, n)
         together = (q for p in first for q in held(p.package or p) if q in first)
-        self.parameters = list(dict.fromkeys(together))  # a package where its first one is used
+        self.parameters = list(
+            dict.fromkeys(together)
+        )  # w and b of a package, where the first is used
         self.completes = {n: [p for p in reversed(first) if first[p] is n] for n in self.nodes}
 
     def forward(self, train):

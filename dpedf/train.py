@@ -71,7 +71,7 @@ class Training:
                 if self.step.number % eval_every == 0 or self.finished:
                     self.evaluate()
                 self.link.raise_errors()
-                if agreement.meet():
+                if agreement.meet():  # about twice a second
                     report.progress()
                 if self.checkpoint_due():
                     self.save("checkpoint.h5")

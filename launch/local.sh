@@ -23,6 +23,7 @@ if [[ ${1:-} == -n ]]; then
     shift $(($# < 2 ? 1 : 2))
 fi
 config=${1:-}
+[[ $ranks =~ ^[1-9][0-9]*$ ]] || echo "-n $ranks, expected a number of ranks from 1 on" >&2
 if [[ ! $ranks =~ ^[1-9][0-9]*$ || -z $config || $config == -* ]]; then
     sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2
     exit 2

@@ -65,9 +65,12 @@ def main(words):
         print(*table(breakages), sep="\n")
         return 0
     chosen = [b for b in breakages if all(any(word in v for v in b.values()) for word in words)]
+    if not chosen:
+        print(f"no breakage has the words {' '.join(words)}")
+        return 2
     with TemporaryDirectory() as folder:
         if status := ended(copied(folder), *dict.fromkeys(b["test"] for b in chosen)):
-            print("a test fails without any breakage, or there is none")
+            print("one of the tests fails without any breakage, or is missing")
             return status
     found = []
     for b in chosen:

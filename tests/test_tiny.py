@@ -1,4 +1,7 @@
-"""The whole of dpedf in 60 lines: a newcomer reads this first."""
+"""The whole of dpedf in 60 lines: a newcomer reads this first.
+
+train, of tests/mpi/launcher.py, starts mpirun; digits, of conftest.py, is a data file.
+"""
 
 import numpy as np
 from launcher import train
@@ -25,7 +28,7 @@ def program():
 
 def test_the_program_of_the_slides_learns():
     ell, Q, x, y = program()
-    Phi(ell, seed=0, dtype=np.float64)  # draws initial values
+    Phi(ell, seed=0, dtype=np.float64)  # draws initial values, and all p.value are views of it
     for _ in range(200):
         Forward(ell)
         Backward(ell)

@@ -62,7 +62,7 @@ class Gradient:
         """Compute this rank's part of the gradient; buckets start their sum over ranks."""
         rows, last = cuts(B, self.V), self.mine.stop - 1
         self.buckets.restart()
-        self.over_ranks.pending.clear()  # what an abandoned recording has left
+        self.over_ranks.pending.clear()  # what an abandoned recording (device/graphs.py) left
         for v, k, additions in self.plan:
             part = slice(rows[v] - rows[self.mine.start], rows[v + 1] - rows[self.mine.start])
             self.phi.differentiate_into(*self.vectors[k])
