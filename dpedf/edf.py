@@ -20,7 +20,7 @@ from dpedf.program import Numbered, context, program  # noqa: F401, nodes import
 class Node(metaclass=Numbered):
     """Something with a value."""
 
-    value = grad = None
+    node_kind, value, grad = "constant", None, None
     varies = True  # does it depend on a parameter?  If not, no gradient is sent to it.
     batched = True  # is the first index of its value the batch index b?
 

@@ -9,7 +9,7 @@ from itertools import count
 
 import numpy as np
 
-from dpedf import shapes
+from dpedf.shapes import infer, kind
 
 counter = count()  # of nodes and packages, in the order in which they are made
 
@@ -38,13 +38,13 @@ class during:  # noqa: N801, a word of the with statement
         self.facts = facts
 
     def __enter__(self):  # contextlib.contextmanager is too slow for small steps
-        self.everything = vars(context)
-        self.before = self.everything.copy()
-        self.everything.update(self.facts)
+        self.facts_now = vars(context)
+        self.before = self.facts_now.copy()
+        self.facts_now.update(self.facts)
 
     def __exit__(self, *error):
-        self.everything.clear()
-        self.everything.update(self.before)
+        self.facts_now.clear()
+        self.facts_now.update(self.before)
 
 
 class Numbered(type):
@@ -54,13 +54,8 @@ class Numbered(type):
         thing = super().__call__(*args, **keywords)  # so that no __init__ needs super()
         thing.number = next(counter)
         if kind(thing) == "computed":
-            shapes.infer(thing, connect(thing))
+            infer(thing, connect(thing))
         return thing
-
-
-def kind(thing):
-    """What its class says a thing is: "input", "parameter", "computed", "package"; or None."""
-    return getattr(type(thing), "node_kind", None)
 
 
 def held(thing):
@@ -68,8 +63,10 @@ def held(thing):
     if isinstance(thing, (list, tuple)):
         for t in thing:
             yield from held(t)
-    elif isinstance(type(thing), Numbered):
-        yield from inputs_of(thing) if kind(thing) == "package" else [thing]
+    elif kind(thing) == "package":
+        yield from inputs_of(thing)
+    elif kind(thing):
+        yield thing
 
 
 def inputs_of(n):
@@ -105,7 +102,7 @@ class Program:
         self.inputs = [n for n in ordered if kind(n) == "input"]
         self.numbers = {n: number for number, n in enumerate(self.nodes, 1)}
         self.names = {n: f"z{number}" for n, number in self.numbers.items()} | {loss: "ell"}
-        first = {}  # parameter -> its first user, whose backward is the last to add to its gradient
+        first = {}  # parameter -> its first user, whose backward is the last to add to its grad
         for n in self.nodes:
             for i in connect(n):
                 if kind(i) == "parameter":

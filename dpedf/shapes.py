@@ -26,18 +26,23 @@ def expected(cls):
     return found
 
 
+def kind(thing):
+    """What its class says a thing is: "input", "parameter", "computed", "package"; or None."""
+    return getattr(type(thing), "node_kind", None)
+
+
 def infer(node, inputs):
-    """Check the shapes of a node's inputs, where all are known, and compute its value of no rows.
+    """Check the shapes of a node's inputs, if all are known, and compute its value of no rows.
 
     ValueError: they are not what its docstring says, or what it can compute with.
     """
-    if any(i.value is None or hasattr(i, "forward") and has_rows(i) for i in inputs):
-        return  # what was computed of rows may hold more of them than its value
+    if any(i.value is None or kind(i) == "computed" and has_rows(i) for i in inputs):
+        return  # it may keep intermediate results of that many rows
     rows = [(i, i.value) for i in inputs if has_rows(i)]
     for i, value in rows:
         i.value = value[:0]
     try:
-        check(node)
+        compute_without_rows(node)
     finally:
         for i, value in rows:
             i.value = value
@@ -47,8 +52,8 @@ def has_rows(node):
     return node.batched and np.shape(node.value)[:1] != (0,)
 
 
-def check(node):
-    """The same of inputs without rows."""
+def compute_without_rows(node):
+    """Check the shapes and run forward; no input has rows."""
     legend = [(path, letters, value_at(node, path)) for path, letters in expected(type(node))]
     legend = [(path, letters, value) for path, letters, value in legend if value is not None]
     sizes = {}
@@ -93,10 +98,10 @@ def named(node, prefix=""):
     """(path, input) of each attribute that is an input of a node, or holds some."""
     for name, thing in vars(node).items():
         for k, one in enumerate(thing) if isinstance(thing, (list, tuple)) else [("", thing)]:
-            if hasattr(one, "batched"):
-                yield f"{prefix}{name}{k}", one
-            elif hasattr(one, "name"):  # a package
+            if kind(one) == "package":
                 yield from named(one, f"{name}.")
+            elif kind(one):
+                yield f"{prefix}{name}{k}", one
 
 
 def described(node):

@@ -1,6 +1,7 @@
 """The checks find what they are for, and name it."""
 
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from dpedf.ops import (
 )
 from dpedf.phi import Phi, dense
 from dpedf.run.setup import outline
+from dpedf.source.listing import listing
 
 
 class WrongTanh(Tanh):
@@ -275,3 +277,33 @@ def test_a_node_with_watched_values_is_checked():
 def test_a_part_of_an_input_is_checked():
     x = Input((4, 3))
     check.check(Sum(Slice(x, 1)) * Sum(x) * Sum(Slice(x, (slice(1, 3), 0))))
+
+
+def test_a_nan_in_a_product_that_waits_for_others_is_named():
+    W, x1, x2 = Parameter(np.ones((3, 2))), Input((3,)), Input((3,))
+    x1.value, x2.value = np.ones((4, 3)), np.zeros((4, 3))
+    ell = SquareLoss(x1 @ W, x2 @ W)
+    W.name = "W"
+    check.nan(ell)
+    Forward(ell)
+    x1.value = np.full((4, 3), np.nan)  # of which the second product of backward is made
+    with pytest.raises(FloatingPointError, match=r"z1 = MatMul: backward made W\.grad"):
+        Backward(ell)
+
+
+class Typed(Cube):
+    """y = x**3"""
+
+    def __init__(self, x):
+        self.x, self.dtype, self.equations, self.path = x, x.value.dtype, None, Path("a")
+
+
+def test_any_attribute_of_a_node_is_passed_over():
+    x = Input((4,))
+    assert listing(Typed(x), x=x).splitlines()[0] == "ell = x**3"
+    with pytest.raises(ValueError, match=r"expected x \(B, I\)"):
+
+        class Square(Typed):
+            """x: (B, I)"""
+
+        Square(Input((2, 3)))

@@ -634,9 +634,13 @@ def test_every_node_has_a_case(node):
 
 
 @each_case
-def test_gradients_agree_with_finite_differences_and_with_pytorch(case):
+def test_gradients_agree_with_finite_differences(case):
     ell, leaves = case.program(3)
     check.gradients(ell, samples=1000)
+
+
+@each_case
+def test_values_and_gradients_agree_with_pytorch(case):
     pytest.importorskip("torch", reason="the second reference is PyTorch")
     compare_with_pytorch(case=case)
 

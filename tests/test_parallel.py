@@ -4,7 +4,6 @@ import math
 import os
 import signal
 import threading
-from contextlib import nullcontext
 from functools import partial
 from types import SimpleNamespace
 
@@ -28,7 +27,7 @@ from dpedf.parallel.sums import TreeSum, cuts, plan
 from dpedf.parallel.through_host import ThroughHost
 from dpedf.parallel.trial import choose_overlap
 from dpedf.phi import Phi, dense
-from dpedf.program import Context
+from dpedf.program import Context, during
 from dpedf.run.report import Report
 from dpedf.run.step import Step
 
@@ -355,6 +354,7 @@ class TimedDevice:
 
     def run(self, key, function, *arrays):
         overlap = key[1]
+        assert context.step == 7
         self.clock.now += self.seconds[overlap] + 100 * (not self.ran)
         self.ran.append(overlap)
 
@@ -381,7 +381,7 @@ def chosen(clock, seconds, state):
         gradient, device = SimpleNamespace(link=link, phi=phi), TimedDevice(seconds[me.rank], clock)
         with_call = type("Trial", (SimpleNamespace,), {"__call__": lambda *_, **__: None})
         gradient = with_call(**vars(gradient))
-        step = SimpleNamespace(gradient=gradient, device=device, context=nullcontext)
+        step = SimpleNamespace(gradient=gradient, device=device, context=partial(during, step=7))
         choose_overlap(step, iter([(None, None, 8)]), ranks, state)
         return gradient.overlap, len(device.ran)
 

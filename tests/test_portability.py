@@ -1,4 +1,4 @@
-"""What macOS has not is missed by nothing."""
+"""dpedf runs without what macOS lacks."""
 
 import os
 import shutil
@@ -36,7 +36,8 @@ def test_training_needs_no_affinity_of_cores_and_no_mallopt(python, digits, tmp_
     assert python("-c", names, PYTHONPATH=path).stdout == "False Library\n"
 
 
-TOOLS = "bash", "basename", "cat", "cmp", "dirname", "env", "sed", "sh"  # which macOS has as well
+# What macOS has as well.
+TOOLS = "bash", "basename", "cat", "cmp", "dirname", "env", "readlink", "sed", "sh"
 
 
 @pytest.fixture
@@ -61,11 +62,14 @@ def clone(tmp_path):
     return folder, {"PATH": str(tools), "HOME": str(tmp_path)}
 
 
-@pytest.mark.parametrize("where", ["the root", "another folder"])
+@pytest.mark.parametrize("where", ["the root", "another folder", "a link"])
 def test_the_launch_script_needs_no_realpath_flock_or_timeout(clone, where, tmp_path):
     folder, environment = clone
     script, config = folder / "launch" / "local.sh", folder / "configs" / "digits.toml"
     here = folder if where == "the root" else tmp_path
+    if where == "a link":
+        (tmp_path / "train").symlink_to(os.path.relpath(script, tmp_path))
+        script, environment = tmp_path / "train", environment | {"CDPATH": str(folder)}
     command = ["bash", os.path.relpath(script, here), "-n", "2", os.path.relpath(config, here)]
     done = subprocess.run(
         [*command, "train.epochs=1"],

@@ -10,6 +10,7 @@ from conftest import ROOT
 from evaluator import Evaluator
 from test_ops import CASES, nodes_of_the_package
 
+from dpedf.device import CPU
 from dpedf.edf import Backward, CompNode, CompNodes, Forward, Input, Parameter, Parameters, program
 from dpedf.models import mlp
 from dpedf.ops import (
@@ -447,7 +448,7 @@ def test_whole_numbers_are_computed(text, shown):
 
 def training(digits, *settings):
     file = ROOT / "configs" / "digits.toml"
-    return Training(config.load(file, [f"data.file={digits}", *settings]), Ranks())
+    return Training(config.load(file, [f"data.file={digits}", *settings]), Ranks(), CPU())
 
 
 def test_buckets_start_their_sum_after_the_gradients_that_complete_them(digits):

@@ -164,6 +164,7 @@ import sys
 import numpy as np
 from dpedf.device import host
 from dpedf.device.gpu import acquire
+from dpedf import kernels
 from dpedf.errors import UserError
 from dpedf.kernels.gemm import product
 
@@ -182,12 +183,36 @@ first.close()
 second = acquire(0, "bfloat16", True, print)
 print(rounded("bfloat16", second))
 second.close()
+print(any(second.cupy.ndarray in function.versions for function in kernels.FUNCTIONS))
 """
 
 
 def test_a_process_has_one_gpu_at_a_time_in_one_precision(python, simulated):
     done = python("-c", IN_TURN, **simulated)
     assert done.returncode == 0, done.stderr
-    before, refused, still, after = done.stdout.splitlines()
-    assert (before, still, after) == ("False", "False", "True")
+    before, refused, still, after, left = done.stdout.splitlines()
+    assert (before, still, after, left) == ("False", "False", "True", "False")
     assert "is open, expected its close() before another" in refused
+
+
+FAILED = """
+import sys
+from dpedf import train
+from dpedf.errors import UserError
+from dpedf.parallel.ranks import Ranks
+
+for more in ["model.sizes=[64, 9]"], []:
+    sys.argv = ["train", *sys.argv[1:6], *more]
+    try:
+        print("status", train.main(Ranks()))
+    except UserError as error:
+        print(error)
+"""
+
+
+def test_a_run_that_cannot_be_set_up_closes_its_gpu(python, digits, tmp_path, simulated):
+    words = f"data.file={digits}", f"run.dir={tmp_path}/run", "train.steps=2", "run.device=gpu"
+    done = python("-c", FAILED, ROOT / "configs" / "digits.toml", *words, **simulated)
+    assert done.returncode == 0, done.stderr
+    first, *_, last = done.stdout.splitlines()
+    assert "model.sizes" in first and last == "status 0"

@@ -51,15 +51,16 @@ class Attention(CompNode):
     def backward(self):
         q, k, v = (self.headed(x.value) for x in (self.q, self.k, self.v))
         a, g, y = self.a, self.headed(self.grad), self.headed(self.value)
+        self.send(self.v, a, g)
         d = product(v, g.swapaxes(2, 3))
         d -= np.expand_dims((g * y).sum(axis=3), 2)
         d *= a
         d *= q.shape[3] ** -0.5
-        for x, left, right in (
-            (self.v, a, g),
-            (self.q, d.swapaxes(2, 3), k),
-            (self.k, d, q),
-        ):
-            if x.varies:
-                delta = product(left, right)
-                x.addgrad(delta.swapaxes(1, 2).reshape(x.value.shape))
+        self.send(self.q, d.swapaxes(2, 3), k)
+        self.send(self.k, d, q)
+
+    def send(self, x, left, right):
+        """x.grad += the product of these, by heads."""
+        if x.varies:
+            delta = product(left, right)
+            x.addgrad(delta.swapaxes(1, 2).reshape(x.value.shape))

@@ -52,7 +52,8 @@ class Reading:
         self.n, self.names, self.elementwise = n, names, False
         self.meanings, self.arrays, self.steps = {}, {}, []
         self.known = all(node.value is not None for node in (n, *inputs_of(n)))
-        text = n.equations() if self.known and hasattr(n, "equations") else n.__doc__
+        own = self.known and hasattr(type(n), "equations")  # and no attribute of a user's node
+        text = n.equations() if own else n.__doc__
         self.value, self.gradients = [], [(i, []) for i in dict.fromkeys(inputs_of(n)) if i.varies]
         with suppress(SyntaxError, ValueError):  # prose, or equations for values with other indices
             self.read_all(text)

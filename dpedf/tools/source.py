@@ -9,6 +9,7 @@ run on one rank, and each line says how many milliseconds of a step it takes.
 """
 
 from collections import Counter, defaultdict
+from contextlib import closing
 from itertools import groupby
 from statistics import median
 from time import perf_counter
@@ -39,9 +40,9 @@ TIMED = 30  # steps, of which each time is the median
 class Training:
     """What a config trains, how it makes a step, and its first minibatch: B rows in V slices."""
 
-    def __init__(self, settings, ranks):
+    def __init__(self, settings, ranks, device):
         train, bucket = settings.train, settings.run.bucket
-        self.settings, self.device = settings, choose(settings, ranks)
+        self.settings, self.device = settings, device
         self.data, _, self.ell, self.phi = assemble(settings, self.device)
         put, rule = self.data.put, update_rule(self.phi, train)
         self.gradient = Gradient(self.ell, self.phi, ranks, put, train.slices, bucket=bucket)
@@ -179,23 +180,28 @@ def main(words):
         raise UserError(f"source on {ranks.size} ranks, expected one")
     settings = config.load(args.config, args.settings)
     with concerning(args.config):
-        training = Training(settings, ranks)
-        threadpool_limits(blas_threads(settings, ranks), "blas")
-        before, after = training.passes()
-        ending = training.after_backward()
+        device = choose(settings, ranks)
+        with closing(device), threadpool_limits(blas_threads(settings, ranks), "blas"):
+            show(args.config, Training(settings, ranks, device), args.time)
+
+
+def show(path, training, timed):
+    """Print the page of a config at this path."""
+    before, after = training.passes()
+    settings, ending = training.settings, training.after_backward()
     rows = " to ".join(map(str, sorted(training.sizes)))
     slices = f", x {training.V} slices of {rows} rows" * (training.V > 1)
     shown = [*training.with_buckets(after)] if settings.run.allreduce == "buckets" else after
     last = ending.values()
     sections = {f"forward{slices}": before, f"backward{slices}": shown, "update": last}
     model, n = settings.model["build"], len(training.phi.value)
-    print(f"{args.config}: {model}, {n:,} numbers in Phi, on {training.device.kind}")
+    print(f"{path}: {model}, {n:,} numbers in Phi, on {training.device.kind}")
     print(f"a step: B = {training.B} rows{slices}; bytes and flop are those of all", end="\n\n")
-    if not args.time:
+    if not timed:
         print(*page(sections), sep="\n")
         return
     seconds, times = measured(training, before + after, ending)
     Forward(training.ell)  # whose shapes are shown, and went with the last step
-    print(*page(sections, seconds, times), sep="\n")
-    took = f"{1e3 * seconds:.3f} ms, the median of {TIMED} in which no line is timed"
-    print(f"\nA step takes {took}.")
+    print(*page(sections, sum(times.values()), times), sep="\n")
+    took = f"{1e3 * seconds:.3f} ms when its lines are not timed"
+    print(f"\nA step takes {took}, the median of {TIMED}.")
