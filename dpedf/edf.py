@@ -65,7 +65,7 @@ class Parameter(Node):
             self.grad += delta
 
     def addproduct(self, a, b):
-        """grad += a @ b: the first at once; others, as those of time steps, several together."""
+        """grad += a @ b: the first at once; later ones, as of time steps, in groups of JOINED."""
         if self.untouched:
             product(a, b, self.grad)
             self.untouched = False
@@ -75,12 +75,12 @@ class Parameter(Node):
                 self.complete()
 
     def complete(self):
-        """Add the products that wait."""
+        """Add the products that wait; Backward calls it when the gradient is final."""
         add_products(self.products, self.own_grad())
         self.products = []
 
     def own_grad(self):
-        """grad, to a part of which something may be added in place."""
+        """Return grad, which the caller may add to in place."""
         if self.untouched:
             self.grad[...], self.untouched = 0, False
         return self.grad
@@ -100,7 +100,7 @@ class CompNode(Node):
             self.grad = delta  # which may be another node's grad
 
     def own_grad(self):
-        """grad, to a part of which something may be added in place: first a copy, or zeros."""
+        """Return grad as an array of this node alone, which the caller may add to in place."""
         if not self.owns_grad:
             self.grad = np.zeros_like(self.value) if self.grad is None else self.grad.copy()
         self.owns_grad = True

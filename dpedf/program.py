@@ -48,7 +48,7 @@ class during:  # noqa: N801, a word of the with statement
 
 
 class Numbered(type):
-    """The type of Node and Package: it numbers their objects, and checks the shapes of nodes."""
+    """The type of Node and Package: numbers what is made, and checks the shapes of a node."""
 
     def __call__(cls, *args, **keywords):
         thing = super().__call__(*args, **keywords)  # so that no __init__ needs super()

@@ -75,8 +75,8 @@ class GPU:
             raise UnusableError(f"it computes {found.tolist()}, expected {expected}")
 
     def enter_thread(self):
-        """Not `with device`: on leaving, it would open a context on another GPU."""
-        self.device.use()
+        """Select this GPU in the current thread."""
+        self.device.use()  # on leaving, `with device` would open a context on another GPU
 
     def put(self, array):
         return self.cupy.asarray(array)

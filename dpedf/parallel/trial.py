@@ -19,8 +19,8 @@ def unchanged(phi):
 def choose_overlap(step, minibatches, ranks, state):
     """Let a Step sum over ranks during Backward if this is faster than after it.
 
-    A run that goes on keeps to the state of its checkpoint: without slices the bits depend on it,
-    and another trial might end otherwise.
+    A resumed run keeps the choice in the state of its checkpoint, because without slices the
+    choice changes the bits.
     """
     gradient = step.gradient
     if state.get("ranks") == ranks.size:

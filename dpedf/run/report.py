@@ -58,7 +58,7 @@ class Report:
     """Reports on a run of last_step steps, of which an epoch has steps_per_epoch.
 
     step.losses are added for each slice, then over slices: the same bits on any number of ranks.
-    rows: how many were learned from since the last evaluation, as step.losses are.
+    rows: training examples since the last evaluation, the same ones as in step.losses.
     """
 
     def __init__(self, setup, step, last_step, steps_per_epoch):

@@ -65,7 +65,7 @@ class Setup:
             raise
 
     def make(self, may_hold_a_run):
-        """All parts of the run, on the device."""
+        """Build every part of the run, on the device."""
         ranks, settings, device = self.ranks, self.settings, self.device
         expect_same(ranks, "the device", f"{device.kind}, products by {device.products}")
         self.link = link_between(ranks, device)
