@@ -575,3 +575,17 @@ def test_names_of_attributes_and_parameters_are_the_users():
     assert len(Parameters(ell)) == 5
     for p in Parameters(ell):
         np.testing.assert_array_equal(p.grad * p.value, [8, 8, 0])  # d z**2 / dp, with z = 2
+
+
+def test_a_part_is_added_beside_the_products_that_wait():
+    """Which wait on, so that the same ones are added together with and without the part."""
+    random, p = np.random.default_rng(0), Parameter(np.zeros((3, 4)))
+    factors = [(random.normal(size=(3, 2)), random.normal(size=(2, 4))) for _ in range(3)]
+    for pair in factors:
+        p.addproduct(*pair)
+    part = p.own_grad()[1]
+    assert len(p.products) == 2
+    part += 7
+    p.complete()
+    expected = sum(a @ b for a, b in factors) + 7 * np.eye(3)[:, 1:2]
+    np.testing.assert_allclose(p.grad, expected, rtol=1e-12)
