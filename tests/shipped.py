@@ -1,4 +1,4 @@
-"""The configs of configs/, and random data of the shapes that each of them takes."""
+"""The configs of configs/, random data of the shapes that each takes, and a few rows of digits."""
 
 import tomllib
 from pathlib import Path
@@ -29,3 +29,11 @@ def settings_of(config, folder, rows=800):
         groups = {"train": text, "valid": text[:100], "test": text[:100]}
     write(path, **about, **groups)
     return [f"data.file={path}", f"run.dir={folder}/run", "--overwrite"]
+
+
+def few_rows(path):
+    """A data file of 13 rows."""
+    x, y = np.random.default_rng(0).integers(0, 17, (13, 8, 8), np.uint8), np.arange(13) % 10
+    about = dict(name="few", source="this test", licence="none", classes=10, scale=1 / 16)
+    write(path, **about, train=(x, y), test=(x, y))
+    return path

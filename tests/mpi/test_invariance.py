@@ -6,10 +6,9 @@ import h5py
 import numpy as np
 import pytest
 from launcher import PROGRAMS, ROOT, learnt, mpirun, phi_sha256, train
-from shipped import SHIPPED, settings_of
+from shipped import SHIPPED, few_rows, settings_of
 from trainings import Trainings
 
-from dpedf.data import write
 from dpedf.run.config import load
 
 RANKS = 1, 2, 3, 4, 5, 8
@@ -55,14 +54,6 @@ def ended(digits, tmp_path_factory):
         stop = "train.epochs=0", "train.steps=4"
         add((1, 3, 8), f"{config} {small}", *random[config], *small, *stop, config=config)
     return trainings
-
-
-def few_rows(path):
-    """A data file of 13 rows."""
-    x, y = np.random.default_rng(0).integers(0, 17, (13, 8, 8), np.uint8), np.arange(13) % 10
-    about = dict(name="few", source="this test", licence="none", classes=10, scale=1 / 16)
-    write(path, **about, train=(x, y), test=(x, y))
-    return path
 
 
 def compressed(file, path):

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 from launcher import PROGRAMS, ROOT, assert_equal_up_to_rounding, learnt, mpirun
+from shipped import few_rows
 from trainings import Trainings
-
-from dpedf.data import write
 
 DIGITS = ROOT / "configs" / "digits.toml"
 FILES = "checkpoint.h5", "best.h5"
@@ -35,14 +34,6 @@ def ended(digits, tmp_path_factory):
     add((1, 3), "stopped", "train.steps=11", *HOW["whole"])
     add((1, 3), "stopped: goes on", "train.steps=30", *HOW["whole"], "--resume")
     return trainings
-
-
-def few_rows(path):
-    """A data file of 13 rows."""
-    x, y = np.random.default_rng(0).integers(0, 17, (13, 8, 8), np.uint8), np.arange(13) % 10
-    about = dict(name="few", source="this test", licence="none", classes=10, scale=1 / 16)
-    write(path, **about, train=(x, y), test=(x, y))
-    return path
 
 
 @pytest.mark.parametrize("allreduce", HOW)
