@@ -13,22 +13,49 @@ From D. McAllester, TTIC 31230, "The Educational Framework (EDF)", 2024.
 
 import numpy as np
 
-from dpedf.kernels.gemm import JOINED, add_products, product
-from dpedf.program import Numbered, context, program  # noqa: F401, nodes import context from here
+from dpedf.kernels.slices import WHOLE, SumOverRows
+from dpedf.program import Numbered, context, program
 
 
 class Node(metaclass=Numbered):
     """Something with a value."""
 
-    node_kind, value, grad = "constant", None, None
+    node_kind, name, value, grad = "constant", "a node", None, None
     varies = True  # does it depend on a parameter?  If not, no gradient is sent to it.
     batched = True  # is the first index of its value the batch index b?
 
-    def addgrad(self, delta):
-        """Ignored, as by an Input: it depends on no parameter."""
+    sum_over_rows = None  # of a node without b: what its users add to grad in Backward
 
-    def addproduct(self, a, b):
-        self.addgrad(product(a, b))
+    def addgrad(self, delta):
+        """grad += delta, of the shape of value or with b before it, which is summed over."""
+        if self.sum_over_rows is None:
+            return  # it depends on no parameter, as an Input
+        if delta.shape == self.value.shape:
+            self.sum_over_rows.add(delta, context.slices)
+        elif delta.shape[1:] == self.value.shape:
+            self.sum_over_rows.add_rows(delta, context.slices)  # delta[b, ...], as on the slides
+        else:
+            found = f"{self.name}: addgrad of shape {delta.shape}"
+            raise ValueError(f"{found}, expected {self.value.shape}, or b before it")
+
+    def addrows(self, delta, factor=1):
+        """grad += factor sum_n delta[n], over the positions n in rows: all indices before grad's."""
+        if self.sum_over_rows is not None:
+            self.sum_over_rows.add_rows(delta, context.slices, factor)
+
+    def addproduct(self, x, g):
+        """grad[i,j] += sum_n x[n,i] g[n,j], over rows, or positions in rows, n."""
+        if self.sum_over_rows is not None:
+            self.sum_over_rows.add_product(x, g, context.slices)
+
+    def addslices(self, these, delta):
+        """grad += delta[v], summed over the rows of each of these slices (Slices.cut)."""
+        if self.sum_over_rows is not None:
+            self.sum_over_rows.add_slices(these, delta)
+
+    def own_grad(self):
+        """Return grad, which the caller may add to in place."""
+        return self.sum_over_rows.own(context.slices)
 
 
 class Input(Node):
@@ -43,47 +70,21 @@ class Input(Node):
 
 
 class Parameter(Node):
-    """A value that SGD changes.  value, grad: of one shape, without b"""
+    """A value that SGD changes.  value, grad: of one shape, without b
+
+    grads: (K, ...), for the sums of slices (parallel/sums.py); grad is the first.
+    """
 
     node_kind, batched = "parameter", False
     name, package = "a parameter", None
 
     def __init__(self, value):
-        self.value, self.grad = value, np.zeros_like(value)
-        self.untouched, self.products = True, []  # nothing was added yet in this pass
+        self.value = value
+        self.differentiate_into(np.zeros_like(value, shape=(1, *value.shape)))
 
-    def addgrad(self, delta):
-        """grad += delta, of the shape of value or with b before it, which is summed over."""
-        if delta.shape != self.value.shape:
-            if delta.shape[1:] != self.value.shape:
-                found = f"{self.name}: addgrad of shape {delta.shape}"
-                raise ValueError(f"{found}, expected {self.value.shape}, or b before it")
-            delta = delta.sum(axis=0)  # delta[b, ...], as on the slides
-        if self.untouched:
-            self.grad[...], self.untouched = delta, False
-        else:
-            self.grad += delta
-
-    def addproduct(self, a, b):
-        """grad += a @ b: the first at once; later ones, as of time steps, in groups of JOINED."""
-        if self.untouched:
-            product(a, b, self.grad)
-            self.untouched = False
-        else:
-            self.products.append((a, b))
-            if len(self.products) == JOINED:
-                self.complete()
-
-    def complete(self):
-        """Add the products that wait; Backward calls it when the gradient is final."""
-        add_products(self.products, self.own_grad())
-        self.products = []
-
-    def own_grad(self):
-        """Return grad, which the caller may add to in place."""
-        if self.untouched:
-            self.grad[...], self.untouched = 0, False
-        return self.grad
+    def differentiate_into(self, grads):
+        self.grads, self.grad = grads, grads[0, ...]
+        self.sum_over_rows = SumOverRows(self.value, WHOLE, grads)
 
 
 class CompNode(Node):
@@ -92,7 +93,9 @@ class CompNode(Node):
     node_kind, owns_grad = "computed", False  # owns_grad: no other node has the same array
 
     def addgrad(self, delta):
-        if self.owns_grad:
+        if self.sum_over_rows is not None:
+            super().addgrad(delta)
+        elif self.owns_grad:
             self.grad += delta
         elif self.grad is not None:
             self.grad, self.owns_grad = self.grad + delta, True
@@ -101,6 +104,8 @@ class CompNode(Node):
 
     def own_grad(self):
         """Return grad as an array of this node alone, which the caller may add to in place."""
+        if self.sum_over_rows is not None:
+            return super().own_grad()
         if not self.owns_grad:
             self.grad = np.zeros_like(self.value) if self.grad is None else self.grad.copy()
         self.owns_grad = True

@@ -77,24 +77,23 @@ class Phi:
         self.value = put(value)
         for p, view in zip(self.parameters, self.views(self.value), strict=True):
             p.value = view
-        self.differentiate_into(np.zeros_like(self.value))
+        self.differentiate_into(np.zeros_like(self.value, shape=(1, len(self.value))))
         for n, name in program(loss).names.items():
             running = getattr(n, "state", None)  # in a user's node, this may be an input
             for key, array in running.items() if isinstance(running, dict) else ():
                 running[key] = self.state[f"{name}.{key}"] = put(array.astype(dtype))
 
-    def views(self, vector):
-        """The parts of a vector like Phi, each in the shape of its parameter."""
+    def views(self, vectors):
+        """The parts of a vector like Phi, or of several, each in the shape of its parameter."""
         parts = zip(self.offsets, self.offsets[1:], self.parameters, strict=False)
-        return [vector[start:end].reshape(p.value.shape) for start, end, p in parts]
+        lead = vectors.shape[:-1]
+        return [vectors[..., a:b].reshape(*lead, *p.value.shape) for a, b, p in parts]
 
-    def differentiate_into(self, grad, views=None):
-        """From now on, Backward leaves the gradient in this vector; views: self.views(grad)."""
-        if grad is self.grad:
-            return
-        self.grad = grad
-        for p, view in zip(self.parameters, views or self.views(grad), strict=True):
-            p.grad = view
+    def differentiate_into(self, grads):
+        """From now on, Backward leaves the gradient in the first of these vectors, (K, n)."""
+        self.grad = grads[0]
+        for p, view in zip(self.parameters, self.views(grads), strict=True):
+            p.differentiate_into(view)
 
     def sha256(self):
         """The SHA-256 of the bytes of Phi, in hexadecimal."""

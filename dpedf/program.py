@@ -9,6 +9,7 @@ from itertools import count
 
 import numpy as np
 
+from dpedf.kernels.slices import WHOLE, Slices, SumOverRows, UncutError
 from dpedf.shapes import infer, kind
 
 counter = count()  # of nodes and packages, in the order in which they are made
@@ -19,13 +20,15 @@ class Context(threading.local):
 
     train: is this a pass of training?
     B: rows of the global minibatch; row: which of them is the first one at hand.
+    slices: how the rows at hand are cut, for sums over rows.
     seed, step, numbers: what random draws depend on, beside the row.  numbers[n] is the place of
     a node in the running program.
-    add(array): the sum of an array over ranks, for a node that mixes the rows of all of them.
+    add(parts): the sum of an array for each slice at hand, over all slices and ranks, for a node
+    that mixes the rows of the minibatch.
     """
 
-    train, B, row, seed, step, numbers = False, None, 0, 0, 0, {}
-    add = staticmethod(lambda array: array)
+    train, B, row, slices, seed, step, numbers = False, None, 0, WHOLE, 0, 0, {}
+    add = staticmethod(lambda parts: parts.sum(axis=0))
 
 
 context = Context()
@@ -118,26 +121,47 @@ class Program:
         with during(train=train, numbers=self.numbers):
             for n in self.nodes:
                 n.value = n.grad = None  # so that their memory can be used again
-                n.forward()
+                if n.batched or len(context.slices) == 1:
+                    n.forward()
+                else:
+                    with during(slices=WHOLE):
+                        n.forward()
 
     def backward(self, B, ready, keep):
+        slices = context.slices
         for n in self.nodes:
+            summed = n.varies and not n.batched
             n.grad, n.owns_grad = None, False
+            n.sum_over_rows = SumOverRows(n.value, slices) if summed else None
         for p in self.parameters:
-            p.untouched, p.products = True, []
+            p.sum_over_rows = SumOverRows(p.value, slices, p.grads)
         each = np.empty_like(self.loss.value)
         each.fill(1 / B)
         self.loss.addgrad(each)
         with during(train=self.train, numbers=self.numbers):
             for n in reversed(self.nodes):
-                if n.grad is not None:
-                    n.backward()
+                self.differentiate(n)
                 if not keep:
-                    n.value = n.grad = None
+                    n.value = n.grad = n.sum_over_rows = None
                 for p in self.completes[n]:
-                    p.complete()
+                    p.sum_over_rows.finish()
                     if ready:
                         ready(p)
+
+    def differentiate(self, n):
+        """Run the backward of a node; without b, for what each slice has added, by itself."""
+        if n.sum_over_rows:
+            parts = n.sum_over_rows.so_far()
+            for v in range(len(parts)):
+                n.grad = parts[v, ...]
+                with during(slices=Slices(first=v)):
+                    n.backward()
+        elif n.grad is not None:
+            try:
+                n.backward()
+            except UncutError:
+                what = f"{self.names[n]} = {type(n).__name__}"
+                raise UncutError(f"{what} adds up rows of several slices") from None
 
 
 def program(loss):

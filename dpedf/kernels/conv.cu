@@ -1,9 +1,11 @@
 // Convolution and pooling, of images in memory as (I, H, W, B).  T is float or double.
 
-// seen: (I, U, V, down, across, B), what each window sees of x; lines of windows start at low.
+// seen: (S, I, U, V, down, across, B), what each window sees of x; lines of windows start at low.
+// x: (I, H, W, S B), of S slices of B rows; pixels of x are `row` numbers apart.
 extern "C" __global__ void columns(T *seen, const T *x, long long count, long long H, long long W,
-                                   long long B, long long U, long long V, long long stride,
-                                   long long low, long long down, long long across) {
+                                   long long B, long long row, long long I, long long U,
+                                   long long V, long long stride, long long low, long long down,
+                                   long long across) {
     long long k = blockIdx.x * (long long)blockDim.x + threadIdx.x;
     if (k >= count)
         return;
@@ -11,20 +13,22 @@ extern "C" __global__ void columns(T *seen, const T *x, long long count, long lo
     r /= across;
     long long h = low + r % down;
     r /= down;
-    long long v = r % V, u = r / V % U, i = r / V / U;
-    seen[k] = x[((i * H + h * stride + u) * W + w * stride + v) * B + b];
+    long long v = r % V, u = r / V % U, i = r / V / U % I, s = r / V / U / I;
+    seen[k] = x[((i * H + h * stride + u) * W + w * stride + v) * row + s * B + b];
 }
 
 // x += what columns took from each of its places: every thread gathers for one.
 extern "C" __global__ void add_columns(T *x, const T *seen, long long count, long long H,
-                                       long long W, long long B, long long U, long long V,
-                                       long long stride, long long low, long long down,
-                                       long long across) {
+                                       long long W, long long B, long long row, long long S,
+                                       long long I, long long U, long long V, long long stride,
+                                       long long low, long long down, long long across) {
     long long k = blockIdx.x * (long long)blockDim.x + threadIdx.x;
     if (k >= count)
         return;
-    long long b = k % B, column = k / B % W, line = k / B / W % H, i = k / B / W / H;
-    T sum = x[k];
+    long long b = k % B, s = k / B % S, pixel = k / B / S;
+    long long column = pixel % W, line = pixel / W % H, i = pixel / W / H;
+    T &place = x[pixel * row + s * B + b];
+    T sum = place;
     for (long long u = 0; u < U; u++)
         for (long long v = 0; v < V; v++) {
             long long h = line - u, w = column - v;
@@ -32,9 +36,9 @@ extern "C" __global__ void add_columns(T *x, const T *seen, long long count, lon
                 continue;
             h = h / stride - low, w /= stride;
             if (h >= 0 && h < down && w < across)
-                sum += seen[((((i * U + u) * V + v) * down + h) * across + w) * B + b];
+                sum += seen[(((((s * I + i) * U + u) * V + v) * down + h) * across + w) * B + b];
         }
-    x[k] = sum;
+    place = sum;
 }
 
 // y: (I, down, across, B).

@@ -60,77 +60,116 @@ def windows(x, U, V, stride, low, high):
 
 
 @function
-def columns(x, U, V, stride, low, high):
-    """What the windows of the lines low:high see of x, as a matrix (I U V, H' W' B)."""
+def columns(x, U, V, stride, low, high, S):
+    """What the windows of the lines low:high see of x, as matrices (S, I U V, H' W' b).
+
+    S: how many equal slices the B rows of x are, of b rows.
+    """
     seen = windows(x, U, V, stride, low, high)
-    return seen.reshape(prod(seen.shape[:3]), prod(seen.shape[3:]))
+    I, U, V, down, across, B = seen.shape
+    if S > 1:
+        seen = np.moveaxis(seen.reshape(I, U, V, down, across, S, B // S), 5, 0)
+    return seen.reshape(S, I * U * V, down * across * (B // S))
 
 
 @on_gpu(columns)
-def columns_on_gpu(x, U, V, stride, low, high):
-    I, H, W, B = x.shape
+def columns_on_gpu(x, U, V, stride, low, high, S):
+    (I, H, W, B), row = x.shape, x.strides[2] // x.itemsize
     across = windows_along(W, V, stride)
-    seen = np.empty((I * U * V, (high - low) * across * B), x.dtype, like=x)
-    cuda.columns(seen.size, seen, x, seen.size, H, W, B, U, V, stride, low, high - low, across)
+    seen = np.empty((S, I * U * V, (high - low) * across * (B // S)), x.dtype, like=x)
+    sizes = seen.size, H, W, B // S, row, I, U, V, stride, low, high - low, across
+    cuda.columns(seen.size, seen, x, *sizes)
     return seen
 
 
 @function
 def add_columns(x, seen, U, V, stride, low, high):
     """Add seen, which has the shape of columns(...), to x, where columns reads it."""
-    I, H, W, B = x.shape
+    (I, H, W, B), S = x.shape, len(seen)
     down, across = high - low, windows_along(W, V, stride)
-    seen = seen.reshape(I, U, V, down, across, B)
+    seen = seen.reshape(S, I, U, V, down, across, B // S)
+    x = x.reshape(I, H, W, S, B // S)
     for u in range(U):
         lines = slice(low * stride + u, (high - 1) * stride + u + 1, stride)
         for v in range(V):
             part = x[:, lines, v : v + (across - 1) * stride + 1 : stride]
-            part += seen[:, u, v]
+            part += np.moveaxis(seen[:, :, u, v], 0, 3)
 
 
 @on_gpu(add_columns)
 def add_columns_on_gpu(x, seen, U, V, stride, low, high):
-    I, H, W, B = x.shape
-    across = windows_along(W, V, stride)
-    cuda.add_columns(x.size, x, seen, x.size, H, W, B, U, V, stride, low, high - low, across)
+    (I, H, W, B), row, S = x.shape, x.strides[2] // x.itemsize, len(seen)
+    sizes = x.size, H, W, B // S, row, S, I, U, V, stride, low, high - low
+    cuda.add_columns(x.size, x, seen, *sizes, windows_along(W, V, stride))
 
 
-def lines(x, W, stride):
-    """Yield (low, high), the lines of windows that are computed at a time."""
-    J, I, U, V = W.shape
+def batches(x, W, stride, slices):
+    """Yield (these slices, their rows, low, high): what of x is computed at a time.
+
+    That is as many slices as fit, with all lines of windows, or some lines of one slice.
+    """
+    (J, I, U, V), B = W.shape, x.shape[3]
     down, across = windows_along(x.shape[1], U, stride), windows_along(x.shape[2], V, stride)
-    step = max(1, at_a_time(x) // max(1, I * U * V * across * x.shape[3]))
-    for low in range(0, down, step):
-        yield low, min(low + step, down)
+    v = 0
+    while v < len(slices):
+        rows = slices.rows(v, B)
+        line = max(1, I * U * V * across * (rows.stop - rows.start))  # numbers that one takes
+        lines = max(1, at_a_time(x) // line)
+        S = max(1, min(len(slices) - v, lines // max(1, down))) if slices.equal else 1
+        rows = slice(rows.start, slices.rows(v + S - 1, B).stop)
+        for low in range(0, down, lines):
+            yield slice(v, v + S), rows, low, min(low + lines, down)
+        v += S
 
 
-def convolution(x, W, C, stride, padding):
-    """The value of a Conv2D of x, W and C."""
+def matrices(x, S):
+    """x, (J, H', W', B), as matrices (S, J, H' W' b), of S equal slices of its rows."""
+    J, H, W, B = x.shape
+    by_slice = np.moveaxis(x.reshape(J, H, W, S, B // S), 3, 0)
+    return packed(by_slice.reshape(S, J, H * W * (B // S)))
+
+
+def convolution(x, W, C, stride, padding, slices):
+    """The value of a Conv2D of x, W and C, where each slice of x has products of its own."""
     x, (J, I, U, V) = padded(batch_innermost(x), padding), W.shape
     B, across = x.shape[3], windows_along(x.shape[2], V, stride)
     y = np.empty((J, windows_along(x.shape[1], U, stride), across, B), x.dtype, like=x)
-    for low, high in lines(x, W, stride):
-        out = y[:, low:high].reshape(J, (high - low) * across * B)
-        product(W.reshape(J, I * U * V), columns(x, U, V, stride, low, high), out=out)
-        out -= np.expand_dims(C, 1)
+    matrix, C = W.reshape(J, I * U * V), np.expand_dims(C, 1)
+    for these, rows, low, high in batches(x, W, stride, slices):
+        S, out = these.stop - these.start, y[:, low:high, :, rows]
+        in_place = matrices(out, S) if len(slices) == 1 else None
+        made = product(matrix, columns(x[..., rows], U, V, stride, low, high, S), in_place)
+        made -= C
+        if in_place is None:
+            b = out.shape[3] // S
+            made = np.moveaxis(made.reshape(S, *out.shape[:3], b), 0, 3)
+            out.reshape(*out.shape[:3], S, b)[...] = made
     return batch_first(y)
 
 
-def convolution_gradients(x, W, g, stride, padding, varies):
-    """(x.grad, W.grad) of a Conv2D whose grad is g; x.grad is None unless x varies."""
+def convolution_gradients(x, W, g, stride, padding, varies, slices):
+    """(x.grad, W.grad, sum of g) of a Conv2D whose grad is g; x.grad is None unless x varies.
+
+    The last two are of each slice: (V, J, I, U, V'), (V, J).
+    """
     x, g, (J, I, U, V) = padded(batch_innermost(x), padding), batch_innermost(g), W.shape
     matrix = W.reshape(J, I * U * V)
     dx = np.zeros_like(x) if varies else None
-    dW = np.zeros_like(matrix)
-    for low, high in lines(x, W, stride):
-        part = g[:, low:high].reshape(J, (high - low) * prod(g.shape[2:]))
-        product(part, columns(x, U, V, stride, low, high).T, out=dW, add=True)
+    dW = np.zeros_like(matrix, shape=(len(slices), *matrix.shape))
+    sums = np.empty_like(matrix, shape=(len(slices), J))
+    for these, rows, low, high in batches(x, W, stride, slices):
+        S = these.stop - these.start
+        if low == 0:
+            sums[these] = matrices(g[..., rows], S).sum(axis=2)
+        part, seen = matrices(g[:, low:high, :, rows], S), x[..., rows]
+        seen = columns(seen, U, V, stride, low, high, S)
+        product(part, seen.swapaxes(1, 2), out=dW[these], add=True)
         if varies:
-            add_columns(dx, product(matrix.T, part), U, V, stride, low, high)
+            add_columns(dx[..., rows], product(matrix.T, part), U, V, stride, low, high)
     if varies:
         H, width = dx.shape[1] - padding, dx.shape[2] - padding
         dx = batch_first(dx[:, padding:H, padding:width])
-    return dx, dW.reshape(W.shape)
+    return dx, dW.reshape(len(slices), *W.shape), sums
 
 
 def taps(x, size, stride):

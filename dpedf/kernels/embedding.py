@@ -1,7 +1,5 @@
 """The gradient of an embedding: rows added up by their label."""
 
-from math import prod
-
 import numpy as np
 
 from dpedf.kernels import Kernels, function, on_gpu, packed
@@ -11,24 +9,23 @@ cuda = Kernels("embedding.cu")
 
 @function
 def scattered(g, x, J):
-    """W[j,i] = sum of g[...,i] over the positions ... where x is j, added in their order
+    """W[v,j,i] = sum of g[v,n,i] over the positions n where x[v,n] is j, added in their order
 
-    g: (..., I); x: (...), of 0..J-1; W: (J, I)
+    g: (V, N, I); x: (V, N), of 0..J-1; W: (V, J, I)
     """
-    I = g.shape[-1]
-    g, x = g.reshape(prod(x.shape), I), x.reshape(-1)
-    W = np.zeros((J, I), g.dtype)
-    order = np.argsort(x, kind="stable")
-    starts = np.flatnonzero(np.diff(x[order], prepend=-1))
-    if len(x):
-        W[x[order[starts]]] = np.add.reduceat(g[order], starts, axis=0)
+    W = np.zeros((len(g), J, g.shape[2]), g.dtype)
+    for of_slice, g, x in zip(W, g, x, strict=True):
+        order = np.argsort(x, kind="stable")
+        starts = np.flatnonzero(np.diff(x[order], prepend=-1))
+        if len(x):
+            of_slice[x[order[starts]]] = np.add.reduceat(g[order], starts, axis=0)
     return W
 
 
 @on_gpu(scattered)
 def scattered_on_gpu(g, x, J):
     g, x = packed(g), packed(x.astype(np.int64, copy=False))
-    I = g.shape[-1]
-    W = np.empty((J, I), g.dtype, like=g)
-    cuda.scattered(J * I, g, x, W, x.size, I, J)
+    V, N, I = g.shape
+    W = np.empty((V, J, I), g.dtype, like=g)
+    cuda.scattered(W.size, g, x, W, V, N, I, J)
     return W

@@ -22,27 +22,25 @@ def product(a, b, out=None, add=False):
 
 
 @function
-def affine(x, W, C):
-    """y[b,j] = sum_i x[b,i] W[i,j] - C[j]"""
-    y = x @ W
+def affine(x, W, C, out=None):
+    """y[...,b,j] = sum_i x[...,b,i] W[i,j] - C[j], written into out if it is given"""
+    y = np.matmul(x, W, out=out)
     y -= C
     return y
 
 
 def add_products(products, out):
-    """out += sum_t a_t @ b_t; products: (a_t, b_t), of (i, k_t) and (k_t, j).
+    """out += sum_t x_t^T g_t; products: (x_t, g_t), of (..., n_t, i) and (..., n_t, j).
 
-    Their indices k_t follow one another in one product, which is faster than many short ones.
+    Their indices n_t follow one another in one product, which is faster than many short ones.
     """
-    if not products:
-        return
-    K = sum(len(b) for _, b in products)
-    rows, columns = (np.empty((K, len(x)), out.dtype, like=out) for x in (out, out.T))
+    N, (*lead, I, J) = sum(g.shape[-2] for _, g in products), out.shape
+    rows, columns = (np.empty((*lead, N, size), out.dtype, like=out) for size in (I, J))
     end = 0
-    for a, b in products:
-        part = slice(end, end := end + len(b))
-        rows[part], columns[part] = a.T, b
-    product(rows.T, columns, out, add=True)
+    for x, g in products:
+        part = slice(end, end := end + g.shape[-2])
+        rows[..., part, :], columns[..., part, :] = x, g
+    product(rows.swapaxes(-1, -2), columns, out, add=True)
 
 
 def matrix(x):

@@ -17,9 +17,14 @@ def softmax(s):
     shifted = s.T.copy()  # (J, B)
     shifted -= shifted.max(axis=0)
     exp = np.exp(shifted)
-    Z = exp.sum(axis=0)
+    Z = sum_of_columns(exp)
     exp /= Z
     return exp.T, shifted.T, Z
+
+
+def sum_of_columns(x):
+    """sum_j x[j,b], added in the order of j: NumPy adds a single column in another order."""
+    return x.sum(axis=0) if x.shape[1] != 1 else x.cumsum(axis=0)[-1]
 
 
 @on_gpu(softmax)

@@ -1,7 +1,8 @@
 """Affine: what a layer of weights computes."""
 
-from dpedf.edf import CompNode
-from dpedf.kernels.gemm import affine, matrix, product
+from dpedf.edf import CompNode, context
+from dpedf.kernels.gemm import matrix
+from dpedf.kernels.slices import affine_of_rows, product_of_rows
 
 
 class Affine(CompNode):
@@ -19,12 +20,13 @@ class Affine(CompNode):
 
     def forward(self):
         x, W = self.x.value, self.Phi.w.value
-        y = affine(matrix(x), W, self.Phi.b.value)
+        y = affine_of_rows(matrix(x), W, self.Phi.b.value, context.slices)
         self.value = y if x.ndim == 2 else y.reshape(*x.shape[:-1], W.shape[1])
 
     def backward(self):
         g, x = matrix(self.grad), self.x
         if x.varies:
-            x.addgrad(product(g, self.Phi.w.value.T).reshape(x.value.shape))
-        self.Phi.w.addproduct(matrix(x.value).T, g)
-        self.Phi.b.addgrad(-g.sum(axis=0))
+            delta = product_of_rows(g, self.Phi.w.value.T, context.slices)
+            x.addgrad(delta.reshape(x.value.shape))
+        self.Phi.w.addproduct(matrix(x.value), g)
+        self.Phi.b.addrows(g, -1)

@@ -16,7 +16,13 @@ def aligned(*operands):
 def send(node, delta, value):
     """node.grad += delta, summed over the indices along which the aligned value was repeated."""
     shape = (1,) * (delta.ndim - value.ndim) + value.shape
-    repeated = tuple(i for i, size in enumerate(shape) if size == 1 and delta.shape[i] != 1)
-    if repeated:
+    rows = 0  # indices before those of a node without b, of which the first may be b
+    while not node.batched and rows < len(shape) and shape[rows] == 1:
+        rows += 1
+    repeated = [i for i, size in enumerate(shape) if size == 1 and delta.shape[i] != 1]
+    if repeated := tuple(i for i in repeated if i >= rows):
         delta = delta.sum(axis=repeated, keepdims=True)
-    node.addgrad(delta.reshape(node.value.shape))
+    if rows:
+        node.addrows(delta.reshape(*delta.shape[:rows], *node.value.shape))
+    else:
+        node.addgrad(delta.reshape(node.value.shape))

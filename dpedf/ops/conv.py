@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dpedf.edf import CompNode
+from dpedf.edf import CompNode, context
 from dpedf.kernels.conv import (
     batch_first,
     batch_innermost,
@@ -42,13 +42,15 @@ class Conv2D(CompNode):
     def forward(self):
         x, W = self.x.value, self.Phi.w.value
         expect_windows(x, W.shape[2:], self.stride, self.padding)
-        self.value = convolution(x, W, self.Phi.b.value, self.stride, self.padding)
+        how = self.stride, self.padding
+        self.value = convolution(x, W, self.Phi.b.value, *how, context.slices)
 
     def backward(self):
-        x, Phi, g = self.x, self.Phi, self.grad
-        dx, dW = convolution_gradients(x.value, Phi.w.value, g, self.stride, self.padding, x.varies)
-        Phi.w.addgrad(dW)
-        Phi.b.addgrad(-g.sum(axis=(0, 2, 3)))
+        x, Phi, slices = self.x, self.Phi, context.slices
+        how = self.grad, self.stride, self.padding, x.varies, slices
+        dx, dW, sums = convolution_gradients(x.value, Phi.w.value, *how)
+        Phi.w.addslices(slices.all, dW)
+        Phi.b.addslices(slices.all, -sums)
         if x.varies:
             x.addgrad(dx)
 

@@ -5,7 +5,7 @@ from string import ascii_lowercase
 
 import numpy as np
 
-from dpedf.edf import CompNode
+from dpedf.edf import CompNode, context
 from dpedf.kernels.gemm import product
 from dpedf.ops.indices import LETTERS, indexed
 
@@ -74,21 +74,32 @@ class Einsum(CompNode):
                     raise ValueError(
                         f"expected one size of {letter}, not {self.sizes[letter]} and {size}"
                     )
-        self.value = summed(values, self.words, self.z)
+        cut = [n.batched for n in self.operands]
+        pieces = [piece for _, piece in summed_by_slices(values, self.words, cut, self.z)]
+        self.value = rows(pieces) if self.batched else pieces[0][0]
 
     def backward(self):
         for k, n in enumerate(self.operands):
             if n.varies:
                 others = self.operands[:k] + self.operands[k + 1 :]
+                values = [self.grad, *(other.value for other in others)]
                 words = [self.z, *self.words[:k], *self.words[k + 1 :]]
+                cut = [self.batched, *(other.batched for other in others)]
                 known = "".join(i for i in self.words[k] if i in "".join(words))
-                delta = summed([self.grad, *(other.value for other in others)], words, known)
-                n.addgrad(self.spread(delta, known, self.words[k]))
+                deltas = [*summed_by_slices(values, words, cut, known)]
+                if n.batched:
+                    delta = rows([delta for _, delta in deltas])
+                    n.addgrad(self.spread(delta, known, self.words[k]))
+                else:
+                    for these, delta in deltas:
+                        n.addslices(these, self.spread(delta, known, self.words[k]))
 
     def spread(self, x, letters, word):
-        """x, repeated along the letters of a word that it lacks."""
-        lacking = tuple(axis for axis, letter in enumerate(word) if letter not in letters)
-        return np.broadcast_to(np.expand_dims(x, lacking), [self.sizes[i] for i in word])
+        """x, repeated along the letters of a word that it lacks; before these, slices may have one."""
+        lead = x.shape[: x.ndim - len(letters)]
+        lacking = (axis for axis, letter in enumerate(word, len(lead)) if letter not in letters)
+        x = np.expand_dims(x, tuple(lacking))
+        return np.broadcast_to(x, (*lead, *(self.sizes[i] for i in word)))
 
 
 def product_of(words, left):
@@ -96,6 +107,27 @@ def product_of(words, left):
     over = ",".join(dict.fromkeys(i for word in words.values() for i in word if i not in left))
     factors = [indexed(name, word) for name, word in words.items()]
     return " ".join([f"sum_{over}"] * bool(over) + factors)
+
+
+def summed_by_slices(values, words, cut, z):
+    """Yield (which slices, what summed gives for them, with an index of slices first).
+
+    cut: which values have the rows as first index.  Each slice is a product of its own, because
+    its index is one more letter of all words.
+    """
+    words, chosen = ["V" + word for word in words], [x for x, has in zip(values, cut) if has]
+    for these, *parts in context.slices.cut(*chosen):
+        parts, V = iter(parts), these.stop - these.start
+        each = [
+            next(parts) if has else np.broadcast_to(x, (V, *x.shape)) for x, has in zip(values, cut)
+        ]
+        yield these, summed(each, words, "V" + z)
+
+
+def rows(pieces):
+    """The rows of all slices, (B, ...), of pieces (V, b, ...)."""
+    pieces = [x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]) for x in pieces]
+    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
 
 def summed(values, words, z):

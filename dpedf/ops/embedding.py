@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dpedf.edf import CompNode
+from dpedf.edf import CompNode, context
 from dpedf.kernels.embedding import scattered
 
 
@@ -21,7 +21,10 @@ class Embedding(CompNode):
         self.value = self.W.value.take(self.x.value, axis=0)
 
     def backward(self):
-        self.W.addgrad(scattered(self.grad, self.x.value, len(self.W.value)))
+        W, x = self.W, self.x.value
+        g = self.grad.reshape(x.size, W.value.shape[1])
+        for these, g, x in context.slices.cut(g, x.reshape(x.size)):
+            W.addslices(these, scattered(g, x, len(W.value)))
 
 
 class OneHot(CompNode):

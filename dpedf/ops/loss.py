@@ -3,8 +3,15 @@
 import numpy as np
 
 from dpedf.edf import CompNode
+from dpedf.kernels import packed
 from dpedf.kernels.gemm import matrix
-from dpedf.kernels.softmax import flat_index, log_loss, log_loss_gradient, softmax
+from dpedf.kernels.softmax import (
+    flat_index,
+    log_loss,
+    log_loss_gradient,
+    softmax,
+    sum_of_columns,
+)
 from dpedf.ops.masked_mean import mean, spread, weights
 
 
@@ -28,7 +35,7 @@ class Softmax(CompNode):
 
     def backward(self):
         g, Q = matrix(self.grad).T, matrix(self.value).T
-        self.s.addgrad((Q * (g - (g * Q).sum(axis=0))).T.reshape(self.value.shape))
+        self.s.addgrad((Q * (g - sum_of_columns(g * Q))).T.reshape(self.value.shape))
 
 
 class LogLoss(CompNode):
@@ -93,7 +100,7 @@ class SquareLoss(CompNode):
     def forward(self):
         x = self.x.value
         self.difference = x - self.y.value.astype(x.dtype, copy=False)  # y may be of integers
-        squares = np.square(self.difference)
+        squares = packed(np.square(self.difference))
         self.value = squares.sum(axis=tuple(range(1, squares.ndim)))
 
     def backward(self):

@@ -3,9 +3,12 @@
 A bias is subtracted, as in Affine.
 """
 
+from math import prod
+
 import numpy as np
 
 from dpedf.edf import CompNode
+from dpedf.kernels import packed
 from dpedf.ops.draws import uniform
 from dpedf.program import context
 
@@ -32,7 +35,7 @@ class LayerNorm(CompNode):
         self.Phi, self.x, self.epsilon = Phi, x, float(epsilon)
 
     def forward(self):
-        x = self.x.value
+        x = packed(self.x.value)
         n = x - x.mean(axis=-1, keepdims=True)
         variance = np.square(n).mean(axis=-1, keepdims=True)
         self.s = np.sqrt(variance + self.epsilon)
@@ -42,10 +45,10 @@ class LayerNorm(CompNode):
         self.value -= self.Phi.b.value
 
     def backward(self):
-        g, n, leading = self.grad, self.n, tuple(range(self.grad.ndim - 1))
+        g, n = packed(self.grad), self.n
         h = g * n
-        self.Phi.w.addgrad(h.sum(axis=leading))
-        self.Phi.b.addgrad(-g.sum(axis=leading))
+        self.Phi.w.addrows(h)
+        self.Phi.b.addrows(g, -1)
         if self.x.varies:
             h *= self.Phi.w.value
             delta = g * self.Phi.w.value
@@ -74,15 +77,15 @@ class RMSNorm(CompNode):
         self.w, self.x, self.epsilon = w, x, float(epsilon)
 
     def forward(self):
-        x = self.x.value
+        x = packed(self.x.value)
         self.s = np.sqrt(np.square(x).mean(axis=-1, keepdims=True) + self.epsilon)
         self.n = x / self.s
         self.value = self.n * self.w.value
 
     def backward(self):
-        g, n = self.grad, self.n
+        g, n = packed(self.grad), self.n
         h = g * n
-        self.w.addgrad(h.sum(axis=tuple(range(g.ndim - 1))))
+        self.w.addrows(h)
         if self.x.varies:
             h *= self.w.value
             delta = g * self.w.value
@@ -122,7 +125,6 @@ class BatchNorm(CompNode):
 
     def forward(self):
         x = self.x.value
-        self.over = 0, *range(2, x.ndim)
         self.spread = (slice(None),) + (None,) * (x.ndim - 2)  # of a vector (J,), against x
         self.learns = context.train
         if self.learns:
@@ -135,32 +137,38 @@ class BatchNorm(CompNode):
 
     def of_minibatch(self, x):
         """Mean and variance over the rows of all ranks; the running values move towards them."""
-        J = x.shape[1]
-        sums = np.empty(J + 1, x.dtype, like=x)
-        sums[:J], sums[J] = x.sum(axis=self.over), x.size // J
-        sums = context.add(sums)
-        self.count = np.maximum(sums[J], 1)
-        mean = sums[:J] / self.count
-        variance = context.add(np.square(x - mean[self.spread]).sum(axis=self.over)) / self.count
-        unbiased = variance * (self.count / np.maximum(self.count - 1, 1))
+        self.count = max(1, (context.B or len(x)) * prod(x.shape[2:]))
+        mean = context.add(sums_of_slices(x)) / self.count
+        variance = context.add(sums_of_slices(np.square(x - mean[self.spread]))) / self.count
+        unbiased = variance * (self.count / max(1, self.count - 1))
         for name, now in ("mean", mean), ("variance", unbiased):
             self.state[name] *= 1 - self.rate
             self.state[name] += self.rate * now
         return mean, variance
 
     def backward(self):
-        g, n, w = self.grad, self.n, self.Phi.w.value
-        J = len(w)
-        sums = np.empty(2 * J, g.dtype, like=g)
-        sums[:J], sums[J:] = g.sum(axis=self.over), (g * n).sum(axis=self.over)
-        self.Phi.b.addgrad(-sums[:J])
-        self.Phi.w.addgrad(sums[J:].copy())
+        g, n, Phi, slices = self.grad, self.n, self.Phi, context.slices
+        sums = sums_of_slices(g, g * n)
+        J = len(Phi.w.value)
+        Phi.b.addslices(slices.all, -sums[:, :J])
+        Phi.w.addslices(slices.all, sums[:, J:])
         delta = g
         if self.learns:
             means = context.add(sums) / self.count
             delta = g - means[:J][self.spread] - n * means[J:][self.spread]
         if self.x.varies:
-            self.x.addgrad(delta * (w / self.s)[self.spread])
+            self.x.addgrad(delta * (Phi.w.value / self.s)[self.spread])
+
+
+def sums_of_slices(*arrays):
+    """(V, J), or of several arrays side by side: x, (B, J, ...), summed over all but j."""
+    J, slices = arrays[0].shape[1], context.slices
+    sums = np.empty_like(arrays[0], shape=(len(slices), J * len(arrays)))
+    for these, *parts in slices.cut(*arrays):
+        for k, part in enumerate(parts):
+            rows = packed(np.moveaxis(part, 1, -1))  # the same order, whatever it is in memory
+            sums[these, k * J : (k + 1) * J] = rows.reshape(*rows.shape[:2], prod(rows.shape[2:])).sum(axis=2)
+    return sums
 
 
 class Dropout(CompNode):

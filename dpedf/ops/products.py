@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from dpedf.edf import CompNode
+from dpedf.edf import CompNode, context
 from dpedf.kernels.gemm import matrix, product
+from dpedf.kernels.slices import product_of_rows
 from dpedf.ops.broadcast import aligned, send
 
 
@@ -45,7 +46,7 @@ class MatMul(CompNode):
     def forward(self):
         a, b, lacking = self.matrices()
         if b.ndim == 2:
-            z = product(matrix(a), b).reshape(*a.shape[:-1], b.shape[-1])
+            z = product_of_rows(matrix(a), b, context.slices).reshape(*a.shape[:-1], b.shape[-1])
         else:
             z = product(a, b)
         self.value = np.squeeze(z, axis=lacking)
@@ -55,9 +56,11 @@ class MatMul(CompNode):
         g = np.expand_dims(self.grad, lacking)
         if b.ndim == 2:
             a, g = matrix(a), matrix(g)
+            if self.x.varies:
+                self.x.addgrad(product_of_rows(g, b.T, context.slices).reshape(self.x.value.shape))
+            self.y.addproduct(a, g)
+            return
         if self.x.varies:
             send(self.x, product(g, b.swapaxes(-1, -2)), a)
-        if b.ndim == 2 and b is self.y.value:
-            self.y.addproduct(a.T, g)
-        elif self.y.varies:
+        if self.y.varies:
             send(self.y, product(a.swapaxes(-1, -2), g), b)

@@ -9,6 +9,7 @@ from math import prod
 import numpy as np
 
 from dpedf.edf import CompNode
+from dpedf.kernels import packed
 from dpedf.ops.indices import after_b, copy_equations, indexed, letters_of, reshape_equations
 
 
@@ -159,7 +160,7 @@ class Sum(CompNode):
         x = self.x
         axes = range(x.value.ndim - x.batched) if self.axes is None else self.axes
         self.over = after_b(x, axes)
-        self.value = x.value.sum(axis=self.over)
+        self.value = packed(x.value).sum(axis=self.over)
 
     def backward(self):
         self.spread(self.grad)

@@ -40,14 +40,14 @@ def push_and_merge(stack, first, end, vector, V):
 def plan(first, end, V):
     """How a rank adds its slices first:end of V, and which partial sums are left.
 
-    For each slice (v, k, additions): its gradient goes to vector k, then the additions are carried
+    For each slice (k, additions): its gradient goes to vector k, then the additions are carried
     out in order.  The partial sums, (first, end) of each, are left in the vectors 0, 1, ...
     """
-    stack, steps = [], []
+    stack, tree = [], []
     for v in range(first, end):
         k = len(stack)
-        steps.append((v, k, push_and_merge(stack, v, v + 1, k, V)))
-    return steps, [(first, end) for first, end, vector in stack]
+        tree.append((k, push_and_merge(stack, v, v + 1, k, V)))
+    return tree, [(first, end) for first, end, vector in stack]
 
 
 class LibrarySum:
