@@ -1,9 +1,9 @@
 // Convolution and pooling, of images in memory as (I, H, W, B).  T is float or double.
 
 // seen: (S, I, U, V, down, across, B), what each window sees of x; lines of windows start at low.
-// x: (I, H, W, S B), of S slices of B rows; pixels of x are `row` numbers apart.
+// x: (I, H, W, S B), of S slices of B rows.
 extern "C" __global__ void columns(T *seen, const T *x, long long count, long long H, long long W,
-                                   long long B, long long row, long long I, long long U,
+                                   long long S, long long B, long long I, long long U,
                                    long long V, long long stride, long long low, long long down,
                                    long long across) {
     long long k = blockIdx.x * (long long)blockDim.x + threadIdx.x;
@@ -14,21 +14,20 @@ extern "C" __global__ void columns(T *seen, const T *x, long long count, long lo
     long long h = low + r % down;
     r /= down;
     long long v = r % V, u = r / V % U, i = r / V / U % I, s = r / V / U / I;
-    seen[k] = x[((i * H + h * stride + u) * W + w * stride + v) * row + s * B + b];
+    seen[k] = x[((i * H + h * stride + u) * W + w * stride + v) * S * B + s * B + b];
 }
 
 // x += what columns took from each of its places: every thread gathers for one.
 extern "C" __global__ void add_columns(T *x, const T *seen, long long count, long long H,
-                                       long long W, long long B, long long row, long long S,
-                                       long long I, long long U, long long V, long long stride,
-                                       long long low, long long down, long long across) {
+                                       long long W, long long S, long long B, long long I,
+                                       long long U, long long V, long long stride, long long low,
+                                       long long down, long long across) {
     long long k = blockIdx.x * (long long)blockDim.x + threadIdx.x;
     if (k >= count)
         return;
-    long long b = k % B, s = k / B % S, pixel = k / B / S;
-    long long column = pixel % W, line = pixel / W % H, i = pixel / W / H;
-    T &place = x[pixel * row + s * B + b];
-    T sum = place;
+    long long b = k % B, s = k / B % S, r = k / B / S, column = r % W, line = r / W % H;
+    long long i = r / W / H;
+    T sum = x[k];
     for (long long u = 0; u < U; u++)
         for (long long v = 0; v < V; v++) {
             long long h = line - u, w = column - v;
@@ -38,7 +37,7 @@ extern "C" __global__ void add_columns(T *x, const T *seen, long long count, lon
             if (h >= 0 && h < down && w < across)
                 sum += seen[(((((s * I + i) * U + u) * V + v) * down + h) * across + w) * B + b];
         }
-    place = sum;
+    x[k] = sum;
 }
 
 // y: (I, down, across, B).

@@ -74,10 +74,10 @@ def columns(x, U, V, stride, low, high, S):
 
 @on_gpu(columns)
 def columns_on_gpu(x, U, V, stride, low, high, S):
-    (I, H, W, B), row = x.shape, x.strides[2] // x.itemsize
+    I, H, W, B = x.shape
     across = windows_along(W, V, stride)
     seen = np.empty((S, I * U * V, (high - low) * across * (B // S)), x.dtype, like=x)
-    sizes = seen.size, H, W, B // S, row, I, U, V, stride, low, high - low, across
+    sizes = seen.size, H, W, S, B // S, I, U, V, stride, low, high - low, across
     cuda.columns(seen.size, seen, x, *sizes)
     return seen
 
@@ -87,89 +87,111 @@ def add_columns(x, seen, U, V, stride, low, high):
     """Add seen, which has the shape of columns(...), to x, where columns reads it."""
     (I, H, W, B), S = x.shape, len(seen)
     down, across = high - low, windows_along(W, V, stride)
-    seen = seen.reshape(S, I, U, V, down, across, B // S)
-    x = x.reshape(I, H, W, S, B // S)
+    if S > 1:  # one more index costs time
+        x = x.reshape(I, H, W, S, B // S)
+        seen = np.moveaxis(seen.reshape(S, I, U, V, down, across, B // S), 0, 5)
+    else:
+        seen = seen.reshape(I, U, V, down, across, B)
     for u in range(U):
         lines = slice(low * stride + u, (high - 1) * stride + u + 1, stride)
         for v in range(V):
             part = x[:, lines, v : v + (across - 1) * stride + 1 : stride]
-            part += np.moveaxis(seen[:, :, u, v], 0, 3)
+            part += seen[:, u, v]
 
 
 @on_gpu(add_columns)
 def add_columns_on_gpu(x, seen, U, V, stride, low, high):
-    (I, H, W, B), row, S = x.shape, x.strides[2] // x.itemsize, len(seen)
-    sizes = x.size, H, W, B // S, row, S, I, U, V, stride, low, high - low
+    (I, H, W, B), S = x.shape, len(seen)
+    sizes = x.size, H, W, S, B // S, I, U, V, stride, low, high - low
     cuda.add_columns(x.size, x, seen, *sizes, windows_along(W, V, stride))
 
 
-def batches(x, W, stride, slices):
-    """Yield (these slices, their rows, low, high): what of x is computed at a time.
-
-    That is as many slices as fit, with all lines of windows, or some lines of one slice.
-    """
-    (J, I, U, V), B = W.shape, x.shape[3]
+def lines(x, W, stride, S):
+    """Yield (low, high), the lines of windows that are computed at a time, of all S slices."""
+    J, I, U, V = W.shape
     down, across = windows_along(x.shape[1], U, stride), windows_along(x.shape[2], V, stride)
-    v = 0
+    step = max(1, at_a_time(x) // max(1, I * U * V * across * (x.shape[3] // S)))
+    for low in range(0, down, step):
+        yield low, min(low + step, down)
+
+
+def groups(x, W, stride, padding, slices):
+    """Yield (these slices, x of them): as many as can be computed at a time, or one; padded."""
+    (J, I, U, V), B, v = W.shape, x.shape[3], 0
+    down, across = (
+        windows_along(n + 2 * padding, size, stride) for n, size in zip(x.shape[1:3], (U, V))
+    )
     while v < len(slices):
         rows = slices.rows(v, B)
-        line = max(1, I * U * V * across * (rows.stop - rows.start))  # numbers that one takes
-        lines = max(1, at_a_time(x) // line)
-        S = max(1, min(len(slices) - v, lines // max(1, down))) if slices.equal else 1
+        each = max(1, I * U * V * down * across * (rows.stop - rows.start))
+        S = min(max(1, at_a_time(x) // each), len(slices) - v) if slices.equal else 1
         rows = slice(rows.start, slices.rows(v + S - 1, B).stop)
-        for low in range(0, down, lines):
-            yield slice(v, v + S), rows, low, min(low + lines, down)
+        yield slice(v, v + S), rows, padded(packed(x[..., rows]), padding)
         v += S
 
 
 def matrices(x, S):
     """x, (J, H', W', B), as matrices (S, J, H' W' b), of S equal slices of its rows."""
     J, H, W, B = x.shape
+    if S == 1:
+        return x.reshape(1, J, H * W * B)
     by_slice = np.moveaxis(x.reshape(J, H, W, S, B // S), 3, 0)
     return packed(by_slice.reshape(S, J, H * W * (B // S)))
 
 
 def convolution(x, W, C, stride, padding, slices):
     """The value of a Conv2D of x, W and C, where each slice of x has products of its own."""
-    x, (J, I, U, V) = padded(batch_innermost(x), padding), W.shape
-    B, across = x.shape[3], windows_along(x.shape[2], V, stride)
-    y = np.empty((J, windows_along(x.shape[1], U, stride), across, B), x.dtype, like=x)
+    x, pieces = batch_innermost(x), []
+    for these, _, part in groups(x, W, stride, padding, slices):
+        pieces.append(convolved(part, W, C, stride, these.stop - these.start))
+    return batch_first(pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=3))
+
+
+def convolved(x, W, C, stride, S):
+    """The value of a Conv2D, (J, H', W', B), of S equal slices x, (I, H, W, B)."""
+    (J, I, U, V), B = W.shape, x.shape[3]
+    down, across = windows_along(x.shape[1], U, stride), windows_along(x.shape[2], V, stride)
+    y = np.empty((J, down, across, B), x.dtype, like=x)
     matrix, C = W.reshape(J, I * U * V), np.expand_dims(C, 1)
-    for these, rows, low, high in batches(x, W, stride, slices):
-        S, out = these.stop - these.start, y[:, low:high, :, rows]
-        in_place = matrices(out, S) if len(slices) == 1 else None
-        made = product(matrix, columns(x[..., rows], U, V, stride, low, high, S), in_place)
-        made -= C
-        if in_place is None:
-            b = out.shape[3] // S
-            made = np.moveaxis(made.reshape(S, *out.shape[:3], b), 0, 3)
-            out.reshape(*out.shape[:3], S, b)[...] = made
-    return batch_first(y)
+    for low, high in lines(x, W, stride, S):
+        seen = columns(x, U, V, stride, low, high, S)
+        out = product(matrix, seen, matrices(y[:, low:high], 1) if S == 1 else None)
+        out -= C
+        if S > 1:  # which have all lines at a time
+            out = out.reshape(S, J, down, across, B // S)
+            y.reshape(J, down, across, S, B // S)[...] = np.moveaxis(out, 0, 3)
+    return y
 
 
 def convolution_gradients(x, W, g, stride, padding, varies, slices):
     """(x.grad, W.grad, sum of g) of a Conv2D whose grad is g; x.grad is None unless x varies.
 
-    The last two are of each slice: (V, J, I, U, V'), (V, J).
+    The last two are of each slice, with its index first.
     """
-    x, g, (J, I, U, V) = padded(batch_innermost(x), padding), batch_innermost(g), W.shape
-    matrix = W.reshape(J, I * U * V)
-    dx = np.zeros_like(x) if varies else None
-    dW = np.zeros_like(matrix, shape=(len(slices), *matrix.shape))
-    sums = np.empty_like(matrix, shape=(len(slices), J))
-    for these, rows, low, high in batches(x, W, stride, slices):
+    x, g, pieces = batch_innermost(x), batch_innermost(g), []
+    for these, rows, part in groups(x, W, stride, padding, slices):
         S = these.stop - these.start
-        if low == 0:
-            sums[these] = matrices(g[..., rows], S).sum(axis=2)
-        part, seen = matrices(g[:, low:high, :, rows], S), x[..., rows]
-        seen = columns(seen, U, V, stride, low, high, S)
-        product(part, seen.swapaxes(1, 2), out=dW[these], add=True)
-        if varies:
-            add_columns(dx[..., rows], product(matrix.T, part), U, V, stride, low, high)
+        pieces.append(gradients(part, W, packed(g[..., rows]), stride, varies, S))
+    dx, dW, sums = zip(*pieces, strict=True)
     if varies:
+        dx = dx[0] if len(dx) == 1 else np.concatenate(dx, axis=3)
         H, width = dx.shape[1] - padding, dx.shape[2] - padding
         dx = batch_first(dx[:, padding:H, padding:width])
-    return dx, dW.reshape(len(slices), *W.shape), sums
+    return dx, np.concatenate(dW).reshape(len(slices), *W.shape), np.concatenate(sums)
+
+
+def gradients(x, W, g, stride, varies, S):
+    """(x.grad, W.grad, sum of g), as convolution_gradients, of S equal slices x, padded."""
+    J, I, U, V = W.shape
+    matrix = W.reshape(J, I * U * V)
+    dx = np.zeros_like(x) if varies else None
+    dW = np.zeros_like(matrix, shape=(S, *matrix.shape))
+    for low, high in lines(x, W, stride, S):
+        part = matrices(g[:, low:high], S)
+        product(part, columns(x, U, V, stride, low, high, S).swapaxes(1, 2), out=dW, add=True)
+        if varies:
+            add_columns(dx, product(matrix.T, part), U, V, stride, low, high)
+    return dx, dW, matrices(g, S).sum(axis=2)
 
 
 def taps(x, size, stride):
