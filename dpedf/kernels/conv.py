@@ -116,17 +116,18 @@ def lines(x, W, stride, S):
 
 
 def groups(x, W, stride, padding, slices):
-    """Yield (these slices, x of them): as many as can be computed at a time, or one; padded."""
-    (J, I, U, V), B, v = W.shape, x.shape[3], 0
-    down, across = (
-        windows_along(n + 2 * padding, size, stride) for n, size in zip(x.shape[1:3], (U, V))
-    )
+    """Yield (these slices, their rows, x of them, padded): as many as are computed at a time.
+
+    x: (B, I, H, W), and of them (I, H, W, b).
+    """
+    (J, I, U, V), (B, _, *sizes), v = W.shape, x.shape, 0
+    down, across = (windows_along(n + 2 * padding, w, stride) for n, w in zip(sizes, (U, V)))
     while v < len(slices):
         rows = slices.rows(v, B)
         each = max(1, I * U * V * down * across * (rows.stop - rows.start))
         S = min(max(1, at_a_time(x) // each), len(slices) - v) if slices.equal else 1
         rows = slice(rows.start, slices.rows(v + S - 1, B).stop)
-        yield slice(v, v + S), rows, padded(packed(x[..., rows]), padding)
+        yield slice(v, v + S), rows, padded(batch_innermost(x[rows]), padding)
         v += S
 
 
@@ -141,7 +142,7 @@ def matrices(x, S):
 
 def convolution(x, W, C, stride, padding, slices):
     """The value of a Conv2D of x, W and C, where each slice of x has products of its own."""
-    x, pieces = batch_innermost(x), []
+    pieces = []
     for these, _, part in groups(x, W, stride, padding, slices):
         pieces.append(convolved(part, W, C, stride, these.stop - these.start))
     return batch_first(pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=3))
@@ -168,10 +169,10 @@ def convolution_gradients(x, W, g, stride, padding, varies, slices):
 
     The last two are of each slice, with its index first.
     """
-    x, g, pieces = batch_innermost(x), batch_innermost(g), []
+    pieces = []
     for these, rows, part in groups(x, W, stride, padding, slices):
         S = these.stop - these.start
-        pieces.append(gradients(part, W, packed(g[..., rows]), stride, varies, S))
+        pieces.append(gradients(part, W, batch_innermost(g[rows]), stride, varies, S))
     dx, dW, sums = zip(*pieces, strict=True)
     if varies:
         dx = dx[0] if len(dx) == 1 else np.concatenate(dx, axis=3)
