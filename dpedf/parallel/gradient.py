@@ -5,6 +5,8 @@ in one pass or in several.  With slices = 0 each rank is one slice, and the MPI 
 order of the sum.
 """
 
+from itertools import pairwise
+
 import numpy as np
 
 from dpedf.edf import Backward, CompNodes, Forward
@@ -28,53 +30,70 @@ class Gradient:
 
     def __init__(self, ell, phi, link, put, slices=0, overlap=False, bucket=1 << 18):
         self.ell, self.phi, self.link, self.put, self.overlap = ell, phi, link, put, overlap
-        self.slices, self.buckets = slices, Buckets(phi, bucket)
-        if 0 < slices < link.size:
+        self.slices, self.buckets, self.V = slices, Buckets(phi, bucket), slices or link.size
+        if self.V < link.size:
             found = f"train.slices = {slices}"
             raise UserError(f"{found}, expected 0 or at least the {link.size} ranks")
+        self.train = True  # but in a trial (trial.py)
         self.mixer = next((n for n in CompNodes(ell) if getattr(n, "mixes", False)), None)
-        owned = cuts(slices or link.size, link.size)  # rank q computes the slices owned[q]:owned[q+1]
-        self.most = max(b - a for a, b in zip(owned, owned[1:], strict=False))  # slices of a rank
-        plans = [plan(*ends, slices) for ends in zip(owned, owned[1:], strict=False)]
+        owned = cuts(self.V, link.size)  # rank q computes the slices owned[q]:owned[q+1]
+        self.mine = slice(*owned[link.rank : link.rank + 2])
+        self.most = max(end - first for first, end in pairwise(owned))  # slices of a rank
+        plans = [plan(*ends, self.V) for ends in pairwise(owned)]
         self.tree, partial = plans[link.rank][0], [partial for _, partial in plans]
+        self.partial = len(partial[link.rank])  # sums that the tree of this rank leaves
         self.over_ranks, self.in_nodes = (
-            TreeSum(link, partial, slices) if slices else LibrarySum(link) for _ in range(2)
+            TreeSum(link, partial, self.V) if slices else LibrarySum(link) for _ in range(2)
         )
+        self.grads, self.losses = (), np.zeros(self.V, like=phi.value)
         self.compute_in(1 if self.mixer else self.most)
 
     def compute_in(self, passes):
-        """From now on, compute the rows of each rank in so many passes, or in fewer."""
-        size, rank = self.link.size, self.link.rank
-        if self.slices:
-            self.V, tree, together = self.slices, self.tree, -(-self.most // passes)
-        else:  # passes follow one another, and each is added to what is there
-            self.V, tree, together = size * passes, [(0, ())] + (passes - 1) * [(1, ((0, 1),))], 1
-        owned = cuts(self.V, size)
-        self.mine = slice(*owned[rank : rank + 2])
-        self.trees = [tree[v : v + together] for v in range(0, len(tree), together)]
-        self.passes = {}  # by B
+        """From now on, compute the rows of a rank in so many passes, or in fewer.
+
+        With slices, a pass takes some of them.  Without, it takes a part of the rows, and what it
+        adds to the gradient is rounded by how many passes there are.
+        """
+        self.count, self.passes, tree = passes, {}, self.tree
+        if not self.slices:
+            tree = [(0, ())] + (passes - 1) * [(1, ((0, 1),))]
+        self.together = -(-self.most // passes)  # slices of a pass, at most
+        steps = range(0, len(tree), self.together)
+        self.trees = [tuple(tree[v : v + self.together]) for v in steps]
         n, vectors = len(self.phi.value), 1 + max(k for k, additions in tree)
-        # Each begins at a multiple of 256 bytes, on which the choice of a GEMM may depend.
-        aligned = -(-n // 64) * 64
-        self.grads = np.zeros_like(self.phi.value, shape=(vectors, aligned))[:, :n]
-        self.losses = np.zeros(self.V, like=self.phi.value)
-        self.phi.differentiate_into(self.grads)
+        if vectors != len(self.grads):
+            # Each begins at a multiple of 256 bytes, on which the choice of a GEMM may depend.
+            aligned = -(-n // 64) * 64
+            self.grads = np.zeros_like(self.phi.value, shape=(vectors, aligned))[:, :n]
+            self.phi.differentiate_into(self.grads)
 
     def shard(self, B):
         """Where this rank's rows start among B, and where they end."""
         rows = cuts(B, self.V)
         return rows[self.mine.start], rows[self.mine.stop]
 
+    def rows_of_pass(self, B):
+        """How many of B rows a pass takes, at most."""
+        each = -(-B // self.V)  # rows of a slice or, without slices, of a rank
+        return each * self.together if self.slices else -(-each // self.count)
+
     def cut(self, B):
-        """Yield (its rows of those at hand, the first of all B, slices, their numbers) of each pass."""
-        rows, v = cuts(B, self.V), self.mine.start
-        for tree in self.trees:
-            end = v + len(tree)
-            part = slice(rows[v] - rows[self.mine.start], rows[end] - rows[self.mine.start])
-            ends = [row - rows[v] for row in rows[v : end + 1]]
-            whole = not self.slices and len(self.trees) == 1
-            yield part, rows[v], WHOLE if whole else Slices(ends, tree), slice(v, end)
-            v = end
+        """[(rows, slices, losses)] of each pass: its rows of those of this rank, how they are cut,
+        and where the losses of its slices go."""
+        if B not in self.passes:
+            first, last = self.shard(B)
+            ends, v, made = cuts(last - first, self.count), 0, []
+            if self.slices:
+                ends = [end - first for end in cuts(B, self.V)[self.mine.start : self.mine.stop + 1]]
+            for tree in self.trees:
+                low, *_ = here = ends[v : v + len(tree) + 1]
+                whole = not self.slices and self.count == 1
+                slices = WHOLE if whole else Slices([end - low for end in here], tree)
+                at = self.mine.start + v * bool(self.slices)
+                made.append((slice(low, here[-1]), slices, self.losses[at : at + len(tree)]))
+                v += len(tree)
+            self.passes[B] = made
+        return self.passes[B]
 
     def __call__(self, x, y, B):
         self.add_slices(x, y, B)
@@ -84,16 +103,15 @@ class Gradient:
         """Compute this rank's part of the gradient; buckets start their sum over ranks."""
         self.buckets.restart()
         self.over_ranks.pending.clear()  # what an abandoned recording (device/graphs.py) left
-        if B not in self.passes:
-            self.passes[B] = [*self.cut(B)]
-        for part, row, slices, numbers in self.passes[B]:
-            ready = self.ready if self.overlap and numbers.stop == self.mine.stop else None
-            with during(B=B, row=row, slices=slices, add=self.add_in_nodes):
-                self.put(x[part], y[part])
-                Forward(self.ell, train=True)
-                losses = self.losses[numbers]
+        self.losses.fill(0)
+        first, passes = self.shard(B)[0], self.cut(B)
+        for number, (rows, slices, losses) in enumerate(passes, 1):
+            with during(B=B, row=first + rows.start, slices=slices, add=self.add_in_nodes):
+                self.put(x[rows], y[rows])
+                Forward(self.ell, self.train)
                 for these, ell in slices.cut(self.ell.value):
-                    losses[these] = sum_of_rows(ell.astype(np.float64))
+                    losses[these] += sum_of_rows(ell.astype(np.float64))
+                ready = self.ready if self.overlap and number == len(passes) else None
                 Backward(self.ell, B, ready, keep=False)
 
     def add_ranks(self):

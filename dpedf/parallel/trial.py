@@ -1,8 +1,16 @@
-"""Sum over ranks during Backward, or after it?  A trial before the first step decides."""
+"""Trials before the first step: what is faster, or fits into memory, on the first minibatch."""
 
 import time
 from contextlib import contextmanager
 from functools import partial
+from math import inf
+
+from dpedf.errors import UserError
+from dpedf.parallel.together import name_of, why_apart
+
+ROUNDS, SECONDS = 4, 2.0  # of a trial of passes, at most
+FEWEST = 64  # rows in a pass, where there are no slices
+FASTER = 0.95  # of the time, for what changes the bits
 
 
 @contextmanager
@@ -16,7 +24,92 @@ def unchanged(phi):
             phi.state[name][...] = array
 
 
-def choose_overlap(step, minibatches, ranks, state):
+def choose_passes(step, minibatch, ranks, state, sizes, most_rows=0):
+    """Choose in how many passes a Step computes its gradient.
+
+    minibatch: (x, y, B).  sizes: {B} of all minibatches.  most_rows: in a pass; 0 asks for a trial.
+    A resumed run keeps the choice in the state of its checkpoint, because without slices the
+    choice changes the bits.
+    Returns a line for the user about what decided, if not a trial; or None.  UserError: there are
+    no such passes.
+    """
+    gradient, device, (x, y, B) = step.gradient, step.device, minibatch
+    with step.context(), unchanged(gradient.phi):
+        why = note = None
+        if gradient.slices and gradient.most > 1:
+            found = ranks.gather(why_apart(gradient, x, y, sizes, device.put))
+            why = next((reason for reason in found if reason), None)
+        if gradient.mixer:
+            if why:
+                found = f"train.slices = {gradient.slices}, expected 0"
+                mixer = name_of(gradient, gradient.mixer)
+                raise UserError(f"{found}: {why}, and {mixer} needs them in one pass")
+            passes = 1
+            if 0 < most_rows < gradient.rows_of_pass(B):
+                what = f"{name_of(gradient, gradient.mixer)} needs all rows of a rank in one pass"
+                note = f"train.rows = {most_rows} is not met: {what}"
+        elif why:
+            passes, note = gradient.most, f"a pass takes one slice: {why}"
+        elif most_rows:
+            passes = passes_of(most_rows, gradient, B)
+        elif not gradient.slices and state.get("ranks") == ranks.size:
+            passes = state.get("passes", 1)
+        else:
+            passes = fastest(gradient, x, y, B, ranks, device)
+        gradient.compute_in(passes)
+    return note
+
+
+def passes_of(most_rows, gradient, B):
+    """How many passes of at most so many rows a rank makes.  UserError: a slice has more rows."""
+    each = -(-B // gradient.V)  # rows of a slice or, without slices, of a rank
+    if not gradient.slices:
+        return -(-each // most_rows)
+    if most_rows < each:
+        found = f"train.rows = {most_rows}, expected 0 or at least {each}"
+        raise UserError(f"{found}, the rows of a slice: with more slices it has fewer")
+    return -(-gradient.most // (most_rows // each))
+
+
+def fastest(gradient, x, y, B, ranks, device):
+    """The number of passes with which the slowest rank is fastest.  UserError: none of them fits."""
+    most = gradient.most if gradient.slices else max(1, -(-B // gradient.V) // FEWEST)
+    numbers, overlap = [1], gradient.overlap
+    while numbers[-1] < most:
+        numbers.append(min(2 * numbers[-1], most))
+    if len(numbers) == 1:
+        return 1
+    times, start, gradient.overlap = {passes: [] for passes in numbers}, time.perf_counter(), False
+    for _ in range(ROUNDS):
+        for passes in reversed(numbers):  # the last one takes the most memory
+            gradient.compute_in(passes)
+            times[passes].append(seconds(partial(gradient.add_slices, x, y, B), device))
+            ranks.alive()
+        if ranks.largest(time.perf_counter() - start)[0] > SECONDS:
+            break
+    gradient.overlap = overlap
+    slowest = ranks.largest(*(min(times[passes][1:] or times[passes]) for passes in numbers))
+    best = min(slowest)
+    if best == inf:
+        raise UserError(f"one of {most} passes over {B} rows does not fit into memory")
+    if not gradient.slices and best > FASTER * slowest[0]:
+        return 1
+    return numbers[slowest.index(best)]
+
+
+def seconds(work, device):
+    """How long it takes; infinitely long, if there is not enough memory for it."""
+    device.wait()
+    start = time.perf_counter()
+    try:
+        work()
+    except MemoryError:
+        return inf
+    device.wait()
+    return time.perf_counter() - start
+
+
+def choose_overlap(step, minibatch, ranks, state):
     """Let a Step sum over ranks during Backward if this is faster than after it.
 
     A resumed run keeps the choice in the state of its checkpoint, because without slices the
@@ -27,7 +120,7 @@ def choose_overlap(step, minibatches, ranks, state):
         gradient.overlap = bool(state["overlap"])
     elif gradient.link.recordable:
         with step.context(), unchanged(gradient.phi):
-            gradient.overlap = overlap_is_faster(gradient, next(minibatches), ranks, step.device)
+            gradient.overlap = overlap_is_faster(gradient, minibatch, ranks, step.device)
 
 
 def overlap_is_faster(gradient, minibatch, ranks, device):

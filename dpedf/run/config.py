@@ -35,7 +35,8 @@ class TrainSection(Section):
     learning_rate: Rate
     epochs: Count = 0
     steps: Count = 0  # the run ends at epochs or steps, whichever comes first
-    slices: Count = 0
+    slices: Count = 0  # of a minibatch, whose number alone decides the bits; 0: a rank is one
+    rows: Count = 0  # in a pass, at most; 0: a trial finds out how many
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = "sgd"
     momentum: Fraction = 0.0
     nesterov: bool = False

@@ -12,8 +12,8 @@ from dpedf.errors import plural
 LINE_EVERY = 5  # seconds between lines of progress, where there is no bar
 
 
-def introduce(setup, step):
-    """Print the first lines: what runs where, from this step on."""
+def introduce(setup, step, note):
+    """Print the first lines: what runs where, from this step on.  note: about passes, or None."""
     ranks, data, settings = setup.ranks, setup.data, setup.settings
     train, path, split = settings.train, data.path, data.train
     learnt, held, tested = (f"{len(split):,}" for split in (data.train, data.valid, data.test))
@@ -27,8 +27,10 @@ def introduce(setup, step):
         f"{path}: {learnt} rows to learn from, {held} to validate, {tested} to test, "
         f"{kept[settings.data.cache]}",
         f"{settings.model['build']}: {plural(len(setup.phi.value), 'parameter')}, "
-        f"{train.precision}, {plural(train.slices, 'slice')}, allreduce {allreduce}",
+        f"{train.precision}, {passes(setup.gradient, train)}, allreduce {allreduce}",
     ]
+    if note:
+        lines.append(f"{path}: {note}")
     if device.note:
         lines.append(f"{device.name}: {device.note}")
     if not data.train.global_shuffle:
@@ -39,6 +41,14 @@ def introduce(setup, step):
     elif setup.resuming:
         lines.append(f"{settings.run.dir}: no checkpoint to resume from, starting afresh")
     ranks.say("\n".join(lines))
+
+
+def passes(gradient, train):
+    """8 slices, 4 in a pass of 64 rows"""
+    rows = plural(gradient.rows_of_pass(train.batch_size), "row")
+    if not train.slices:
+        return f"no slices, {gradient.count} pass{'es' * (gradient.count != 1)} of {rows}"
+    return f"{plural(train.slices, 'slice')}, {gradient.together} in a pass of {rows}"
 
 
 class Clock:

@@ -108,5 +108,6 @@ class Setup:
         """Write the settings as they were resolved; the metrics go on after this step."""
         overlap = "buckets" if self.gradient.overlap else "whole"
         found = dict(device=self.device.unit, threads=self.threads, allreduce=overlap)
-        run = replace(self.settings.run, **found)
-        self.directory.begin(replace(self.settings, run=run), step)
+        run, train = replace(self.settings.run, **found), self.settings.train
+        train = replace(train, rows=self.gradient.rows_of_pass(train.batch_size))
+        self.directory.begin(replace(self.settings, run=run, train=train), step)

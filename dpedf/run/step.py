@@ -71,8 +71,9 @@ class Step:
     def state(self):
         """What a checkpoint keeps of it beside Phi."""
         vectors = {name: host(vector) for name, vector in self.update.state.items()}
-        overlap, ranks = self.gradient.overlap, self.gradient.link.size
-        return vectors | {"step": self.number, "overlap": overlap, "ranks": ranks}
+        gradient = self.gradient
+        how = {"overlap": gradient.overlap, "passes": gradient.count, "ranks": gradient.link.size}
+        return vectors | {"step": self.number} | how
 
     def restore(self, state, ranks):
         """Start from rank 0's Phi, and from the state that rank 0 found in a checkpoint, if any.

@@ -1,0 +1,77 @@
+"""Do slices that are computed together have the bits of slices that are computed by themselves?
+
+They do if every node computes its rows as if no others stood beside them.  A node that multiplies
+all rows at hand by a matrix does not, nor does one that adds them up.
+"""
+
+import numpy as np
+
+from dpedf.edf import CompNodes, Forward
+from dpedf.kernels.slices import UncutError
+from dpedf.program import during, program
+
+NOISE = 0.1  # added to Phi, which may begin with zeros, for which all products are the same
+
+
+def why_apart(gradient, x, y, sizes, put):
+    """What a Gradient cannot compute for several slices together, in words; None if there is nothing.
+
+    x, y: rows of this rank, of which as many are computed as it has of minibatches of these sizes.
+    put: brings an array to the device.
+    """
+    phi, before, overlap = gradient.phi, gradient.phi.value.copy(), gradient.overlap
+    noise = np.random.default_rng(0).uniform(-NOISE, NOISE, before.shape)
+    phi.value += put(noise.astype(before.dtype))
+    gradient.overlap, gradient.train = False, not gradient.mixer  # which is no mixer in evaluation
+    try:
+        for B in sizes:
+            first, end = gradient.shard(B)
+            rows = x[: end - first], y[: end - first], B
+            if not same_bits(found(gradient, 1, *rows), found(gradient, gradient.most, *rows)):
+                return f"{differing(gradient, *rows)} has other bits beside rows of other slices"
+    except UncutError as error:
+        return str(error)
+    finally:
+        phi.value[...] = before
+        gradient.overlap, gradient.train = overlap, True
+        gradient.compute_in(gradient.most)
+
+
+def found(gradient, passes, x, y, B):
+    """The sums of gradients that this rank has after so many passes."""
+    gradient.compute_in(passes)
+    gradient.add_slices(x, y, B)
+    return gradient.grads[: gradient.partial].copy()
+
+
+def differing(gradient, x, y, B):
+    """The first node whose value depends on what else is computed, or any one's backward."""
+    nodes = [n for n in CompNodes(gradient.ell) if n.batched]
+    values, first = [], gradient.shard(B)[0]
+    for passes in 1, gradient.most:
+        gradient.compute_in(passes)
+        values.append({n: [] for n in nodes})
+        for rows, slices, _ in gradient.cut(B):
+            with during(B=B, row=first + rows.start, slices=slices):
+                gradient.put(x[rows], y[rows])
+                Forward(gradient.ell, gradient.train)
+            for n in nodes:
+                values[-1][n].append(n.value)
+    for n in nodes:
+        together, apart = (np.concatenate(pieces[n]) for pieces in values)
+        if not same_bits(together, apart):
+            return name_of(gradient, n)
+    return "the backward of a node"
+
+
+def name_of(gradient, n):
+    """z3 = BatchNorm"""
+    return f"{program(gradient.ell).names[n]} = {type(n).__name__}"
+
+
+def same_bits(a, b):
+    return a.dtype == b.dtype and bool((bits(a) == bits(b)).all())
+
+
+def bits(array):
+    return array.view(f"u{array.itemsize}") if array.dtype.kind == "f" else array
