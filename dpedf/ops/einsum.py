@@ -1,5 +1,6 @@
 """Index notation: any sum of products, as the slides write it."""
 
+from itertools import compress
 from math import prod
 from string import ascii_lowercase
 
@@ -95,7 +96,7 @@ class Einsum(CompNode):
                         n.addslices(these, self.spread(delta, known, self.words[k]))
 
     def spread(self, x, letters, word):
-        """x, repeated along the letters of a word that it lacks; before these, slices may have one."""
+        """x, repeated along the letters of a word that it lacks; it may have slices first."""
         lead = x.shape[: x.ndim - len(letters)]
         lacking = (axis for axis, letter in enumerate(word, len(lead)) if letter not in letters)
         x = np.expand_dims(x, tuple(lacking))
@@ -115,11 +116,12 @@ def summed_by_slices(values, words, cut, z):
     cut: which values have the rows as first index.  Each slice is a product of its own, because
     its index is one more letter of all words.
     """
-    words, chosen = ["V" + word for word in words], [x for x, has in zip(values, cut) if has]
-    for these, *parts in context.slices.cut(*chosen):
-        parts, V = iter(parts), these.stop - these.start
+    words = ["V" + word for word in words]
+    for these, *parts in context.slices.cut(*compress(values, cut)):
+        V, parts = these.stop - these.start, iter(parts)
         each = [
-            next(parts) if has else np.broadcast_to(x, (V, *x.shape)) for x, has in zip(values, cut)
+            next(parts) if has_rows else np.broadcast_to(x, (V, *x.shape))
+            for x, has_rows in zip(values, cut, strict=True)
         ]
         yield these, summed(each, words, "V" + z)
 

@@ -14,7 +14,7 @@ NOISE = 0.1  # added to Phi, which may begin with zeros, for which all products 
 
 
 def why_apart(gradient, x, y, sizes, put):
-    """What a Gradient cannot compute for several slices together, in words; None if there is nothing.
+    """Why a Gradient cannot compute several slices together, in words; None if it can.
 
     x, y: rows of this rank, of which as many are computed as it has of minibatches of these sizes.
     put: brings an array to the device.
@@ -27,31 +27,34 @@ def why_apart(gradient, x, y, sizes, put):
         for B in sizes:
             first, end = gradient.shard(B)
             rows = x[: end - first], y[: end - first], B
-            if not same_bits(found(gradient, 1, *rows), found(gradient, gradient.most, *rows)):
+            if not same_bits(
+                found(gradient, 1, *rows), found(gradient, gradient.passes.most, *rows)
+            ):
                 return f"{differing(gradient, *rows)} has other bits beside rows of other slices"
-    except UncutError as error:
-        return str(error)
+    except UncutError:  # in the backward of a node, the last one that has its value
+        n = [n for n in CompNodes(gradient.ell) if n.value is not None][-1]
+        return f"{name_of(gradient, n)} adds up the rows of several slices"
     finally:
         phi.value[...] = before
         gradient.overlap, gradient.train = overlap, True
-        gradient.compute_in(gradient.most)
+        gradient.compute_in(gradient.passes.most)
 
 
 def found(gradient, passes, x, y, B):
     """The sums of gradients that this rank has after so many passes."""
     gradient.compute_in(passes)
     gradient.add_slices(x, y, B)
-    return gradient.grads[: gradient.partial].copy()
+    return gradient.grads[: gradient.passes.left].copy()
 
 
 def differing(gradient, x, y, B):
     """The first node whose value depends on what else is computed, or any one's backward."""
     nodes = [n for n in CompNodes(gradient.ell) if n.batched]
     values, first = [], gradient.shard(B)[0]
-    for passes in 1, gradient.most:
+    for passes in 1, gradient.passes.most:
         gradient.compute_in(passes)
         values.append({n: [] for n in nodes})
-        for rows, slices, _ in gradient.cut(B):
+        for rows, slices, _ in gradient.passes.of(B):
             with during(B=B, row=first + rows.start, slices=slices):
                 gradient.put(x[rows], y[rows])
                 Forward(gradient.ell, gradient.train)
