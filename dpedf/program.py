@@ -10,7 +10,7 @@ from itertools import count
 import numpy as np
 
 from dpedf.kernels.slices import WHOLE
-from dpedf.kernels.sum_over_rows import SumOverRows
+from dpedf.kernels.sum_over_rows import sum_over_rows
 from dpedf.shapes import infer, kind
 
 counter = count()  # of nodes and packages, in the order in which they are made
@@ -131,8 +131,10 @@ class Program:
         for n in self.nodes:
             n.grad, n.owns_grad = None, False
         for n in self.summed:
-            n.sum_over_rows = SumOverRows(n.value, n.grads, context.slices)
-        self.loss.addgrad(np.full_like(self.loss.value, 1 / B))
+            n.sum_over_rows = sum_over_rows(n.value, n.grads, context.slices)
+        each = np.empty_like(self.loss.value)
+        each.fill(1 / B)
+        self.loss.addgrad(each)
         with during(train=self.train, numbers=self.numbers):
             for n in reversed(self.nodes):
                 if n.sum_over_rows:  # without b: for each slice by itself

@@ -42,10 +42,10 @@ class Slices:
         (V, N / V, ...); others one by one, as (1, n, ...).  BLAS multiplies a single row by how it
         lies in memory, so that is packed.
         """
-        V = len(self)
+        V = len(self.tree)
         if self.equal:
             arrays = [packed(x) if len(x) == V else x for x in arrays]
-            yield self.all, *(x.reshape(V, len(x) // V, *x.shape[1:]) for x in arrays)
+            yield self.all, *[x.reshape(V, len(x) // V, *x.shape[1:]) for x in arrays]
         else:
             for v in range(V):
                 parts = [x[None, self.rows(v, len(x))] for x in arrays]
@@ -74,7 +74,7 @@ WHOLE = Slices()
 
 def product_of_rows(x, W, slices):
     """y[n,j] = sum_i x[n,i] W[i,j], where each slice of x is a product of its own."""
-    if len(slices) == 1 < len(x):
+    if slices is WHOLE or len(slices) == 1 < len(x):
         return product(x, W)
     y = np.empty((len(x), W.shape[1]), x.dtype, like=x)
     for _, part, out in slices.cut(x, y):
@@ -84,7 +84,7 @@ def product_of_rows(x, W, slices):
 
 def affine_of_rows(x, W, C, slices):
     """y[n,j] = sum_i x[n,i] W[i,j] - C[j], where each slice of x is a product of its own."""
-    if len(slices) == 1 < len(x):
+    if slices is WHOLE or len(slices) == 1 < len(x):
         return affine(x, W, C)
     y = np.empty((len(x), W.shape[1]), x.dtype, like=x)
     for _, part, out in slices.cut(x, y):
@@ -99,9 +99,6 @@ def product_in_tree(vectors, x, g, slices):
     Some lines of it are computed at a time: they are added while they are in the cache.
     x: (N, I); g: (N, J)
     """
-    if slices is WHOLE:
-        product(x.T, g, vectors[0])
-        return
     lines = max(UNROLLED, PANEL // max(1, g.shape[1]) // UNROLLED * UNROLLED)
     factors = [pair for _, *both in slices.cut(x, g) for pair in zip(*both, strict=True)]
     for low in range(0, vectors.shape[1], lines):
@@ -182,3 +179,13 @@ def sum_of_rows_on_gpu(x):
     strides = (stride // x.itemsize for stride in strides)
     cuda.sum_of_rows(32 * V * -(-n // 8), x, y, V, b, n, *strides)  # a warp for 8 numbers
     return y
+
+
+def sums_of_slices(x, slices):
+    """(V,): the sum over the rows x, (N,), of each slice, in float64."""
+    if slices is WHOLE:
+        return x.sum(dtype=np.float64)
+    sums = np.empty(len(slices), like=x)
+    for these, part in slices.cut(x):
+        sums[these] = sum_of_rows(part.astype(np.float64))
+    return sums

@@ -8,7 +8,7 @@ library chooses the order of the sum.
 import numpy as np
 
 from dpedf.edf import Backward, CompNodes, Forward
-from dpedf.kernels.slices import merge, sum_of_rows
+from dpedf.kernels.slices import merge, sums_of_slices
 from dpedf.parallel.buckets import Buckets
 from dpedf.parallel.passes import Passes
 from dpedf.parallel.sums import sum_over
@@ -61,8 +61,7 @@ class Gradient:
             with during(B=B, row=first + rows.start, slices=slices, add=self.add_in_nodes):
                 self.put(x[rows], y[rows])
                 Forward(self.ell, self.train)
-                for these, ell in slices.cut(self.ell.value):
-                    self.losses[numbers][these] += sum_of_rows(ell.astype(np.float64))
+                self.losses[numbers] += sums_of_slices(self.ell.value, slices)
                 Backward(self.ell, B, ready, keep=False)
 
     def add_ranks(self):
