@@ -62,9 +62,6 @@ def choose_passes(step, minibatch, ranks, state, sizes, most_rows=0):
                 mixer = name_of(gradient, gradient.mixer)
                 raise UserError(f"{found}: {why}, and {mixer} needs them in one pass")
             passes = 1
-            if 0 < most_rows < gradient.passes.rows(B):
-                what = f"{name_of(gradient, gradient.mixer)} needs all rows of a rank in one pass"
-                note = f"train.rows = {most_rows} is not met: {what}"
         elif why:
             passes, note = gradient.passes.most, f"a pass takes one slice: {why}"
         elif most_rows:
@@ -74,6 +71,9 @@ def choose_passes(step, minibatch, ranks, state, sizes, most_rows=0):
         else:
             passes = fastest(gradient, x, y, B, ranks, device)
         gradient.compute_in(passes)
+    if gradient.mixer and 0 < most_rows < gradient.passes.rows(B):
+        what = f"{name_of(gradient, gradient.mixer)} needs all rows of a rank in one pass"
+        note = f"train.rows = {most_rows} is not met: {what}"
     return note
 
 
