@@ -10,7 +10,7 @@ from dpedf.parallel.together import name_of, why_apart
 
 ROUNDS, SECONDS = 4, 2.0  # of a trial of passes, at most
 FEWEST = 64  # rows in a pass, where there are no slices
-FASTER = 0.95  # of the time, for what changes the bits
+FASTER = 0.9  # of the time, for what changes the bits
 
 
 @contextmanager
