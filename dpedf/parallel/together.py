@@ -10,7 +10,7 @@ from dpedf.edf import CompNodes, Forward
 from dpedf.kernels.slices import UncutError
 from dpedf.program import during, program
 
-NOISE = 0.1  # added to Phi, which may begin with zeros, for which all products are the same
+NOISE = 0.1  # of Phi, which may begin with zeros, whose products are the same in any order
 
 
 def why_apart(gradient, x, y, sizes, put):
@@ -21,16 +21,16 @@ def why_apart(gradient, x, y, sizes, put):
     """
     phi, before, overlap = gradient.phi, gradient.phi.value.copy(), gradient.overlap
     noise = np.random.default_rng(0).uniform(-NOISE, NOISE, before.shape)
-    phi.value += put(noise.astype(before.dtype))
+    size = np.abs(before) + (before == 0)  # so that no parameter changes its sign
+    phi.value += put(noise.astype(before.dtype)) * size
     gradient.overlap, gradient.train = False, not gradient.mixer  # which is no mixer in evaluation
     try:
-        for B in sizes:
-            first, end = gradient.shard(B)
-            rows = x[: end - first], y[: end - first], B
-            if not same_bits(
-                found(gradient, 1, *rows), found(gradient, gradient.passes.most, *rows)
-            ):
-                return f"{differing(gradient, *rows)} has other bits beside rows of other slices"
+        with np.errstate(all="ignore"):
+            for B in sizes:
+                first, end = gradient.shard(B)
+                rows = x[: end - first], y[: end - first], B
+                if not same_bits(together(gradient, *rows), found(gradient, *rows)):
+                    return f"{differing(gradient, *rows)} has other bits beside other rows"
     except UncutError:  # in the backward of a node, the last one that has its value
         n = [n for n in CompNodes(gradient.ell) if n.value is not None][-1]
         return f"{name_of(gradient, n)} adds up the rows of several slices"
@@ -40,9 +40,20 @@ def why_apart(gradient, x, y, sizes, put):
         gradient.compute_in(gradient.passes.most)
 
 
-def found(gradient, passes, x, y, B):
-    """The sums of gradients that this rank has after so many passes."""
-    gradient.compute_in(passes)
+def together(gradient, x, y, B):
+    """The sums of gradients that this rank has after as few passes as memory allows."""
+    passes = 1
+    while passes < gradient.passes.most:
+        try:
+            return found(gradient, x, y, B, passes)
+        except MemoryError:
+            passes *= 2
+    return found(gradient, x, y, B)
+
+
+def found(gradient, x, y, B, passes=None):
+    """The sums of gradients that this rank has after so many passes: by default, of one slice."""
+    gradient.compute_in(passes or gradient.passes.most)
     gradient.add_slices(x, y, B)
     return gradient.grads[: gradient.passes.left].copy()
 
