@@ -80,7 +80,13 @@ TEXTS = {
     "char_transformer": of(models.char_transformer, layers=1, heads=2, width=4),
 }
 V = 8
-SIZES = 16, 13, 8, 5, 30  # of minibatches: slices that divide B and that do not, of one row, of none
+SIZES = (
+    16,
+    13,
+    8,
+    5,
+    30,
+)  # of minibatches: slices that divide B and that do not, of one row, of none
 
 
 def learner(name, dtype):
@@ -101,27 +107,61 @@ def learner(name, dtype):
     return build(x, y), put, rows, labels
 
 
-def train(ranks, name, dtype, passes, **options):
-    """What a step for each size of minibatch leaves on a rank: Phi, running values and losses."""
+def train(ranks, name, dtype, slices=V, together=0, passes=1, **options):
+    """What a step for each size of minibatch leaves on a rank: Phi, losses and running values.
+
+    together: how many slices a pass takes, unless a node mixes them; or how many passes there are.
+    """
     ell, put, rows, labels = learner(name, dtype)
     phi = Phi(ell, dtype=dtype)
-    gradient = Gradient(ell, phi, ranks, put, V, **options)
+    gradient = Gradient(ell, phi, ranks, put, slices, **options)
     if not gradient.mixer:
-        gradient.compute_in(min(passes, gradient.most))
+        gradient.compute_in(-(-gradient.passes.most // together) if together else passes)
     step = Step(gradient, Momentum(phi, 0.9))
     for B in SIZES:
         mine = slice(*gradient.shard(B))
         step(rows[:B][mine], labels[:B][mine], B, 0.1)
-    losses = sum(ranks.gather(step.losses))
-    return [array.tobytes() for array in (phi.value, losses, *phi.state.values())]
+    return [phi.value, sum(ranks.gather(step.losses)), *phi.state.values()]
+
+
+def bits(found):
+    """The bytes of what each rank found."""
+    return [[array.tobytes() for array in arrays] for arrays in found]
+
+
+# How many ranks, and how many slices a pass takes of those that a rank has.
+LAYOUTS = [(1, 1), (1, 2), (1, 3), (1, 8), (2, 1), (2, 2), (2, 3), (2, 4), (3, 1), (3, 2), (3, 3)]
+LAYOUTS += [(4, 1), (4, 2), (5, 1), (5, 2), (8, 1)]
 
 
 @pytest.mark.parametrize("name", [*MODELS, *TEXTS])
 @each("dtype", [np.float32, np.float64])
 def test_neither_passes_nor_ranks_change_a_bit(name, dtype):
-    """Phi, losses and running values, where a pass takes one, two, three and all slices."""
-    (expected,) = on_ranks(1, partial(train, name=name, dtype=dtype, passes=V))
-    for size in 1, 2, 3, 4, 5, 8:
-        for passes in {-(-V // size), 3, 2, 1}:
-            found = on_ranks(size, partial(train, name=name, dtype=dtype, passes=passes))
-            assert found == [expected] * size, (size, passes)
+    learn = partial(train, name=name, dtype=dtype)
+    (expected,) = bits(on_ranks(1, partial(learn, together=1)))
+    for size, together in LAYOUTS:
+        found = on_ranks(size, partial(learn, together=together))
+        assert bits(found) == [expected] * size, (size, together)
+
+
+@pytest.mark.parametrize("name", ["autoencoder", "residual"])
+@each("bucket", [7, 50, 1 << 18])
+def test_nor_do_buckets_that_are_summed_in_the_last_pass(name, bucket):
+    learn = partial(train, name=name, dtype=np.float32)
+    (expected,) = bits(on_ranks(1, partial(learn, together=1)))
+    for size, together in (1, 3), (2, 4), (3, 2), (5, 1):
+        found = on_ranks(size, partial(learn, together=together, overlap=True, bucket=bucket))
+        assert bits(found) == [expected] * size, (size, together)
+
+
+@pytest.mark.parametrize("name", ["mlp", "letters", "char_lstm"])
+@pytest.mark.parametrize("size", [1, 3])
+def test_without_slices_passes_change_what_is_learnt_by_rounding_alone(size, name):
+    """Passes of few rows, and of none."""
+    learn = partial(train, name=name, dtype=np.float64, slices=0)
+    whole, *_ = on_ranks(size, partial(learn, passes=1))
+    for passes in 2, 3, 7:
+        found = on_ranks(size, partial(learn, passes=passes))
+        assert bits(found) == bits(found[:1]) * size
+        for array, expected in zip(found[0], whole, strict=True):
+            np.testing.assert_allclose(array, expected, rtol=1e-9, atol=1e-12)

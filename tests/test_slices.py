@@ -73,7 +73,7 @@ def part(x):
 
 
 def spread(x):
-    """Along its last index, x repeats one number that is in memory once, as the gradient of a Sum."""
+    """One number of x along its last index, in memory once, as the gradient of a Sum has it."""
     return np.broadcast_to(x[..., :1], x.shape) if x.ndim > 1 else x
 
 

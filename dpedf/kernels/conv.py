@@ -5,8 +5,6 @@ windows, and NumPy works along rows that are as long as the minibatch.  A few li
 computed at a time, so that what a product reads stays in the cache.
 """
 
-from math import prod
-
 import numpy as np
 
 from dpedf.kernels import Kernels, function, on_gpu, packed
@@ -116,18 +114,19 @@ def lines(x, W, stride, S):
 
 
 def groups(x, W, stride, padding, slices):
-    """Yield (these slices, their rows, x of them, padded): as many as are computed at a time.
+    """Yield (S slices, their rows, x of them, padded): as many as are computed at a time.
 
     x: (B, I, H, W), and of them (I, H, W, b).
     """
-    (J, I, U, V), (B, _, *sizes), v = W.shape, x.shape, 0
-    down, across = (windows_along(n + 2 * padding, w, stride) for n, w in zip(sizes, (U, V)))
+    (I, U, V), (B, _, H, width), v = W.shape[1:], x.shape, 0
+    down = windows_along(H + 2 * padding, U, stride)
+    across = windows_along(width + 2 * padding, V, stride)
     while v < len(slices):
         rows = slices.rows(v, B)
         each = max(1, I * U * V * down * across * (rows.stop - rows.start))
         S = min(max(1, at_a_time(x) // each), len(slices) - v) if slices.equal else 1
         rows = slice(rows.start, slices.rows(v + S - 1, B).stop)
-        yield slice(v, v + S), rows, padded(batch_innermost(x[rows]), padding)
+        yield S, rows, padded(batch_innermost(x[rows]), padding)
         v += S
 
 
@@ -142,9 +141,8 @@ def matrices(x, S):
 
 def convolution(x, W, C, stride, padding, slices):
     """The value of a Conv2D of x, W and C, where each slice of x has products of its own."""
-    pieces = []
-    for these, _, part in groups(x, W, stride, padding, slices):
-        pieces.append(convolved(part, W, C, stride, these.stop - these.start))
+    parts = groups(x, W, stride, padding, slices)
+    pieces = [convolved(part, W, C, stride, S) for S, _, part in parts]
     return batch_first(pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=3))
 
 
@@ -170,8 +168,7 @@ def convolution_gradients(x, W, g, stride, padding, varies, slices):
     The last two are of each slice, with its index first.
     """
     pieces = []
-    for these, rows, part in groups(x, W, stride, padding, slices):
-        S = these.stop - these.start
+    for S, rows, part in groups(x, W, stride, padding, slices):
         pieces.append(gradients(part, W, batch_innermost(g[rows]), stride, varies, S))
     dx, dW, sums = zip(*pieces, strict=True)
     if varies:

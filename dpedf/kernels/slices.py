@@ -11,7 +11,7 @@ from math import prod
 import numpy as np
 
 from dpedf.kernels import Kernels, function, gpu, on_gpu, packed
-from dpedf.kernels.gemm import JOINED, add_products, affine, product
+from dpedf.kernels.gemm import affine, product
 from dpedf.kernels.vector import CACHED, add_in_order
 
 cuda = Kernels("slices.cu")
@@ -41,12 +41,12 @@ class Slices:
         arrays: (N, ...), of as many rows, or positions in rows.  Equal slices come together, as
         (V, N / V, ...); others one by one, as (1, n, ...).
         """
-        V = len(self)
+        V = len(self.tree)
         if self.equal:
-            yield self.all, *(grouped(x, V) for x in arrays)
+            yield self.all, *[grouped(x, V) for x in arrays]
         else:
             for v in range(V):
-                yield slice(v, v + 1), *(grouped(x[self.rows(v, len(x))], 1) for x in arrays)
+                yield slice(v, v + 1), *[grouped(x[self.rows(v, len(x))], 1) for x in arrays]
 
     def rows(self, v, N):
         """Where slice v is among N rows, or among N positions in them."""
@@ -74,7 +74,7 @@ def grouped(x, V):
 
 
 class UncutError(Exception):
-    """A sum over all rows at hand, which are those of more than one slice."""
+    """Something is summed over all rows at hand, which are those of more than one slice."""
 
 
 WHOLE = Slices()
@@ -82,7 +82,7 @@ WHOLE = Slices()
 
 def product_of_rows(x, W, slices):
     """y[n,j] = sum_i x[n,i] W[i,j], where each slice of x is a product of its own."""
-    if len(slices) == 1 < len(x):
+    if slices is WHOLE or len(slices) == 1 < len(x):
         return product(x, W)
     y = np.empty((len(x), W.shape[1]), x.dtype, like=x)
     for _, part, out in slices.cut(x, y):
@@ -92,7 +92,7 @@ def product_of_rows(x, W, slices):
 
 def affine_of_rows(x, W, C, slices):
     """y[n,j] = sum_i x[n,i] W[i,j] - C[j], where each slice of x is a product of its own."""
-    if len(slices) == 1 < len(x):
+    if slices is WHOLE or len(slices) == 1 < len(x):
         return affine(x, W, C)
     y = np.empty((len(x), W.shape[1]), x.dtype, like=x)
     for _, part, out in slices.cut(x, y):
@@ -107,9 +107,6 @@ def product_in_tree(vectors, x, g, slices):
     Some lines of it are computed at a time: they are added while they are in the cache.
     x: (N, I); g: (N, J)
     """
-    if slices is WHOLE:
-        product(x.T, g, vectors[0])
-        return
     lines = max(UNROLLED, PANEL // max(1, g.shape[1]) // UNROLLED * UNROLLED)
     factors = [pair for _, *both in slices.cut(x, g) for pair in zip(*both, strict=True)]
     for low in range(0, vectors.shape[1], lines):
@@ -192,105 +189,11 @@ def sum_of_rows_on_gpu(x):
     return y
 
 
-class SumOverRows:
-    """What the users of a node without b add to its gradient while one pass runs backward.
-
-    like: the value of the node.  slices: those of the pass.
-    grads: (K, ...), of a parameter, where finish leaves what the tree makes of the sums.
-    parts: (V, ...), the sum over each slice; begun: which of them something was added to.
-    products: (x, g) of x^T g that wait.  A first one waits to be the only one.
-    """
-
-    def __init__(self, like, slices=WHOLE, grads=None):
-        self.like, self.slices, self.grads = like, slices, grads
-        self.parts, self.begun, self.products = None, [False] * len(slices), []
-        if grads is not None and len(slices) == 1:
-            k = slices.tree[0][0]
-            self.parts = grads[k : k + 1]
-
-    def __bool__(self):
-        """Was something added?"""
-        return bool(self.products) or any(self.begun)
-
-    def add(self, delta, slices):
-        """Add a sum over the rows of one slice.  UncutError: it is that of several."""
-        at = slices.alone()
-        self.add_slices(slice(at, at + 1), delta)
-
-    def add_slices(self, these, delta):
-        """Add the sum over the rows of these slices, delta[v] of each."""
-        self.open()
-        if all(self.begun[these]):
-            self.parts[these] += delta
-        else:
-            self.parts[these] = delta
-            self.begun[these] = [True] * len(self.begun[these])
-
-    def add_rows(self, delta, slices, factor=1):
-        """Add factor sum_n delta[n], over the rows or positions n of each slice."""
-        over = delta.shape[: delta.ndim - self.like.ndim]
-        for these, part in slices.cut(delta.reshape(prod(over), *self.like.shape)):
-            added = sum_of_rows(part)
-            self.add_slices(these, added if factor == 1 else factor * added)
-
-    def add_product(self, x, g, slices):
-        """Add x^T g of each slice: the first at once, later ones, as of time steps, in groups."""
-        if slices is not self.slices:  # that of a node without b, in the backward of one slice
-            self.add(product(x.T, g).reshape(self.like.shape), slices)
-        elif not self:
-            self.products.append((x, g))
-        else:
-            self.open()
-            self.products.append((x, g))
-            if len(self.products) == JOINED:
-                self.join()
-
-    def open(self):
-        """Make parts and, if a first product waits, compute it there."""
-        if self.parts is None:
-            self.parts = np.empty_like(self.like, shape=(len(self.slices), *self.like.shape))
-        if self.products and not any(self.begun):
-            for these, x, g in self.slices.cut(*self.products.pop()):
-                product(x.swapaxes(1, 2), g, self.matrices(these, x, g))
-            self.begun = [True] * len(self.begun)
-
-    def join(self):
-        """Add the products that wait."""
-        arrays = [array for pair in self.products for array in pair]
-        for these, *parts in self.slices.cut(*arrays) if arrays else ():
-            pairs = list(zip(parts[::2], parts[1::2], strict=True))
-            add_products(pairs, self.matrices(these, *pairs[0]))
-        self.products = []
-
-    def matrices(self, these, x, g):
-        """The parts of these slices as matrices x^T g: the value may be a vector."""
-        return self.parts[these].reshape(len(x), x.shape[2], g.shape[2])
-
-    def own(self, slices):
-        """The sum over one slice, which the caller may add to in place.  UncutError: as add."""
-        at = slices.alone()
-        self.open()
-        if not self.begun[at]:
-            self.parts[at], self.begun[at] = 0, True
-        return self.parts[at, ...]
-
-    def so_far(self):
-        """parts, with all that was added."""
-        self.open()
-        self.join()
-        for v, begun in enumerate(self.begun):
-            if not begun:
-                self.parts[v], self.begun[v] = 0, True
-        return self.parts
-
-    def finish(self):
-        """Leave what the tree makes of the sums in grads."""
-        if self.products and not any(self.begun):  # the only one
-            x, g = self.products.pop()
-            vectors = self.grads.reshape(-1, x.shape[1], g.shape[1])
-            product_in_tree(vectors, x, g, self.slices)
-        elif len(self.slices) == 1:
-            self.so_far()
-            add_in_order(flat(self.grads), self.slices.tree[0][1], 0, self.like.size)
-        else:
-            merge(self.grads, self.so_far(), self.slices.tree)
+def sums_of_slices(x, slices):
+    """(V,): the sum over the rows x, (N,), of each slice, in float64."""
+    if slices is WHOLE:
+        return x.sum(dtype=np.float64)
+    sums = np.empty(len(slices), like=x)
+    for these, part in slices.cut(x):
+        sums[these] = sum_of_rows(part.astype(np.float64))
+    return sums

@@ -1,5 +1,6 @@
 """Index notation: any sum of products, as the slides write it."""
 
+from itertools import compress
 from math import prod
 from string import ascii_lowercase
 
@@ -96,7 +97,7 @@ class Einsum(CompNode):
                         n.addslices(these, self.spread(delta, known, self.words[k]))
 
     def spread(self, x, letters, word):
-        """x, repeated along the letters of a word that it lacks; before these, slices may have one."""
+        """x, repeated along the letters of a word that it lacks; it may have slices first."""
         lead = x.shape[: x.ndim - len(letters)]
         lacking = (axis for axis, letter in enumerate(word, len(lead)) if letter not in letters)
         x = np.expand_dims(x, tuple(lacking))
@@ -115,12 +116,11 @@ def summed_by_slices(values, words, cut, z):
 
     cut: which values have the rows as first index.
     """
-    chosen = [x for x, has in zip(values, cut, strict=True) if has]
-    for these, *parts in context.slices.cut(*chosen):
+    for these, *parts in context.slices.cut(*compress(values, cut)):
         parts = iter(parts)
         each = [
-            packed(next(parts)) if has else x[np.newaxis]
-            for x, has in zip(values, cut, strict=True)
+            packed(next(parts)) if has_rows else x[np.newaxis]
+            for x, has_rows in zip(values, cut, strict=True)
         ]
         yield these, summed(each, words, z)
 
