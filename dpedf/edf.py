@@ -20,7 +20,7 @@ from dpedf.program import Numbered, context, program
 class Node(metaclass=Numbered):
     """Something with a value."""
 
-    node_kind, name, value, grad = "constant", "a node", None, None
+    node_kind, value, grad = "constant", None, None
     varies = True  # does it depend on a parameter?  If not, no gradient is sent to it.
     batched = True  # is the first index of its value the batch index b?
     grads = sum_over_rows = None  # of a node without b: what its users add to grad in Backward
@@ -85,7 +85,7 @@ class Parameter(Node):
 class CompNode(Node):
     """A value computed from other nodes.  Subclasses define forward and backward."""
 
-    node_kind, owns_grad = "computed", False  # owns_grad: no other node has the same array
+    node_kind, name, owns_grad = "computed", "a node", False  # owns_grad: it alone has this array
 
     def addgrad(self, delta):
         if self.sum_over_rows is not None:

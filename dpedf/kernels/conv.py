@@ -67,7 +67,7 @@ def columns(x, U, V, stride, low, high, S):
     I, U, V, down, across, B = seen.shape
     if S > 1:
         seen = np.moveaxis(seen.reshape(I, U, V, down, across, S, B // S), 5, 0)
-    return seen.reshape(S, I * U * V, down * across * (B // S))
+    return packed(seen.reshape(S, I * U * V, down * across * (B // S)))
 
 
 @on_gpu(columns)

@@ -39,17 +39,14 @@ class Slices:
         """Yield (which slices, their part of each array, with an index of slices first).
 
         arrays: (N, ...), of as many rows, or positions in rows.  Equal slices come together, as
-        (V, N / V, ...); others one by one, as (1, n, ...).  BLAS multiplies a single row by how it
-        lies in memory, so that is packed.
+        (V, N / V, ...); others one by one, as (1, n, ...).
         """
         V = len(self.tree)
         if self.equal:
-            arrays = [packed(x) if len(x) == V else x for x in arrays]
-            yield self.all, *[x.reshape(V, len(x) // V, *x.shape[1:]) for x in arrays]
+            yield self.all, *[grouped(x, V) for x in arrays]
         else:
             for v in range(V):
-                parts = [x[None, self.rows(v, len(x))] for x in arrays]
-                yield slice(v, v + 1), *(packed(x) if x.shape[1] == 1 else x for x in parts)
+                yield slice(v, v + 1), *[grouped(x[self.rows(v, len(x))], 1) for x in arrays]
 
     def rows(self, v, N):
         """Where slice v is among N rows, or among N positions in them."""
@@ -63,6 +60,17 @@ class Slices:
         if len(self) > 1:
             raise UncutError
         return self.first
+
+
+def grouped(x, V):
+    """x, (N, ...), as (V, N / V, ...), where each slice lies in memory as it would by itself.
+
+    BLAS adds by how a matrix lies, of which b may be the innermost index.
+    """
+    n = len(x) // V
+    if x.ndim == 2 and x.strides[0] == x.itemsize and not x.flags.c_contiguous:
+        return packed(x.T.reshape(x.shape[1], V, n).swapaxes(0, 1)).swapaxes(1, 2)
+    return x.reshape(V, n, *x.shape[1:])
 
 
 class UncutError(Exception):
