@@ -1,8 +1,7 @@
 """The gradient of a whole minibatch: over slices of its rows, and over ranks.
 
-A minibatch is cut into V slices of consecutive rows, and each rank computes some consecutive
-slices, in one pass or in several (passes.py).  With slices = 0 each rank is one slice, and the MPI
-library chooses the order of the sum.
+A minibatch is cut into V slices of rows, and each rank computes some consecutive ones (passes.py).
+With slices = 0 each rank is one slice, and the MPI library chooses the order of the sum.
 """
 
 import numpy as np
