@@ -148,11 +148,12 @@ def test_after_a_step_no_sum_over_ranks_is_left_for_an_evaluation_to_find(fails)
         assert (evaluated["train"], evaluated["B"], evaluated["row"]) == (False, None, 0)
 
 
-def test_losses_are_added_in_float64_over_rows_and_over_steps():
+@pytest.mark.parametrize("slices", [0, 2])
+def test_losses_are_added_in_float64_over_rows_and_over_steps(slices):
     x = np.array([2**24, 1, 1], np.float32)  # in float32 their sum is 2**24
 
     def learn(ranks):
-        ell, gradient = seen_by(ranks, dtype=np.float32)
+        ell, gradient = seen_by(ranks, slices, dtype=np.float32)
         step = Step(gradient, Momentum(gradient.phi))
         for _ in range(3):
             step(x, x, 6, 0.0)

@@ -23,6 +23,7 @@ from dpedf.ops import (
     MaxPool,
     Relu,
     Softmax,
+    Sqrt,
     Tanh,
 )
 from dpedf.optim import Momentum
@@ -155,6 +156,15 @@ def test_nor_do_buckets_that_are_summed_in_the_last_pass(name, bucket):
         assert bits(found) == [expected] * size, (size, together)
 
 
+@pytest.mark.parametrize("name", [*MODELS, *TEXTS])
+def test_slices_change_what_is_learnt_by_rounding_alone(name):
+    learn = partial(train, name=name, dtype=np.float64)
+    whole, cut = (on_ranks(1, partial(learn, slices=slices))[0] for slices in (0, V))
+    whole[1], cut[1] = whole[1].sum(), cut[1].sum()  # the losses
+    for array, expected in zip(cut, whole, strict=True):
+        np.testing.assert_allclose(array, expected, rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize("name", ["mlp", "letters", "char_lstm"])
 @pytest.mark.parametrize("size", [1, 3])
 def test_without_slices_passes_change_what_is_learnt_by_rounding_alone(size, name):
@@ -228,7 +238,7 @@ def adds_by_rows():
 def user_step(ranks, node, slices=V, mixer=None, fit=B):
     """A Step of a program with this node, and B rows and labels.
 
-    mixer: one more node.  fit: how many rows fit into memory.
+    mixer: one more node, of a package and of it.  fit: how many rows fit into memory.
     """
     x, y = Input((I,), np.float32), Input((), np.intp, 3)
     z = node(dense(I, J), x)
@@ -311,10 +321,36 @@ def test_a_pass_takes_no_more_rows_than_fit_into_memory(fit):
             assert said is None and 5 * together <= fit and found == expected
 
 
-@pytest.mark.parametrize("node", [Summed, Centred, CentredGradient])
-def test_a_node_is_named_where_all_rows_do_not_fit_into_memory(node):
-    found = on_ranks(1, partial(learn, node=node, fit=10, choose=choose))
-    assert found[0][:2] == (f"a pass takes one slice: {USERS[node]}", 1)
+def note_on(ranks, node, zeros=False, **options):
+    """What is said of a program with this node; zeros: does Phi begin with them?"""
+    step, x, y = user_step(ranks, node, **options)
+    if zeros:
+        step.gradient.phi.value.fill(0)
+    return choose(step, ranks, x, y)
+
+
+def small(Phi, z):
+    """z times the root of a parameter that is not much above zero."""
+    return z * Sqrt(Parameter(np.full(J, 1e-4)))
+
+
+HIDING = {
+    "one rank alone has two slices": (Centred, {"slices": 3}),
+    "Phi begins with zeros": (CentredGradient, {"zeros": True}),
+    "all rows do not fit into memory": (Centred, {"fit": 10}),
+}
+
+
+@pytest.mark.parametrize("how", HIDING)
+def test_what_cannot_be_computed_together_is_found_where(how):
+    node, options = HIDING[how]
+    found = on_ranks(2, partial(note_on, node=node, **options))
+    assert found == [f"a pass takes one slice: {USERS[node]}"] * 2
+
+
+def test_a_parameter_keeps_its_sign_in_a_trial():
+    """A root of one below zero is nan, whose bits depend on what is computed with it."""
+    assert on_ranks(2, partial(note_on, node=Affine, mixer=small)) == [None] * 2
 
 
 def test_where_not_even_a_slice_fits_into_memory_this_is_said(refused):
