@@ -37,7 +37,7 @@ def batch_norm(shape, dtype=np.float64):
 def learn(z, g):
     """A step of training, in which g is the gradient of what z computes."""
     for p in z.x, z.Phi.w, z.Phi.b:
-        p.untouched = True
+        p.differentiate_into(p.grads)  # which nothing was added to yet
     with during(train=True):
         z.forward()
         z.grad = g
@@ -85,7 +85,8 @@ def test_batch_norm_of_one_row_or_none_is_finite_and_teaches_its_input_nothing(s
 def test_batch_norm_learns_on_a_device_with_the_same_bits_and_in_its_dtype(shape, dtype):
     host, device = batch_norm(shape, dtype), batch_norm(shape, dtype)
     for p in device.x, device.Phi.w, device.Phi.b:
-        p.value, p.grad = put(p.value), put(p.grad)
+        p.value = put(p.value)
+        p.differentiate_into(put(p.grads))
     device.state = {name: put(array) for name, array in device.state.items()}
     g = numbers(*shape, seed=9).astype(dtype)
     learn(host, g)
@@ -263,7 +264,7 @@ def test_the_gradient_goes_through_what_dropout_keeps():
     for train in True, False:
         Forward(z, train)
         z.grad = g
-        p.untouched = True
+        p.differentiate_into(p.grads)  # which nothing was added to yet
         z.backward()
         kept = z.value != 0
         assert (0 < kept.mean() < 1) == train

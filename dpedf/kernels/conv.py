@@ -145,7 +145,11 @@ def convolution(x, W, C, stride, padding, slices):
     pieces = []
     for these, _, part in groups(x, W, stride, padding, slices):
         pieces.append(convolved(part, W, C, stride, these.stop - these.start))
-    return batch_first(pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=3))
+    return batch_first(joined(pieces, axis=3))
+
+
+def joined(pieces, axis):
+    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis)
 
 
 def convolved(x, W, C, stride, S):
@@ -174,11 +178,12 @@ def convolution_gradients(x, W, g, stride, padding, varies, slices):
         S = these.stop - these.start
         pieces.append(gradients(part, W, batch_innermost(g[rows]), stride, varies, S))
     dx, dW, sums = zip(*pieces, strict=True)
-    if varies:
-        dx = dx[0] if len(dx) == 1 else np.concatenate(dx, axis=3)
-        H, width = dx.shape[1] - padding, dx.shape[2] - padding
-        dx = batch_first(dx[:, padding:H, padding:width])
-    return dx, np.concatenate(dW).reshape(len(slices), *W.shape), np.concatenate(sums)
+    dW, sums = joined(dW, axis=0).reshape(len(slices), *W.shape), joined(sums, axis=0)
+    if not varies:
+        return None, dW, sums
+    dx = joined(dx, axis=3)
+    H, width = dx.shape[1] - padding, dx.shape[2] - padding
+    return batch_first(dx[:, padding:H, padding:width]), dW, sums
 
 
 def gradients(x, W, g, stride, varies, S):
@@ -187,12 +192,13 @@ def gradients(x, W, g, stride, varies, S):
     matrix = W.reshape(J, I * U * V)
     dx = np.zeros_like(x) if varies else None
     dW = np.zeros_like(matrix, shape=(S, *matrix.shape))
+    line, g = prod(g.shape[2:]) // S, matrices(g, S)
     for low, high in lines(x, W, stride, S):
-        part = matrices(g[:, low:high], S)
+        part = g[:, :, low * line : high * line]
         product(part, columns(x, U, V, stride, low, high, S).swapaxes(1, 2), out=dW, add=True)
         if varies:
             add_columns(dx, product(matrix.T, part), U, V, stride, low, high)
-    return dx, dW, matrices(g, S).sum(axis=2)
+    return dx, dW, g.sum(axis=2)
 
 
 def taps(x, size, stride):

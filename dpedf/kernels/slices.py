@@ -174,9 +174,9 @@ def sum_of_rows(x):
 @on_gpu(sum_of_rows)
 def sum_of_rows_on_gpu(x):
     V, b, *shape = x.shape
-    n = prod(shape)
-    y, strides = np.empty_like(x, shape=(V, *shape)), x.reshape(V, b, n).strides
-    strides = (stride // x.itemsize for stride in strides)
+    n, y = prod(shape), np.empty_like(x, shape=(V, *shape), order="C")
+    x = x.reshape(V, b, n)  # a copy, where these indices do not lie one after the other
+    strides = (stride // x.itemsize for stride in x.strides)
     cuda.sum_of_rows(32 * V * -(-n // 8), x, y, V, b, n, *strides)  # a warp for 8 numbers
     return y
 

@@ -32,7 +32,7 @@ class Emulated(np.ndarray):
         result = super().__array_function__(function, types, inputs, keywords)
         if function in (np.empty, np.empty_like):
             return fenced(result)
-        return put(result) if function in (np.zeros, np.zeros_like) else result
+        return put(result) if function in (np.zeros, np.zeros_like, np.concatenate) else result
 
     def copy(self, order="C"):
         return put(np.array(self, order=order))
