@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from emulator import Emulated, Emulator, compiler, put
 from products import each
+from sliced import in_slices
 
 from dpedf import kernels
 from dpedf.kernels import (
@@ -37,7 +38,7 @@ from dpedf.kernels.conv import (
 )
 from dpedf.kernels.embedding import scattered
 from dpedf.kernels.philox import uniform
-from dpedf.kernels.slices import WHOLE, Slices, merge, product_in_tree, sum_of_rows
+from dpedf.kernels.slices import WHOLE, merge, product_in_tree, sum_of_rows
 from dpedf.kernels.softmax import log_loss, log_loss_gradient
 from dpedf.kernels.vector import CACHED, adam, add_in_order, momentum, norm, rmsprop
 from dpedf.parallel.sums import plan
@@ -874,12 +875,6 @@ def test_pools_take_images_in_any_memory_order(gpu, dtype):
         assert np.array_equal(found, y)
         for there in put(g), put(np.asfortranarray(g)):
             assert np.array_equal(max_pool_gradient(other, found, there, 2, 2), expected)
-
-
-def in_slices(B, V):
-    """V slices of B rows, as even as they can be."""
-    ends = [B * v // V for v in range(V + 1)]
-    return Slices(ends, plan(0, V, V)[0])
 
 
 @each_dtype

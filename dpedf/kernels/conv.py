@@ -120,8 +120,9 @@ def groups(x, W, stride, padding, slices):
 
     x: (B, I, H, W), and of them (I, H, W, b).
     """
-    (J, I, U, V), (B, _, *sizes), v = W.shape, x.shape, 0
-    down, across = (windows_along(n + 2 * padding, w, stride) for n, w in zip(sizes, (U, V)))
+    (B, I, H, width), (U, V), v = x.shape, W.shape[2:], 0
+    down = windows_along(H + 2 * padding, U, stride)
+    across = windows_along(width + 2 * padding, V, stride)
     while v < len(slices):
         rows = slices.rows(v, B)
         each = max(1, I * U * V * down * across * (rows.stop - rows.start))

@@ -39,8 +39,7 @@ class Slices:
         """Yield (which slices, their part of each array, with an index of slices first).
 
         arrays: (N, ...), of as many rows, or positions in rows.  Equal slices come together, as
-        (V, N / V, ...); others one by one, as (1, n, ...).  BLAS multiplies a single row by how it
-        lies in memory, so that is packed.
+        (V, N / V, ...); others one by one, as (1, n, ...).
         """
         V = len(self)
         if self.equal:
@@ -49,7 +48,7 @@ class Slices:
         else:
             for v in range(V):
                 parts = [x[None, self.rows(v, len(x))] for x in arrays]
-                yield slice(v, v + 1), *(packed(x) if x.shape[1] == 1 else x for x in parts)
+                yield slice(v, v + 1), *map(by_itself, parts)
 
     def rows(self, v, N):
         """Where slice v is among N rows, or among N positions in them."""
@@ -58,12 +57,24 @@ class Slices:
         each = N // max(1, self.ends[-1])
         return slice(each * self.ends[v], each * self.ends[v + 1])
 
-
     def alone(self):
         """The number of the slice, where there is one.  UncutError: there are more."""
         if len(self) > 1:
             raise UncutError
         return self.first
+
+
+def by_itself(x):
+    """A slice, (1, n, ...), as it lies in memory where no other rows stand beside it.
+
+    BLAS multiplies a single row by how it lies, so that is packed.  And where rows lie side by
+    side, how a GPU adds may depend on how many there are, and on where the slice begins.
+    """
+    if x.shape[1] == 1:
+        return packed(x)
+    inner = zip(x.shape[2:], x.strides[2:], strict=True)
+    side_by_side = any(size > 1 and stride > x.strides[1] for size, stride in inner)
+    return x.copy(order="K") if side_by_side else x
 
 
 class UncutError(Exception):
@@ -94,6 +105,19 @@ def affine_of_rows(x, W, C, slices):
 
 
 @function
+def parts_of(vectors, V):
+    """(V, ...), not yet written, for what is then merged into vectors, (K, ...)."""
+    return np.empty_like(vectors, shape=(V, *vectors.shape[1:]))
+
+
+@on_gpu(parts_of)
+def parts_on_gpu(vectors, V):
+    # How a product is added may depend on the address of its result, so they begin as vectors do.
+    shape, begin = (V, *vectors.shape[1:]), vectors.data.ptr % 256 // vectors.itemsize
+    return np.empty_like(vectors, shape=(begin + prod(shape),))[begin:].reshape(shape)
+
+
+@function
 def product_in_tree(vectors, x, g, slices):
     """Leave in vectors, (K, I, J), what the tree of the slices makes of x^T g of each slice.
 
@@ -120,7 +144,7 @@ def product_in_tree_on_gpu(vectors, x, g, slices):
         product(x.T, g, vectors[k])
         add_in_order(flat(vectors), additions, 0, vectors[0].size)
         return
-    parts = np.empty_like(vectors, shape=(len(slices), *vectors.shape[1:]))
+    parts = parts_of(vectors, len(slices))
     for these, a, b in slices.cut(x, g):
         product(a.swapaxes(1, 2), b, parts[these])
     merge(vectors, parts, slices.tree)
@@ -143,7 +167,11 @@ def merge(vectors, parts, tree):
 
 @on_gpu(merge)
 def merge_on_gpu(vectors, parts, tree):
-    n, stride, steps = parts[0].size, vectors.strides[0] // vectors.itemsize, merging(tree, gpu.name)
+    n, stride, steps = (
+        parts[0].size,
+        vectors.strides[0] // vectors.itemsize,
+        merging(tree, gpu.name),
+    )
     cuda.merge(n, vectors, parts, steps, len(steps), stride, n)
 
 
@@ -237,7 +265,8 @@ class SumOverRows:
     def open(self):
         """Make parts and, if a first product waits, compute it there."""
         if self.parts is None:
-            self.parts = np.empty_like(self.like, shape=(len(self.slices), *self.like.shape))
+            vectors = np.expand_dims(self.like, 0) if self.grads is None else self.grads
+            self.parts = parts_of(vectors, len(self.slices))
         if self.products and not any(self.begun):
             for these, x, g in self.slices.cut(*self.products.pop()):
                 product(x.swapaxes(1, 2), g, self.matrices(these, x, g))

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -33,6 +34,10 @@ class Emulated(np.ndarray):
         if function in (np.empty, np.empty_like):
             return fenced(result)
         return put(result) if function in (np.zeros, np.zeros_like, np.concatenate) else result
+
+    @property
+    def data(self):
+        return SimpleNamespace(ptr=self.ctypes.data)
 
     def copy(self, order="C"):
         return put(np.array(self, order=order))
