@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 
 from dpedf.device import host
-from dpedf.edf import Backward, CompNode, CompNodes, Forward, Input, Parameter, Parameters
+from dpedf.edf import Backward, CompNode, CompNodes, Forward, Input, Parameters
 from dpedf.errors import UserError
 from dpedf.program import connect, context, inputs_of, program
 
@@ -25,8 +25,7 @@ class Weighed(CompNode):
         self.value = products.sum(axis=tuple(range(1, products.ndim)))
 
     def backward(self):
-        delta = (self.w.value.T * self.grad).T
-        self.z.addgrad(delta if self.z.batched else delta.sum(axis=0))
+        self.z.addgrad((self.w.value.T * self.grad).T)
 
 
 def check(node, tolerance=1e-6, seed=0):
@@ -133,19 +132,18 @@ def nan(ell):
             return [(names[n], n.value)]
 
         def gradients(n=n):
-            return [(f"{names.get(i) or i.name}.grad", i.grad) for i in with_gradients(n)]
+            found = [(i, array) for i in inputs_of(n) for array in so_far(i)]
+            return [(f"{names.get(i) or i.name}.grad", array) for i, array in found]
 
         n.forward = watched(n.forward, f"{names[n]} = {type(n).__name__}: forward", value)
         n.backward = watched(n.backward, f"{names[n]} = {type(n).__name__}: backward", gradients)
 
 
-def with_gradients(n):
-    """The inputs of a node that have a gradient, in which no product waits to be added."""
-    inputs = [i for i in inputs_of(n) if i.grad is not None]
-    for p in inputs:
-        if isinstance(p, Parameter):
-            p.complete()
-    return inputs
+def so_far(n):
+    """What a node has as gradient so far; without b, over each slice."""
+    if n.sum_over_rows is not None:
+        return list(n.sum_over_rows.so_far())
+    return [] if n.grad is None else [n.grad]
 
 
 def watched(method, who, results):

@@ -20,7 +20,7 @@ from dpedf.program import Numbered, context, program
 class Node(metaclass=Numbered):
     """Something with a value."""
 
-    node_kind, name, value, grad = "constant", "a node", None, None
+    node_kind, value, grad = "constant", None, None
     varies = True  # does it depend on a parameter?  If not, no gradient is sent to it.
     batched = True  # is the first index of its value the batch index b?
 
@@ -35,7 +35,8 @@ class Node(metaclass=Numbered):
         elif delta.shape[1:] == self.value.shape:
             self.sum_over_rows.add_rows(delta, context.slices)  # delta[b, ...], as on the slides
         else:
-            found = f"{self.name}: addgrad of shape {delta.shape}"
+            name = getattr(self, "name", type(self).__name__)
+            found = f"{name}: addgrad of shape {delta.shape}"
             raise ValueError(f"{found}, expected {self.value.shape}, or b before it")
 
     def addrows(self, delta, factor=1):

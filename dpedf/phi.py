@@ -87,7 +87,7 @@ class Phi:
         """The parts of a vector like Phi, or of several, each in the shape of its parameter."""
         parts = zip(self.offsets, self.offsets[1:], self.parameters, strict=False)
         lead = vectors.shape[:-1]
-        return [vectors[..., a:b].reshape(*lead, *p.value.shape) for a, b, p in parts]
+        return [vectors[..., a:b].reshape(lead + p.value.shape) for a, b, p in parts]
 
     def differentiate_into(self, grads):
         """From now on, Backward leaves the gradient in the first of these vectors, (K, n)."""

@@ -298,32 +298,38 @@ def test_addgrad_does_not_keep_or_change_what_it_is_given():
     assert np.array_equal(p.grad, 2 * delta) and np.array_equal(node.grad, 2 * delta)
 
 
+def factors_of_products(times):
+    """(x, g) of as many products x^T g, (3, 4), of a few rows each."""
+    random = np.random.default_rng(0)
+    rows = range(1, 1 + times)
+    return [(random.normal(size=(n, 3)), random.normal(size=(n, 4))) for n in rows]
+
+
 @pytest.mark.parametrize("before", [False, True])
 @pytest.mark.parametrize("times", [1, 2, 5])
 def test_products_are_added_when_the_gradient_is_complete(times, before):
-    p, random = Parameter(np.zeros((3, 4))), np.random.default_rng(0)
-    expected = np.zeros((3, 4))
+    p, factors = Parameter(np.zeros((3, 4))), factors_of_products(times)
     if before:
-        expected += 7
         p.addgrad(np.full((3, 4), 7.0))
-    for K in range(1, 1 + times):
-        a, b = random.normal(size=(3, K)), random.normal(size=(K, 4))
-        p.addproduct(a, b)
-        expected += a @ b
-    p.complete()
+    for x, g in factors:
+        p.addproduct(x, g)
+    p.sum_over_rows.finish()
+    expected = 7 * before + sum(x.T @ g for x, g in factors)
     np.testing.assert_allclose(p.grad, expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("times", [JOINED - 1, JOINED, JOINED + 1, JOINED + 2, 3 * JOINED + 2])
 def test_products_that_are_joined_are_each_added_once(times):
-    p, random = Parameter(np.zeros((3, 4))), np.random.default_rng(0)
-    products = [(random.normal(size=(3, 2)), random.normal(size=(2, 4))) for _ in range(times)]
-    for a, b in products:
-        p.addproduct(a, b)
-    expected = sum(a @ b for a, b in products)
+    """Also where someone looks at what is there so far, as check.nan does."""
+    p, factors = Parameter(np.zeros((3, 4))), factors_of_products(times)
+    for x, g in factors:
+        p.addproduct(x, g)
+    expected = sum(x.T @ g for x, g in factors)
     for _ in range(2):
-        p.complete()
-        np.testing.assert_allclose(p.grad, expected, rtol=1e-12, atol=1e-14)
+        (found,) = p.sum_over_rows.so_far()
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
+    p.sum_over_rows.finish()
+    np.testing.assert_allclose(p.grad, expected, rtol=1e-12, atol=1e-14)
 
 
 class Interrupted(CompNode):
@@ -522,7 +528,8 @@ def test_a_graph_keeps_its_dtype_with_any_number_of_rows(dtype, B):
     ell, x, y = perceptron()
     x.value, y.value = x.value[:B].astype(dtype), y.value[:B]
     for p in Parameters(ell):
-        p.value, p.grad = p.value.astype(dtype), p.grad.astype(dtype)
+        p.value = p.value.astype(dtype)
+        p.differentiate_into(p.grads.astype(dtype))
     ell = 0.5 * ell + 1
     Forward(ell)
     Backward(ell, 8)
@@ -579,13 +586,12 @@ def test_names_of_attributes_and_parameters_are_the_users():
 
 def test_a_part_is_added_beside_the_products_that_wait():
     """Which wait on, so that the same ones are added together with and without the part."""
-    random, p = np.random.default_rng(0), Parameter(np.zeros((3, 4)))
-    factors = [(random.normal(size=(3, 2)), random.normal(size=(2, 4))) for _ in range(3)]
-    for pair in factors:
-        p.addproduct(*pair)
+    p, factors = Parameter(np.zeros((3, 4))), factors_of_products(3)
+    for x, g in factors:
+        p.addproduct(x, g)
     part = p.own_grad()[1]
-    assert len(p.products) == 2
+    assert len(p.sum_over_rows.products) == 2
     part += 7
-    p.complete()
-    expected = sum(a @ b for a, b in factors) + 7 * np.eye(3)[:, 1:2]
+    p.sum_over_rows.finish()
+    expected = sum(x.T @ g for x, g in factors) + 7 * np.eye(3)[:, 1:2]
     np.testing.assert_allclose(p.grad, expected, rtol=1e-12)

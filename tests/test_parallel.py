@@ -87,7 +87,7 @@ def test_nodes_find_the_rows_of_the_whole_minibatch_in_their_context_and_where_t
 def test_the_gradients_of_slices_begin_at_multiples_of_256_bytes(dtype):
     """On which the choice of a GEMM may depend, and so the bits of a slice."""
     gradient = on_ranks(1, lambda ranks: seen_by(ranks, 8, dtype)[1])[0]
-    addresses = [vector.ctypes.data for vector, _ in gradient.vectors]
+    addresses = [vector.ctypes.data for vector in gradient.grads]
     assert len(addresses) > 2 and not any((a - addresses[0]) % 256 for a in addresses)
 
 
@@ -225,10 +225,10 @@ def by_hand(leaves):
 
 def added_by_rank(leaves, first, end):
     """The partial sums of these slices as a rank adds them, and the (first, end) of each."""
-    steps, partial = plan(first, end, len(leaves))
-    vectors = np.full((1 + max(k for v, k, _ in steps), leaves.shape[1]), 77, leaves.dtype)
-    for v, k, additions in steps:
-        vectors[k] = leaves[v]
+    tree, partial = plan(first, end, len(leaves))
+    vectors = np.full((1 + max(k for k, _ in tree), leaves.shape[1]), 77, leaves.dtype)
+    for leaf, (k, additions) in zip(leaves[first:end], tree, strict=True):
+        vectors[k] = leaf
         add_in_order(vectors, additions, 0, leaves.shape[1])
     return vectors, partial
 
@@ -382,7 +382,7 @@ def chosen(clock, seconds, state):
         with_call = type("Trial", (SimpleNamespace,), {"__call__": lambda *_, **__: None})
         gradient = with_call(**vars(gradient))
         step = SimpleNamespace(gradient=gradient, device=device, context=partial(during, step=7))
-        choose_overlap(step, iter([(None, None, 8)]), ranks, state)
+        choose_overlap(step, (None, None, 8), ranks, state)
         return gradient.overlap, len(device.ran)
 
     return on_ranks(2, choose)

@@ -47,13 +47,15 @@ def test_gradients_are_views_of_one_vector_too():
     Forward(ell)
     Backward(ell, 2)
     assert np.array_equal(phi.grad, np.concatenate([p.grad.ravel() for p in phi.parameters]))
-    before, other = phi.grad.copy(), np.full_like(phi.grad, np.nan)
-    phi.differentiate_into(other)
+    before, others = phi.grad.copy(), np.full_like(phi.grad, np.nan, shape=(2, len(phi.grad)))
+    phi.differentiate_into(others)
     phi.value += 1
     Forward(ell)
     Backward(ell, 2)
-    assert phi.grad is other and np.isfinite(other).all()
-    assert not np.array_equal(other, before)
+    assert np.shares_memory(phi.grad, others[0]) and np.isfinite(phi.grad).all()
+    assert not np.array_equal(phi.grad, before) and np.isnan(others[1]).all()
+    for p, view in zip(phi.parameters, phi.views(others), strict=True):
+        assert np.array_equal(p.grad, view[0]) and view.shape == (2, *p.value.shape)
 
 
 def test_sgd_moves_phi_as_one_parameter():

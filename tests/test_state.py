@@ -86,7 +86,7 @@ def test_two_models_that_train_in_two_threads_end_as_each_does_alone():
 
 def test_a_step_leaves_nothing_in_the_context():
     training(np.float64, 7)()
-    assert vars(context) == {} and context.add(3) == 3
+    assert vars(context) == {} and context.add(np.array([[3]])) == 3
 
 
 class Failing(CompNode):

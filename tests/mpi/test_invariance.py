@@ -91,11 +91,14 @@ HOW = {  # name: ranks, is the file compressed, and settings
     "one bucket": (2, False, "run.allreduce=buckets", "run.bucket=1000000"),
     "buckets that divide Phi": (2, False, "run.allreduce=buckets", "run.bucket=522"),
     "whole": (5, False, "run.allreduce=whole"),
+    "passes of one slice": (2, False, "train.rows=13"),
+    "passes of three slices": (1, False, "train.rows=40"),
+    "one pass": (1, False, "train.rows=100"),
 }
 
 
 @pytest.mark.parametrize("how", list(HOW)[1:])
-def test_how_data_is_kept_and_how_sums_are_made_changes_no_bit(ended, how):
+def test_how_data_is_kept_and_how_sums_and_passes_are_made_changes_no_bit(ended, how):
     assert ended(how, HOW[how][0]).phi_sha256 == ended("alone", 1).phi_sha256
 
 

@@ -11,8 +11,8 @@ FILES = "checkpoint.h5", "best.h5"
 
 
 BUILD = f"model={{build='{PROGRAMS}/normalized.py:normalized'}}"
-# Without slices, on one thread a rank.
-COMMON = "train.precision=float64", "train.slices=0", "run.threads=1", "train.schedule=constant"
+COMMON = "train.precision=float64", "run.threads=1", "train.schedule=constant"
+SLICES = 0, 5, 8
 HOW = {"whole": ["run.allreduce=whole"], "buckets": ["run.allreduce=buckets", "run.bucket=200"]}
 
 
@@ -25,47 +25,63 @@ def ended(digits, tmp_path_factory):
     def add(ranks, name, *words, file=digits):
         trainings.add(ranks, name, DIGITS, BUILD, f"data.file={file}", *COMMON, *words)
 
-    for how, words in HOW.items():
-        add((1, 2, 3, 4), how, "train.steps=25", *words)
-    for B in 8, 3:
-        short = "data.valid=0", f"train.batch_size={B}", "train.epochs=2", *HOW["whole"]
-        add((1, 3, 4), f"few rows by {B}", *short, file=few)
-    add((1, 3), "not stopped", "train.steps=30", *HOW["whole"])
-    add((1, 3), "stopped", "train.steps=11", *HOW["whole"])
-    add((1, 3), "stopped: goes on", "train.steps=30", *HOW["whole"], "--resume")
+    for V in SLICES:
+        cut, whole = f"train.slices={V}", HOW["whole"]
+        for how, words in HOW.items():
+            add((1, 2, 3, 4), f"{V} slices, {how}", cut, "train.steps=25", *words)
+        for B in 8, 3:
+            short = "data.valid=0", f"train.batch_size={B}", "train.epochs=2", cut, *whole
+            add((1, 3, 4), f"{V} slices of few rows by {B}", *short, file=few)
+    for V in 0, 8:
+        cut, whole = f"train.slices={V}", HOW["whole"]
+        add((1, 3), f"{V} slices, not stopped", cut, "train.steps=30", *whole)
+        add((1, 3), f"{V} slices, stopped", cut, "train.steps=11", *whole)
+        add((1, 3), f"{V} slices, stopped: goes on", cut, "train.steps=30", *whole, "--resume")
     return trainings
 
 
 @pytest.mark.parametrize("allreduce", HOW)
 def test_phi_and_running_values_are_those_of_one_rank_up_to_rounding(ended, allreduce):
-    alone = ended(allreduce, 1).directory
+    alone = ended(f"0 slices, {allreduce}", 1).directory
     assert len(learnt(alone, "best.h5")) == 5
     for n in 2, 3, 4:
         for file in FILES:
-            found = learnt(ended(allreduce, n).directory, file)
+            found = learnt(ended(f"0 slices, {allreduce}", n).directory, file)
             assert_equal_up_to_rounding(found, learnt(alone, file))
 
 
+@pytest.mark.parametrize("V", SLICES[1:])
+def test_with_slices_they_are_those_of_one_rank_to_the_bit(ended, V):
+    """And without them, they are the same up to rounding."""
+    whole = ended("0 slices, whole", 1).directory
+    for file in FILES:
+        alone = learnt(ended(f"{V} slices, whole", 1).directory, file)
+        assert_equal_up_to_rounding(alone, learnt(whole, file))
+        for how in HOW:
+            for n in 1, 2, 3, 4:
+                assert_equal(learnt(ended(f"{V} slices, {how}", n).directory, file), alone)
+
+
+def assert_equal(found, expected):
+    """Of what two runs have learnt, to the bit."""
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array, name)
+
+
+@pytest.mark.parametrize("V", SLICES)
 @pytest.mark.parametrize("B", [8, 3])
-def test_shards_may_be_uneven_and_empty(ended, B):
+def test_shards_and_slices_may_be_uneven_and_empty(ended, B, V):
     """Minibatches of 8 and 5 rows; of 3, and at last of one."""
-    alone, *found = (learnt(ended(f"few rows by {B}", n).directory) for n in (1, 3, 4))
+    name = f"{V} slices of few rows by {B}"
+    alone, *found = (learnt(ended(name, n).directory) for n in (1, 3, 4))
     for one in found:
-        assert_equal_up_to_rounding(one, alone)
+        (assert_equal if V else assert_equal_up_to_rounding)(one, alone)
 
 
+@pytest.mark.parametrize("V", [0, 8])
 @pytest.mark.parametrize("n", [1, 3])
-def test_a_run_that_was_stopped_goes_on_to_the_same_bits(ended, n):
-    whole, resumed = ended("not stopped", n), ended("stopped: goes on", n)
+def test_a_run_that_was_stopped_goes_on_to_the_same_bits(ended, n, V):
+    whole, resumed = (ended(f"{V} slices, {how}", n) for how in ("not stopped", "stopped: goes on"))
     assert "resumed" in resumed.output and resumed.phi_sha256 == whole.phi_sha256
-    expected = learnt(whole.directory)
-    for name, array in learnt(resumed.directory).items():
-        np.testing.assert_array_equal(array, expected[name], name)
-
-
-def test_slices_are_status_2_with_one_line_that_names_the_node(digits, tmp_path):
-    common = BUILD, f"data.file={digits}", f"run.dir={tmp_path}", *COMMON
-    done = mpirun(2, "-m", "dpedf.train", DIGITS, *common, "train.slices=4")
-    lines = [line for line in done.stderr.splitlines() if "train.slices = 4" in line]
-    assert done.returncode == 2 and len(lines) == 1
-    assert "digits.toml" in lines[0] and "expected 0: z3 = BatchNorm" in lines[0]
+    assert_equal(learnt(resumed.directory), learnt(whole.directory))

@@ -1,5 +1,7 @@
 """Sums over ranks have the bits of one rank's, for any slices, length, and bucket."""
 
+from itertools import pairwise
+
 import numpy as np
 
 from dpedf.kernels.vector import add_in_order
@@ -9,29 +11,31 @@ from dpedf.parallel.sums import TreeSum, cuts, plan
 
 def whole(leaves):
     """The tree of one rank."""
-    steps, partial = plan(0, len(leaves), len(leaves))
+    tree, partial = plan(0, len(leaves), len(leaves))
     assert partial == [(0, len(leaves))]
-    vectors = np.empty((1 + max(k for v, k, _ in steps), len(leaves[0])), leaves.dtype)
-    for v, k, additions in steps:
-        vectors[k][...] = leaves[v]
-        add_in_order(vectors, additions, 0, len(leaves[0]))
-    return vectors[0]
+    return added(leaves, tree)[0]
+
+
+def added(leaves, tree):
+    """The vectors in which a rank adds its leaves, as this tree of them says."""
+    vectors = np.empty((1 + max(k for k, _ in tree), len(leaves[0])), leaves.dtype)
+    for leaf, (k, additions) in zip(leaves, tree, strict=True):
+        vectors[k][...] = leaf
+        add_in_order(vectors, additions, 0, len(leaf))
+    return vectors
 
 
 def shared(leaves, ranks, bucket):
     """The tree of all ranks, by buckets from the end, as Backward completes them."""
     V, n = len(leaves), len(leaves[0])
     owned = cuts(V, ranks.size)
-    climbs = [plan(*q, V) for q in zip(owned, owned[1:], strict=False)]
-    steps = climbs[ranks.rank][0]
-    vectors = np.empty((1 + max(k for v, k, _ in steps), len(leaves[0])), leaves.dtype)
-    for v, k, additions in steps:
-        vectors[k][...] = leaves[v]
-        add_in_order(vectors, additions, 0, n)
-    tree = TreeSum(ranks, [partial for steps, partial in climbs], V)
+    plans = [plan(*ends, V) for ends in pairwise(owned)]
+    mine = leaves[owned[ranks.rank] : owned[ranks.rank + 1]]
+    vectors = added(mine, plans[ranks.rank][0])
+    over_ranks = TreeSum(ranks, [partial for _, partial in plans], V)
     for high in range(n, 0, -bucket):
-        tree.start(vectors, max(0, high - bucket), high, overlap=True)
-    tree.finish(vectors)
+        over_ranks.start(vectors, max(0, high - bucket), high, overlap=True)
+    over_ranks.finish(vectors)
     return vectors[0]
 
 
