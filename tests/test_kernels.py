@@ -677,6 +677,9 @@ def test_rows_of_each_slice_are_added_on_a_gpu_as_in_float64(gpu, V, b, shape, d
     most = b * np.finfo(dtype).eps * np.abs(wide).sum(axis=1)
     assert (np.abs(found - wide.sum(axis=1)) <= most).all()
     same_bits(sum_of_rows(x), x.sum(axis=1))
+    for factor in -1, 0.3:
+        same_bits(sum_of_rows(put(x), factor), factor * found)
+        same_bits(sum_of_rows(x, factor), factor * x.sum(axis=1))
 
 
 @each_dtype

@@ -194,18 +194,19 @@ def flat(vectors):
 
 
 @function
-def sum_of_rows(x):
-    """y[v,...] = sum_b x[v,b,...], of each slice"""
-    return x.sum(axis=1)
+def sum_of_rows(x, factor=1):
+    """y[v,...] = factor sum_b x[v,b,...], of each slice"""
+    y = x.sum(axis=1)
+    return y if factor == 1 else factor * y
 
 
 @on_gpu(sum_of_rows)
-def sum_of_rows_on_gpu(x):
+def sum_of_rows_on_gpu(x, factor=1):
     V, b, *shape = x.shape
     n, y = prod(shape), np.empty_like(x, shape=(V, *shape), order="C")
     x = x.reshape(V, b, n)  # a copy, where these indices do not lie one after the other
-    strides = (stride // x.itemsize for stride in x.strides)
-    cuda.sum_of_rows(32 * V * -(-n // 8), x, y, V, b, n, *strides)  # a warp for 8 numbers
+    sizes = V, b, n, *(stride // x.itemsize for stride in x.strides)
+    cuda.sum_of_rows(32 * V * -(-n // 8), x, y, float(factor), *sizes)  # a warp for 8 numbers
     return y
 
 
@@ -238,7 +239,8 @@ class SumOverRows:
         """Add the sum over the rows of these slices, delta[v] of each."""
         self.open()
         if all(self.begun[these]):
-            self.parts[these] += delta
+            part = self.parts[these]
+            part += delta
         else:
             self.parts[these] = delta
             self.begun[these] = [True] * len(self.begun[these])
@@ -247,8 +249,7 @@ class SumOverRows:
         """Add factor sum_n delta[n], over the rows or positions n of each slice."""
         over = delta.shape[: delta.ndim - self.like.ndim]
         for these, part in slices.cut(delta.reshape(prod(over), *self.like.shape)):
-            added = sum_of_rows(part)
-            self.add_slices(these, added if factor == 1 else factor * added)
+            self.add_slices(these, sum_of_rows(part, factor))
 
     def add_product(self, x, g, slices):
         """Add x^T g of each slice: the first at once, later ones, as of time steps, in groups."""

@@ -110,7 +110,8 @@ class Gradient:
                 self.put(x[rows], y[rows])
                 Forward(self.ell, self.train)
                 for these, ell in slices.cut(self.ell.value):
-                    losses[these] += sum_of_rows(ell.astype(np.float64))
+                    sums = losses[these]
+                    sums += sum_of_rows(ell.astype(np.float64))
                 ready = self.ready if self.overlap and number == len(passes) else None
                 Backward(self.ell, B, ready, keep=False)
 
