@@ -13,7 +13,7 @@ From D. McAllester, TTIC 31230, "The Educational Framework (EDF)", 2024.
 
 import numpy as np
 
-from dpedf.kernels.slices import WHOLE, SumOverRows
+from dpedf.kernels.sum_over_rows import SumOverRows
 from dpedf.program import Numbered, context, program
 
 
@@ -23,8 +23,7 @@ class Node(metaclass=Numbered):
     node_kind, value, grad = "constant", None, None
     varies = True  # does it depend on a parameter?  If not, no gradient is sent to it.
     batched = True  # is the first index of its value the batch index b?
-
-    sum_over_rows = None  # of a node without b: what its users add to grad in Backward
+    grads = sum_over_rows = None  # of a node without b: what its users add to grad in Backward
 
     def addgrad(self, delta):
         """grad += delta, of the shape of value or with b before it, which is summed over."""
@@ -35,12 +34,11 @@ class Node(metaclass=Numbered):
         elif delta.shape[1:] == self.value.shape:
             self.sum_over_rows.add_rows(delta, context.slices)  # delta[b, ...], as on the slides
         else:
-            name = getattr(self, "name", type(self).__name__)
-            found = f"{name}: addgrad of shape {delta.shape}"
+            found = f"{self.name}: addgrad of shape {delta.shape}"
             raise ValueError(f"{found}, expected {self.value.shape}, or b before it")
 
     def addrows(self, delta, factor=1):
-        """grad += factor sum_n delta[n], over the positions n in rows: all indices before grad's."""
+        """grad += factor sum_b,... delta[b,...,:], over all indices before those of grad."""
         if self.sum_over_rows is not None:
             self.sum_over_rows.add_rows(delta, context.slices, factor)
 
@@ -71,13 +69,9 @@ class Input(Node):
 
 
 class Parameter(Node):
-    """A value that SGD changes.  value, grad: of one shape, without b
+    """A value that SGD changes.  value, grad: of one shape, without b"""
 
-    grads: (K, ...), for the sums of slices (parallel/sums.py); grad is the first.
-    """
-
-    node_kind, batched = "parameter", False
-    name, package = "a parameter", None
+    node_kind, batched, name, package = "parameter", False, "a parameter", None
 
     def __init__(self, value):
         self.value = value
@@ -85,13 +79,13 @@ class Parameter(Node):
 
     def differentiate_into(self, grads):
         self.grads, self.grad = grads, grads[0, ...]
-        self.sum_over_rows = SumOverRows(self.value, WHOLE, grads)
+        self.sum_over_rows = SumOverRows(self.value, grads)
 
 
 class CompNode(Node):
     """A value computed from other nodes.  Subclasses define forward and backward."""
 
-    node_kind, owns_grad = "computed", False  # owns_grad: no other node has the same array
+    node_kind, name, owns_grad = "computed", "a node", False  # owns_grad: it alone has this array
 
     def addgrad(self, delta):
         if self.sum_over_rows is not None:

@@ -16,6 +16,10 @@ class Momentum:
     """SGD with momentum mu and weight decay lambda, as Sutskever et al., 2013, and PyTorch have it.
 
     g = grad + lambda Phi
+    Phi <- Phi - eta g
+
+    where momentum:
+
     v <- mu v + g
     Phi <- Phi - eta v
 
@@ -74,6 +78,10 @@ class RMSProp:
 
     g = grad + lambda Phi
     s <- alpha s + (1 - alpha) g**2
+    Phi <- Phi - eta g / (sqrt(s) + epsilon)
+
+    where momentum:
+
     v <- mu v + g / (sqrt(s) + epsilon)
     Phi <- Phi - eta v
 

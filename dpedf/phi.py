@@ -1,7 +1,7 @@
 """Phi: all parameters of a graph as one vector, with names and initial values."""
 
 import hashlib
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import numpy as np
 
@@ -85,9 +85,8 @@ class Phi:
 
     def views(self, vectors):
         """The parts of a vector like Phi, or of several, each in the shape of its parameter."""
-        parts = zip(self.offsets, self.offsets[1:], self.parameters, strict=False)
-        lead = vectors.shape[:-1]
-        return [vectors[..., a:b].reshape(lead + p.value.shape) for a, b, p in parts]
+        lead, parts = vectors.shape[:-1], zip(pairwise(self.offsets), self.parameters, strict=True)
+        return [vectors[..., a:b].reshape(lead + p.value.shape) for (a, b), p in parts]
 
     def differentiate_into(self, grads):
         """From now on, Backward leaves the gradient in the first of these vectors, (K, n)."""

@@ -9,7 +9,8 @@ from itertools import count
 
 import numpy as np
 
-from dpedf.kernels.slices import WHOLE, Slices, SumOverRows, UncutError
+from dpedf.kernels.slices import WHOLE
+from dpedf.kernels.sum_over_rows import sum_over_rows
 from dpedf.shapes import infer, kind
 
 counter = count()  # of nodes and packages, in the order in which they are made
@@ -23,8 +24,7 @@ class Context(threading.local):
     slices: how the rows at hand are cut, for sums over rows.
     seed, step, numbers: what random draws depend on, beside the row.  numbers[n] is the place of
     a node in the running program.
-    add(parts): the sum of an array for each slice at hand, over all slices and ranks, for a node
-    that mixes the rows of the minibatch.
+    add(parts): the sum over all slices, of all ranks, of parts, which has those at hand.
     """
 
     train, B, row, slices, seed, step, numbers = False, None, 0, WHOLE, 0, 0, {}
@@ -89,6 +89,7 @@ class Program:
     """The nodes that a loss depends on, in the order of the source.
 
     inputs, nodes, parameters: of each kind; the parameters of a package stand together.
+    summed: nodes without b, whose gradients are sums over rows.
     names: z1, z2, ... and ell, of the computed nodes; numbers: 1, 2, ...
     completes: for each computed node, the parameters whose gradients its backward completes.
     """
@@ -111,9 +112,8 @@ class Program:
                 if kind(i) == "parameter":
                     first.setdefault(i, n)
         together = (q for p in first for q in held(p.package or p) if q in first)
-        self.parameters = list(
-            dict.fromkeys(together)
-        )  # w and b of a package, where the first is used
+        self.parameters = [*dict.fromkeys(together)]  # w and b, where the first of them is used
+        self.summed = [n for n in (*self.parameters, *self.nodes) if n.varies and not n.batched]
         self.completes = {n: [p for p in reversed(first) if first[p] is n] for n in self.nodes}
 
     def forward(self, train):
@@ -121,47 +121,35 @@ class Program:
         with during(train=train, numbers=self.numbers):
             for n in self.nodes:
                 n.value = n.grad = None  # so that their memory can be used again
-                if n.batched or len(context.slices) == 1:
+                if n.batched:
                     n.forward()
                 else:
                     with during(slices=WHOLE):
                         n.forward()
 
     def backward(self, B, ready, keep):
-        slices = context.slices
         for n in self.nodes:
-            summed = n.varies and not n.batched
             n.grad, n.owns_grad = None, False
-            n.sum_over_rows = SumOverRows(n.value, slices) if summed else None
-        for p in self.parameters:
-            p.sum_over_rows = SumOverRows(p.value, slices, p.grads)
+        for n in self.summed:
+            n.sum_over_rows = sum_over_rows(n.value, n.grads, context.slices)
         each = np.empty_like(self.loss.value)
         each.fill(1 / B)
         self.loss.addgrad(each)
         with during(train=self.train, numbers=self.numbers):
             for n in reversed(self.nodes):
-                self.differentiate(n)
+                if n.sum_over_rows:  # without b: for each slice by itself
+                    for part, alone in n.sum_over_rows.apart():
+                        n.grad = part
+                        with during(slices=alone):
+                            n.backward()
+                elif n.grad is not None:
+                    n.backward()
                 if not keep:
                     n.value = n.grad = n.sum_over_rows = None
                 for p in self.completes[n]:
                     p.sum_over_rows.finish()
                     if ready:
                         ready(p)
-
-    def differentiate(self, n):
-        """Run the backward of a node; without b, for what each slice has added, by itself."""
-        if n.sum_over_rows:
-            parts = n.sum_over_rows.so_far()
-            for v in range(len(parts)):
-                n.grad = parts[v, ...]
-                with during(slices=Slices(first=v)):
-                    n.backward()
-        elif n.grad is not None:
-            try:
-                n.backward()
-            except UncutError:
-                what = f"{self.names[n]} = {type(n).__name__}"
-                raise UncutError(f"{what} adds up rows of several slices") from None
 
 
 def program(loss):

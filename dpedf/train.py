@@ -15,11 +15,10 @@ from math import inf
 
 from threadpoolctl import threadpool_limits
 
-from dpedf.errors import concerning
 from dpedf.optim import schedule, update_rule
 from dpedf.parallel import job, watchdog
 from dpedf.parallel.agreement import Agreement
-from dpedf.parallel.trial import choose_overlap, choose_passes
+from dpedf.parallel.trial import choose
 from dpedf.run.config import seconds
 from dpedf.run.evaluate import evaluate
 from dpedf.run.report import Report, introduce
@@ -59,17 +58,6 @@ class Training:
         """This rank's shards of the minibatches of an epoch, from the first on."""
         seed, B = self.settings.seed, self.settings.train.batch_size
         return self.data.train.minibatches(seed, epoch, B, self.gradient.shard, first)
-
-    def choose(self):
-        """Choose on the first minibatch how a step is computed; return what the user should know."""
-        n, B, run = len(self.data.train), self.settings.train.batch_size, self.settings.run
-        sizes = {min(n, B), n % B or B}
-        with closing(self.minibatches(0)) as minibatches:
-            how = next(minibatches), self.ranks, self.state
-            note = choose_passes(self.step, *how, sizes, self.settings.train.rows)
-            if run.allreduce == "auto" and self.ranks.size > 1:
-                choose_overlap(self.step, *how)
-        return note
 
     def run(self):
         """Train to the last step, or until told to stop."""
@@ -140,8 +128,7 @@ def main(ranks):
         setup.read()  # after the handlers of signals are set, since it may take long
         watchdog.watch(ranks, run.timeout)
         setup.watch_nan()
-        with ranks.together(), concerning(setup.path):
-            note = training.choose()
+        note = choose(training.step, training.minibatches(0), setup, training.state)
         introduce(setup, training.step.number, note)
         if training.tested:
             ranks.say(f"{run.dir}: finished at step {training.step.number}, nothing is left to do")

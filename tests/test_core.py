@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "errors": "",
     "shapes": "",
     "kernels": "",
-    "program": "shapes",
+    "program": "kernels shapes",
     "edf": "kernels program",
     "device": "errors kernels",
     "ops": "edf kernels program",

@@ -88,7 +88,7 @@ class Case:
 
     operands: a word for each, its kind and its sizes: b rows of numbers, p a parameter,
     x an input, y an input of labels (how many classes, then sizes), m an input of 0 and 1.
-    make and reference take the operands.
+    A letter is a size of one's choice.  make and reference take the operands.
     """
 
     def __init__(self, node, operands, make, reference=None, low=-2.0, name=""):
@@ -96,30 +96,31 @@ class Case:
         self.make, self.reference = make, reference or make
         self.name = f"{node.__name__}: {name or operands}"
 
+    def values(self, B, dtype=np.float64, **sizes):
+        """Those of the operands, of B rows; sizes: what letters are."""
+        random = np.random.default_rng(7)
+        for kind, *word in self.operands:
+            shape = [int(sizes.get(size, size)) for size in word]
+            if kind == "y":
+                yield random.integers(0, shape[0], (B, *shape[1:]))
+            elif kind == "m":
+                yield random.integers(0, 2, (B, *shape))
+            else:
+                shape = [B] * (kind != "p") + shape
+                yield np.asarray(random.uniform(self.low, 2, shape), dtype)
+
     def program(self, B, dtype=np.float64):
         """ell, the sum of the node's values times the last of the leaves; and the leaves."""
-        random, leaves, nodes = np.random.default_rng(7), [], []
-
-        def numbers(*shape):
-            return np.asarray(random.uniform(self.low, 2, shape), dtype)
-
-        for kind, *sizes in self.operands:
-            shape = [int(size) for size in sizes]
-            if kind in "bp":
-                leaf = Parameter(numbers(*[B] * (kind == "b"), *shape))
-            else:
-                leaf = Input()
-                if kind == "y":
-                    leaf.value = random.integers(0, shape[0], (B, *shape[1:]))
-                elif kind == "m":
-                    leaf.value = random.integers(0, 2, (B, *shape))
-                else:
-                    leaf.value = numbers(B, *shape)
+        leaves, nodes = [], []
+        for (kind, *_), value in zip(self.operands, self.values(B, dtype), strict=True):
+            leaf = Parameter(value) if kind in "bp" else Input()
+            leaf.value = value
             leaves.append(leaf)
             nodes.append(Rows(leaf) if kind == "b" else leaf)
         z, w = self.make(*nodes), Input()
         Forward(z)
-        w.value = numbers(*z.value.shape) if z.batched else numbers(B, *z.value.shape)
+        shape = z.value.shape if z.batched else (B, *z.value.shape)
+        w.value = np.asarray(np.random.default_rng(8).uniform(self.low, 2, shape), dtype)
         return Weighed(z, w), [*leaves, w]
 
 

@@ -11,14 +11,28 @@ from evaluator import Evaluator
 from test_ops import CASES, nodes_of_the_package
 
 from dpedf.device import CPU
-from dpedf.edf import Backward, CompNode, CompNodes, Forward, Input, Parameter, Parameters, program
+from dpedf.edf import (
+    Backward,
+    CompNode,
+    CompNodes,
+    Forward,
+    Input,
+    Package,
+    Parameter,
+    Parameters,
+    program,
+)
+from dpedf.kernels.slices import Slices
+from dpedf.kernels.sum_over_rows import SumOverRows, SumOverSlices
 from dpedf.models import mlp
 from dpedf.ops import (
     Affine,
     Attention,
+    BatchNorm,
     Concat,
     Conv2D,
     Einsum,
+    Embedding,
     Flatten,
     LayerNorm,
     LogLoss,
@@ -39,12 +53,13 @@ from dpedf.ops import (
 from dpedf.parallel.gradient import Gradient
 from dpedf.parallel.ranks import Ranks
 from dpedf.phi import Phi
+from dpedf.program import during
 from dpedf.run import config
 from dpedf.source import grammar
 from dpedf.source.listing import listing, naming, page, scaled
 from dpedf.source.statements import statements as statements_of
 from dpedf.source.statements import update
-from dpedf.tools.source import Stopwatch, Training
+from dpedf.tools.source import ADDING, Stopwatch, Training, show
 
 
 @pytest.fixture
@@ -63,8 +78,8 @@ def classifier(sizes, B=6):
     return ell, x, y
 
 
-def statements(ell, **named):
-    return [*statements_of(ell, naming(ell, **named))]
+def statements(ell, slices=1, **named):
+    return [*statements_of(ell, naming(ell, **named), slices)]
 
 
 def test_the_program_of_the_slide_of_cmu_has_its_three_statements():
@@ -227,15 +242,13 @@ def cases_of(node):
 
 def added_by(n, ell):
     """{node: what backward of one node adds to its gradient}."""
-    nodes = [i for i in CompNodes(ell) if i is not n]
+    nodes = [i for i in (*CompNodes(ell), *Parameters(ell)) if i is not n]
     for i in nodes:
         i.grad, i.owns_grad = None, False
-    for p in Parameters(ell):
-        p.untouched, p.products = True, []
+    for i in program(ell).summed:
+        i.sum_over_rows = SumOverRows(i.value)
     n.backward()
-    for p in Parameters(ell):
-        p.complete()
-    return {i: i.own_grad() for i in (*nodes, *Parameters(ell))}
+    return {i: i.sum_over_rows.so_far()[0] if i.sum_over_rows else i.own_grad() for i in nodes}
 
 
 def compare(n, ell):
@@ -324,7 +337,7 @@ def recorded(ell):
     for n in CompNodes(ell):
         watch(n, "backward", lambda n=n: running.append(n), lambda: running.append(None))
     for t in (*CompNodes(ell), *Parameters(ell)):
-        for name in "addgrad", "addproduct", "own_grad":
+        for name in ADDING:
             watch(t, name, lambda t=t: note(t))
     Backward(ell)
     return found
@@ -374,6 +387,175 @@ def test_what_is_added_to_a_gradient_that_is_there_costs_an_addition():
     first, again = [s for s in statements(ell) if s.target is y]
     assert (first.operations, again.operations) == (10, 15)
     assert again.bytes == first.bytes + y.value.nbytes
+
+
+def test_the_costs_of_a_node_without_equations_are_not_known():
+    x, w = Input(), Parameter(np.ones(3))
+    x.value = np.ones((2, 3))
+    ell = Sum(Plain(Plain(x, w), w))
+    Forward(ell)
+    found = [s for s in statements(ell, 2, w=w) if isinstance(s.node, Plain)]
+    assert {(s.bytes, s.operations) for s in found} == {(None, None)}
+    w_grad = "w.grad += Plain's, x 2 slices"
+    assert [s.text for s in found if s.target] == ["z1.grad += Plain's", w_grad, w_grad]
+
+
+# slices
+
+
+def sliced(ell, **named):
+    """The lines of a program of three slices that say that they are done slice by slice."""
+    lines = [line for s in statements(ell, 3, **named) for line in (s.text, *s.steps)]
+    return [line.removesuffix(", x 3 slices") for line in lines if ", x 3 slices" in line]
+
+
+def test_products_and_sums_of_rows_are_done_slice_by_slice_and_nothing_else():
+    ell, x, y = classifier([4, 5, 3])
+    assert sliced(ell, x=x, y=y) == [
+        "z1[b,j] = sum_i x[b,i] Phi1.w[i,j] - Phi1.b[j]",
+        "z3[b,j] = sum_i z2[b,i] Phi2.w[i,j] - Phi2.b[j]",
+        "z2.grad[b,i] += sum_j z3.grad[b,j] Phi2.w[i,j]",
+        "Phi2.w.grad[i,j] += sum_b z2[b,i] z3.grad[b,j]",
+        "Phi2.b.grad[j] -= sum_b z3.grad[b,j]",
+        "Phi1.w.grad[i,j] += sum_b x[b,i] z1.grad[b,j]",
+        "Phi1.b.grad[j] -= sum_b z1.grad[b,j]",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("make", "shape", "expected"),
+    [
+        (lambda x, p: x * p, 3, ["p.grad[i]"]),
+        (lambda x, p: x @ p, 3, ["z1[b]", "p.grad[k]"]),
+        (lambda x, p: Tanh(x * 2 - p) @ p, 3, ["z4[b]", "p.grad[k]", "p.grad[i]"]),
+        (lambda x, p: Einsum("bi,ij->bj", x, p), (3, 2), ["z1[b,j]", "p.grad[i,j]"]),
+        (lambda x, p: p @ x, (2, 3), ["p.grad[i,k]"]),  # where each row is a product of its own
+        (lambda x, p: x @ Transpose(p), (2, 3), ["z2[b,j]", "z1.grad[k,j]", "p.grad[j,i]"]),
+        (lambda x, p: x - p * p, 3, ["z1.grad[i]", "p.grad", "p.grad"]),
+        (Plain, 3, ["p.grad"]),
+    ],
+)
+def test_where_a_parameter_meets_rows_lines_say_slices(make, shape, expected):
+    x, p = Input(), Parameter(np.ones(shape))
+    x.value = np.ones((6, 3))
+    ell = Sum(make(x, p))
+    Forward(ell)
+    assert [line.split(" ")[0] for line in sliced(ell, x=x, p=p)] == expected
+
+
+def test_the_statistics_of_batch_norm_are_done_slice_by_slice_where_it_learns():
+    x, Phi1 = Input(), Package(w=Parameter(np.ones(3)), b=Parameter(np.ones(3)))
+    x.value = np.ones((6, 3))
+    z = BatchNorm(Phi1, x * Parameter(np.ones(3)))
+    ell = Sum(z)
+    for train, expected in (False, []), (True, ["z.m[j]", "z.s[j]", "z.p[j]", "z.q[j]"]):
+        Forward(ell, train)
+        found = [line.split(" ")[0] for line in sliced(ell, x=x, z=z)]
+        statistics = [name for name in found if name.startswith("z.") and "grad" not in name]
+        assert statistics[: len(expected)] == expected and z.learns == train
+        assert train or not {"z.m[j]", "z.s[j]"} & {*found}
+
+
+# Einsum cuts whatever it computes, MatMul also what is no sum, x.grad[b,k] += z.grad[b] y[k], and
+# BatchNorm, where it does not learn, for the gradients of its parameters.
+CUT_MORE = {Einsum, MatMul, BatchNorm}
+
+
+class Watched(Slices):
+    """Three slices, which note that somebody cuts rows."""
+
+    def __init__(self):
+        super().__init__([0, 1, 2, 3], 3 * [(0, ())])
+
+    def cut(self, *arrays):
+        self.were_used = True
+        return super().cut(*arrays)
+
+    def rows(self, *arguments):
+        self.were_used = True
+        return super().rows(*arguments)
+
+    def used_in(self, method, train):
+        self.were_used = False
+        with during(slices=self, train=train):
+            method()
+        return self.were_used
+
+
+@pytest.mark.parametrize("node", [*nodes_of_the_package()])
+def test_what_says_slices_is_what_cuts_rows(node):
+    """Of values and gradients with b: all that adds to a gradient without b says so."""
+    slices = Watched()
+    for ell in cases_of(node):
+        said = statements(ell, 3)
+        for n in (n for n in CompNodes(ell) if type(n) is node and n.batched):
+            of = [s for s in said if s.node is n and (s.target is None or s.target.batched)]
+            for method, made in (
+                (n.forward, [s for s in of if not s.target]),
+                (n.backward, [s for s in of if s.target]),
+            ):
+                for i in program(ell).summed:
+                    i.sum_over_rows = None
+                n.grad = np.ones_like(n.value)
+                says = any("x 3 slices" in line for s in made for line in (s.text, *s.steps))
+                used = bool(made) and slices.used_in(method, program(ell).train)
+                assert used if says else not used or node in CUT_MORE
+
+
+def test_a_slice_reads_and_writes_by_itself_what_has_no_b():
+    ell, x, y = classifier([7, 5, 3], 6)
+    whole, found = ({s.text.split(" ")[0]: s for s in statements(ell, V, x=x, y=y)} for V in (1, 3))
+    w, b, rows = 7 * 5, 5, 6
+    assert found["z1[b,j]"].bytes == 8 * (rows * 7 + 3 * (w + b) + rows * 5)
+    assert found["z1[b,j]"].operations == whole["z1[b,j]"].operations
+    assert found["z2"].bytes == whole["z2"].bytes
+    tree = 3 * 2 * w  # two additions, each of which reads two parts and writes one
+    assert found["Phi1.w.grad[i,j]"].bytes == 8 * (rows * 7 + rows * 5 + 3 * w + tree)
+    assert found["Phi1.w.grad[i,j]"].operations == 2 * rows * w + 2 * w
+
+
+def test_the_slices_of_a_parameter_are_added_once_after_all_its_uses():
+    x, p = Input((3,)), Parameter(np.ones((3, 3)))
+    x.value = np.ones((6, 3))
+    ell = Sum(Tanh(x @ p) @ p)
+    Forward(ell)
+    first, last = [s for s in statements(ell, 4) if s.target is p]
+    size, rows = p.value.size, x.value.size
+    assert (first.operations, last.operations) == (2 * 6 * size, 2 * 6 * size + 4 * size + 3 * size)
+    assert first.bytes == 8 * (2 * rows + 4 * size)
+    assert last.bytes == 8 * (2 * rows + 2 * 4 * size + 3 * 3 * size)
+
+
+def test_an_embedding_writes_a_gradient_for_each_slice():
+    x, W = Input((), np.intp, 5), Parameter(np.ones((5, 2)))
+    x.value = np.arange(40) % 5
+    ell = Sum(Embedding(W, x))
+    Forward(ell)
+    value, gradient = [s for s in statements(ell, 4) if isinstance(s.node, Embedding)]
+    assert value.bytes == 8 * (40 + 10 + 80)
+    assert gradient.text.endswith(", x 4 slices")
+    assert gradient.bytes == 8 * (40 + 80 + 4 * 10 + 3 * 3 * 10)
+
+
+def test_what_has_no_b_is_differentiated_for_each_slice():
+    x, p = Input((3,)), Parameter(np.ones((3, 3)))
+    x.value = np.ones((6, 3))
+    z = Tanh(p)
+    ell = Sum(x @ z)
+    Forward(ell)
+    found = statements(ell, 4)
+    value, gradient = [s for s in found if s.node is z]
+    assert (value.operations, gradient.operations) == (9, 4 * 3 * 9 + 3 * 9)
+    (product,) = [s for s in found if s.target is z]  # of which no slices are added
+    assert (product.bytes, product.operations) == (8 * (18 + 18 + 4 * 9), 2 * 6 * 9)
+
+
+def test_rows_that_windows_share_are_read_once_in_all_slices():
+    x, w, c = Input((1, 6, 6)), Parameter(np.ones((1, 1, 3, 3))), Parameter(np.ones(1))
+    x.value = np.ones((8, 1, 6, 6))
+    ell = Sum(Conv2D(Package(w=w, b=c), x))
+    Forward(ell)
+    assert statements(ell, 4)[0].bytes == 8 * (8 * 36 + 4 * (9 + 1) + 8 * 16)
 
 
 def equations(docstring):
@@ -454,7 +636,7 @@ def training(digits, *settings):
 def test_buckets_start_their_sum_after_the_gradients_that_complete_them(digits):
     s = training(digits, "run.allreduce=buckets", "run.bucket=4000")
     found, node = {}, None
-    for line in s.with_buckets(s.passes()[1]):
+    for line in s.sections()["backward"]:
         node = line.node or node
         if not line.node:
             ends = re.search(r"\[(\d+):(\d+)\] starts", line.text).groups()
@@ -467,16 +649,18 @@ def test_buckets_start_their_sum_after_the_gradients_that_complete_them(digits):
     of = {p: n for n, completed in program(s.ell).completes.items() for p in completed}
     method = gradient.ready
     gradient.ready = lambda p: (ready.append(of[p]), method(p))
-    gradient(*s.minibatch, s.B)
+    gradient(*s.minibatch)
     assert found == started and sum(map(len, found.values())) == 5
 
 
-def test_costs_of_slices_of_several_sizes_are_those_of_all_their_rows(digits):
+def test_a_step_in_slices_has_the_lines_of_one_without_but_more_costs_where_it_says_so(digits):
     whole, sliced = training(digits, "train.slices=0"), training(digits, "train.slices=5")
-    for one, many in zip(sum(whole.passes(), []), sum(sliced.passes(), []), strict=True):
-        assert one.text == many.text
-        if isinstance(one.node, Affine) and not one.target:
-            assert one.operations == many.operations and one.bytes < many.bytes
+    lines = ([s for made in t.sections().values() for s in made] for t in (whole, sliced))
+    for one, many in zip(*lines, strict=True):
+        if one.text == many.text:
+            assert (one.bytes, one.operations) == (many.bytes, many.operations)
+        else:
+            assert many.text == f"{one.text}, x 5 slices" and many.bytes > one.bytes
 
 
 @pytest.mark.parametrize(
@@ -485,7 +669,15 @@ def test_costs_of_slices_of_several_sizes_are_those_of_all_their_rows(digits):
         ([], ["g = grad", "v <- 0.9 v + g", "Phi <- Phi - eta (g + 0.9 v)"]),
         (
             ["train.nesterov=false", "train.momentum=0.0", "train.weight_decay=0.1"],
-            ["g = grad + 0.1 Phi", "v <- g", "Phi <- Phi - eta v"],
+            ["g = grad + 0.1 Phi", "Phi <- Phi - eta g"],
+        ),
+        (
+            ["train.nesterov=false", "train.momentum=0.0", "train.optimizer=rmsprop"],
+            [
+                "g = grad",
+                "s <- 0.99 s + (1 - 0.99) g**2",
+                "Phi <- Phi - eta g / (sqrt(s) + 1e-08)",
+            ],
         ),
     ],
 )
@@ -518,27 +710,70 @@ def net(x, y):
 def test_all_that_passes_in_a_step_belongs_to_the_line_that_it_is_spent_on(
     digits, monkeypatch, tmp_path
 ):
-    """By a clock that ticks as a method of a node, put or the update begins, and as it ends."""
+    """By a clock that ticks as a method of a node, put, the update or the end of a sum over rows
+    begins, and as it ends."""
     (tmp_path / "own.py").write_text(MODEL)
     s = training(digits, f'model={{build="{tmp_path}/own.py:net"}}', "train.grad_clip=1.0")
-    (before, after), ending, ticks = s.passes(), s.after_backward(), []
+    made, ticks, passes = [line for lines in s.sections().values() for line in lines], [], 4
     monkeypatch.setattr("dpedf.tools.source.perf_counter", lambda: len(ticks))
-    nodes = CompNodes(s.ell)
+    s.gradient.compute_in(passes)
+    nodes, parameters = CompNodes(s.ell), Parameters(s.ell)
     methods = [(n, name) for n in nodes for name in ("forward", "backward")]
-    for thing, name in (*methods, (s.gradient, "put"), (s.step, "update")):
+    methods += [(s.gradient, "put"), (s.step, "update"), (SumOverSlices, "finish")]
+    for thing, name in methods:
         method = getattr(thing, name)
         ticking = lambda *args, f=method: (ticks.append(1), f(*args), ticks.append(1))  # noqa: E731
         monkeypatch.setattr(thing, name, ticking)
-    watch = Stopwatch(s, before + after, ending)
-    watch.start()
-    s.run()
     found = Counter()
-    for line, seconds in watch.seconds.items():
+    for line, seconds in Stopwatch(s, made).run().items():
         found[line.node or line, bool(line.target)] += seconds
+        if line.target in parameters:
+            assert seconds >= 2 * passes
     backwards = [n for n in nodes if not isinstance(n, Softmax)]  # to whose s LogLoss adds
-    expected = {(n, False) for n in (s.data.x, *nodes)} | {(n, True) for n in backwards}
-    assert +found == {which: 2 * s.V for which in expected} | {(ending["update"], False): 2}
+    expected = Counter((n, False) for n in (s.data.x, *nodes))
+    expected += Counter([*((n, True) for n in backwards), *completed(s.ell)])
+    ends = {which: 2 * passes * times for which, times in expected.items()}
+    assert +found == ends | {(made[-1], False): 2}
     assert found.total() == len(ticks)
+
+
+def completed(ell):
+    """(node, True) for each parameter whose gradient its backward completes."""
+    return ((n, True) for n, parameters in program(ell).completes.items() for p in parameters)
+
+
+TIED = """
+import numpy as np
+from dpedf.edf import Parameter
+from dpedf.ops import LogLoss, Slice, Softmax, Transpose
+
+def tied(x, y):
+    W = Parameter(np.ones((8, y.classes)))
+    Q = Softmax(Slice(x, 0) @ W @ Transpose(W) @ W)
+    return Q, LogLoss(Q, y)
+"""
+
+
+@pytest.mark.parametrize(("method", "which"), [("open", 0), ("so_far", -1), ("finish", -1)])
+def test_the_first_line_that_adds_to_a_gradient_opens_it_and_the_last_completes_it(
+    digits, monkeypatch, tmp_path, method, which
+):
+    (tmp_path / "own.py").write_text(TIED)
+    s, ticks = training(digits, f'model={{build="{tmp_path}/own.py:tied"}}'), []
+    made = [line for lines in s.sections().values() for line in lines]
+    monkeypatch.setattr("dpedf.tools.source.perf_counter", lambda: len(ticks))
+    original = getattr(SumOverSlices, method)
+    ticking = lambda *args: (original(*args), ticks.append(1))[0]  # noqa: E731
+    monkeypatch.setattr(SumOverSlices, method, ticking)
+    found = [line for line, seconds in Stopwatch(s, made).run().items() if seconds]
+    (W,) = Parameters(s.ell)
+    lines = [line for line in made if line.target is W]
+    assert [line for line in found if line.target is W] == [lines[which]] and len(lines) == 3
+
+
+def test_slices_of_several_sizes_are_said(digits, capsys):
+    show("a config", training(digits, "train.slices=5"), False)
+    assert "B = 64 rows in 5 slices of 12 to 13 rows" in capsys.readouterr().out
 
 
 def test_columns_stand_under_one_another_however_long_the_code():
@@ -563,12 +798,14 @@ def test_numbers_have_three_digits(n, text):
 def test_the_tool_lists_a_step_and_times_each_line(python, digits, tmp_path):
     config = ROOT / "configs" / "digits.toml"
     words = "-m", "dpedf", "source", config, f"data.file={digits}"
-    plain, timed = python(*words, cwd=tmp_path), python(*words, "--time", cwd=tmp_path)
+    plain = python(*words, cwd=tmp_path)
+    timed = python(*words, "--time", "train.rows=16", cwd=tmp_path)
     assert plain.returncode == timed.returncode == 0, timed.stderr
-    assert "x 8 slices of 8 rows" in plain.stdout
+    assert "B = 64 rows in 8 slices of 8 rows" in plain.stdout
+    assert "2 in a pass of 16 rows" in timed.stdout
     lines = [line for line in plain.stdout.splitlines() if re.match(r" *\d+  ", line)]
     assert [int(line.split()[0]) for line in lines] == list(range(1, len(lines) + 1))
-    assert "z2[b,j] = sum_i z1[b,i] Phi1.w[i,j] - Phi1.b[j]" in plain.stdout
+    assert "z2[b,j] = sum_i z1[b,i] Phi1.w[i,j] - Phi1.b[j], x 8 slices" in plain.stdout
     shares = [float(found) for found in re.findall(r" ([\d.]+)%", timed.stdout)]
     assert sum(shares[:-1]) == pytest.approx(shares[-1], abs=0.1 * len(shares)) and shares[-1] > 0
     columns = [re.split(r"  +", line.strip())[1:3] for line in lines]  # code and shape

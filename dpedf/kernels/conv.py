@@ -5,8 +5,6 @@ windows, and NumPy works along rows that are as long as the minibatch.  A few li
 computed at a time, so that what a product reads stays in the cache.
 """
 
-from math import prod
-
 import numpy as np
 
 from dpedf.kernels import Kernels, function, on_gpu, packed
@@ -69,7 +67,7 @@ def columns(x, U, V, stride, low, high, S):
     I, U, V, down, across, B = seen.shape
     if S > 1:
         seen = np.moveaxis(seen.reshape(I, U, V, down, across, S, B // S), 5, 0)
-    return seen.reshape(S, I * U * V, down * across * (B // S))
+    return packed(seen.reshape(S, I * U * V, down * across * (B // S)))
 
 
 @on_gpu(columns)
@@ -106,29 +104,21 @@ def add_columns_on_gpu(x, seen, U, V, stride, low, high):
     cuda.add_columns(x.size, x, seen, *sizes, windows_along(W, V, stride))
 
 
-def lines(x, W, stride, S):
-    """Yield (low, high), the lines of windows that are computed at a time, of all S slices."""
-    J, I, U, V = W.shape
-    down, across = windows_along(x.shape[1], U, stride), windows_along(x.shape[2], V, stride)
-    step = max(1, at_a_time(x) // max(1, I * U * V * across * (x.shape[3] // S)))
-    for low in range(0, down, step):
-        yield low, min(low + step, down)
-
-
 def groups(x, W, stride, padding, slices):
-    """Yield (these slices, their rows, x of them, padded): as many as are computed at a time.
+    """Yield (S slices, their rows, x of them, padded, lines of windows), for a time.
 
+    These are all lines of as many slices as fit, or as many lines of one slice.
     x: (B, I, H, W), and of them (I, H, W, b).
     """
-    (B, I, H, width), (U, V), v = x.shape, W.shape[2:], 0
+    (I, U, V), (B, _, H, width), v = W.shape[1:], x.shape, 0
     down = windows_along(H + 2 * padding, U, stride)
     across = windows_along(width + 2 * padding, V, stride)
     while v < len(slices):
         rows = slices.rows(v, B)
-        each = max(1, I * U * V * down * across * (rows.stop - rows.start))
-        S = min(max(1, at_a_time(x) // each), len(slices) - v) if slices.equal else 1
+        lines = at_a_time(x) // max(1, I * U * V * across * (rows.stop - rows.start))
+        S = min(max(1, lines // max(1, down)), len(slices) - v) if slices.equal else 1
         rows = slice(rows.start, slices.rows(v + S - 1, B).stop)
-        yield slice(v, v + S), rows, padded(batch_innermost(x[rows]), padding)
+        yield S, rows, padded(batch_innermost(x[rows]), padding), max(1, min(lines, down))
         v += S
 
 
@@ -143,9 +133,8 @@ def matrices(x, S):
 
 def convolution(x, W, C, stride, padding, slices):
     """The value of a Conv2D of x, W and C, where each slice of x has products of its own."""
-    pieces = []
-    for these, _, part in groups(x, W, stride, padding, slices):
-        pieces.append(convolved(part, W, C, stride, these.stop - these.start))
+    parts = groups(x, W, stride, padding, slices)
+    pieces = [convolved(part, W, C, stride, S, lines) for S, _, part, lines in parts]
     return batch_first(joined(pieces, axis=3))
 
 
@@ -153,13 +142,14 @@ def joined(pieces, axis):
     return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis)
 
 
-def convolved(x, W, C, stride, S):
+def convolved(x, W, C, stride, S, lines):
     """The value of a Conv2D, (J, H', W', B), of S equal slices x, (I, H, W, B)."""
     (J, I, U, V), B = W.shape, x.shape[3]
     down, across = windows_along(x.shape[1], U, stride), windows_along(x.shape[2], V, stride)
     y = np.empty((J, down, across, B), x.dtype, like=x)
     matrix, C = W.reshape(J, I * U * V), np.expand_dims(C, 1)
-    for low, high in lines(x, W, stride, S):
+    for low in range(0, down, lines):
+        high = min(low + lines, down)
         seen = columns(x, U, V, stride, low, high, S)
         out = product(matrix, seen, matrices(y[:, low:high], 1) if S == 1 else None)
         out -= C
@@ -175,9 +165,8 @@ def convolution_gradients(x, W, g, stride, padding, varies, slices):
     The last two are of each slice, with its index first.
     """
     pieces = []
-    for these, rows, part in groups(x, W, stride, padding, slices):
-        S = these.stop - these.start
-        pieces.append(gradients(part, W, batch_innermost(g[rows]), stride, varies, S))
+    for S, rows, part, lines in groups(x, W, stride, padding, slices):
+        pieces.append(gradients(part, W, batch_innermost(g[rows]), stride, varies, S, lines))
     dx, dW, sums = zip(*pieces, strict=True)
     dW, sums = joined(dW, axis=0).reshape(len(slices), *W.shape), joined(sums, axis=0)
     if not varies:
@@ -187,14 +176,14 @@ def convolution_gradients(x, W, g, stride, padding, varies, slices):
     return batch_first(dx[:, padding:H, padding:width]), dW, sums
 
 
-def gradients(x, W, g, stride, varies, S):
+def gradients(x, W, g, stride, varies, S, lines):
     """(x.grad, W.grad, sum of g), as convolution_gradients, of S equal slices x, padded."""
-    J, I, U, V = W.shape
-    matrix = W.reshape(J, I * U * V)
+    (J, down, across, B), (I, U, V) = g.shape, W.shape[1:]
+    g, line, matrix = matrices(g, S), across * B // S, W.reshape(J, I * U * V)
     dx = np.zeros_like(x) if varies else None
     dW = np.zeros_like(matrix, shape=(S, *matrix.shape))
-    line, g = prod(g.shape[2:]) // S, matrices(g, S)
-    for low, high in lines(x, W, stride, S):
+    for low in range(0, down, lines):
+        high = min(low + lines, down)
         part = g[:, :, low * line : high * line]
         product(part, columns(x, U, V, stride, low, high, S).swapaxes(1, 2), out=dW, add=True)
         if varies:

@@ -14,11 +14,10 @@ def scattered(g, x, J):
     g: (V, N, I); x: (V, N), of 0..J-1; W: (V, J, I)
     """
     W = np.zeros((len(g), J, g.shape[2]), g.dtype)
-    for of_slice, g, x in zip(W, g, x, strict=True):
-        order = np.argsort(x, kind="stable")
-        starts = np.flatnonzero(np.diff(x[order], prepend=-1))
-        if len(x):
-            of_slice[x[order[starts]]] = np.add.reduceat(g[order], starts, axis=0)
+    for v in range(len(g) if x.size else 0):
+        order = np.argsort(x[v], kind="stable")
+        starts = np.flatnonzero(np.diff(x[v, order], prepend=-1))
+        W[v, x[v, order[starts]]] = np.add.reduceat(g[v, order], starts, axis=0)
     return W
 
 

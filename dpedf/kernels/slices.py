@@ -11,7 +11,7 @@ from math import prod
 import numpy as np
 
 from dpedf.kernels import Kernels, function, gpu, on_gpu, packed
-from dpedf.kernels.gemm import JOINED, add_products, affine, product
+from dpedf.kernels.gemm import affine, product
 from dpedf.kernels.vector import CACHED, add_in_order
 
 cuda = Kernels("slices.cu")
@@ -41,14 +41,12 @@ class Slices:
         arrays: (N, ...), of as many rows, or positions in rows.  Equal slices come together, as
         (V, N / V, ...); others one by one, as (1, n, ...).
         """
-        V = len(self)
+        V = len(self.tree)
         if self.equal:
-            arrays = [packed(x) if len(x) == V else x for x in arrays]
-            yield self.all, *(x.reshape(V, len(x) // V, *x.shape[1:]) for x in arrays)
+            yield self.all, *[grouped(x, V) for x in arrays]
         else:
             for v in range(V):
-                parts = [x[None, self.rows(v, len(x))] for x in arrays]
-                yield slice(v, v + 1), *map(by_itself, parts)
+                yield slice(v, v + 1), *[grouped(x[self.rows(v, len(x))], 1) for x in arrays]
 
     def rows(self, v, N):
         """Where slice v is among N rows, or among N positions in them."""
@@ -64,21 +62,19 @@ class Slices:
         return self.first
 
 
-def by_itself(x):
-    """A slice, (1, n, ...), as it lies in memory where no other rows stand beside it.
+def grouped(x, V):
+    """x, (N, ...), as (V, N / V, ...), where each slice lies in memory as it would by itself.
 
-    BLAS multiplies a single row by how it lies, so that is packed.  And where rows lie side by
-    side, how a GPU adds may depend on how many there are, and on where the slice begins.
+    BLAS adds by how a matrix lies, of which b may be the innermost index.
     """
-    if x.shape[1] == 1:
-        return packed(x)
-    inner = zip(x.shape[2:], x.strides[2:], strict=True)
-    side_by_side = any(size > 1 and stride > x.strides[1] for size, stride in inner)
-    return x.copy(order="K") if side_by_side else x
+    n = len(x) // V
+    if x.ndim == 2 and x.strides[0] == x.itemsize and not x.flags.c_contiguous:
+        return packed(x.T.reshape(x.shape[1], V, n).swapaxes(0, 1)).swapaxes(1, 2)
+    return x.reshape(V, n, *x.shape[1:])
 
 
 class UncutError(Exception):
-    """A sum over all rows at hand, which are those of more than one slice."""
+    """Something is summed over all rows at hand, which are those of more than one slice."""
 
 
 WHOLE = Slices()
@@ -86,7 +82,7 @@ WHOLE = Slices()
 
 def product_of_rows(x, W, slices):
     """y[n,j] = sum_i x[n,i] W[i,j], where each slice of x is a product of its own."""
-    if len(slices) == 1 < len(x):
+    if slices is WHOLE or len(slices) == 1 < len(x):
         return product(x, W)
     y = np.empty((len(x), W.shape[1]), x.dtype, like=x)
     for _, part, out in slices.cut(x, y):
@@ -96,7 +92,7 @@ def product_of_rows(x, W, slices):
 
 def affine_of_rows(x, W, C, slices):
     """y[n,j] = sum_i x[n,i] W[i,j] - C[j], where each slice of x is a product of its own."""
-    if len(slices) == 1 < len(x):
+    if slices is WHOLE or len(slices) == 1 < len(x):
         return affine(x, W, C)
     y = np.empty((len(x), W.shape[1]), x.dtype, like=x)
     for _, part, out in slices.cut(x, y):
@@ -124,9 +120,6 @@ def product_in_tree(vectors, x, g, slices):
     Some lines of it are computed at a time: they are added while they are in the cache.
     x: (N, I); g: (N, J)
     """
-    if slices is WHOLE:
-        product(x.T, g, vectors[0])
-        return
     lines = max(UNROLLED, PANEL // max(1, g.shape[1]) // UNROLLED * UNROLLED)
     factors = [pair for _, *both in slices.cut(x, g) for pair in zip(*both, strict=True)]
     for low in range(0, vectors.shape[1], lines):
@@ -203,113 +196,18 @@ def sum_of_rows(x, factor=1):
 @on_gpu(sum_of_rows)
 def sum_of_rows_on_gpu(x, factor=1):
     V, b, *shape = x.shape
-    n, y = prod(shape), np.empty_like(x, shape=(V, *shape), order="C")
+    n, y = prod(shape), np.empty_like(x, shape=(V, *shape))
     x = x.reshape(V, b, n)  # a copy, where these indices do not lie one after the other
     sizes = V, b, n, *(stride // x.itemsize for stride in x.strides)
     cuda.sum_of_rows(32 * V * -(-n // 8), x, y, float(factor), *sizes)  # a warp for 8 numbers
     return y
 
 
-class SumOverRows:
-    """What the users of a node without b add to its gradient while one pass runs backward.
-
-    like: the value of the node.  slices: those of the pass.
-    grads: (K, ...), of a parameter, where finish leaves what the tree makes of the sums.
-    parts: (V, ...), the sum over each slice; begun: which of them something was added to.
-    products: (x, g) of x^T g that wait.  A first one waits to be the only one.
-    """
-
-    def __init__(self, like, slices=WHOLE, grads=None):
-        self.like, self.slices, self.grads = like, slices, grads
-        self.parts, self.begun, self.products = None, [False] * len(slices), []
-        if grads is not None and len(slices) == 1:
-            k = slices.tree[0][0]
-            self.parts = grads[k : k + 1]
-
-    def __bool__(self):
-        """Was something added?"""
-        return bool(self.products) or any(self.begun)
-
-    def add(self, delta, slices):
-        """Add a sum over the rows of one slice.  UncutError: it is that of several."""
-        at = slices.alone()
-        self.add_slices(slice(at, at + 1), delta)
-
-    def add_slices(self, these, delta):
-        """Add the sum over the rows of these slices, delta[v] of each."""
-        self.open()
-        if all(self.begun[these]):
-            part = self.parts[these]
-            part += delta
-        else:
-            self.parts[these] = delta
-            self.begun[these] = [True] * len(self.begun[these])
-
-    def add_rows(self, delta, slices, factor=1):
-        """Add factor sum_n delta[n], over the rows or positions n of each slice."""
-        over = delta.shape[: delta.ndim - self.like.ndim]
-        for these, part in slices.cut(delta.reshape(prod(over), *self.like.shape)):
-            self.add_slices(these, sum_of_rows(part, factor))
-
-    def add_product(self, x, g, slices):
-        """Add x^T g of each slice: the first at once, later ones, as of time steps, in groups."""
-        if slices is not self.slices:  # that of a node without b, in the backward of one slice
-            self.add(product(x.T, g).reshape(self.like.shape), slices)
-        elif not self:
-            self.products.append((x, g))
-        else:
-            self.open()
-            self.products.append((x, g))
-            if len(self.products) == JOINED:
-                self.join()
-
-    def open(self):
-        """Make parts and, if a first product waits, compute it there."""
-        if self.parts is None:
-            vectors = np.expand_dims(self.like, 0) if self.grads is None else self.grads
-            self.parts = parts_of(vectors, len(self.slices))
-        if self.products and not any(self.begun):
-            for these, x, g in self.slices.cut(*self.products.pop()):
-                product(x.swapaxes(1, 2), g, self.matrices(these, x, g))
-            self.begun = [True] * len(self.begun)
-
-    def join(self):
-        """Add the products that wait."""
-        arrays = [array for pair in self.products for array in pair]
-        for these, *parts in self.slices.cut(*arrays) if arrays else ():
-            pairs = list(zip(parts[::2], parts[1::2], strict=True))
-            add_products(pairs, self.matrices(these, *pairs[0]))
-        self.products = []
-
-    def matrices(self, these, x, g):
-        """The parts of these slices as matrices x^T g: the value may be a vector."""
-        return self.parts[these].reshape(len(x), x.shape[2], g.shape[2])
-
-    def own(self, slices):
-        """The sum over one slice, which the caller may add to in place.  UncutError: as add."""
-        at = slices.alone()
-        self.open()
-        if not self.begun[at]:
-            self.parts[at], self.begun[at] = 0, True
-        return self.parts[at, ...]
-
-    def so_far(self):
-        """parts, with all that was added."""
-        self.open()
-        self.join()
-        for v, begun in enumerate(self.begun):
-            if not begun:
-                self.parts[v], self.begun[v] = 0, True
-        return self.parts
-
-    def finish(self):
-        """Leave what the tree makes of the sums in grads."""
-        if self.products and not any(self.begun):  # the only one
-            x, g = self.products.pop()
-            vectors = self.grads.reshape(-1, x.shape[1], g.shape[1])
-            product_in_tree(vectors, x, g, self.slices)
-        elif len(self.slices) == 1:
-            self.so_far()
-            add_in_order(flat(self.grads), self.slices.tree[0][1], 0, self.like.size)
-        else:
-            merge(self.grads, self.so_far(), self.slices.tree)
+def sums_of_slices(x, slices):
+    """(V,): the sum over the rows x, (N,), of each slice, in float64."""
+    if slices is WHOLE:
+        return x.sum(dtype=np.float64)
+    sums = np.empty(len(slices), like=x)
+    for these, part in slices.cut(x):
+        sums[these] = sum_of_rows(part.astype(np.float64))
+    return sums

@@ -26,7 +26,6 @@ class Affine(CompNode):
     def backward(self):
         g, x = matrix(self.grad), self.x
         if x.varies:
-            delta = product_of_rows(g, self.Phi.w.value.T, context.slices)
-            x.addgrad(delta.reshape(x.value.shape))
+            x.addgrad(product_of_rows(g, self.Phi.w.value.T, context.slices).reshape(x.value.shape))
         self.Phi.w.addproduct(matrix(x.value), g)
         self.Phi.b.addrows(g, -1)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from dpedf.edf import CompNode
+from dpedf.kernels import packed
 from dpedf.kernels.gemm import product
 
 
@@ -31,7 +32,7 @@ class Attention(CompNode):
         B, T, I = x.shape
         if self.heads < 1 or I % self.heads:
             raise ValueError(f"expected a multiple of {self.heads} heads, not {I}")
-        return x.reshape(B, T, self.heads, I // self.heads).swapaxes(1, 2)
+        return packed(x).reshape(B, T, self.heads, I // self.heads).swapaxes(1, 2)
 
     def forward(self):
         q, k, v = (self.headed(x.value) for x in (self.q, self.k, self.v))

@@ -1,11 +1,13 @@
 """Index notation: any sum of products, as the slides write it."""
 
+from itertools import compress
 from math import prod
 from string import ascii_lowercase
 
 import numpy as np
 
 from dpedf.edf import CompNode, context
+from dpedf.kernels import packed
 from dpedf.kernels.gemm import product
 from dpedf.ops.indices import LETTERS, indexed
 
@@ -95,7 +97,7 @@ class Einsum(CompNode):
                         n.addslices(these, self.spread(delta, known, self.words[k]))
 
     def spread(self, x, letters, word):
-        """x, repeated along the letters of a word that it lacks; before these, slices may have one."""
+        """x, repeated along the letters of a word that it lacks; it may have slices first."""
         lead = x.shape[: x.ndim - len(letters)]
         lacking = (axis for axis, letter in enumerate(word, len(lead)) if letter not in letters)
         x = np.expand_dims(x, tuple(lacking))
@@ -112,16 +114,15 @@ def product_of(words, left):
 def summed_by_slices(values, words, cut, z):
     """Yield (which slices, what summed gives for them, with an index of slices first).
 
-    cut: which values have the rows as first index.  Each slice is a product of its own, because
-    its index is one more letter of all words.
+    cut: which values have the rows as first index.
     """
-    words, chosen = ["V" + word for word in words], [x for x, has in zip(values, cut) if has]
-    for these, *parts in context.slices.cut(*chosen):
-        parts, V = iter(parts), these.stop - these.start
+    for these, *parts in context.slices.cut(*compress(values, cut)):
+        parts = iter(parts)
         each = [
-            next(parts) if has else np.broadcast_to(x, (V, *x.shape)) for x, has in zip(values, cut)
+            packed(next(parts)) if has_rows else x[np.newaxis]
+            for x, has_rows in zip(values, cut, strict=True)
         ]
-        yield these, summed(each, words, "V" + z)
+        yield these, summed(each, words, z)
 
 
 def rows(pieces):
@@ -131,7 +132,10 @@ def rows(pieces):
 
 
 def summed(values, words, z):
-    """The sum of products of one or two arrays with the letters of words, with the letters of z."""
+    """Sums of products of one or two arrays with the letters of words, with the letters of z.
+
+    The first index of the arrays is that of slices, of which each is a product of its own.
+    """
     if len(values) == 1:
         return arranged(*values, *words, z)
     (x, y), (i, j) = values, words
@@ -142,24 +146,23 @@ def summed(values, words, z):
     rows = [letter for letter in i if letter not in j]
     columns = [letter for letter in j if letter not in i]
     a, b = arranged(x, i, batch + rows + inner), arranged(y, j, batch + inner + columns)
-    sizes = dict(zip(i + j, x.shape + y.shape, strict=True))
+    sizes = dict(zip([*i, *j], x.shape[1:] + y.shape[1:], strict=True))
     shape = [[sizes[letter] for letter in letters] for letters in (batch, rows, inner, columns)]
     N, I, K, J = map(prod, shape)
-    lead = (N,) if batch else ()
-    c = product(a.reshape(*lead, I, K), b.reshape(*lead, K, J))
-    c = c.reshape((*shape[0], *shape[1], *shape[3]))
+    c = product(a.reshape(len(a), N, I, K), b.reshape(len(b), N, K, J))
+    c = c.reshape((len(c), *shape[0], *shape[1], *shape[3]))
     return arranged(c, batch + rows + columns, z)
 
 
 def arranged(x, letters, order):
-    """x with its indices in this order, summed over those that it lacks."""
+    """x with its indices in this order after the first, summed over those that it lacks."""
     x, letters = without(x, letters, order)
-    return x.transpose([letters.index(letter) for letter in order])
+    return x.transpose(0, *(1 + letters.index(letter) for letter in order))
 
 
 def without(x, letters, kept):
     """x summed over the letters that are not kept, and the letters that are left."""
-    over = tuple(axis for axis, letter in enumerate(letters) if letter not in kept)
+    over = tuple(axis for axis, letter in enumerate(letters, 1) if letter not in kept)
     if over:
         x = x.sum(axis=over)
     return x, [letter for letter in letters if letter in kept]

@@ -21,10 +21,10 @@ class Embedding(CompNode):
         self.value = self.W.value.take(self.x.value, axis=0)
 
     def backward(self):
-        W, x = self.W, self.x.value
-        g = self.grad.reshape(x.size, W.value.shape[1])
-        for these, g, x in context.slices.cut(g, x.reshape(x.size)):
-            W.addslices(these, scattered(g, x, len(W.value)))
+        (J, I), x = self.W.value.shape, self.x.value
+        rows = self.grad.reshape(x.size, I), x.reshape(x.size)
+        for these, *parts in context.slices.cut(*rows):
+            self.W.addslices(these, scattered(*parts, J))
 
 
 class OneHot(CompNode):

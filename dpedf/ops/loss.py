@@ -5,13 +5,7 @@ import numpy as np
 from dpedf.edf import CompNode
 from dpedf.kernels import packed
 from dpedf.kernels.gemm import matrix
-from dpedf.kernels.softmax import (
-    flat_index,
-    log_loss,
-    log_loss_gradient,
-    softmax,
-    sum_of_columns,
-)
+from dpedf.kernels.softmax import flat_index, log_loss, log_loss_gradient, softmax, sum_of_columns
 from dpedf.ops.masked_mean import mean, spread, weights
 
 

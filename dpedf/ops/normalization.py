@@ -167,7 +167,9 @@ def sums_of_slices(*arrays):
     for these, *parts in slices.cut(*arrays):
         for k, part in enumerate(parts):
             rows = packed(np.moveaxis(part, 1, -1))  # the same order, whatever it is in memory
-            sums[these, k * J : (k + 1) * J] = rows.reshape(*rows.shape[:2], prod(rows.shape[2:])).sum(axis=2)
+            sums[these, k * J : (k + 1) * J] = rows.reshape(
+                *rows.shape[:2], prod(rows.shape[2:])
+            ).sum(axis=2)
     return sums
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 from dpedf.edf import CompNode, context
+from dpedf.kernels import packed
 from dpedf.kernels.gemm import matrix, product
 from dpedf.kernels.slices import product_of_rows
 from dpedf.ops.broadcast import aligned, send
@@ -40,7 +41,7 @@ class MatMul(CompNode):
         if b.ndim - y.batched == 1:
             b, lacking = np.expand_dims(b, -1), (*lacking, -1)
         if not one_for_all:
-            a, b = aligned((x, a), (y, b))
+            a, b = aligned((x, packed(a)), (y, packed(b)))
         return a, b, lacking
 
     def forward(self):
@@ -60,6 +61,7 @@ class MatMul(CompNode):
                 self.x.addgrad(product_of_rows(g, b.T, context.slices).reshape(self.x.value.shape))
             self.y.addproduct(a, g)
             return
+        g = packed(g)
         if self.x.varies:
             send(self.x, product(g, b.swapaxes(-1, -2)), a)
         if self.y.varies:

@@ -50,6 +50,11 @@ def plan(first, end, V):
     return tree, [(first, end) for first, end, vector in stack]
 
 
+def sum_over(link, passes):
+    """What adds over ranks what these Passes leave: without slices, the library."""
+    return TreeSum(link, passes.partial, passes.V) if passes.slices else LibrarySum(link)
+
+
 class LibrarySum:
     """The sum over ranks of one gradient each, in the order that the library chooses."""
 

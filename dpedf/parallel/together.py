@@ -10,48 +10,62 @@ from dpedf.edf import CompNodes, Forward
 from dpedf.kernels.slices import UncutError
 from dpedf.program import during, program
 
-NOISE = 0.1  # added to Phi, which may begin with zeros, for which all products are the same
+NOISE = 0.1  # of Phi, which may begin with zeros, whose products are the same in any order
 
 
 def why_apart(gradient, x, y, sizes, put):
-    """What a Gradient cannot compute for several slices together, in words; None if there is nothing.
+    """Why a Gradient cannot compute several slices together, in words; None if it can.
 
     x, y: rows of this rank, of which as many are computed as it has of minibatches of these sizes.
     put: brings an array to the device.
     """
     phi, before, overlap = gradient.phi, gradient.phi.value.copy(), gradient.overlap
     noise = np.random.default_rng(0).uniform(-NOISE, NOISE, before.shape)
-    phi.value += put(noise.astype(before.dtype))
+    size = np.abs(before) + (before == 0)  # so that no parameter changes its sign
+    phi.value += put(noise.astype(before.dtype)) * size
     gradient.overlap, gradient.train = False, not gradient.mixer  # which is no mixer in evaluation
     try:
-        for B in sizes:
-            first, end = gradient.shard(B)
-            rows = x[: end - first], y[: end - first], B
-            if not same_bits(found(gradient, 1, *rows), found(gradient, gradient.most, *rows)):
-                return f"{differing(gradient, *rows)} has other bits beside rows of other slices"
-    except UncutError as error:
-        return str(error)
+        with np.errstate(all="ignore"):
+            for B in sizes:
+                first, end = gradient.shard(B)
+                rows = x[: end - first], y[: end - first], B
+                if not same_bits(together(gradient, *rows), found(gradient, *rows)):
+                    return f"{differing(gradient, *rows)} has other bits beside other rows"
+    except UncutError:  # in the backward of a node, the last one that has its value
+        n = [n for n in CompNodes(gradient.ell) if n.value is not None][-1]
+        return f"{name_of(gradient, n)} adds up the rows of several slices"
     finally:
         phi.value[...] = before
         gradient.overlap, gradient.train = overlap, True
-        gradient.compute_in(gradient.most)
+        gradient.compute_in(gradient.passes.most)
 
 
-def found(gradient, passes, x, y, B):
-    """The sums of gradients that this rank has after so many passes."""
-    gradient.compute_in(passes)
+def together(gradient, x, y, B):
+    """The sums of gradients that this rank has after as few passes as memory allows."""
+    passes = 1
+    while passes < gradient.passes.most:
+        try:
+            return found(gradient, x, y, B, passes)
+        except MemoryError:
+            passes *= 2
+    return found(gradient, x, y, B)
+
+
+def found(gradient, x, y, B, passes=None):
+    """The sums of gradients that this rank has after so many passes: by default, of one slice."""
+    gradient.compute_in(passes or gradient.passes.most)
     gradient.add_slices(x, y, B)
-    return gradient.grads[: gradient.partial].copy()
+    return gradient.grads[: gradient.passes.left].copy()
 
 
 def differing(gradient, x, y, B):
     """The first node whose value depends on what else is computed, or any one's backward."""
     nodes = [n for n in CompNodes(gradient.ell) if n.batched]
     values, first = [], gradient.shard(B)[0]
-    for passes in 1, gradient.most:
+    for passes in 1, gradient.passes.most:
         gradient.compute_in(passes)
         values.append({n: [] for n in nodes})
-        for rows, slices, _ in gradient.cut(B):
+        for rows, slices, _ in gradient.passes.of(B):
             with during(B=B, row=first + rows.start, slices=slices):
                 gradient.put(x[rows], y[rows])
                 Forward(gradient.ell, gradient.train)

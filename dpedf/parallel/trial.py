@@ -1,16 +1,16 @@
 """Trials before the first step: what is faster, or fits into memory, on the first minibatch."""
 
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from math import inf
 
-from dpedf.errors import UserError
+from dpedf.errors import UserError, concerning
 from dpedf.parallel.together import name_of, why_apart
 
 ROUNDS, SECONDS = 4, 2.0  # of a trial of passes, at most
 FEWEST = 64  # rows in a pass, where there are no slices
-FASTER = 0.95  # of the time, for what changes the bits
+FASTER = 0.9  # of the time, for what changes the bits
 
 
 @contextmanager
@@ -22,6 +22,23 @@ def unchanged(phi):
     finally:
         for name, array in before.items():
             phi.state[name][...] = array
+
+
+def choose(step, minibatches, setup, state):
+    """Choose how a Step computes, on the first of these minibatches.
+
+    setup: a run's Setup, or what has its path, ranks, data and settings.  state: of a checkpoint.
+    Returns a line for the user, or None.  UserError: the settings cannot be met.
+    """
+    ranks, train, run = setup.ranks, setup.settings.train, setup.settings.run
+    n, B = len(setup.data.train), train.batch_size
+    sizes = {min(n, B), n % B or B}
+    with closing(minibatches), ranks.together(), concerning(setup.path):
+        minibatch = next(minibatches)
+        note = choose_passes(step, minibatch, ranks, state, sizes, train.rows)
+        if run.allreduce == "auto" and ranks.size > 1:
+            choose_overlap(step, minibatch, ranks, state)
+    return note
 
 
 def choose_passes(step, minibatch, ranks, state, sizes, most_rows=0):
@@ -36,44 +53,48 @@ def choose_passes(step, minibatch, ranks, state, sizes, most_rows=0):
     gradient, device, (x, y, B) = step.gradient, step.device, minibatch
     with step.context(), unchanged(gradient.phi):
         why = note = None
-        if gradient.slices and gradient.most > 1:
+        if gradient.passes.slices and gradient.passes.most > 1:
             found = ranks.gather(why_apart(gradient, x, y, sizes, device.put))
             why = next((reason for reason in found if reason), None)
         if gradient.mixer:
             if why:
-                found = f"train.slices = {gradient.slices}, expected 0"
+                found = f"train.slices = {gradient.passes.slices}, expected 0"
                 mixer = name_of(gradient, gradient.mixer)
                 raise UserError(f"{found}: {why}, and {mixer} needs them in one pass")
             passes = 1
-            if 0 < most_rows < gradient.rows_of_pass(B):
-                what = f"{name_of(gradient, gradient.mixer)} needs all rows of a rank in one pass"
-                note = f"train.rows = {most_rows} is not met: {what}"
         elif why:
-            passes, note = gradient.most, f"a pass takes one slice: {why}"
+            passes, note = gradient.passes.most, f"a pass takes one slice: {why}"
         elif most_rows:
             passes = passes_of(most_rows, gradient, B)
-        elif not gradient.slices and state.get("ranks") == ranks.size:
+        elif not gradient.passes.slices and state.get("ranks") == ranks.size:
             passes = state.get("passes", 1)
         else:
             passes = fastest(gradient, x, y, B, ranks, device)
         gradient.compute_in(passes)
+    if gradient.mixer and 0 < most_rows < gradient.passes.rows(B):
+        what = f"{name_of(gradient, gradient.mixer)} needs all rows of a rank in one pass"
+        note = f"train.rows = {most_rows} is not met: {what}"
     return note
 
 
 def passes_of(most_rows, gradient, B):
     """How many passes of at most so many rows a rank makes.  UserError: a slice has more rows."""
-    each = -(-B // gradient.V)  # rows of a slice or, without slices, of a rank
-    if not gradient.slices:
+    each = -(-B // gradient.passes.V)  # rows of a slice or, without slices, of a rank
+    if not gradient.passes.slices:
         return -(-each // most_rows)
     if most_rows < each:
         found = f"train.rows = {most_rows}, expected 0 or at least {each}"
         raise UserError(f"{found}, the rows of a slice: with more slices it has fewer")
-    return -(-gradient.most // (most_rows // each))
+    return -(-gradient.passes.most // (most_rows // each))
 
 
 def fastest(gradient, x, y, B, ranks, device):
-    """The number of passes with which the slowest rank is fastest.  UserError: none of them fits."""
-    most = gradient.most if gradient.slices else max(1, -(-B // gradient.V) // FEWEST)
+    """The number of passes with which the slowest rank is fastest.  UserError: none fits."""
+    most = (
+        gradient.passes.most
+        if gradient.passes.slices
+        else max(1, -(-B // gradient.passes.V) // FEWEST)
+    )
     numbers, overlap = [1], gradient.overlap
     while numbers[-1] < most:
         numbers.append(min(2 * numbers[-1], most))
@@ -92,7 +113,7 @@ def fastest(gradient, x, y, B, ranks, device):
     best = min(slowest)
     if best == inf:
         raise UserError(f"one of {most} passes over {B} rows does not fit into memory")
-    if not gradient.slices and best > FASTER * slowest[0]:
+    if not gradient.passes.slices and best > FASTER * slowest[0]:
         return 1
     return numbers[slowest.index(best)]
 

@@ -27,10 +27,10 @@ def introduce(setup, step, note):
         f"{path}: {learnt} rows to learn from, {held} to validate, {tested} to test, "
         f"{kept[settings.data.cache]}",
         f"{settings.model['build']}: {plural(len(setup.phi.value), 'parameter')}, "
-        f"{train.precision}, {passes(setup.gradient, train)}, allreduce {allreduce}",
+        f"{train.precision}, {cut(setup.gradient.passes, train)}, allreduce {allreduce}",
     ]
     if note:
-        lines.append(f"{path}: {note}")
+        lines.append(f"{settings.model['build']}: {note}")
     if device.note:
         lines.append(f"{device.name}: {device.note}")
     if not data.train.global_shuffle:
@@ -43,12 +43,12 @@ def introduce(setup, step, note):
     ranks.say("\n".join(lines))
 
 
-def passes(gradient, train):
+def cut(passes, train):
     """8 slices, 4 in a pass of 64 rows"""
-    rows = plural(gradient.rows_of_pass(train.batch_size), "row")
+    rows = plural(passes.rows(train.batch_size), "row")
     if not train.slices:
-        return f"no slices, {gradient.count} pass{'es' * (gradient.count != 1)} of {rows}"
-    return f"{plural(train.slices, 'slice')}, {gradient.together} in a pass of {rows}"
+        return f"no slices, {rows} in a pass"
+    return f"{plural(train.slices, 'slice')}, {passes.together} in a pass of {rows}"
 
 
 class Clock:

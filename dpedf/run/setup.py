@@ -109,5 +109,5 @@ class Setup:
         overlap = "buckets" if self.gradient.overlap else "whole"
         found = dict(device=self.device.unit, threads=self.threads, allreduce=overlap)
         run, train = replace(self.settings.run, **found), self.settings.train
-        train = replace(train, rows=self.gradient.rows_of_pass(train.batch_size))
+        train = replace(train, rows=self.gradient.passes.rows(train.batch_size))
         self.directory.begin(replace(self.settings, run=run, train=train), step)

@@ -72,7 +72,11 @@ class Step:
         """What a checkpoint keeps of it beside Phi."""
         vectors = {name: host(vector) for name, vector in self.update.state.items()}
         gradient = self.gradient
-        how = {"overlap": gradient.overlap, "passes": gradient.count, "ranks": gradient.link.size}
+        how = {
+            "overlap": gradient.overlap,
+            "passes": gradient.passes.count,
+            "ranks": gradient.link.size,
+        }
         return vectors | {"step": self.number} | how
 
     def restore(self, state, ranks):
@@ -87,7 +91,7 @@ class Step:
             overwrite(vector, values)
         state = ranks.gather(state)[0]
         self.number, losses = state.get("step", 0), state.get("losses", ())
-        mine, here = self.gradient.mine, np.zeros(self.gradient.V)
+        mine, here = self.gradient.passes.mine, np.zeros(self.gradient.passes.V)
         if len(losses) == len(here):
             here[mine] = losses[mine]
         elif ranks.rank == 0:  # the number of slices, or without slices of ranks, has changed

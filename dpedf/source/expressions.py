@@ -88,7 +88,7 @@ class Expression:
             case _ if self.level < least:
                 return f"({self})"
             case Equation(sign, (left, *_, right)):
-                return f"{left} {sign} {right}"
+                return f"{left} {sign} {right}" + f", x {self.slices} slices" * (self.slices > 1)
             case Number(value):
                 return f"{value:g}"
             case Reference(name, (_, *_) as index):
@@ -145,6 +145,7 @@ class Operation(Expression):
 class Equation(Expression):
     """what: its sign; parts: the left side, then one or more right sides that are all equal."""
 
-    sizes: dict = field(default_factory=dict, compare=False)  # {letter: how many values it has}
+    sizes: dict | None = field(default=None, compare=False)  # {letter: how many values it has}
+    slices: int = 1  # of the rows, for each of which it is computed by itself
     left = property(lambda e: e.parts[0])
     right = property(lambda e: e.parts[-1])

@@ -50,13 +50,13 @@ def naming(loss, **named):
     return known
 
 
-def page(sections, seconds=None, times=None):
+def page(sections, times=None):
     """Lines of columns, with a title before each section and the whole step at the end.
 
-    sections: {title: Statements}; seconds: of a step; times: {Statement: seconds}.
+    sections: {title: Statements}; times: {Statement: seconds}.
     """
-    timed = ["ms", "share", "GFLOP/s"] if times else []
-    rows, numbers = [["", "", "shape", "bytes", "flop", *timed]], count(1)
+    timed, numbers = ["ms", "share", "GFLOP/s"] if times else [], count(1)
+    rows, seconds = [[" " * 4, "", "shape", "bytes", "flop", *timed]], times and sum(times.values())
     whole = Statement(None, None, "all of these", (), 0, 0)
     for title, made in sections.items():
         rows.append(["", title])
@@ -64,19 +64,16 @@ def page(sections, seconds=None, times=None):
             whole.bytes += s.bytes or 0
             whole.operations += s.operations or 0
             first, *others = folded(s.text, *(f"    {step}" for step in s.steps))
-            rows.append([str(next(numbers)), first, *cells(s, seconds, times and times.get(s))])
+            rows.append([str(next(numbers)), first, *cells(s, times and times.get(s), seconds)])
             rows += [["", other] for other in others]
-    rows.append(["", whole.text, *cells(whole, seconds, times and sum(times.values()))])
+    rows.append(["", whole.text, *cells(whole, seconds, seconds)])
     widths = [max(map(len, column)) for column in zip_longest(*rows, fillvalue="")]
+    columns = [f"{'<' if k in (1, 2) else '>'}{width}" for k, width in enumerate(widths)]
     for row in rows:
-        padded = [cell.rjust(width) for cell, width in zip(row, [4, *widths[1:]], strict=False)]
-        padded[1:3] = [
-            cell.ljust(width) for cell, width in zip(row[1:3], widths[1:3], strict=False)
-        ]
-        yield "  ".join(padded).rstrip()
+        yield "  ".join(map(format, row, columns)).rstrip()
 
 
-def cells(s, seconds, took):
+def cells(s, took, seconds):
     """What stands beside a Statement that took so long, in a step of so many seconds."""
     found = [s.shape, scaled(s.bytes), scaled(s.operations)]
     if took is not None:

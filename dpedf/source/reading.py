@@ -6,7 +6,7 @@ of its own is named after its node, z4.Z.  Each index stands for one axis.
 
 import re
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
@@ -41,15 +41,15 @@ class Meaning:
 
 
 class Reading:
-    """The equations of a node n, in a program with these names.
+    """The equations of a node n, in a program with these names, of rows in so many slices.
 
     value: the Equations of its value, then of the steps that they use; [] if there are none.
     gradients: (node, Equations) for each addition to the gradient of a node that varies, then of
     the steps that only this uses.  arrays: {name in the program: array}.
     """
 
-    def __init__(self, n, names):
-        self.n, self.names, self.elementwise = n, names, False
+    def __init__(self, n, names, slices=1):
+        self.n, self.names, self.slices, self.elementwise = n, names, slices, False
         self.meanings, self.arrays, self.steps = {}, {}, []
         self.known = all(node.value is not None for node in (n, *inputs_of(n)))
         own = self.known and hasattr(type(n), "equations")  # and no attribute of a user's node
@@ -140,7 +140,21 @@ class Reading:
             Letter(a) for a in e.right.letters() if a not in e.left.letters() and e.what != "="
         ]
         forms = [Reduction("sum", (form, *summed)) for form in e.parts[1:]]
-        return Equation(e.what, (e.left, *forms), sizes).simplified(sizes)
+        e = Equation(e.what, (e.left, *forms), sizes).simplified(sizes)
+        return replace(e, slices=self.slices) if self.by_slices(e) else e
+
+    def by_slices(self, e):
+        """Is an Equation of the program computed for each slice of the rows by itself?
+
+        A sum over rows is.  So is x[b,i] W[i,j], summed over what both have, since BLAS rounds a
+        row by how many there are.  W[j,i] x[b,i] is not: there the matrix meets one at a time.
+        """
+        if ROW not in e.left.parts:
+            return e.what in ("+=", "-=") or ROW in e.right.walk()
+        products = [part.parts for part in e.right.walk() if part.what == "*"]
+        letters = [(x.letters().keys(), W.letters().keys()) for x, W in products]
+        shared = [x & W for x, W in letters if "b" in x - W]
+        return not self.elementwise and any(s and not s & e.left.letters().keys() for s in shared)
 
     def translated(self, e, sizes):
         """An expression in the names of the program; notes the sizes of letters that index axes."""

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from math import prod
 
 from dpedf import shapes
-from dpedf.edf import Node
+from dpedf.edf import Node, Parameter
 from dpedf.program import inputs_of, program
 from dpedf.source import grammar
-from dpedf.source.expressions import Letter, Number, Reference
-from dpedf.source.reading import Reading
+from dpedf.source.expressions import Equation, Letter, Number, Reference
+from dpedf.source.reading import ROW, Reading
 
 
 @dataclass(eq=False)
@@ -18,6 +18,7 @@ class Statement:
 
     steps: further equations that it takes.  bytes: of what is read and written, each once.
     operations: of floating point.  Both are None if values or the equation are not known.
+    shape: that of the value or gradient that it makes, with B for the rows: (B, 512).
     """
 
     node: Node | None
@@ -27,59 +28,64 @@ class Statement:
     bytes: int | None = None
     operations: int | None = None
 
-    @property
-    def shape(self):
-        """That of the value or gradient that it makes, with B for the rows: (B, 512)."""
+    def __post_init__(self):
         made = self.target or self.node
-        return "" if made is None or made.value is None else shapes.described(made)
+        self.shape = "" if made is None or made.value is None else shapes.described(made)
 
 
-def statements(loss, names):
-    """The Statements of Forward(loss), then those of Backward(loss), which have a target."""
-    readings = {n: Reading(n, names) for n in program(loss).nodes}
+def statements(loss, names, slices=1):
+    """The Statements of Forward(loss), then those of Backward(loss), which have a target.
+
+    slices: of the rows.  What is computed slice by slice says so, and reads and writes what has no
+    b for each slice.  The last addition to a parameter's gradient then adds those of the slices.
+    """
+    readings = {n: Reading(n, names, slices) for n in program(loss).nodes}
     for n, reading in readings.items():
         inputs = ", ".join(names[i] for i in inputs_of(n))
-        yield statement(reading, reading.value, f"{names[n]} = {type(n).__name__}({inputs})")
-    reached = {loss} if loss.varies else set()  # to whose gradient something was added
-    for n in [*reached]:
-        nbytes = None if n.value is None else n.value.nbytes
-        yield Statement(n, n, f"{names[n]}.grad = 1/B", (), nbytes, 0)
+        sides = Reference(names[n]), Reference(f"{type(n).__name__}({inputs})")
+        yield statement(reading, reading.value or [Equation("=", sides)])
+    nbytes = None if loss.value is None else loss.value.nbytes
+    made = [Statement(loss, loss, f"{names[loss]}.grad = 1/B", (), nbytes, 0)] * loss.varies
+    last = {s.target: s for s in made}  # that adds to the gradient of a target
     for n, reading in reversed(readings.items()):
-        for target, equations in reading.gradients if n in reached else ():
-            text = f"{names[target]}.grad += {type(n).__name__}'s"
-            yield statement(reading, equations, text, target, target in reached)
-            reached.add(target)
+        for target, equations in reading.gradients if n in last else ():
+            sides = Reference(f"{names[target]}.grad"), Reference(f"{type(n).__name__}'s")
+            unread = Equation("+=", sides, slices=1 if target.batched else slices)
+            last[target] = statement(reading, equations or [unread], target, target in last)
+            made.append(last[target])
+    for p, s in last.items():
+        if isinstance(p, Parameter) and s.bytes is not None:
+            s.bytes += 3 * (slices - 1) * p.value.nbytes
+            s.operations += (slices - 1) * p.value.size
+    yield from made
 
 
-def statement(reading, equations, text, target=None, accumulates=False):
-    """The Statement of these Equations, or of this text if there are none.
-
-    accumulates: something was added to this gradient before, so that it is read as well.
-    """
-    n, found = reading.n, Statement(reading.n, target, text)
-    if not equations:
-        values = [node.value for node in ([n, target] if target else [n, *inputs_of(n)])]
-        if not any(value is None for value in values):
-            found.bytes = sum(getattr(value, "nbytes", 0) for value in values)
-        return found
-    shown = map(without_indices, equations) if reading.one_shape else equations
-    found.text, *found.steps = map(str, shown)
-    if reading.known and n.value.size:
-        used = {part: e.sizes for e in equations for part in e.walk()}
-        added = accumulates * moved(reading.arrays, {equations[0].left: equations[0].sizes})
-        found.bytes = moved(reading.arrays, used) + added
-        found.operations = sum(e.right.operations(e.sizes) for e in equations)
-        found.operations += added // n.value.itemsize
+def statement(reading, equations, target=None, accumulates=False):
+    """The Statement of these Equations; accumulates: to a gradient that is there, and read too."""
+    n, arrays = reading.n, reading.arrays
+    text, *steps = map(str, map(without_indices, equations) if reading.one_shape else equations)
+    found = Statement(n, target, text, steps)
+    if reading.known and n.value.size and equations[0].sizes is not None:
+        added = accumulates * moved(arrays, {equations[0].left: equations[0]})
+        found.bytes = moved(arrays, {part: e for e in equations for part in e.walk()}) + added
+        each = [e.right.operations(e.sizes) * (1 if n.batched else e.slices) for e in equations]
+        found.operations = sum(each) + added // n.value.itemsize
     return found
 
 
 def moved(arrays, used):
-    """The bytes of arrays, as far as the indices reach of the References in used, {it: sizes}."""
-    reach = Counter()
-    for e, sizes in used.items():
-        if isinstance(e, Reference) and e.what in arrays:
-            reach[e.what] += prod(sizes[letter] for letter in e.letters())
-    return sum(min(n * arrays[name].itemsize, arrays[name].nbytes) for name, n in reach.items())
+    """The bytes of arrays, as far as indices reach of the References in used, {it: its Equation}.
+
+    Without b, they are moved for each of the slices for which the Equation is computed.
+    """
+    reach, whole = Counter(), {}
+    for part, e in used.items():
+        if isinstance(part, Reference) and part.what in arrays:
+            letters, array = part.letters(), arrays[part.what]
+            times = 1 if "b" in letters else e.slices
+            reach[part.what] += prod(e.sizes[a] for a in letters) * times * array.itemsize
+            whole[part.what] = array.nbytes * (1 if ROW in part.parts else e.slices)
+    return sum(min(n, whole[name]) for name, n in reach.items())
 
 
 def without_indices(e):
@@ -102,8 +108,8 @@ def update(rule, train):
     defined, phi = {}, rule.phi.value
     for base in reversed(type(rule).__mro__[:-1]):
         defined |= grammar.holding(base.__doc__, train)[0]
-    equations = [of_each_number(e).simplified({}) for (e,) in defined.values()]
-    *steps, text = map(str, map(without_indices, equations))
+    equations = {name: of_each_number(e).simplified({}) for name, (e,) in defined.items()}
+    flop = sum(e.right.operations({"k": len(phi)}) for e in equations.values())
     nbytes = 3 * phi.nbytes + 2 * sum(vector.nbytes for vector in rule.state.values())
-    flop = sum(e.right.operations({"k": len(phi)}) for e in equations)
+    text, *steps = (str(without_indices(e)) for e in (equations.pop("Phi"), *equations.values()))
     return Statement(None, None, text, steps, nbytes, flop)

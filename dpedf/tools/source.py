@@ -2,19 +2,19 @@
 
     python -m dpedf source CONFIG [section.key=value ...] [--time]
 
-An assignment a line: forward, backward, the sums over slices and ranks, the update.  Beside it
-stand its shape, the bytes that it reads and writes, each once, and its floating-point operations,
-for all slices of the minibatch; a function such as exp is one operation.  With --time, steps are
-run on one rank, and each line says how many milliseconds of a step it takes.
+An assignment a line: forward, backward, the sum over ranks, the update.  Beside it stand its shape,
+the bytes that it reads and writes, each once, or once for each slice, and its floating-point
+operations, for all rows of the minibatch; a function such as exp is one operation.  With --time,
+steps are run on one rank, and each line says how many milliseconds of a step it takes.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from contextlib import closing
+from functools import partial
 from itertools import groupby
 from statistics import median
 from time import perf_counter
 
-import numpy as np
 from threadpoolctl import threadpool_limits
 
 from dpedf.device.choose import choose
@@ -25,9 +25,10 @@ from dpedf.optim import update_rule
 from dpedf.parallel.buckets import Buckets
 from dpedf.parallel.gradient import Gradient
 from dpedf.parallel.ranks import Ranks
-from dpedf.parallel.sums import cuts
+from dpedf.parallel.trial import choose_passes, seconds
 from dpedf.program import during, program
 from dpedf.run import config
+from dpedf.run.report import cut
 from dpedf.run.setup import assemble
 from dpedf.run.step import Step
 from dpedf.source.listing import naming, page
@@ -35,47 +36,43 @@ from dpedf.source.statements import Statement, statements, update
 from dpedf.tools import Parser
 
 TIMED = 30  # steps, of which each time is the median
+ADDING = "addgrad", "addrows", "addproduct", "addslices", "own_grad"  # what a backward calls
 
 
 class Training:
     """What a config trains, how it makes a step, and its first minibatch: B rows in V slices."""
 
     def __init__(self, settings, ranks, device):
-        train, bucket = settings.train, settings.run.bucket
-        self.settings, self.device = settings, device
-        self.data, _, self.ell, self.phi = assemble(settings, self.device)
-        put, rule = self.data.put, update_rule(self.phi, train)
-        self.gradient = Gradient(self.ell, self.phi, ranks, put, train.slices, bucket=bucket)
-        self.step = Step(self.gradient, rule, self.device, settings.seed, train.grad_clip)
+        self.settings, self.device, train = settings, device, settings.train
+        self.data, _, self.ell, self.phi = assemble(settings, device)
+        self.gradient = Gradient(self.ell, self.phi, ranks, self.data.put, train.slices)
+        rule = update_rule(self.phi, train)
+        self.step = Step(self.gradient, rule, device, settings.seed, train.grad_clip)
         rows = self.data.train.order(settings.seed, 0)[: train.batch_size]
-        self.minibatch, self.B, self.V = self.data.train.load(rows), len(rows), self.gradient.V
-        self.sizes = Counter(np.diff(cuts(self.B, self.V)).tolist())  # {rows: how many slices}
+        self.B, self.V = len(rows), self.gradient.passes.V
+        self.minibatch = *self.data.train.load(rows), self.B
+        self.run = partial(self.step, *self.minibatch, 0.0)  # eta, so that Phi stays
 
-    def run(self):
-        self.step(*self.minibatch, self.B, 0.0)  # eta, so that Phi stays
-
-    # its Statements
-
-    def passes(self):
-        """Those of forward and of backward, with the costs of all slices."""
-        each = [[*self.of_slice(rows)] for rows in self.sizes]
-        for same in zip(*each, strict=True):
-            for cost in "bytes", "operations":
-                costs = [getattr(s, cost) for s in same]
-                if None not in costs:
-                    setattr(same[0], cost, sum(np.multiply(costs, [*self.sizes.values()])))
-        return [s for s in each[0] if not s.target], [s for s in each[0] if s.target]
-
-    def of_slice(self, rows):
-        """Those of forward and of backward of a slice of so many rows."""
-        arrays, data = [array[:rows] for array in self.minibatch], self.data
-        with during(B=self.B):
-            data.put(*arrays)
+    def sections(self):
+        """{title: Statements} of a step."""
+        (x, y, B), data, settings = self.minibatch, self.data, self.settings
+        with during(B=B):
+            data.put(x, y)
             Forward(self.ell, train=True)
-        names, text = naming(self.ell, x=data.x, y=data.y), f"x, y = rows of {data.path}"
-        nbytes = sum(array.nbytes for array in (*arrays, data.x.value, data.y.value))
-        yield Statement(data.x, None, text, bytes=nbytes)
-        yield from statements(self.ell, names)
+        nbytes = sum(array.nbytes for array in (x, y, data.x.value, data.y.value))
+        forward = [Statement(data.x, None, f"x, y = rows of {data.path}", bytes=nbytes)]
+        backward, ending, grad = [], [], self.phi.grad
+        for s in statements(self.ell, naming(self.ell, x=data.x, y=data.y), self.V):
+            (backward if s.target else forward).append(s)
+        if settings.run.allreduce == "buckets":
+            backward = [*self.with_buckets(backward)]
+        else:
+            ending.append(Statement(None, None, "Phi.grad = the sum of Phi.grad over ranks"))
+        if norm := settings.train.grad_clip:
+            text = f"Phi.grad = Phi.grad / max(|Phi.grad| / {norm:g}, 1)"
+            ending.append(Statement(None, None, text, (), 3 * grad.nbytes, 3 * grad.size))
+        ending.append(update(self.step.update, settings.train))
+        return {"forward": forward, "backward": backward, "update": ending}
 
     def with_buckets(self, statements):
         """Those of backward, and after those of each node the sums over ranks that start there."""
@@ -89,58 +86,54 @@ class Training:
         if buckets.left:
             yield Statement(None, None, text.format(0, buckets.left))
 
-    def after_backward(self):
-        """{name: Statement} of what is done to whole vectors after backward."""
-        train, grad, found = self.settings.train, self.phi.grad, {}
-        if self.V > 1:
-            text = f"Phi.grad = the sum of the gradients of {self.V} slices, in a binary tree"
-            costs = 3 * (self.V - 1) * grad.nbytes, (self.V - 1) * grad.size
-            found["slices"] = Statement(None, None, text, (), *costs)
-        if self.settings.run.allreduce != "buckets":
-            found["ranks"] = Statement(None, None, "Phi.grad = the sum of Phi.grad over ranks")
-        if train.grad_clip:
-            text = f"Phi.grad = Phi.grad / max(|Phi.grad| / {train.grad_clip:g}, 1)"
-            found["clip"] = Statement(None, None, text, (), 3 * grad.nbytes, 3 * grad.size)
-        return found | {"update": update(self.step.update, train)}
-
 
 class Stopwatch:
-    """seconds: {Statement: how long it takes}, while a step runs.
+    """How long each Statement takes, of those made of a step.
 
     What passes in a node's backward until it has added to a gradient belongs to the Statement that
     adds there, to the first if there are several; the rest belongs to the node's last Statement.
+    A sum over rows opens with what its first Statement adds, and the last one completes it.
     """
 
-    def __init__(self, training, passes, after_backward):
-        self.wait, self.running = training.device.wait, None  # the node whose backward runs
-        first = {(s.node, s.target): s for s in reversed(passes)}
-        last = {s.node: s for s in passes}
-        slices, clip = after_backward.get("slices"), after_backward.get("clip")
-        lap, update = self.lap, after_backward["update"]
-        self.around(training.gradient, "put", lap, lambda: lap(passes[0]))
+    def __init__(self, training, made):
+        self.training, self.running = training, None  # the node whose backward runs
+        first = {(s.node, s.target): s for s in reversed(made)}
+        last = {s.node: s for s in made}
+        firsts = {s.target: s for s in reversed(made)}
+        self.ends = {s.target: (firsts[s.target], s) for s in made if s.target}
+        lap, clip, around = self.lap, made[-2] if training.step.max_norm else None, self.around
+        around(training.gradient, "put", lambda: lap(made[0]), before=lap)
         for n in program(training.ell).nodes:
-            self.around(n, "forward", lap, lambda n=n: lap(first[n, None]))
-            self.around(n, "backward", lambda n=n: lap(runs=n), lambda n=n: lap(last.get(n)))
-        for t in {s.target for s in passes if s.target}:
-            adds = "addgrad", "addproduct", "own_grad", "complete"
-            for name in (name for name in adds if hasattr(t, name)):
-                nothing, added = lambda: None, lambda t=t: lap(first.get((self.running, t)))
-                self.around(t, name, nothing, added)
-        self.around(training.phi, "differentiate_into", lambda: lap(slices), lap)  # by each slice
-        self.around(training.step, "update", lambda: lap(clip), lambda: lap(update))
+            around(n, "forward", lambda n=n: lap(first[n, None]), before=lap)
+            around(n, "backward", lambda n=n: lap(last.get(n)), before=lambda n=n: lap(runs=n))
+        for t in self.ends:
+            for name in ADDING:
+                around(t, name, lambda t=t: lap(first.get((self.running, t))))
+        around(training.ell, "backward", lambda: None, before=self.watch_sums)
+        around(training.step, "update", lambda: lap(made[-1]), before=lambda: lap(clip))
 
-    def start(self):
+    def watch_sums(self):
+        """Watch the sums over rows, which each pass makes anew."""
+        for t, (first, last) in self.ends.items():
+            for name, line in ("open", first), ("so_far", last), ("finish", last):
+                if hasattr(t.sum_over_rows, name):
+                    self.around(t.sum_over_rows, name, lambda line=line: self.lap(line))
+
+    def run(self):
+        """Make a step; return {Statement: seconds of it}."""
         self.seconds = defaultdict(float)
         self.lap()
+        self.training.run()
+        return self.seconds
 
     def lap(self, statement=None, runs=None):
         """What passed since the last lap belongs to this Statement, or to none."""
-        self.wait()
+        self.training.device.wait()
         if statement:
             self.seconds[statement] += perf_counter() - self.last
         self.last, self.running = perf_counter(), runs or self.running
 
-    def around(self, thing, name, before, after):
+    def around(self, thing, name, after, before=lambda: None):
         """From now on, thing.name() calls before() and after()."""
         method = getattr(thing, name)
 
@@ -153,20 +146,12 @@ class Stopwatch:
         setattr(thing, name, call)
 
 
-def measured(training, passes, after_backward):
+def measured(training, made):
     """(seconds of a step, {Statement: seconds of it}), medians of some steps after one."""
-    whole, each = [], []
-    for _ in range(TIMED + 1):
-        start = perf_counter()
-        training.run()
-        training.device.wait()
-        whole.append(perf_counter() - start)
+    whole = [seconds(training.run, training.device) for _ in range(TIMED + 1)]
     training.device.launch_eagerly("each line is timed")
-    watch = Stopwatch(training, passes, after_backward)
-    for _ in range(TIMED + 1):
-        watch.start()
-        training.run()
-        each.append(watch.seconds)
+    watch = Stopwatch(training, made)
+    each = [watch.run() for _ in range(TIMED + 1)]
     return median(whole[1:]), {s: median(times[s] for times in each[1:]) for s in each[1]}
 
 
@@ -187,21 +172,18 @@ def main(words):
 
 def show(path, training, timed):
     """Print the page of a config at this path."""
-    before, after = training.passes()
-    settings, ending = training.settings, training.after_backward()
-    rows = " to ".join(map(str, sorted(training.sizes)))
-    slices = f", x {training.V} slices of {rows} rows" * (training.V > 1)
-    shown = [*training.with_buckets(after)] if settings.run.allreduce == "buckets" else after
-    last = ending.values()
-    sections = {f"forward{slices}": before, f"backward{slices}": shown, "update": last}
-    model, n = settings.model["build"], len(training.phi.value)
+    settings, sections, B, V = training.settings, training.sections(), training.B, training.V
+    model, n, times = settings.model["build"], len(training.phi.value), None
+    if timed:
+        how = training.gradient.link, {}, {B}, settings.train.rows
+        note = choose_passes(training.step, training.minibatch, *how)
+        whole, times = measured(training, [s for made in sections.values() for s in made])
+    rows = " to ".join(map(str, sorted({B // V, -(-B // V)})))
+    slices = f" in {V} slices of {rows} row{'s' * (B > V)}, added in a binary tree" * (V > 1)
     print(f"{path}: {model}, {n:,} numbers in Phi, on {training.device.kind}")
-    print(f"a step: B = {training.B} rows{slices}; bytes and flop are those of all", end="\n\n")
-    if not timed:
-        print(*page(sections), sep="\n")
-        return
-    seconds, times = measured(training, before + after, ending)
-    Forward(training.ell)  # whose shapes are shown, and went with the last step
-    print(*page(sections, sum(times.values()), times), sep="\n")
-    took = f"{1e3 * seconds:.3f} ms when its lines are not timed"
-    print(f"\nA step takes {took}, the median of {TIMED}.")
+    print(f"a step: B = {B} rows{slices}; bytes and flop are those of all", end="\n\n")
+    print(*page(sections, times), sep="\n")
+    if timed:
+        took = f"{1e3 * whole:.3f} ms when its lines are not timed, the median of {TIMED}"
+        how = cut(training.gradient.passes, settings.train) + f"; {note}" * bool(note)
+        print(f"\nA step takes {took}: {how}.")

@@ -1,0 +1,70 @@
+"""The passes in which a rank computes its rows of a minibatch."""
+
+from itertools import pairwise
+
+from dpedf.errors import UserError
+from dpedf.kernels.slices import WHOLE, Slices
+from dpedf.parallel.sums import cuts, plan
+
+
+class Passes:
+    """Which slices, and so which rows, a rank computes, and how many slices a pass takes.
+
+    slices: V; with 0 each rank is one slice, of which a pass takes a part.
+    mine: the numbers of this rank's slices.  most: how many a rank has, at most.
+    partial: for each rank, the (first, end) of the sums that its tree leaves.
+    count: of passes, at most.  together: slices in a pass, at most.
+    vectors: how many vectors the gradients of slices take; left: how many hold sums in the end.
+    UserError: there are more ranks than slices.
+    """
+
+    def __init__(self, slices, rank, size):
+        self.slices, self.V = slices, slices or size
+        if self.V < size:
+            found = f"train.slices = {slices}"
+            raise UserError(f"{found}, expected 0 or at least the {size} ranks")
+        owned = [*pairwise(cuts(self.V, size))]
+        plans = [plan(*ends, self.V) for ends in owned]
+        self.mine, self.most = slice(*owned[rank]), max(end - first for first, end in owned)
+        self.tree, self.partial = plans[rank][0], [partial for _, partial in plans]
+        self.left = len(self.partial[rank])
+        self.divide(self.most)
+
+    def divide(self, count):
+        """From now on, make so many passes, or fewer.  With slices, this changes no bit."""
+        self.count, self.known, tree = count, {}, self.tree
+        if not self.slices:
+            tree = [(0, ())] + (count - 1) * [(1, ((0, 1),))]
+        self.together = -(-self.most // count)
+        self.trees = [tree[v : v + self.together] for v in range(0, len(tree), self.together)]
+        self.vectors = 1 + max(k for k, additions in tree)
+
+    def shard(self, B):
+        """Where this rank's rows start among B, and where they end."""
+        rows = cuts(B, self.V)
+        return rows[self.mine.start], rows[self.mine.stop]
+
+    def rows(self, B):
+        """How many of B rows a pass takes, at most."""
+        each = -(-B // self.V)  # rows of a slice or, without slices, of a rank
+        return each * self.together if self.slices else -(-each // self.count)
+
+    def of(self, B):
+        """[(rows, slices, numbers)] of each pass over B rows: which of this rank's rows it takes,
+        how they are cut, and the numbers of its slices."""
+        if B not in self.known:
+            self.known[B] = [*self.made(B)]
+        return self.known[B]
+
+    def made(self, B):
+        first, end = self.shard(B)
+        ends, v = cuts(end - first, self.count), 0
+        if self.slices:
+            ends = [end - first for end in cuts(B, self.V)[self.mine.start : self.mine.stop + 1]]
+        for tree in self.trees:
+            here = ends[v : v + len(tree) + 1]
+            whole = not self.slices and self.count == 1
+            slices = WHOLE if whole else Slices([end - here[0] for end in here], tree)
+            number = self.mine.start + (v if self.slices else 0)
+            yield slice(here[0], here[-1]), slices, slice(number, number + len(tree))
+            v += len(tree)
