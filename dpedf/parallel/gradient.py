@@ -60,7 +60,8 @@ class Gradient:
             with during(B=B, row=first + rows.start, slices=slices, add=self.add_in_nodes):
                 self.put(x[rows], y[rows])
                 Forward(self.ell, self.train)
-                self.losses[numbers] += sums_of_slices(self.ell.value, slices)
+                losses = self.losses[numbers]
+                losses += sums_of_slices(self.ell.value, slices)
                 Backward(self.ell, B, ready, keep=False)
 
     def add_ranks(self):
