@@ -142,7 +142,8 @@ def nan(ell):
 def so_far(n):
     """What a node has as gradient so far; without b, over each slice."""
     if n.sum_over_rows is not None:
-        return list(n.sum_over_rows.so_far())
+        parts = n.sum_over_rows.so_far()
+        return [parts[v, ...] for v in range(len(parts))]
     return [] if n.grad is None else [n.grad]
 
 

@@ -14,6 +14,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from dpedf.kernels.conv import add_columns, columns, max_pool, max_pool_gradient
 from dpedf.kernels.embedding import scattered
 from dpedf.kernels.philox import uniform
+from dpedf.kernels.slices import merge, product_in_tree, sum_of_rows
 
 METHODS = {
     *("all", "any", "argmax", "argmin", "argsort", "astype", "clip", "copy", "cumprod", "cumsum"),
@@ -172,5 +173,6 @@ def kernel(meaning):
     meaning.register(DeviceArray, launch)
 
 
-for meaning in columns, add_columns, max_pool, max_pool_gradient, scattered, uniform:
+OF_IMAGES = columns, add_columns, max_pool, max_pool_gradient
+for meaning in *OF_IMAGES, scattered, uniform, merge, product_in_tree, sum_of_rows:
     kernel(meaning)

@@ -225,6 +225,26 @@ def test_a_step_is_one_launch_that_waits_for_nothing(simulated, digits, tmp_path
     assert done.stdout.splitlines()[-1] == "2 copy, 2 elementwise, 1 graph"
 
 
+def passes(what, environment):
+    """What programs/passes.py prints."""
+    command = [sys.executable, str(PROGRAMS / "passes.py"), what]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LIMIT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout)
+
+
+def test_how_many_slices_a_pass_takes_changes_no_bit(gpu):
+    """Neither in equal ones nor in others, of no row too, launched and replayed."""
+    for what, runs in passes("bits", gpu).items():
+        assert len(runs) == (2 if what.startswith("resnet") else 8)
+        assert len(set(runs.values())) == 1, (what, runs)
+
+
+def test_a_pass_of_eight_slices_is_little_more_launches_than_one_of_one(simulated):
+    for model, (one, eight) in passes("launches", simulated).items():
+        assert 0 < one < eight <= 1.5 * one, (model, one, eight)
+
+
 # Models with nodes that know the minibatch, and slices: those that mix its rows can have none.
 MODELS = ["noise noisy 8", "noise dropped 0", "noise dropped 8", "normalized normalized 0"]
 

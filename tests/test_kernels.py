@@ -2,6 +2,7 @@
 
 import re
 from functools import partial
+from math import prod
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from emulator import Emulated, Emulator, compiler, put
 from products import each
+from sliced import in_slices
 
 from dpedf import kernels
 from dpedf.kernels import (
@@ -20,6 +22,7 @@ from dpedf.kernels import (
     cublaslt,
     embedding,
     philox,
+    slices,
     softmax,
     vector,
 )
@@ -35,6 +38,7 @@ from dpedf.kernels.conv import (
 )
 from dpedf.kernels.embedding import scattered
 from dpedf.kernels.philox import uniform
+from dpedf.kernels.slices import WHOLE, merge, product_in_tree, sum_of_rows
 from dpedf.kernels.softmax import log_loss, log_loss_gradient
 from dpedf.kernels.vector import CACHED, adam, add_in_order, momentum, norm, rmsprop
 from dpedf.parallel.sums import plan
@@ -147,8 +151,9 @@ def gpu(emulator, monkeypatch):
     monkeypatch.setattr(kernels.gpu, "compile", emulator.compile)
     monkeypatch.setattr(kernels.gpu, "put", put)
     vector.on_device.cache_clear()
-    for module in activation, conv, cublaslt, embedding, philox, softmax, vector:
-        monkeypatch.setattr(module.cuda, "found", {})
+    slices.merging.cache_clear()
+    for module in activation, conv, cublaslt, embedding, philox, slices, softmax, vector:
+        monkeypatch.setattr(module.cuda, "compiled", {})
     for function, fast in FAST:
         function.register(Emulated, fast)
 
@@ -566,7 +571,7 @@ def test_additions_of_long_vectors_have_the_bits_of_numpy(gpu, dtype):
 @each("V", [1, 2, 5, 8, 11])
 def test_the_tree_over_slices_has_the_bits_of_numpy(gpu, V, dtype):
     for first, end in (0, V), (V // 2, V):
-        for _, k, additions in plan(first, end, V)[0]:
+        for k, additions in plan(first, end, V)[0]:
             check_additions(additions, k + 1, 300, 7, 290, dtype)
 
 
@@ -603,6 +608,133 @@ def test_the_norm_of_float32_is_added_in_float64(gpu):
     assert float(norm(put(np.full(4, 3e30, np.float32)))) == pytest.approx(6e30)
 
 
+# Slices of rows
+
+
+def trees(V):
+    """What ranks do with V slices: with all of them, with some, and pass by pass."""
+    for first, end in {(0, V), (V // 2, V), (0, V - V // 3)}:
+        tree = tuple(plan(first, end, V)[0])
+        for together in {len(tree), 2, 3}:
+            yield tree, [tree[v : v + together] for v in range(0, len(tree), together)]
+
+
+@each_dtype
+@each("V", [1, 2, 3, 5, 8, 11])
+@each("shape", [(), (1,), (300,), (7, 33), (2, 3, 5), (0,), (2, CACHED)])
+def test_slices_merged_on_a_gpu_have_the_bits_of_numpy(gpu, V, shape, dtype):
+    """In vectors that are parts of wider ones, of which nothing else changes."""
+    random, n = np.random.default_rng(V), prod(shape)
+    for tree, passes in trees(V):
+        wide = random.normal(size=(1 + max(k for k, _ in tree), n + 5)).astype(dtype)
+        parts = random.normal(size=(len(tree), *shape)).astype(dtype)
+        results = []
+        for place in np.array, put:
+            for pieces in [tree], passes:
+                vectors, rest = place(wide), place(parts)
+                for steps in pieces:
+                    here = vectors[:, 2 : n + 2].reshape(len(wide), *shape)
+                    assert np.may_share_memory(here, vectors) or not n
+                    merge(here, rest[: len(steps)], steps)
+                    rest = rest[len(steps) :]
+                results.append(np.asarray(vectors))
+        left = len(plan(0, V, V)[1]) if len(tree) == V else 1
+        for found in results[1:]:
+            same_bits(found[:left], results[0][:left])
+        same_bits(results[2], results[0])  # all that is left, by NumPy and by the kernel
+        assert (results[0][:, n + 2 :] == wide[:, n + 2 :]).all()
+
+
+@each_dtype
+@each("V", [2, 5, 8])
+def test_slices_are_merged_as_the_tree_says(gpu, V, dtype):
+    """((g0 + g1) + (g2 + g3)) + g4, written out."""
+    parts = np.random.default_rng(V).normal(size=(V, 300)).astype(dtype)
+    sums = list(parts)
+    while len(sums) > 1:
+        pairs = zip(sums[::2], sums[1::2], strict=False)
+        sums = [a + b for a, b in pairs] + sums[len(sums) // 2 * 2 :]
+    tree, partial = plan(0, V, V)
+    assert partial == [(0, V)]
+    for place in np.array, put:
+        vectors = place(np.full((1 + max(k for k, _ in tree), 300), np.nan, dtype))
+        merge(vectors, place(parts), tuple(tree))
+        same_bits(np.asarray(vectors[0]), sums[0])
+
+
+ROWS = [1, 2, 3, 4, 5, 31, 100]
+NUMBERS = [(), (1,), (7,), (8,), (9,), (33,), (3, 5), (0,)]
+
+
+@each_dtype
+@each("V", [1, 2, 7])
+@each("b", [0, *ROWS])
+@each("shape", NUMBERS)
+def test_rows_of_each_slice_are_added_on_a_gpu_as_in_float64(gpu, V, b, shape, dtype):
+    x = numbers((V, b, *shape), dtype)
+    found, wide = sum_of_rows(put(x)), x.astype(WIDER[dtype])
+    assert type(found) is Emulated and found.dtype == dtype
+    most = b * np.finfo(dtype).eps * np.abs(wide).sum(axis=1)
+    assert (np.abs(found - wide.sum(axis=1)) <= most).all()
+    same_bits(sum_of_rows(x), x.sum(axis=1))
+    for factor in -1, 0.3:
+        same_bits(sum_of_rows(put(x), factor), factor * found)
+        same_bits(sum_of_rows(x, factor), factor * x.sum(axis=1))
+
+
+@each_dtype
+@each("b", ROWS)
+def test_a_sum_of_rows_does_not_depend_on_what_is_summed_beside_it(gpu, b, dtype):
+    """Neither on other slices, nor on other columns."""
+    x = numbers((5, b, 40), dtype)
+    together = np.asarray(sum_of_rows(put(x)))
+    for v in range(5):
+        same_bits(np.asarray(sum_of_rows(put(x[v : v + 1]))), together[v : v + 1])
+        for low, high in (0, 1), (0, 9), (7, 15), (13, 40):
+            found = sum_of_rows(put(x[v : v + 1, :, low:high]))
+            same_bits(np.asarray(found), together[v : v + 1, low:high])
+
+
+@each_dtype
+@each("shape", [(3, 4, 9), (3, 4, 5, 6), (2, 31, 1)])
+def test_rows_are_summed_in_any_memory_order(gpu, shape, dtype):
+    x = numbers(shape, dtype)
+    expected = np.asarray(sum_of_rows(put(x)))
+    middle = x.swapaxes(1, 2).copy()
+    for other in (
+        put(np.asfortranarray(x)),
+        put(middle).swapaxes(1, 2),
+        put(np.repeat(x, 2, axis=1))[:, ::2],
+        put(np.repeat(x, 3, axis=-1))[..., ::3],
+        put(np.repeat(x, 2, axis=0))[::2],
+        put(x[:, ::-1])[:, ::-1],
+    ):
+        assert np.array_equal(other, x)
+        same_bits(np.asarray(sum_of_rows(other)), expected)
+    same = np.broadcast_to(put(x[:, :1]), x.shape, subok=True)
+    packed = sum_of_rows(put(np.array(same)))
+    same_bits(np.asarray(sum_of_rows(same)), np.asarray(packed))
+
+
+@each_dtype
+@each("V, N", [(1, 12), (3, 12), (4, 14), (5, 3), (4, 4)])
+def test_products_of_slices_are_added_in_the_tree_on_a_gpu_too(gpu, V, N, dtype):
+    """Slices of a row and none, too; BLAS makes what is multiplied, here, wherever it is."""
+    x, g = numbers((N, 6), dtype), numbers((N, 9), dtype)
+    cut = in_slices(N, V)
+    parts = np.stack([x[cut.rows(v, N)].T @ g[cut.rows(v, N)] for v in range(V)])
+    wide = np.zeros((1 + max(k for k, _ in cut.tree), 6 * 9 + 5), dtype)
+    expected = wide[:, :54].reshape(-1, 6, 9).copy()
+    merge(expected, parts, cut.tree)
+    for place in np.array, put:
+        vectors = place(wide)
+        here = vectors[:, :54].reshape(-1, 6, 9)
+        product_in_tree(here, place(x), place(g), cut)
+        eps = np.finfo(dtype).eps
+        np.testing.assert_allclose(here[0], expected[0], 0, 32 * N * eps)
+        assert not vectors[:, 54:].any()
+
+
 # Images
 
 PICTURES = [(1, 1, 5, 4), (3, 2, 4, 7), (33, 3, 7, 5), (300, 1, 4, 4), (0, 2, 5, 4)]  # (B, I, H, W)
@@ -632,9 +764,32 @@ def test_columns_on_a_gpu_have_the_bits_of_numpy(gpu, shape, window, dtype):
     U, V, stride = window
     x = picture((I, H, W, B), dtype)
     for low, high in blocks(H, U, stride):
-        found = columns(put(x), U, V, stride, low, high)
-        assert type(found) is Emulated
-        same_bits(found, columns(x, U, V, stride, low, high))
+        for S in cuts_of(B):
+            found = columns(put(x), U, V, stride, low, high, S)
+            assert type(found) is Emulated
+            same_bits(found, columns(x, U, V, stride, low, high, S))
+
+
+def cuts_of(B):
+    """Numbers of equal slices that B rows can be cut into."""
+    return [S for S in (1, 2, 3, 11) if B % S == 0]
+
+
+@each_dtype
+@each_window
+def test_columns_of_several_slices_are_those_of_each(gpu, window, dtype):
+    x, (U, V, stride) = picture((2, 7, 6, 12), dtype), window
+    here = U, V, stride, 0, windows_along(7, U, stride)
+    for place in np.array, put:
+        found = columns(place(x), *here, 3)
+        back = place(x)
+        add_columns(back, found, *here)
+        for s in range(3):
+            part = place(x[..., 4 * s : 4 * s + 4].copy())
+            seen = columns(part, *here, 1)
+            same_bits(np.asarray(found[s]), np.asarray(seen[0]))
+            add_columns(part, seen, *here)
+            same_bits(np.asarray(back[..., 4 * s : 4 * s + 4]), np.asarray(part))
 
 
 @each_dtype
@@ -646,12 +801,12 @@ def test_what_is_added_to_columns_on_a_gpu_has_the_bits_of_numpy(gpu, shape, win
     x = picture((I, H, W, B), dtype)
     on_gpu = put(x)
     for low, high in blocks(H, U, stride):
-        seen = picture(
-            (I * U * V, (high - low) * windows_along(W, V, stride) * B), dtype, low + high
-        )
-        add_columns(on_gpu, put(seen), U, V, stride, low, high)
-        add_columns(x, seen, U, V, stride, low, high)
-        same_bits(on_gpu, x)
+        for S in cuts_of(B):
+            places = (high - low) * windows_along(W, V, stride) * B // S
+            seen = picture((S, I * U * V, places), dtype, low + high)
+            add_columns(on_gpu, put(seen), U, V, stride, low, high)
+            add_columns(x, seen, U, V, stride, low, high)
+            same_bits(on_gpu, x)
 
 
 @each_dtype
@@ -664,7 +819,7 @@ def test_to_add_columns_is_the_transpose_of_taking_them(gpu, window, dtype):
             place(picture((2, 7, 6, 5), dtype)),
             (U, V, stride, 0, windows_along(7, U, stride)),
         )
-        seen, back = columns(x, *here), np.zeros_like(x)
+        seen, back = columns(x, *here, 5), np.zeros_like(x)
         c = place(picture(seen.shape, dtype, 1))
         add_columns(back, c, *here)
         assert float((seen * c).sum()) == pytest.approx(float((x * back).sum()), rel=1e-3)
@@ -728,23 +883,28 @@ def test_pools_take_images_in_any_memory_order(gpu, dtype):
 @each_dtype
 @each("at_a_time", [1, 100, 300, 1 << 20])
 @each("stride, padding", [(1, 0), (2, 0), (1, 1), (3, 2)])
+@each("V", [1, 3, 4])
 @each_picture
 def test_a_convolution_is_the_same_on_a_gpu_and_for_any_number_of_lines_at_a_time(
-    gpu, shape, stride, padding, at_a_time, dtype, monkeypatch
+    gpu, shape, V, stride, padding, at_a_time, dtype, monkeypatch
 ):
     x, W = picture(shape, dtype), picture((4, shape[1], 3, 2), dtype, 1)
-    C, eps = numbers(4, dtype), np.finfo(dtype).eps
-    expected = convolution(x, W, C, stride, padding)
+    C, eps, how = numbers(4, dtype), np.finfo(dtype).eps, (stride, padding)
+    cut = in_slices(len(x), V)
+    expected = convolution(x, W, C, *how, WHOLE)
     g = picture(expected.shape, dtype, 2)
-    gradients = convolution_gradients(x, W, g, stride, padding, True)
+    dx = convolution_gradients(x, W, g, *how, True, WHOLE)[0]
+    each_slice = [cut.rows(v, len(x)) for v in range(V)]
+    sums = [convolution_gradients(x[r], W, g[r], *how, False, WHOLE)[1:] for r in each_slice]
+    dW, dC = (np.concatenate(of_slices) for of_slices in zip(*sums, strict=True))
     monkeypatch.setattr(conv, "at_a_time", lambda x: at_a_time)
     for place, kind in (np.asarray, np.ndarray), (put, Emulated):
         x_there, W_there, g_there = map(place, (x, W, g))
-        y = convolution(x_there, W_there, place(C), stride, padding)
-        dx, dW = convolution_gradients(x_there, W_there, g_there, stride, padding, True)
-        no, same = convolution_gradients(x_there, W_there, g_there, stride, padding, False)
-        assert no is None and np.array_equal(same, dW)
-        for found, its in zip((y, dx, dW), (expected, *gradients), strict=True):
+        y = convolution(x_there, W_there, place(C), *how, cut)
+        gradients = convolution_gradients(x_there, W_there, g_there, *how, True, cut)
+        no, *same = convolution_gradients(x_there, W_there, g_there, *how, False, cut)
+        assert no is None and all(map(np.array_equal, same, gradients[1:]))
+        for found, its in zip((y, *gradients), (expected, dx, dW, dC), strict=True):
             assert type(found) is kind and found.dtype == dtype
             near = {"rtol": 0, "atol": 32 * eps * max(1, np.abs(its).max(initial=0))}
             np.testing.assert_allclose(found, its, **near)
@@ -802,9 +962,10 @@ def test_gelu_takes_numbers_in_any_memory_order(gpu, dtype):
 
 def check_scattered(g, x, J, on_gpu):
     """The kernel adds in order, as np.add.at does; NumPy's meaning as near as the type allows."""
-    expected, sizes = np.zeros((2, J, g.shape[-1]), g.dtype)
-    np.add.at(expected, x, g)
-    np.add.at(sizes, x, np.abs(g))
+    expected, sizes = np.zeros((2, len(g), J, g.shape[2]), g.dtype)
+    for v in range(len(g)):
+        np.add.at(expected[v], x[v], g[v])
+        np.add.at(sizes[v], x[v], np.abs(g[v]))
     found = scattered(*on_gpu, J)
     assert type(found) is Emulated
     same_bits(found, expected)
@@ -816,11 +977,12 @@ def check_scattered(g, x, J, on_gpu):
 @each_dtype
 @each("labels", [np.uint8, np.int32, np.int64])
 @each("J, I", [(1, 1), (1, 5), (7, 1), (7, 33), (200, 3), (5, 0)])
-@each("places", [(0,), (1,), (4, 0), (300,), (5, 7), (2, 3, 4)])
-def test_rows_added_up_on_a_gpu_have_the_bits_of_a_loop(gpu, places, J, I, labels, dtype):
-    g = picture((*places, I), dtype)
+@each("V, N", [(1, 0), (1, 1), (4, 0), (1, 300), (5, 7), (3, 40)])
+def test_rows_added_up_on_a_gpu_have_the_bits_of_a_loop(gpu, V, N, J, I, labels, dtype):
+    """Those of each slice by themselves."""
+    g = picture((V, N, I), dtype)
     for high in J, 1 + J // 2:  # also where the last ones do not occur
-        x = np.random.default_rng(high).integers(0, high, places).astype(labels)
+        x = np.random.default_rng(high).integers(0, high, (V, N)).astype(labels)
         check_scattered(g, x, J, (put(g), put(x)))
 
 
@@ -884,7 +1046,7 @@ def test_rounding_to_bfloat16_agrees_with_pytorch(gpu, floats):
 @each("shape", [(0, 3), (1, 1), (5, 7), (300, 33)])
 def test_rounding_to_bfloat16_leaves_every_number_in_its_place(gpu, shape):
     x = scores(*shape, np.float32)
-    expected = np.asarray(rounded(put(x.ravel()))).reshape(shape)
+    expected = np.asarray(rounded(put(x.reshape(1, x.size)))).reshape(shape)
     for other in put(x), put(x.T.copy()).T, put(np.repeat(x, 2, axis=1))[:, ::2]:
         assert np.array_equal(rounded(other), expected)
     transposed = rounded(put(x.T.copy()).T)

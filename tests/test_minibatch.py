@@ -85,7 +85,8 @@ def test_batch_norm_of_one_row_or_none_is_finite_and_teaches_its_input_nothing(s
 def test_batch_norm_learns_on_a_device_with_the_same_bits_and_in_its_dtype(shape, dtype):
     host, device = batch_norm(shape, dtype), batch_norm(shape, dtype)
     for p in device.x, device.Phi.w, device.Phi.b:
-        p.value, p.grad = put(p.value), put(p.grad)
+        p.value = put(p.value)
+        p.differentiate_into(put(p.grads))
     device.state = {name: put(array) for name, array in device.state.items()}
     g = numbers(*shape, seed=9).astype(dtype)
     learn(host, g)

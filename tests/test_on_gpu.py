@@ -3,15 +3,18 @@
 test_gpu.py runs these on a simulated GPU as well.
 """
 
+from itertools import product as product_of
+
 import numpy as np
 import pytest
 from products import each
+from sliced import in_slices
 from test_ops import CASES, move, move_state, passed
 
 from dpedf.device import host
 from dpedf.device.gpu import UnusableError, acquire
 from dpedf.edf import Backward, CompNodes, Forward, context
-from dpedf.kernels import conv
+from dpedf.kernels import conv, cublaslt
 from dpedf.kernels.activation import gelu, gelu_gradient
 from dpedf.kernels.conv import (
     add_columns,
@@ -25,6 +28,15 @@ from dpedf.kernels.conv import (
 from dpedf.kernels.embedding import scattered
 from dpedf.kernels.gemm import affine, product
 from dpedf.kernels.philox import uniform
+from dpedf.kernels.slices import (
+    WHOLE,
+    Slices,
+    affine_of_rows,
+    merge,
+    product_in_tree,
+    product_of_rows,
+    sum_of_rows,
+)
 from dpedf.kernels.softmax import log_loss, log_loss_gradient, softmax
 from dpedf.kernels.vector import adam, add_in_order, momentum, norm, rmsprop
 
@@ -143,10 +155,25 @@ def test_products_of_matrices_in_any_memory_order(gpu, dtype, orders, batch):
 
 
 @each_dtype
-def test_affine_subtracts_its_bias(gpu, dtype):
+def test_matrices_may_lie_at_any_distance(gpu, dtype):
+    wide, b = normal(3, 1 + 4 * 8, dtype=dtype), normal(8, 5, dtype=dtype)
+    a, there = (x[:, :32].reshape(3, 4, 8) for x in (wide, gpu.put(wide)))
+    near(product(there, gpu.put(b)), a @ b)
+
+
+@each_dtype
+@each("batch", [(), (3,)])
+def test_affine_subtracts_its_bias(gpu, dtype, batch):
     for B, I, J in SHAPES:
-        x, W, C = normal(B, I, dtype=dtype), normal(I, J, dtype=dtype), normal(J, dtype=dtype)
-        near(affine(*map(gpu.put, (x, W, C))), x @ W - C)
+        x, W, C = (
+            normal(*batch, B, I, dtype=dtype),
+            normal(I, J, dtype=dtype),
+            normal(J, dtype=dtype),
+        )
+        there, out = [*map(gpu.put, (x, W, C))], gpu.put(normal(*batch, B, J, dtype=dtype))
+        near(affine(*there), x @ W - C)
+        assert affine(*there, out) is out
+        near(out, x @ W - C)
 
 
 def test_a_product_of_what_does_not_fit_is_refused(gpu):
@@ -155,6 +182,97 @@ def test_a_product_of_what_does_not_fit_is_refused(gpu):
             product(gpu.put(np.ones(a)), gpu.put(np.ones(b)))
         with pytest.raises(ValueError, match="expected equal inner indices"):
             affine(gpu.put(np.ones(a)), gpu.put(np.ones(b)), gpu.put(np.ones(5)))
+
+
+@pytest.fixture
+def multiplies(gpu, monkeypatch):
+    """multiplies(precision): until the end of a test, products are in this precision."""
+    lt = pytest.importorskip("nvmath.bindings.cublasLt")
+
+    def in_precision(precision):
+        gemm = cublaslt.Gemm(precision, lt, gpu.stream.ptr, gpu.counter)
+        for function, fast in (product, gemm.product), (affine, gemm.affine):
+            monkeypatch.setitem(function.versions, gpu.cupy.ndarray, fast)
+        return gemm
+
+    return in_precision
+
+
+# How rows lie: one after the other, in wider ones, and side by side as after a convolution.
+LIE = {
+    "packed": lambda x: x.copy(),
+    "in wider rows": lambda x: np.concatenate([x[:, :1], x, x], axis=1)[:, 1 : 1 + x.shape[1]],
+    "side by side": lambda x: x.T.copy().T,
+    "side by side, every other number": lambda x: x.T.repeat(2, axis=0)[::2].T,
+}
+PRECISIONS = ["float32", "tf32", "bfloat16", "float64"]
+
+
+def same_bits(found, expected):
+    assert host(found).tobytes() == host(expected).tobytes()
+
+
+@each("precision", PRECISIONS)
+@each("lie", LIE.values())
+@each("I, J", [(130, 10), (33, 64), (1, 7), (40, 1)])
+@each("B, V", [(32, 4), (4, 4), (23, 4), (2, 3)])
+def test_products_of_several_slices_have_the_bits_of_each_by_itself(
+    gpu, multiplies, precision, lie, I, J, B, V
+):
+    """Also where W, and what is written, lie at any address."""
+    gemm, slices = multiplies(precision), in_slices(B, V)
+    dtype = np.float64 if precision == "float64" else np.float32
+    x, g = normal(B, I, dtype=dtype), normal(B, J, dtype=dtype)
+    W = gpu.put(normal(1 + I * J, dtype=dtype))[1:].reshape(I, J)
+    C = gpu.put(normal(J, dtype=dtype))
+    K = 1 + max(k for k, _ in slices.tree)
+    sums, expected = (gpu.put(np.zeros((K, 64 + I * J), dtype)) for _ in range(2))
+    sums, expected = (v[:, 1 : 1 + I * J].reshape(K, I, J) for v in (sums, expected))
+
+    def there(rows):
+        return lie(gpu.put(x[rows])), lie(gpu.put(g[rows]))
+
+    whole = there(slice(None))
+    y, z = affine_of_rows(whole[0], W, C, slices), product_of_rows(whole[1], W.T, slices)
+    product_in_tree(sums, *whole, slices)
+    for v, (k, additions) in enumerate(slices.tree):
+        rows = slices.rows(v, B)
+        a, b = there(rows)
+        same_bits(y[rows], affine_of_rows(a, W, C, WHOLE))
+        same_bits(z[rows], product_of_rows(b, W.T, WHOLE))
+        product_in_tree(expected[k:], a, b, Slices(tree=[(0, ())]))
+        for p, q in additions:
+            expected[p] += expected[q]
+    same_bits(sums[0], expected[0])
+    assert all(at_once for *_, at_once in gemm.plans.values())
+
+
+def test_matrices_for_which_the_workspace_is_too_small_are_multiplied_one_by_one(
+    gpu, multiplies, monkeypatch
+):
+    monkeypatch.setattr(cublaslt, "WORKSPACE", 20_000)
+    gemm = multiplies("float32")
+    for I in range(20, 40):
+        x, W = gpu.put(normal(8, 16, I, dtype=np.float32)), gpu.put(normal(I, 10, dtype=np.float32))
+        found = product(x, W)
+        for v in range(8):
+            same_bits(found[v], product(x[v], W))
+        near(found, host(x) @ host(W))
+    assert {fits for *_, fits in gemm.plans.values()} == {True, False}
+
+
+@each_dtype
+@each("V, b", [(1, 1), (8, 16), (3, 0), (2, 1000)])
+@each("shape", [(), (7,), (3, 5), (1000,)])
+def test_rows_of_slices_are_summed_and_merged_as_by_numpy(gpu, V, b, shape, dtype):
+    x, tree = normal(V, b, *shape, dtype=dtype), in_slices(V, V).tree
+    found = sum_of_rows(gpu.put(x))
+    near(found, x.sum(axis=1))
+    vectors = np.zeros((1 + max(k for k, _ in tree), *shape), dtype)
+    sums = gpu.put(vectors)
+    merge(vectors, host(found), tree)
+    merge(sums, found, tree)
+    assert host(sums).tobytes() == vectors.tobytes()
 
 
 @each_dtype
@@ -190,9 +308,10 @@ def test_columns_have_the_bits_of_the_cpu_and_so_have_sums_over_them(
     B, I, H, W = shape
     x, down = normal(I, H, W, B, dtype=dtype), windows_along(H, U, stride)
     there = gpu.put(x)
-    for low, high in (0, down), (0, 1), (down - 1, down), (down // 2, down):
-        seen = columns(x, U, V, stride, low, high)
-        found = columns(there, U, V, stride, low, high)
+    places = (0, down), (0, 1), (down - 1, down), (down // 2, down)
+    for (low, high), S in product_of(places, (1, B) if B else (1, 3)):
+        seen = columns(x, U, V, stride, low, high, S)
+        found = columns(there, U, V, stride, low, high, S)
         assert found.shape == seen.shape
         assert host(found).tobytes() == seen.tobytes()
         seen = normal(*seen.shape, dtype=dtype)
@@ -218,19 +337,21 @@ def test_pools_and_their_gradients_are_those_of_the_cpu(gpu, kind, shape, pool, 
 @each_dtype
 @each("at_a_time", [1, 2000, 1 << 26])
 @each("stride, padding", [(1, 0), (2, 0), (1, 1), (3, 2)])
+@each("V", [1, 2, 3])
 @each("shape", PICTURES)
 def test_convolution_agrees_with_numpy_for_any_number_of_lines_at_a_time(
-    gpu, shape, stride, padding, at_a_time, dtype, monkeypatch
+    gpu, shape, V, stride, padding, at_a_time, dtype, monkeypatch
 ):
     x, W = normal(*shape, dtype=dtype), normal(4, shape[1], 3, 2, dtype=dtype)
-    C = normal(4, dtype=dtype)
-    y = convolution(x, W, C, stride, padding)
+    C, how = normal(4, dtype=dtype), (stride, padding)
+    slices = in_slices(len(x), V)
+    y = convolution(x, W, C, *how, slices)
     g = normal(*y.shape, dtype=dtype)
-    expected = y, *convolution_gradients(x, W, g, stride, padding, True)
+    expected = y, *convolution_gradients(x, W, g, *how, True, slices)
     monkeypatch.setattr(conv, "at_a_time", lambda x: at_a_time)
     x, W, C, g = map(gpu.put, (x, W, C, g))
-    y = convolution(x, W, C, stride, padding)
-    found = y, *convolution_gradients(x, W, g, stride, padding, True)
+    y = convolution(x, W, C, *how, slices)
+    found = y, *convolution_gradients(x, W, g, *how, True, slices)
     for array, its in zip(found, expected, strict=True):
         near(array, its)
 
@@ -248,9 +369,9 @@ def test_gelu_agrees_with_numpy(gpu, shape, dtype):
 @each_dtype
 @each("labels", [np.uint8, np.int64])
 @each("J, I", [(1, 1), (7, 33), (200, 3)])
-@each("shape", [(0,), (1,), (5, 7), (2, 3, 400)])
-def test_rows_are_added_up_as_by_numpy(gpu, shape, J, I, labels, dtype):
-    g, x = normal(*shape, I, dtype=dtype), np.random.default_rng(J).integers(0, J, shape)
+@each("V, N", [(1, 0), (1, 1), (5, 7), (2, 1200)])
+def test_rows_are_added_up_as_by_numpy(gpu, V, N, J, I, labels, dtype):
+    g, x = normal(V, N, I, dtype=dtype), np.random.default_rng(J).integers(0, J, (V, N))
     found = scattered(gpu.put(g), gpu.put(x.astype(labels)), J)
     near(found, scattered(g, x, J))
 

@@ -104,18 +104,10 @@ def add_columns_on_gpu(x, seen, U, V, stride, low, high):
     cuda.add_columns(x.size, x, seen, *sizes, windows_along(W, V, stride))
 
 
-def lines(x, W, stride, S):
-    """Yield (low, high), the lines of windows that are computed at a time, of all S slices."""
-    J, I, U, V = W.shape
-    down, across = windows_along(x.shape[1], U, stride), windows_along(x.shape[2], V, stride)
-    step = max(1, at_a_time(x) // max(1, I * U * V * across * (x.shape[3] // S)))
-    for low in range(0, down, step):
-        yield low, min(low + step, down)
-
-
 def groups(x, W, stride, padding, slices):
-    """Yield (S slices, their rows, x of them, padded): as many as are computed at a time.
+    """Yield (S slices, their rows, x of them, padded, lines of windows), for a time.
 
+    These are all lines of as many slices as fit, or as many lines of one slice.
     x: (B, I, H, W), and of them (I, H, W, b).
     """
     (I, U, V), (B, _, H, width), v = W.shape[1:], x.shape, 0
@@ -123,10 +115,10 @@ def groups(x, W, stride, padding, slices):
     across = windows_along(width + 2 * padding, V, stride)
     while v < len(slices):
         rows = slices.rows(v, B)
-        each = max(1, I * U * V * down * across * (rows.stop - rows.start))
-        S = min(max(1, at_a_time(x) // each), len(slices) - v) if slices.equal else 1
+        lines = at_a_time(x) // max(1, I * U * V * across * (rows.stop - rows.start))
+        S = min(max(1, lines // max(1, down)), len(slices) - v) if slices.equal else 1
         rows = slice(rows.start, slices.rows(v + S - 1, B).stop)
-        yield S, rows, padded(batch_innermost(x[rows]), padding)
+        yield S, rows, padded(batch_innermost(x[rows]), padding), max(1, min(lines, down))
         v += S
 
 
@@ -142,17 +134,22 @@ def matrices(x, S):
 def convolution(x, W, C, stride, padding, slices):
     """The value of a Conv2D of x, W and C, where each slice of x has products of its own."""
     parts = groups(x, W, stride, padding, slices)
-    pieces = [convolved(part, W, C, stride, S) for S, _, part in parts]
-    return batch_first(pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=3))
+    pieces = [convolved(part, W, C, stride, S, lines) for S, _, part, lines in parts]
+    return batch_first(joined(pieces, axis=3))
 
 
-def convolved(x, W, C, stride, S):
+def joined(pieces, axis):
+    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis)
+
+
+def convolved(x, W, C, stride, S, lines):
     """The value of a Conv2D, (J, H', W', B), of S equal slices x, (I, H, W, B)."""
     (J, I, U, V), B = W.shape, x.shape[3]
     down, across = windows_along(x.shape[1], U, stride), windows_along(x.shape[2], V, stride)
     y = np.empty((J, down, across, B), x.dtype, like=x)
     matrix, C = W.reshape(J, I * U * V), np.expand_dims(C, 1)
-    for low, high in lines(x, W, stride, S):
+    for low in range(0, down, lines):
+        high = min(low + lines, down)
         seen = columns(x, U, V, stride, low, high, S)
         out = product(matrix, seen, matrices(y[:, low:high], 1) if S == 1 else None)
         out -= C
@@ -168,28 +165,30 @@ def convolution_gradients(x, W, g, stride, padding, varies, slices):
     The last two are of each slice, with its index first.
     """
     pieces = []
-    for S, rows, part in groups(x, W, stride, padding, slices):
-        pieces.append(gradients(part, W, batch_innermost(g[rows]), stride, varies, S))
+    for S, rows, part, lines in groups(x, W, stride, padding, slices):
+        pieces.append(gradients(part, W, batch_innermost(g[rows]), stride, varies, S, lines))
     dx, dW, sums = zip(*pieces, strict=True)
-    if varies:
-        dx = dx[0] if len(dx) == 1 else np.concatenate(dx, axis=3)
-        H, width = dx.shape[1] - padding, dx.shape[2] - padding
-        dx = batch_first(dx[:, padding:H, padding:width])
-    return dx, np.concatenate(dW).reshape(len(slices), *W.shape), np.concatenate(sums)
+    dW, sums = joined(dW, axis=0).reshape(len(slices), *W.shape), joined(sums, axis=0)
+    if not varies:
+        return None, dW, sums
+    dx = joined(dx, axis=3)
+    H, width = dx.shape[1] - padding, dx.shape[2] - padding
+    return batch_first(dx[:, padding:H, padding:width]), dW, sums
 
 
-def gradients(x, W, g, stride, varies, S):
+def gradients(x, W, g, stride, varies, S, lines):
     """(x.grad, W.grad, sum of g), as convolution_gradients, of S equal slices x, padded."""
-    J, I, U, V = W.shape
-    matrix = W.reshape(J, I * U * V)
+    (J, down, across, B), (I, U, V) = g.shape, W.shape[1:]
+    g, line, matrix = matrices(g, S), across * B // S, W.reshape(J, I * U * V)
     dx = np.zeros_like(x) if varies else None
     dW = np.zeros_like(matrix, shape=(S, *matrix.shape))
-    for low, high in lines(x, W, stride, S):
-        part = matrices(g[:, low:high], S)
+    for low in range(0, down, lines):
+        high = min(low + lines, down)
+        part = g[:, :, low * line : high * line]
         product(part, columns(x, U, V, stride, low, high, S).swapaxes(1, 2), out=dW, add=True)
         if varies:
             add_columns(dx, product(matrix.T, part), U, V, stride, low, high)
-    return dx, dW, matrices(g, S).sum(axis=2)
+    return dx, dW, g.sum(axis=2)
 
 
 def taps(x, size, stride):

@@ -2,6 +2,10 @@
 
 CuPy's own products cannot be part of a CUDA graph.  These can: they call cuBLASLt through the
 bindings of nvmath-python.  cuBLASLt stores matrices by columns, so it computes out.T = b.T @ a.T.
+
+How it adds depends on the algorithm that it chooses.  Here that is the same for a product by itself
+and for many at once, and for rows that begin anywhere in an array: so slices have the same bits
+however many a pass takes.
 """
 
 from contextlib import suppress
@@ -53,49 +57,55 @@ class Gemm:
             raise RuntimeError(f"cuBLASLt has no algorithm for {a.shape} @ {b.shape}")
         return out
 
-    def affine(self, x, W, C):
+    def affine(self, x, W, C, out=None):
         expect_factors(x, W)
-        y = np.empty((len(x), W.shape[1]), x.dtype, like=x)
-        if not y.size or not len(W):
-            y[...] = -C
-        elif not self.multiply(x, W, y, False, -C):
-            self.product(x, W, y)
-            y -= C
-        return y
+        if out is None:
+            out = np.empty((*x.shape[:-1], W.shape[1]), x.dtype, like=x)
+        if not out.size or not len(W):
+            out[...] = -C
+        elif not self.multiply(x, W, out, False, -C):
+            self.product(x, W, out)
+            out -= C
+        return out
 
     def multiply(self, a, b, out, add, bias):
         """out = a @ b, or with add out += a @ b, plus a bias if given.  Was there an algorithm?"""
         batch = out.shape[:-2]
         a, b = (Operand(self.rounded(x), batch) for x in (a, b))
-        c = Operand(out, batch)
-        shapes = a.key, b.key, c.key, out.dtype.name, bias is not None
+        c, count = Operand(out, batch), prod(batch)
+        shapes = a.key, b.key, c.key, count, out.dtype.name, bias is not None
         if shapes not in self.plans:
-            self.plans[shapes] = self.plan(a, b, c, prod(batch), bias)
-        desc, layouts, algorithm, there_is = self.plans[shapes]
-        if not there_is:
+            self.plans[shapes] = self.plan(a, b, c, count, bias)
+        desc, layouts, algorithm, at_once = self.plans[shapes]
+        if algorithm is None:
             return False
         if bias is not None:
             self.describe("matmul_desc", desc, "BIAS_POINTER", bias.data.ptr)
         factors = self.factors[out.dtype.name]
         one, beta = factors[1:].ctypes.data, factors[int(add) :].ctypes.data
-        self.lt.matmul(
-            *(self.handle, desc, one, b.pointer, layouts[0], a.pointer, layouts[1], beta),
-            *(c.pointer, layouts[2], c.pointer, layouts[2], algorithm.ctypes.data),
-            *(self.workspace.data.ptr, WORKSPACE, self.stream),
-        )
+        for k in range(1 if at_once else count):
+            self.lt.matmul(
+                *(self.handle, desc, one, b.at(k), layouts[0], a.at(k), layouts[1], beta),
+                *(c.at(k), layouts[2], c.at(k), layouts[2], algorithm.ctypes.data),
+                *(self.workspace.data.ptr, WORKSPACE, self.stream),
+            )
         return True
 
     def rounded(self, x):
         """x in the precision in which cuBLASLt reads it."""
         if self.precision != "bfloat16" or x.dtype != np.float32:
             return x
-        x = x if x.T.flags.c_contiguous else packed(x)
+        swapped = by_columns(x)
+        x = packed(x.swapaxes(-1, -2) if swapped else x)
         r = np.empty_like(x, dtype=np.uint16)
         cuda.round_to_bfloat16(x.size, x, r, x.size)
-        return r
+        return r.swapaxes(-1, -2) if swapped else r
 
     def plan(self, a, b, c, count, bias):
-        """(description, layouts, algorithm, is there one?) of a product."""
+        """(description, layouts, algorithm, does it take all at once?) of count products.
+
+        The algorithm is what cuBLASLt chooses for one of them, of packed matrices, or None.
+        """
         lt = self.lt
         compute, scale, reads, writes = self.float32 if c.x.dtype == np.float32 else FLOAT64
         desc = lt.matmul_desc_create(compute, scale)
@@ -105,7 +115,19 @@ class Gemm:
             self.describe("matmul_desc", desc, "EPILOGUE", lt.Epilogue.BIAS)
             self.describe("matmul_desc", desc, "BIAS_POINTER", bias.data.ptr)
         operands = (b, reads), (a, reads), (c, writes)
-        layouts = [self.layout(operand, kind, count) for operand, kind in operands]
+        alone = [self.layout(x, kind, x.rows) for x, kind in operands]
+        algorithm = self.algorithm(desc, alone, (b, a, c))
+        for layout in alone:
+            lt.matrix_layout_destroy(layout)
+        layouts = [self.layout(x, kind, x.leading, count) for x, kind in operands]
+        at_once = count == 1 or algorithm is None or self.takes(desc, layouts, algorithm)
+        if not at_once:
+            layouts = [self.layout(x, kind, x.leading) for x, kind in operands]
+        return desc, layouts, algorithm, at_once
+
+    def algorithm(self, desc, layouts, operands):
+        """What cuBLASLt chooses for matrices of these layouts; None, where it finds nothing."""
+        lt, (b, a, c) = self.lt, operands
         preference = lt.matmul_preference_create()
         self.describe("matmul_preference", preference, "MAX_WORKSPACE_BYTES", WORKSPACE)
         for name, operand in zip("ABCD", (b, a, c, c), strict=True):
@@ -120,13 +142,23 @@ class Gemm:
                 *(algorithm.ctypes.data, found.ctypes.data),
             )
         lt.matmul_preference_destroy(preference)
-        return desc, layouts, algorithm, bool(found[0])
+        return algorithm if found[0] else None
 
-    def layout(self, operand, kind, count):
-        lt = self.lt
-        layout = lt.matrix_layout_create(kind, operand.rows, operand.columns, operand.leading)
+    def takes(self, desc, layouts, algorithm):
+        """Does an algorithm multiply matrices of these layouts, in the workspace that there is?"""
+        lt, result = self.lt, np.zeros(1, self.lt.matmul_heuristic_result_dtype)
+        addresses = algorithm.ctypes.data, result.ctypes.data
+        try:
+            lt.matmul_algo_check(self.handle, desc, *layouts, layouts[2], *addresses)
+        except lt.cuBLASLtError:
+            return False
+        return result["workspace_size"][0] <= WORKSPACE
+
+    def layout(self, operand, kind, leading, count=1):
+        layout = self.lt.matrix_layout_create(kind, operand.rows, operand.columns, leading)
         self.describe("matrix_layout", layout, "BATCH_COUNT", count)
-        self.describe("matrix_layout", layout, "STRIDED_BATCH_OFFSET", operand.step)
+        step = operand.step if count > 1 else 0
+        self.describe("matrix_layout", layout, "STRIDED_BATCH_OFFSET", step)
         return layout
 
     def describe(self, kind, thing, name, number):
@@ -150,34 +182,45 @@ def expect_factors(a, b):
         raise ValueError(f"{a.dtype} @ {b.dtype}, expected one type")
 
 
+def in_numbers(x):
+    """The strides of the last two indices."""
+    return [stride // x.itemsize for stride in x.strides[-2:]]
+
+
+def by_columns(x):
+    """Do matrices x, (..., i, k), lie in memory by columns, rather than by rows?"""
+    (I, K), (i, k) = x.shape[-2:], in_numbers(x)
+    return K > 1 and k != 1 and (I == 1 or i < k)
+
+
 class Operand:
     """Matrices x, (..., i, k), one for each index of batch, as cuBLASLt reads them.
 
-    rows, columns, leading: of x.T where x is packed by rows, of x where it is transposed.
-    step: numbers from one matrix to the next.  alignment: in bytes, what an algorithm may rely on;
-    it is the same on every rank.
+    rows, columns, leading: of x.T where x lies by rows, of x where it is transposed.
+    step: numbers from one matrix to the next.
+    alignment: in bytes, what an algorithm may rely on.  All lines of all matrices have it, so that
+    it is the same wherever a slice begins; a single line may begin at any number.
     """
 
     def __init__(self, x, batch):
+        self.transposed = int(by_columns(x))
+        x = x.swapaxes(-1, -2) if self.transposed else x
         if x.ndim > 2:
             x = np.broadcast_to(x, (*batch, *x.shape[-2:])).reshape(-1, *x.shape[-2:])
-        if not self.reads(x):
+        self.columns, self.rows = x.shape[-2:]
+        line, number = in_numbers(x)
+        if (self.rows > 1 != number) or (self.columns > 1 and line < self.rows):
             x = x.copy()
-            self.reads(x)
+            line = self.rows
         self.x, self.pointer = x, x.data.ptr
-        self.step = x.strides[0] // x.itemsize if x.ndim > 2 else 0
-        self.alignment = min(256, self.pointer & -self.pointer)
+        self.leading = line if self.columns > 1 else self.rows
+        self.step = x.strides[0] // x.itemsize if x.ndim > 2 and len(x) > 1 else 0
+        numbers = self.rows | self.leading | self.step if self.columns > 1 else 1
+        bits = self.pointer | 256 | x.itemsize * numbers
+        self.alignment = bits & -bits
         layout = self.rows, self.columns, self.leading, self.step
-        self.key = (*layout, batch, self.transposed, self.alignment)
+        self.key = *layout, self.transposed, self.alignment
 
-    def reads(self, x):
-        """Is one of the two indices packed?"""
-        (I, K), (i, k) = x.shape[-2:], (stride // x.itemsize for stride in x.strides[-2:])
-        by_rows, by_columns = i if I > 1 else K, k if K > 1 else I
-        if (k == 1 or K == 1) and by_rows >= K:
-            self.rows, self.columns, self.leading, self.transposed = K, I, by_rows, 0
-        elif (i == 1 or I == 1) and by_columns >= I:
-            self.rows, self.columns, self.leading, self.transposed = I, K, by_columns, 1
-        else:
-            return False
-        return True
+    def at(self, k):
+        """The address of matrix k."""
+        return self.pointer + k * self.step * self.x.itemsize

@@ -2,10 +2,10 @@
 
 const unsigned ALL = 0xffffffff;
 
-// y: (V, n), of x, (V, b, n), the sum over b.  Strides of x are in numbers.  A warp, of 32 threads,
-// has 8 columns: 4 threads add the rows of each, in an order that depends on b alone.
-extern "C" __global__ void sum_of_rows(const T *x, T *y, long long V, long long b, long long n,
-                                       long long stride_v, long long stride_b,
+// y: (V, n), of x, (V, b, n), factor times the sum over b.  Strides of x are in numbers.  A warp, of
+// 32 threads, has 8 columns: 4 threads add the rows of each, in an order that depends on b alone.
+extern "C" __global__ void sum_of_rows(const T *x, T *y, double factor, long long V, long long b,
+                                       long long n, long long stride_v, long long stride_b,
                                        long long stride_n) {
     long long warp = (blockIdx.x * (long long)blockDim.x + threadIdx.x) / 32, tiles = (n + 7) / 8;
     long long v = warp / tiles, k = warp % tiles * 8 + threadIdx.x % 8;
@@ -18,7 +18,7 @@ extern "C" __global__ void sum_of_rows(const T *x, T *y, long long V, long long 
     sum += __shfl_xor_sync(ALL, sum, 8);
     sum += __shfl_xor_sync(ALL, sum, 16);
     if (k < n && threadIdx.x % 32 < 8)
-        y[v * n + k] = sum;
+        y[v * n + k] = (T)factor * sum;
 }
 
 // vectors: rows of stride numbers.  parts: rows of n.  steps: (count, 3), as merging(tree) has them.

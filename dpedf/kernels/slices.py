@@ -101,6 +101,19 @@ def affine_of_rows(x, W, C, slices):
 
 
 @function
+def parts_of(vectors, V):
+    """(V, ...), not yet written, for what is then merged into vectors, (K, ...)."""
+    return np.empty_like(vectors, shape=(V, *vectors.shape[1:]))
+
+
+@on_gpu(parts_of)
+def parts_on_gpu(vectors, V):
+    # How a product is added may depend on the address of its result, so they begin as vectors do.
+    shape, begin = (V, *vectors.shape[1:]), vectors.data.ptr % 256 // vectors.itemsize
+    return np.empty_like(vectors, shape=(begin + prod(shape),))[begin:].reshape(shape)
+
+
+@function
 def product_in_tree(vectors, x, g, slices):
     """Leave in vectors, (K, I, J), what the tree of the slices makes of x^T g of each slice.
 
@@ -124,7 +137,7 @@ def product_in_tree_on_gpu(vectors, x, g, slices):
         product(x.T, g, vectors[k])
         add_in_order(flat(vectors), additions, 0, vectors[0].size)
         return
-    parts = np.empty_like(vectors, shape=(len(slices), *vectors.shape[1:]))
+    parts = parts_of(vectors, len(slices))
     for these, a, b in slices.cut(x, g):
         product(a.swapaxes(1, 2), b, parts[these])
     merge(vectors, parts, slices.tree)
@@ -174,18 +187,19 @@ def flat(vectors):
 
 
 @function
-def sum_of_rows(x):
-    """y[v,...] = sum_b x[v,b,...], of each slice"""
-    return x.sum(axis=1)
+def sum_of_rows(x, factor=1):
+    """y[v,...] = factor sum_b x[v,b,...], of each slice"""
+    y = x.sum(axis=1)
+    return y if factor == 1 else factor * y
 
 
 @on_gpu(sum_of_rows)
-def sum_of_rows_on_gpu(x):
+def sum_of_rows_on_gpu(x, factor=1):
     V, b, *shape = x.shape
-    n = prod(shape)
-    y, strides = np.empty_like(x, shape=(V, *shape)), x.reshape(V, b, n).strides
-    strides = (stride // x.itemsize for stride in strides)
-    cuda.sum_of_rows(32 * V * -(-n // 8), x, y, V, b, n, *strides)  # a warp for 8 numbers
+    n, y = prod(shape), np.empty_like(x, shape=(V, *shape))
+    x = x.reshape(V, b, n)  # a copy, where these indices do not lie one after the other
+    sizes = V, b, n, *(stride // x.itemsize for stride in x.strides)
+    cuda.sum_of_rows(32 * V * -(-n // 8), x, y, float(factor), *sizes)  # a warp for 8 numbers
     return y
 
 

@@ -5,7 +5,15 @@ from math import prod
 import numpy as np
 
 from dpedf.kernels.gemm import JOINED, add_products, product
-from dpedf.kernels.slices import WHOLE, Slices, flat, merge, product_in_tree, sum_of_rows
+from dpedf.kernels.slices import (
+    WHOLE,
+    Slices,
+    flat,
+    merge,
+    parts_of,
+    product_in_tree,
+    sum_of_rows,
+)
 from dpedf.kernels.vector import add_in_order
 
 
@@ -107,7 +115,8 @@ class SumOverSlices:
         """Add the sum over the rows of each of these slices, delta[v]."""
         self.open()
         if all(self.begun[these]):
-            self.parts[these] += delta
+            part = self.parts[these]
+            part += delta
         else:
             self.parts[these] = delta
             self.begun[these] = [True] * len(self.begun[these])
@@ -115,8 +124,7 @@ class SumOverSlices:
     def add_rows(self, delta, slices, factor=1):
         """Add factor sum_n delta[n], over the rows of each slice or positions in them."""
         for these, part in slices.cut(rows_of(delta, self.like)):
-            added = sum_of_rows(part)
-            self.add_slices(these, added if factor == 1 else factor * added)
+            self.add_slices(these, sum_of_rows(part, factor))
 
     def add_product(self, x, g, slices):
         """Add x^T g of each slice: the first, and then groups of JOINED."""
@@ -133,7 +141,8 @@ class SumOverSlices:
     def open(self):
         """Make parts and, if a first product waits, compute it there."""
         if self.parts is None:
-            self.parts = np.empty_like(self.like, shape=(len(self.slices), *self.like.shape))
+            vectors = np.expand_dims(self.like, 0) if self.grads is None else self.grads
+            self.parts = parts_of(vectors, len(self.slices))
         if self.products and not any(self.begun):
             for these, x, g in self.slices.cut(*self.products.pop()):
                 product(x.swapaxes(1, 2), g, self.matrices(these, x, g))

@@ -19,11 +19,10 @@ class Gradient:
 
     x, y: this rank's rows, those of shard(B).  put(x, y) sets the Inputs.
     link: the ranks, or how arrays on GPUs reach other ranks (links.py).
-    slices: V, or 0.  A pass takes one, unless compute_in says otherwise.
+    slices: V, or 0.  A pass takes one, unless compute_in says otherwise.  UserError: V < ranks.
     overlap: are buckets of so many numbers summed over ranks during Backward?
     losses: (V,), the sum of ell over each slice of this rank, and 0 for those of other ranks.
     mixer: a node that mixes the rows of the minibatch, of which a pass takes all of this rank.
-    UserError: there are more ranks than slices.
     """
 
     def __init__(self, ell, phi, link, put, slices=0, overlap=False, bucket=1 << 18):
@@ -60,7 +59,8 @@ class Gradient:
             with during(B=B, row=first + rows.start, slices=slices, add=self.add_in_nodes):
                 self.put(x[rows], y[rows])
                 Forward(self.ell, self.train)
-                self.losses[numbers] += sums_of_slices(self.ell.value, slices)
+                losses = self.losses[numbers]
+                losses += sums_of_slices(self.ell.value, slices)
                 Backward(self.ell, B, ready, keep=False)
 
     def add_ranks(self):

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -32,7 +33,11 @@ class Emulated(np.ndarray):
         result = super().__array_function__(function, types, inputs, keywords)
         if function in (np.empty, np.empty_like):
             return fenced(result)
-        return put(result) if function in (np.zeros, np.zeros_like) else result
+        return put(result) if function in (np.zeros, np.zeros_like, np.concatenate) else result
+
+    @property
+    def data(self):
+        return SimpleNamespace(ptr=self.ctypes.data)
 
     def copy(self, order="C"):
         return put(np.array(self, order=order))

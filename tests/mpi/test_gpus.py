@@ -69,6 +69,9 @@ def ended(gpu, few_digits, tmp_path_factory):
         for capture in "auto", "off":
             name = f"BatchNorm, {gpus} GPUs, {how}, {capture}"
             add(n, gpus, name, *words, f"run.capture={capture}")
+    for n, gpus in NORMS_IN_SLICES:
+        words = model("normalized", "normalized"), "train.slices=5"
+        add(n, gpus, f"BatchNorm, 5 slices, {gpus} GPUs", *words)
     for name, _ in MODELS:
         add(1, 1, name, model("noise", name), "run.capture=off")
         add(2, 2, f"{name}, auto", model("noise", name))
@@ -134,6 +137,19 @@ def test_batch_norm_adds_over_gpus(ended, gpus, how):
     assert_equal_up_to_rounding(recorded, alone)
     for name, array in recorded.items():
         np.testing.assert_array_equal(eager[name], array, name)
+
+
+NORMS_IN_SLICES = [(1, 1), (2, 2), (3, 3), (2, 1)]
+
+
+def test_batch_norm_of_slices_has_the_same_bits_on_any_number_of_gpus(ended):
+    runs = [ended(f"BatchNorm, 5 slices, {gpus} GPUs", n) for n, gpus in NORMS_IN_SLICES]
+    assert len({run.phi_sha256 for run in runs}) == 1
+    expected = learnt(runs[0].directory)
+    assert len(expected) == 5
+    for run in runs[1:]:
+        for name, array in learnt(run.directory).items():
+            np.testing.assert_array_equal(array, expected[name], name)
 
 
 COMPUTATION, COPIES = "1", "2 3 4 5 6 7 8"  # as streams are counted
