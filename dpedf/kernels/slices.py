@@ -103,7 +103,7 @@ def affine_of_rows(x, W, C, slices):
 @function
 def parts_of(vectors, V):
     """(V, ...), not yet written, for what is then merged into vectors, (K, ...)."""
-    return np.empty_like(vectors, shape=(V, *vectors.shape[1:]))
+    return np.empty_like(vectors, shape=(V, *vectors.shape[1:]), order="C")
 
 
 @on_gpu(parts_of)
