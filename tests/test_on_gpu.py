@@ -29,7 +29,6 @@ from dpedf.kernels.embedding import scattered
 from dpedf.kernels.gemm import affine, product
 from dpedf.kernels.philox import uniform
 from dpedf.kernels.slices import (
-    WHOLE,
     Slices,
     affine_of_rows,
     merge,
@@ -232,15 +231,15 @@ def test_products_of_several_slices_have_the_bits_of_each_by_itself(
     def there(rows):
         return lie(gpu.put(x[rows])), lie(gpu.put(g[rows]))
 
-    whole = there(slice(None))
+    whole, one = there(slice(None)), Slices(tree=[(0, ())])
     y, z = affine_of_rows(whole[0], W, C, slices), product_of_rows(whole[1], W.T, slices)
     product_in_tree(sums, *whole, slices)
     for v, (k, additions) in enumerate(slices.tree):
         rows = slices.rows(v, B)
         a, b = there(rows)
-        same_bits(y[rows], affine_of_rows(a, W, C, WHOLE))
-        same_bits(z[rows], product_of_rows(b, W.T, WHOLE))
-        product_in_tree(expected[k:], a, b, Slices(tree=[(0, ())]))
+        same_bits(y[rows], affine_of_rows(a, W, C, one))
+        same_bits(z[rows], product_of_rows(b, W.T, one))
+        product_in_tree(expected[k:], a, b, one)
         for p, q in additions:
             expected[p] += expected[q]
     same_bits(sums[0], expected[0])

@@ -103,7 +103,7 @@ def affine_of_rows(x, W, C, slices):
 @function
 def parts_of(vectors, V):
     """(V, ...), not yet written, for what is then merged into vectors, (K, ...)."""
-    return np.empty_like(vectors, shape=(V, *vectors.shape[1:]))
+    return np.empty_like(vectors, shape=(V, *vectors.shape[1:]), order="C")
 
 
 @on_gpu(parts_of)
@@ -160,12 +160,8 @@ def merge(vectors, parts, tree):
 
 @on_gpu(merge)
 def merge_on_gpu(vectors, parts, tree):
-    n, stride, steps = (
-        parts[0].size,
-        vectors.strides[0] // vectors.itemsize,
-        merging(tree, gpu.name),
-    )
-    cuda.merge(n, vectors, parts, steps, len(steps), stride, n)
+    n, steps = parts[0].size, merging(tuple(tree), gpu.name)
+    cuda.merge(n, vectors, parts, steps, len(steps), vectors.strides[0] // vectors.itemsize, n)
 
 
 @cache
@@ -203,11 +199,11 @@ def sum_of_rows_on_gpu(x, factor=1):
     return y
 
 
-def sums_of_slices(x, slices):
-    """(V,): the sum over the rows x, (N,), of each slice, in float64."""
+def add_sums(sums, x, slices):
+    """sums[v] += the sum over the rows x, (N,), of slice v, in float64."""
     if slices is WHOLE:
-        return x.sum(dtype=np.float64)
-    sums = np.empty(len(slices), like=x)
+        sums += x.sum(dtype=np.float64)
+        return
     for these, part in slices.cut(x):
-        sums[these] = sum_of_rows(part.astype(np.float64))
-    return sums
+        here = sums[these]
+        here += sum_of_rows(part.astype(np.float64))

@@ -26,7 +26,7 @@ class SumOverRows:
 
     def __init__(self, like, grads=None):
         self.like, self.begun, self.products = like, False, []
-        self.grad = np.empty_like(like) if grads is None else grads[0, ...]
+        self.grad = np.empty_like(like, order="C") if grads is None else grads[0, ...]
 
     def __bool__(self):
         """Was something added?"""

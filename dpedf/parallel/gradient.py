@@ -7,7 +7,7 @@ With slices = 0 each rank is one slice, and the MPI library chooses the order of
 import numpy as np
 
 from dpedf.edf import Backward, CompNodes, Forward
-from dpedf.kernels.slices import merge, sums_of_slices
+from dpedf.kernels.slices import add_sums, merge
 from dpedf.parallel.buckets import Buckets
 from dpedf.parallel.passes import Passes
 from dpedf.parallel.sums import sum_over
@@ -59,8 +59,7 @@ class Gradient:
             with during(B=B, row=first + rows.start, slices=slices, add=self.add_in_nodes):
                 self.put(x[rows], y[rows])
                 Forward(self.ell, self.train)
-                losses = self.losses[numbers]
-                losses += sums_of_slices(self.ell.value, slices)
+                add_sums(self.losses[numbers], self.ell.value, slices)
                 Backward(self.ell, B, ready, keep=False)
 
     def add_ranks(self):
