@@ -50,6 +50,16 @@ class Passes:
         each = -(-B // self.V)  # rows of a slice or, without slices, of a rank
         return each * self.together if self.slices else -(-each // self.count)
 
+    def needed(self, most_rows, B):
+        """How many passes of at most so many rows.  UserError: a slice has more."""
+        each = -(-B // self.V)
+        if not self.slices:
+            return -(-each // most_rows)
+        if most_rows < each:
+            found = f"train.rows = {most_rows}, expected 0 or at least {each}"
+            raise UserError(f"{found}, the rows of a slice: with more slices it has fewer")
+        return -(-self.most // (most_rows // each))
+
     def of(self, B):
         """[(rows, slices, numbers)] of each pass over B rows: which of this rank's rows it takes,
         how they are cut, and the numbers of its slices."""

@@ -65,7 +65,7 @@ def choose_passes(step, minibatch, ranks, state, sizes, most_rows=0):
         elif why:
             passes, note = gradient.passes.most, f"a pass takes one slice: {why}"
         elif most_rows:
-            passes = passes_of(most_rows, gradient, B)
+            passes = gradient.passes.needed(most_rows, B)
         elif not gradient.passes.slices and state.get("ranks") == ranks.size:
             passes = state.get("passes", 1)
         else:
@@ -75,17 +75,6 @@ def choose_passes(step, minibatch, ranks, state, sizes, most_rows=0):
         what = f"{name_of(gradient, gradient.mixer)} needs all rows of a rank in one pass"
         note = f"train.rows = {most_rows} is not met: {what}"
     return note
-
-
-def passes_of(most_rows, gradient, B):
-    """How many passes of at most so many rows a rank makes.  UserError: a slice has more rows."""
-    each = -(-B // gradient.passes.V)  # rows of a slice or, without slices, of a rank
-    if not gradient.passes.slices:
-        return -(-each // most_rows)
-    if most_rows < each:
-        found = f"train.rows = {most_rows}, expected 0 or at least {each}"
-        raise UserError(f"{found}, the rows of a slice: with more slices it has fewer")
-    return -(-gradient.passes.most // (most_rows // each))
 
 
 def fastest(gradient, x, y, B, ranks, device):
