@@ -23,9 +23,10 @@ from dpedf.parallel.buckets import Buckets
 from dpedf.parallel.gradient import Gradient
 from dpedf.parallel.links import link_between
 from dpedf.parallel.nccl import Nccl
+from dpedf.parallel.passes import Passes
 from dpedf.parallel.sums import TreeSum, cuts, plan
 from dpedf.parallel.through_host import ThroughHost
-from dpedf.parallel.trial import choose_overlap
+from dpedf.parallel.trial import choose_overlap, fastest
 from dpedf.phi import Phi, dense
 from dpedf.program import Context, during
 from dpedf.run.report import Report
@@ -147,11 +148,12 @@ def test_after_a_step_no_sum_over_ranks_is_left_for_an_evaluation_to_find(fails)
         assert (evaluated["train"], evaluated["B"], evaluated["row"]) == (False, None, 0)
 
 
-def test_losses_are_added_in_float64_over_rows_and_over_steps():
+@pytest.mark.parametrize("slices", [0, 2])
+def test_losses_are_added_in_float64_over_rows_and_over_steps(slices):
     x = np.array([2**24, 1, 1], np.float32)  # in float32 their sum is 2**24
 
     def learn(ranks):
-        ell, gradient = seen_by(ranks, dtype=np.float32)
+        ell, gradient = seen_by(ranks, slices, dtype=np.float32)
         step = Step(gradient, Momentum(gradient.phi))
         for _ in range(3):
             step(x, x, 6, 0.0)
@@ -343,7 +345,7 @@ def test_nccl_may_be_told_that_ranks_share_a_gpu(monkeypatch):
     assert linked([0, 0], [True, True])[0] == [Nccl] * 2
 
 
-# The trial of how sums are made.
+# The trials of how sums are made, and in how many passes.
 
 
 class TimedDevice:
@@ -411,6 +413,63 @@ def test_what_a_trial_chose_is_in_the_state_of_which_a_run_goes_on(clock, overla
     gradient.overlap = overlap
     state = Step(gradient, Momentum(gradient.phi)).state()
     assert chosen(clock, [{overlap: 2.0, not overlap: 1.0}] * 2, state) == [(overlap, 0)] * 2
+
+
+class TimedGradient:
+    """A Gradient that takes so many seconds, by passes, or more memory than there is for None.
+
+    The first time in so many passes takes 0.2 seconds more, as where kernels are compiled.
+    """
+
+    def __init__(self, ranks, slices, seconds, clock):
+        self.passes, self.overlap = Passes(slices, ranks.rank, ranks.size), True
+        self.seconds, self.clock, self.ran = seconds, clock, []
+
+    def compute_in(self, passes):
+        self.now = passes
+
+    def add_slices(self, x, y, B):
+        assert not self.overlap  # no sum over ranks begins in one rank alone
+        if self.seconds[self.now] is None:
+            raise MemoryError
+        self.clock.now += self.seconds[self.now] + 0.2 * (self.now not in self.ran)
+        self.ran.append(self.now)
+
+
+def passes_chosen(clock, seconds, slices=8):
+    """What each of two ranks chooses for 512 rows, of which it has 4 slices or parts."""
+
+    def choose(ranks):
+        clock.now = 0.0
+        gradient = TimedGradient(ranks, slices, seconds[ranks.rank], clock)
+        chosen = fastest(gradient, None, None, 512, ranks, SimpleNamespace(wait=lambda: None))
+        assert gradient.overlap
+        return chosen
+
+    return on_ranks(2, choose)
+
+
+@pytest.mark.parametrize("slices", [0, 8])
+@pytest.mark.parametrize("best", [1, 2, 4])
+def test_a_rank_computes_in_so_many_passes_as_are_fastest_on_the_slowest_rank(clock, best, slices):
+    slow = {passes: 0.02 if passes == best else 0.03 for passes in (1, 2, 4)}
+    other = {passes: 0.015 if passes == best else 0.01 for passes in (1, 2, 4)}
+    assert passes_chosen(clock, [slow, other], slices) == [best] * 2
+
+
+@pytest.mark.parametrize("slices", [0, 8])
+def test_passes_are_not_more_or_fewer_than_fit_into_memory(clock, slices, refused):
+    fits = {1: 0.03, 2: 0.04, 4: 0.05}
+    for lacking in [1], [1, 2]:
+        found = passes_chosen(clock, [fits, fits | dict.fromkeys(lacking)], slices)
+        assert found == [2 * lacking[-1]] * 2
+    with refused("one of 4 passes over 512 rows does not fit into memory"):
+        passes_chosen(clock, [fits, dict.fromkeys(fits)], slices)
+
+
+@pytest.mark.parametrize("slices, chosen", [(0, 1), (8, 2)])
+def test_without_slices_passes_which_change_bits_have_to_be_faster_by_far(clock, slices, chosen):
+    assert passes_chosen(clock, [{1: 0.1, 2: 0.095, 4: 0.2}] * 2, slices) == [chosen] * 2
 
 
 def test_a_rank_is_watched_from_when_the_watch_begins():

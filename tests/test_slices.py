@@ -173,6 +173,7 @@ LONG = [
         for axes in (None, 0, 1)
     ),
     *(Case(Multiply, f"bI {other}", Multiply) for other in ("pI", "p", "p1", "b", "p2I")),
+    Case(Multiply, "bI pI", lambda x, w: x * (w * w), name="of a parameter twice"),
     *(Case(Power, f"bI {other}", Power, low=0.5) for other in ("pI", "bI")),
     *(
         Case(node, "bI", node, low=0.1)

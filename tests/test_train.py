@@ -329,6 +329,14 @@ def test_where_the_rows_lie_and_how_they_are_summed_changes_nothing(
         assert phi_sha256(train(*words, "--overwrite")) == phi_sha256(finished[0])
 
 
+@pytest.mark.parametrize(("rows", "together"), [(8, 1), (31, 3), (64, 8)])
+def test_rows_of_a_pass_are_said_and_change_nothing(finished, train, rows, together):
+    """A slice has 8 rows."""
+    ran = train(f"train.rows={rows}")
+    assert f"8 slices, {together} in a pass of {8 * together} rows" in ran.stdout
+    assert phi_sha256(ran) == phi_sha256(finished[0])
+
+
 def test_chunks_beyond_the_window_are_said_to_be_no_global_shuffle(train, tmp_path, python):
     n = 1437
     about = {"name": "a", "source": "b", "licence": "c", "classes": 10}
@@ -434,6 +442,11 @@ def test_status_2_and_one_line_for(what, train, tmp_path):
     ran = train(*words) if isinstance(words, list) else train(file=words)
     assert_refused(ran, *named)
     assert {path.name for path in tmp_path.iterdir()} - {"__pycache__"} == before
+
+
+def test_fewer_rows_than_those_of_a_slice_are_refused_before_a_run_begins(train, run):
+    assert_refused(train("train.rows=7"), "digits.toml", "train.rows = 7", "at least 8")
+    assert [path.name for path in run.iterdir()] == [".lock"]
 
 
 def test_a_label_out_of_range_is_named_with_its_row(train, digits, tmp_path):

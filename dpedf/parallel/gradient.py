@@ -19,11 +19,10 @@ class Gradient:
 
     x, y: this rank's rows, those of shard(B).  put(x, y) sets the Inputs.
     link: the ranks, or how arrays on GPUs reach other ranks (links.py).
-    slices: V, or 0.  A pass takes one, unless compute_in says otherwise.
+    slices: V, or 0.  A pass takes one, unless compute_in says otherwise.  UserError: V < ranks.
     overlap: are buckets of so many numbers summed over ranks during Backward?
     losses: (V,), the sum of ell over each slice of this rank, and 0 for those of other ranks.
     mixer: a node that mixes the rows of the minibatch, of which a pass takes all of this rank.
-    UserError: there are more ranks than slices.
     """
 
     def __init__(self, ell, phi, link, put, slices=0, overlap=False, bucket=1 << 18):

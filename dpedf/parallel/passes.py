@@ -47,7 +47,8 @@ class Passes:
         if not self.slices:
             tree = [(0, ())] + (count - 1) * [(1, ((0, 1),))]
         self.together = -(-self.most // count)
-        self.trees = [tree[v : v + self.together] for v in range(0, len(tree), self.together)]
+        starts = range(0, len(tree), self.together)
+        self.trees = [tuple(tree[v : v + self.together]) for v in starts]
         self.vectors = 1 + max(k for k, additions in tree)
 
     def shard(self, B):

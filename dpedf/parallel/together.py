@@ -29,11 +29,14 @@ def why_apart(gradient, x, y, sizes, put):
             for B in sizes:
                 first, end = gradient.shard(B)
                 rows = x[: end - first], y[: end - first], B
-                if not same_bits(together(gradient, *rows), found(gradient, *rows)):
-                    return f"{differing(gradient, *rows)} has other bits beside other rows"
+                sums, passes = together(gradient, *rows), gradient.passes.count
+                if not same_bits(sums, found(gradient, *rows)):
+                    return f"{differing(gradient, passes, *rows)} has other bits beside other rows"
     except UncutError:  # in the backward of a node, the last one that has its value
         n = [n for n in CompNodes(gradient.ell) if n.value is not None][-1]
         return f"{name_of(gradient, n)} adds up the rows of several slices"
+    except MemoryError:  # for a slice by itself, which a trial of passes will say
+        return None
     finally:
         phi.value[...] = before
         gradient.overlap, gradient.train = overlap, True
@@ -58,24 +61,30 @@ def found(gradient, x, y, B, passes=None):
     return gradient.grads[: gradient.passes.left].copy()
 
 
-def differing(gradient, x, y, B):
-    """The first node whose value depends on what else is computed, or any one's backward."""
-    nodes = [n for n in CompNodes(gradient.ell) if n.batched]
-    values, first = [], gradient.shard(B)[0]
-    for passes in 1, gradient.passes.most:
-        gradient.compute_in(passes)
-        values.append({n: [] for n in nodes})
-        for rows, slices, _ in gradient.passes.of(B):
-            with during(B=B, row=first + rows.start, slices=slices):
-                gradient.put(x[rows], y[rows])
-                Forward(gradient.ell, gradient.train)
-            for n in nodes:
-                values[-1][n].append(n.value)
-    for n in nodes:
-        together, apart = (np.concatenate(pieces[n]) for pieces in values)
-        if not same_bits(together, apart):
-            return name_of(gradient, n)
-    return "the backward of a node"
+def differing(gradient, passes, x, y, B):
+    """The first node whose value depends on what else is computed, or any one's backward.
+
+    Just "a node" where memory lacks for all values.
+    """
+    try:
+        together, apart = (values(gradient, n, x, y, B) for n in (passes, gradient.passes.most))
+    except MemoryError:
+        return "a node"
+    differ = (n for n in apart if not same_bits(together[n], apart[n]))
+    return next((name_of(gradient, n) for n in differ), "the backward of a node")
+
+
+def values(gradient, passes, x, y, B):
+    """{n: its value}, of this rank's rows, of all nodes with b after so many passes."""
+    first, found = gradient.shard(B)[0], {n: [] for n in CompNodes(gradient.ell) if n.batched}
+    gradient.compute_in(passes)
+    for rows, slices, _ in gradient.passes.of(B):
+        with during(B=B, row=first + rows.start, slices=slices):
+            gradient.put(x[rows], y[rows])
+            Forward(gradient.ell, gradient.train)
+        for n in found:
+            found[n].append(n.value)
+    return {n: np.concatenate(pieces) for n, pieces in found.items()}
 
 
 def name_of(gradient, n):
