@@ -7,6 +7,17 @@ from dpedf.kernels.slices import WHOLE, Slices
 from dpedf.parallel.sums import cuts, plan
 
 
+class memory_of_passes:  # noqa: N801, a word of the with statement
+    """Inside the block, a MemoryError says which setting decides how much a pass takes."""
+
+    def __enter__(self):
+        pass
+
+    def __exit__(self, kind, error, trace):
+        if isinstance(error, MemoryError):
+            error.add_note("train.rows sets how many rows a pass takes: fewer take less memory")
+
+
 class Passes:
     """Which slices, and so which rows, a rank computes, and how many slices a pass takes.
 

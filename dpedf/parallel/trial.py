@@ -6,6 +6,7 @@ from functools import partial
 from math import inf
 
 from dpedf.errors import UserError, concerning
+from dpedf.parallel.passes import memory_of_passes
 from dpedf.parallel.together import name_of, why_apart
 
 ROUNDS, SECONDS = 4, 2.0  # of a trial of passes, at most
@@ -129,7 +130,7 @@ def choose_overlap(step, minibatch, ranks, state):
     if state.get("ranks") == ranks.size:
         gradient.overlap = bool(state["overlap"])
     elif gradient.link.recordable:
-        with step.context(), unchanged(gradient.phi):
+        with step.context(), unchanged(gradient.phi), memory_of_passes():
             gradient.overlap = overlap_is_faster(gradient, minibatch, ranks, step.device)
 
 
