@@ -54,23 +54,21 @@ def choose_passes(step, minibatch, ranks, state, sizes, most_rows=0):
     gradient, device, (x, y, B) = step.gradient, step.device, minibatch
     with step.context(), unchanged(gradient.phi):
         why = note = None
+        passes = gradient.passes.needed(most_rows, B) if most_rows and not gradient.mixer else 1
         if gradient.passes.slices and gradient.passes.most > 1:
-            found = ranks.gather(why_apart(gradient, x, y, sizes, device.put))
+            found = ranks.gather(why_apart(gradient, x, y, sizes, device.put, passes))
             why = next((reason for reason in found if reason), None)
         if gradient.mixer:
             if why:
                 found = f"train.slices = {gradient.passes.slices}, expected 0"
                 mixer = name_of(gradient, gradient.mixer)
                 raise UserError(f"{found}: {why}, and {mixer} needs them in one pass")
-            passes = 1
         elif why:
             passes, note = gradient.passes.most, f"a pass takes one slice: {why}"
-        elif most_rows:
-            passes = gradient.passes.needed(most_rows, B)
-        elif not gradient.passes.slices and state.get("ranks") == ranks.size:
-            passes = state.get("passes", 1)
-        else:
+        elif not most_rows and (gradient.passes.slices or state.get("ranks") != ranks.size):
             passes = fastest(gradient, x, y, B, ranks, device)
+        elif not most_rows:
+            passes = state.get("passes", 1)
         gradient.compute_in(passes)
     if gradient.mixer and 0 < most_rows < gradient.passes.rows(B):
         what = f"{name_of(gradient, gradient.mixer)} needs all rows of a rank in one pass"
