@@ -85,7 +85,7 @@ class Gradient:
     def add_in_nodes(self, parts):
         """The sum over all slices, of all ranks, of parts, (slices of this rank, n): (n,)"""
         vectors = np.zeros_like(parts, shape=(len(self.grads), parts.shape[1]))
-        merge(vectors, parts, self.passes.trees[0])
+        merge(vectors, parts, self.passes.whole_tree())
         if self.link.size > 1:
             self.in_nodes.start(vectors, 0, parts.shape[1], overlap=False)
             self.in_nodes.finish(vectors)
