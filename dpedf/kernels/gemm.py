@@ -15,10 +15,14 @@ def product(a, b, out=None, add=False):
 
     a: (..., i, k); b: (..., k, j); out: (..., i, j), packed.
     """
-    if add:
+    if not add:
+        return np.matmul(a, b, out=out)
+    if out.ndim == 2:
         out += a @ b
-        return out
-    return np.matmul(a, b, out=out)
+    else:  # one at a time, which takes less memory
+        for each in zip(a, b, out, strict=True):
+            product(*each, add=True)
+    return out
 
 
 @function
