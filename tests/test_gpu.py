@@ -278,11 +278,31 @@ def test_products_without_a_bias_of_their_own_have_it_subtracted(ended):
     assert distance(ended("without a bias"), ended("5 steps, cpu")) < 1e-10
 
 
+# Beside 70 MB in any case, a pass takes 45 MB or more for all rows, and 15 for those of a slice.
+WIDE = "data.valid=20", "train.batch_size=192", "model.sizes=[64,16384,10]", "train.steps=4"
+SHORT_OF_MEMORY = {"FAKE_CUPY_BYTES": "95_000_000"}
+
+
 @alone
-def test_a_gpu_without_memory_for_a_step_ends_the_run_and_says_so(train):
+@pytest.mark.parametrize("capture", ["auto", "off"])
+def test_a_gpu_without_memory_for_a_step_ends_the_run_and_names_the_rows_of_a_pass(
+    train, few_digits, capture
+):
     """And does not give away what graphs still write, as CuPy's own pools would."""
-    error = train("train.steps=20", status=1, FAKE_CUPY_BYTES="100000")
-    assert "MemoryError" in error and "out of memory" in error
+    how = f"data.file={few_digits}", "train.rows=192", f"run.capture={capture}"
+    error = train(*WIDE, *how, status=1, **SHORT_OF_MEMORY)
+    *_, what, note = error.splitlines()
+    assert "MemoryError" in what and "ut of memory" in what and note.startswith("train.rows")
+
+
+@alone
+def test_a_pass_takes_no_more_slices_than_there_is_memory_for(train, few_digits):
+    """Those that do not fit are tried, and the run is recorded nevertheless."""
+    whole = train(*WIDE, f"data.file={few_digits}", "train.rows=192")
+    output = train(*WIDE, f"data.file={few_digits}", "--overwrite", **SHORT_OF_MEMORY)
+    assert "8 slices, 8 in a pass" in whole and "8 slices, 8 in a pass" not in output
+    assert "kernel by kernel" not in output
+    assert sha256(output) == sha256(whole)
 
 
 @alone

@@ -443,6 +443,25 @@ def test_the_norm_is_the_euclidean_length(gpu, n, dtype):
     assert float(norm(gpu.put(vector))) == pytest.approx(expected, rel=1e-12)
 
 
+def test_a_function_that_runs_out_of_memory_is_recorded_when_there_is_more(gpu):
+    calls = []
+
+    def function(x):
+        calls.append(x)
+        if len(calls) == 2:
+            raise MemoryError("a test")
+        return 2 * x
+
+    for k in range(1, 5):
+        x = np.full(3, k, np.float64)
+        if k == 2:
+            with pytest.raises(MemoryError, match="a test"):
+                gpu.run("much memory", function, gpu.put(x))
+        else:
+            near(gpu.run("much memory", function, gpu.put(x)), 2 * x)
+    assert len(calls) == 3 and not gpu.graphs.eager
+
+
 def test_what_is_recorded_gives_what_was_called(gpu):
     """Three times each, with other numbers in the same places: called, recorded, replayed."""
     scale = gpu.put(np.zeros((), np.float64))

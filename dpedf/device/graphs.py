@@ -65,6 +65,8 @@ class Graphs:
         except Exception as error:  # the function's own errors are raised again by run
             with suppress(self.cupy.cuda.runtime.CUDARuntimeError):  # invalidated by the error
                 self.stream.end_capture()
+            if isinstance(error, MemoryError):  # of which eager calls would need as much
+                raise
             self.launch_eagerly(f"{type(error).__name__}: {one_line(error)}")
             self.say(f"{self.name}: {self.note}")
             self.note = None  # the user knows now

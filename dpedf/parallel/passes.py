@@ -7,6 +7,17 @@ from dpedf.kernels.slices import WHOLE, Slices
 from dpedf.parallel.sums import cuts, plan
 
 
+class memory_of_passes:  # noqa: N801, a word of the with statement
+    """Inside the block, a MemoryError says which setting decides how much a pass takes."""
+
+    def __enter__(self):
+        pass
+
+    def __exit__(self, kind, error, trace):
+        if isinstance(error, MemoryError):
+            error.add_note("train.rows sets how many rows a pass takes: fewer take less memory")
+
+
 class Passes:
     """Which slices, and so which rows, a rank computes, and how many slices a pass takes.
 
@@ -56,6 +67,16 @@ class Passes:
         """How many of B rows a pass takes, at most."""
         each = -(-B // self.V)  # rows of a slice or, without slices, of a rank
         return each * self.together if self.slices else -(-each // self.count)
+
+    def needed(self, most_rows, B):
+        """How many passes of at most so many rows.  UserError: a slice has more."""
+        each = -(-B // self.V)
+        if not self.slices:
+            return -(-each // most_rows)
+        if most_rows < each:
+            found = f"train.rows = {most_rows}, expected 0 or at least {each}"
+            raise UserError(f"{found}, the rows of a slice: with more slices it has fewer")
+        return -(-self.most // (most_rows // each))
 
     def of(self, B):
         """[(rows, slices, numbers)] of each pass over B rows: which of this rank's rows it takes,

@@ -13,11 +13,11 @@ from dpedf.program import during, program
 NOISE = 0.1  # of Phi, which may begin with zeros, whose products are the same in any order
 
 
-def why_apart(gradient, x, y, sizes, put):
+def why_apart(gradient, x, y, sizes, put, passes=1):
     """Why a Gradient cannot compute several slices together, in words; None if it can.
 
     x, y: rows of this rank, of which as many are computed as it has of minibatches of these sizes.
-    put: brings an array to the device.
+    put: brings an array to the device.  passes: how few they may be.
     """
     phi, before, overlap = gradient.phi, gradient.phi.value.copy(), gradient.overlap
     noise = np.random.default_rng(0).uniform(-NOISE, NOISE, before.shape)
@@ -29,9 +29,9 @@ def why_apart(gradient, x, y, sizes, put):
             for B in sizes:
                 first, end = gradient.shard(B)
                 rows = x[: end - first], y[: end - first], B
-                sums, passes = together(gradient, *rows), gradient.passes.count
+                sums, made = together(gradient, *rows, passes), gradient.passes.count
                 if not same_bits(sums, found(gradient, *rows)):
-                    return f"{differing(gradient, passes, *rows)} has other bits beside other rows"
+                    return f"{differing(gradient, made, *rows)} has other bits beside other rows"
     except UncutError:  # in the backward of a node, the last one that has its value
         n = [n for n in CompNodes(gradient.ell) if n.value is not None][-1]
         return f"{name_of(gradient, n)} adds up the rows of several slices"
@@ -43,9 +43,8 @@ def why_apart(gradient, x, y, sizes, put):
         gradient.compute_in(gradient.passes.most)
 
 
-def together(gradient, x, y, B):
-    """The sums of gradients that this rank has after as few passes as memory allows."""
-    passes = 1
+def together(gradient, x, y, B, passes):
+    """The sums of gradients that this rank has after so many passes, or as few as memory allows."""
     while passes < gradient.passes.most:
         try:
             return found(gradient, x, y, B, passes)

@@ -6,6 +6,7 @@ from functools import partial
 from math import inf
 
 from dpedf.errors import UserError, concerning
+from dpedf.parallel.passes import memory_of_passes
 from dpedf.parallel.together import name_of, why_apart
 
 ROUNDS, SECONDS = 4, 2.0  # of a trial of passes, at most
@@ -53,39 +54,26 @@ def choose_passes(step, minibatch, ranks, state, sizes, most_rows=0):
     gradient, device, (x, y, B) = step.gradient, step.device, minibatch
     with step.context(), unchanged(gradient.phi):
         why = note = None
+        passes = gradient.passes.needed(most_rows, B) if most_rows and not gradient.mixer else 1
         if gradient.passes.slices and gradient.passes.most > 1:
-            found = ranks.gather(why_apart(gradient, x, y, sizes, device.put))
+            found = ranks.gather(why_apart(gradient, x, y, sizes, device.put, passes))
             why = next((reason for reason in found if reason), None)
         if gradient.mixer:
             if why:
                 found = f"train.slices = {gradient.passes.slices}, expected 0"
                 mixer = name_of(gradient, gradient.mixer)
                 raise UserError(f"{found}: {why}, and {mixer} needs them in one pass")
-            passes = 1
         elif why:
             passes, note = gradient.passes.most, f"a pass takes one slice: {why}"
-        elif most_rows:
-            passes = passes_of(most_rows, gradient, B)
-        elif not gradient.passes.slices and state.get("ranks") == ranks.size:
-            passes = state.get("passes", 1)
-        else:
+        elif not most_rows and (gradient.passes.slices or state.get("ranks") != ranks.size):
             passes = fastest(gradient, x, y, B, ranks, device)
+        elif not most_rows:
+            passes = state.get("passes", 1)
         gradient.compute_in(passes)
     if gradient.mixer and 0 < most_rows < gradient.passes.rows(B):
         what = f"{name_of(gradient, gradient.mixer)} needs all rows of a rank in one pass"
         note = f"train.rows = {most_rows} is not met: {what}"
     return note
-
-
-def passes_of(most_rows, gradient, B):
-    """How many passes of at most so many rows a rank makes.  UserError: a slice has more rows."""
-    each = -(-B // gradient.passes.V)  # rows of a slice or, without slices, of a rank
-    if not gradient.passes.slices:
-        return -(-each // most_rows)
-    if most_rows < each:
-        found = f"train.rows = {most_rows}, expected 0 or at least {each}"
-        raise UserError(f"{found}, the rows of a slice: with more slices it has fewer")
-    return -(-gradient.passes.most // (most_rows // each))
 
 
 def fastest(gradient, x, y, B, ranks, device):
@@ -140,7 +128,7 @@ def choose_overlap(step, minibatch, ranks, state):
     if state.get("ranks") == ranks.size:
         gradient.overlap = bool(state["overlap"])
     elif gradient.link.recordable:
-        with step.context(), unchanged(gradient.phi):
+        with step.context(), unchanged(gradient.phi), memory_of_passes():
             gradient.overlap = overlap_is_faster(gradient, minibatch, ranks, step.device)
 
 

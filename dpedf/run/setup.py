@@ -75,6 +75,9 @@ class Setup:
                 slices, run = settings.train.slices, settings.run
                 how = slices, run.allreduce == "buckets", run.bucket
                 self.gradient = Gradient(self.ell, self.phi, self.link, self.data.put, *how)
+                if settings.train.rows and not self.gradient.mixer:
+                    B = min(settings.train.batch_size, len(self.data.train))
+                    self.gradient.passes.needed(settings.train.rows, B)  # or it is a UserError
                 self.directory = RunDirectory(run.dir, ranks)
             self.directory.claim(may_hold_a_run)
             self.state = self.directory.resume(self.phi, settings) if self.resuming else {}

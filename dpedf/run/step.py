@@ -7,6 +7,7 @@ import numpy as np
 from dpedf.device import CPU, host, overwrite
 from dpedf.kernels.vector import norm
 from dpedf.optim import clip
+from dpedf.parallel.passes import memory_of_passes
 from dpedf.program import context, during
 
 
@@ -29,7 +30,7 @@ class Step:
         """The length that the gradient had before it was clipped; None unless measure."""
         run, gradient = self.device.run, self.gradient
         self.eta.fill(eta)
-        with self.context():
+        with self.context(), memory_of_passes():
             if gradient.link.recordable:
                 length = run(("step", B, measure), partial(self.whole, B=B, measure=measure), x, y)
             else:  # MPI cannot be a part of a CUDA graph

@@ -39,6 +39,10 @@ class Memory:
         Memory.left -= size
 
 
+class OutOfMemoryError(MemoryError):
+    """As CuPy's."""
+
+
 class MemoryPointer:
     def __init__(self, mem, offset=0):
         if isinstance(mem, np.ndarray):
@@ -57,14 +61,27 @@ class MemoryPool:
         assert size == 0
 
     def free_all_blocks(self):
-        """What is freed is not modelled."""
+        """Give back what no array holds: what still writes there is not asked."""
+        for (_, size), addresses in self.free.items():
+            Memory.left += size * len(addresses)
+        self.free.clear()
+
+    def allocate(self, size):
+        allocate = self.allocator or Memory
+        try:
+            allocate(size)
+        except CUDARuntimeError:
+            self.free_all_blocks()
+            try:
+                allocate(size)
+            except CUDARuntimeError:
+                raise OutOfMemoryError(f"Out of memory allocating {size:,} bytes") from None
 
     def malloc(self, nbytes):
         size = -(-max(1, nbytes) // 512) * 512
         key = stream.current().ptr, size
         if not self.free.get(key):
-            if self.allocator:
-                self.allocator(size)
+            self.allocate(size)
             whole = np.full(size + 512, 0xFF, np.uint8)  # nan, before it is written
             everything.append(whole)
             self.free.setdefault(key, []).append(whole.ctypes.data + -whole.ctypes.data % 512)
