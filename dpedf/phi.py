@@ -68,7 +68,7 @@ class Phi:
     """
 
     def __init__(self, loss, seed=0, dtype=np.float32, put=np.asarray):
-        self.parameters, self.grad, self.state = Parameters(loss), None, {}
+        self.parameters, self.state = Parameters(loss), {}
         name_parameters(self.parameters)
         self.offsets = [0, *accumulate(p.value.size for p in self.parameters)]
         value = np.empty(self.offsets[-1], dtype)
@@ -90,7 +90,7 @@ class Phi:
 
     def differentiate_into(self, grads):
         """From now on, Backward leaves the gradient in the first of these vectors, (K, n)."""
-        self.grad = grads[0]
+        self.grads, self.grad = grads, grads[0]
         for p, view in zip(self.parameters, self.views(grads), strict=True):
             p.differentiate_into(view)
 

@@ -147,7 +147,7 @@ class Program:
                 if not keep:
                     n.value = n.grad = n.sum_over_rows = None
                 for p in self.completes[n]:
-                    p.sum_over_rows.finish()
+                    p.grad = p.sum_over_rows.finish()
                     if ready:
                         ready(p)
 

@@ -127,8 +127,8 @@ def main(ranks):
         training = Training(setup)
         setup.read()  # after the handlers of signals are set, since it may take long
         watchdog.watch(ranks, run.timeout)
-        setup.watch_nan()
         note = choose(training.step, training.minibatches(0), setup, training.state)
+        setup.watch_nan()
         introduce(setup, training.step.number, note)
         if training.tested:
             ranks.say(f"{run.dir}: finished at step {training.step.number}, nothing is left to do")

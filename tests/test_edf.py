@@ -298,6 +298,27 @@ def test_addgrad_does_not_keep_or_change_what_it_is_given():
     assert np.array_equal(p.grad, 2 * delta) and np.array_equal(node.grad, 2 * delta)
 
 
+@pytest.mark.parametrize("I, J", [(4, 3), (3, 1), (1, 4), (2, 6), (12, 1)])
+@pytest.mark.parametrize("before", [0, 1, JOINED])
+def test_a_product_of_another_shape_is_refused(I, J, before):
+    p = Parameter(np.zeros((3, 4)))
+    for _ in range(before):
+        p.addproduct(np.zeros((2, 3)), np.zeros((2, 4)))
+    with pytest.raises(ValueError, match=r"g \(2, .*, expected shape \(3, 4\)"):
+        p.addproduct(np.zeros((2, I)), np.zeros((2, J)))
+
+
+def test_backward_leaves_the_gradient_whatever_was_assigned_to_it_before():
+    p, x = Parameter(np.ones(3)), Input()
+    x.value = np.arange(6.0).reshape(2, 3)
+    ell = ops.MatMul(x, p)
+    for before in None, np.zeros(3), 0.0:
+        p.grad = before
+        Forward(ell)
+        Backward(ell)
+        np.testing.assert_allclose(p.grad, x.value.mean(axis=0))
+
+
 def factors_of_products(times):
     """(x, g) of as many products x^T g, (3, 4), of a few rows each."""
     random = np.random.default_rng(0)

@@ -463,7 +463,8 @@ def test_passes_are_not_more_or_fewer_than_fit_into_memory(clock, slices, refuse
     for lacking in [1], [1, 2]:
         found = passes_chosen(clock, [fits, fits | dict.fromkeys(lacking)], slices)
         assert found == [2 * lacking[-1]] * 2
-    with refused("one of 4 passes over 512 rows does not fit into memory"):
+    setting = "train.slices above 8" if slices else "train.rows below 64"
+    with refused("one of 4 passes over 512 rows does not fit into memory", f"expected {setting}"):
         passes_chosen(clock, [fits, dict.fromkeys(fits)], slices)
 
 

@@ -10,7 +10,7 @@ from threaded import on_ranks
 from threadpoolctl import threadpool_limits
 
 from dpedf import models, ops
-from dpedf.edf import CompNode, Input, Package, Parameter
+from dpedf.edf import CompNode, Input, Package, Parameter, Parameters
 from dpedf.models.images import conv
 from dpedf.ops import (
     Affine,
@@ -19,11 +19,13 @@ from dpedf.ops import (
     Dropout,
     Einsum,
     Flatten,
+    Log,
     LogLoss,
     MaxPool,
     Relu,
     Softmax,
     Sqrt,
+    Square,
     Tanh,
 )
 from dpedf.optim import Momentum
@@ -334,7 +336,13 @@ def small(Phi, z):
     return z * Sqrt(Parameter(np.full(J, 1e-4)))
 
 
+def narrow(Phi, z):
+    """z times the logarithm of what is near zero, and below it where a parameter is larger."""
+    return z * Log(1 - Square(Parameter(np.full(J, 0.95))))
+
+
 HIDING = {
+    "noise in Phi makes everything nan": (Centred, {"mixer": narrow}),
     "one rank alone has two slices": (Centred, {"slices": 3}),
     "Phi begins with zeros": (CentredGradient, {"zeros": True}),
     "all rows do not fit into memory": (Centred, {"fit": 10}),
@@ -356,6 +364,46 @@ def test_a_parameter_keeps_its_sign_in_a_trial():
 def test_where_not_even_a_slice_fits_into_memory_this_is_said(refused):
     with refused("one of 4 passes over 40 rows does not fit into memory"):
         on_ranks(2, partial(learn, node=Affine, fit=4, choose=choose))
+
+
+def test_after_a_pass_nothing_is_kept_of_the_sums_over_its_slices():
+    """They are as large as Phi, for each slice."""
+
+    def kept(ranks):
+        ell, put, rows, labels = learner("lenet", np.float32)
+        gradient = Gradient(ell, Phi(ell), ranks, put, V)
+        gradient.compute_in(1)
+        gradient(rows, labels, len(rows))
+        return [p.sum_over_rows.parts for p in Parameters(ell)]
+
+    (parts,) = on_ranks(1, kept)
+    assert len(parts) == 8 and not any(part is not None for part in parts)
+
+
+def test_two_gradients_of_one_phi_do_not_disturb_each_other():
+    def learn(ranks):
+        ell, put, rows, labels = learner("mlp", np.float32)
+        phi, found = Phi(ell), []
+        gradients = [Gradient(ell, phi, ranks, put, slices) for slices in (V, 5)]
+        for gradient in (*gradients, gradients[0]):
+            mine = slice(*gradient.shard(len(rows)))
+            gradient(rows[mine], labels[mine], len(rows))
+            found.append(phi.grad.copy())
+        return found
+
+    (expected,) = bits(on_ranks(1, learn))
+    assert bits(on_ranks(3, learn)) == [expected] * 3 and expected[0] == expected[2]
+
+
+def test_what_mixes_rows_does_not_compute_in_several_passes():
+    def compute(ranks):
+        ell, put, rows, labels = learner("residual", np.float32)
+        gradient = Gradient(ell, Phi(ell), ranks, put, V)
+        gradient.compute_in(2)
+        gradient(rows, labels, len(rows))
+
+    with pytest.raises(ValueError, match="in 2 passes, expected one"):
+        on_ranks(1, compute)
 
 
 @pytest.mark.parametrize("size", [1, 3])

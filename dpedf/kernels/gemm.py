@@ -7,18 +7,23 @@ import numpy as np
 from dpedf.kernels import function
 
 JOINED = 8  # products that are joined in one: what they read still stays in the cache
+MANY = 1 << 20  # numbers, too many for another array of as many
 
 
 @function
 def product(a, b, out=None, add=False):
     """a @ b, written into out if it is given; with add, added to it.
 
-    a: (..., i, k); b: (..., k, j); out: (..., i, j), packed.
+    a: (..., i, k); b: (..., k, j); out: (..., i, j), packed; with add, of as many matrices each.
     """
-    if add:
+    if not add:
+        return np.matmul(a, b, out=out)
+    if out.ndim == 2 or out.size < MANY:
         out += a @ b
-        return out
-    return np.matmul(a, b, out=out)
+    else:  # one at a time, which takes less memory
+        for k in range(len(out)):
+            product(a[k], b[k], out[k], add=True)
+    return out
 
 
 @function

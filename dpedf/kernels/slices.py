@@ -58,7 +58,7 @@ class Slices:
     def alone(self):
         """The number of the slice, where there is one.  UncutError: there are more."""
         if len(self) > 1:
-            raise UncutError
+            raise UncutError(f"a sum over the rows of {len(self)} slices, expected those of one")
         return self.first
 
 

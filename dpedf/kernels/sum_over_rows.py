@@ -50,6 +50,7 @@ class SumOverRows:
 
     def add_product(self, x, g, slices=WHOLE):
         """Add x^T g: the first at once, later ones, as of time steps, in groups of JOINED."""
+        expect_product(x, g, self.like)
         if self.begun:
             self.products.append((x, g))
             if len(self.products) == JOINED:
@@ -71,21 +72,18 @@ class SumOverRows:
         return self.grad
 
     def finish(self):
-        """Leave in grads the sum of all that was added."""
+        """Leave in grads[0] the sum of all that was added, and return it."""
         if self.products:
             self.join()
-        if not self.begun:
-            self.own()
+        return self.own()
 
     def so_far(self):
         """(1, ...): the sum, of all that was added."""
-        self.finish()
-        return self.grad[None]
+        return self.finish()[None]
 
     def apart(self):
         """Yield (the sum over a slice, the Slices of it alone) for each slice."""
-        self.finish()
-        yield self.grad, WHOLE
+        yield self.finish(), WHOLE
 
 
 class SumOverSlices:
@@ -128,6 +126,7 @@ class SumOverSlices:
 
     def add_product(self, x, g, slices):
         """Add x^T g of each slice: the first, and then groups of JOINED."""
+        expect_product(x, g, self.like)
         if slices is not self.slices:  # that of a node without b, in the backward of one slice
             self.add(product(x.T, g).reshape(self.like.shape), slices)
         elif not self:
@@ -185,15 +184,25 @@ class SumOverSlices:
             yield parts[v, ...], Slices(first=v)
 
     def finish(self):
-        """Leave what the tree makes of the sums in grads."""
+        """Leave what the tree makes of the sums in grads, and return grads[0]."""
         if self.products and not any(self.begun):  # the only one
             x, g = self.products.pop()
-            product_in_tree(self.grads.reshape(-1, x.shape[1], g.shape[1]), x, g, self.slices)
+            shape = len(self.grads), x.shape[1], g.shape[1]
+            product_in_tree(self.grads.reshape(shape), x, g, self.slices)
         elif len(self.slices) == 1:
             self.so_far()
             add_in_order(flat(self.grads), self.slices.tree[0][1], 0, self.like.size)
         else:
             merge(self.grads, self.so_far(), self.slices.tree)
+        self.parts, self.begun = None, [False] * len(self.slices)  # V gradients need much memory
+        return self.grads[0, ...]
+
+
+def expect_product(x, g, like):
+    """ValueError: x^T g has another shape than like, which may be a vector for one column."""
+    shape = x.shape[1], g.shape[1]
+    if shape not in (like.shape, (*like.shape, 1)):
+        raise ValueError(f"x^T g of x {x.shape} and g {g.shape}, expected shape {like.shape}")
 
 
 def rows_of(delta, like):

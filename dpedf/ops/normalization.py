@@ -114,7 +114,7 @@ class BatchNorm(CompNode):
     Phi.w: w, (J,); Phi.b: c, (J,); x: (B, J, ...); y: (B, J, ...)
     """
 
-    mixes = True  # rows of the minibatch, which therefore cannot be cut into slices
+    mixes = True  # rows of the minibatch, of which a pass therefore takes all of a rank
 
     def __init__(self, Phi, x, rate=0.1, epsilon=1e-5):
         if not x.batched:

@@ -42,7 +42,6 @@ class Gradient:
             # Each begins at a multiple of 256 bytes, on which the choice of a GEMM may depend.
             aligned = -(-n // 64) * 64
             self.grads = np.zeros_like(self.phi.value, shape=(vectors, aligned))[:, :n]
-            self.phi.differentiate_into(self.grads)
 
     def __call__(self, x, y, B):
         self.add_slices(x, y, B)
@@ -50,6 +49,8 @@ class Gradient:
 
     def add_slices(self, x, y, B):
         """Compute this rank's part of the gradient; buckets start their sum over ranks."""
+        if self.phi.grads is not self.grads:  # at first, or after another Gradient
+            self.phi.differentiate_into(self.grads)
         self.buckets.restart()
         self.over_ranks.pending.clear()  # what an abandoned recording (device/graphs.py) left
         self.losses.fill(0)
@@ -84,7 +85,7 @@ class Gradient:
     def add_in_nodes(self, parts):
         """The sum over all slices, of all ranks, of parts, (slices of this rank, n): (n,)"""
         vectors = np.zeros_like(parts, shape=(len(self.grads), parts.shape[1]))
-        merge(vectors, parts, self.passes.trees[0])
+        merge(vectors, parts, self.passes.whole_tree())
         if self.link.size > 1:
             self.in_nodes.start(vectors, 0, parts.shape[1], overlap=False)
             self.in_nodes.finish(vectors)

@@ -51,6 +51,13 @@ class Passes:
         self.trees = [tuple(tree[v : v + self.together]) for v in starts]
         self.vectors = 1 + max(k for k, additions in tree)
 
+    def whole_tree(self):
+        """The tree of all slices of this rank.  ValueError: one pass does not take them all."""
+        if len(self.trees) > 1:
+            found = f"a node that mixes rows, in {len(self.trees)} passes"
+            raise ValueError(f"{found}, expected one, which takes all rows of a rank")
+        return self.trees[0]
+
     def shard(self, B):
         """Where this rank's rows start among B, and where they end."""
         rows = cuts(B, self.V)

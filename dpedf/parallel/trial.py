@@ -100,7 +100,10 @@ def fastest(gradient, x, y, B, ranks, device):
     slowest = ranks.largest(*(min(times[passes][1:] or times[passes]) for passes in numbers))
     best = min(slowest)
     if best == inf:
-        raise UserError(f"one of {most} passes over {B} rows does not fit into memory")
+        V, each = gradient.passes.slices, -(-B // gradient.passes.V // most)
+        fits = f"train.slices above {V}" if V else f"train.rows below {each}"
+        what = f"one of {most} passes over {B} rows does not fit into memory"
+        raise UserError(f"{what}, expected {fits}")
     if not gradient.passes.slices and best > FASTER * slowest[0]:
         return 1
     return numbers[slowest.index(best)]
