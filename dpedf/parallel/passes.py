@@ -15,7 +15,10 @@ class memory_of_passes:  # noqa: N801, a word of the with statement
 
     def __exit__(self, kind, error, trace):
         if isinstance(error, MemoryError):
-            error.add_note("train.rows sets how many rows a pass takes: fewer take less memory")
+            error.add_note(
+                "fewer rows in a pass take less memory: train.rows sets the most, and more "
+                "train.slices allow fewer"
+            )
 
 
 class Passes:

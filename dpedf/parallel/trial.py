@@ -58,6 +58,7 @@ def choose_passes(step, minibatch, ranks, state, sizes, most_rows=0):
         if gradient.passes.slices and gradient.passes.most > 1:
             found = ranks.gather(why_apart(gradient, x, y, sizes, device.put, passes))
             why = next((reason for reason in found if reason), None)
+            ranks.alive()
         if gradient.mixer:
             if why:
                 found = f"train.slices = {gradient.passes.slices}, expected 0"

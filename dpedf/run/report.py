@@ -45,7 +45,7 @@ def introduce(setup, step, note):
 
 def cut(passes, train):
     """8 slices, 4 in a pass of 64 rows"""
-    rows = plural(passes.rows(train.batch_size), "row")
+    rows = plural(min(passes.rows(train.batch_size), train.batch_size), "row")
     if not train.slices:
         return f"no slices, {rows} in a pass"
     return f"{plural(train.slices, 'slice')}, {passes.together} in a pass of {rows}"

@@ -112,5 +112,6 @@ class Setup:
         overlap = "buckets" if self.gradient.overlap else "whole"
         found = dict(device=self.device.unit, threads=self.threads, allreduce=overlap)
         run, train = replace(self.settings.run, **found), self.settings.train
-        train = replace(train, rows=self.gradient.passes.rows(train.batch_size))
+        if not self.gradient.mixer:  # which takes all rows of a rank, whatever their number
+            train = replace(train, rows=self.gradient.passes.rows(train.batch_size))
         self.directory.begin(replace(self.settings, run=run, train=train), step)
