@@ -79,11 +79,8 @@ def choose_passes(step, minibatch, ranks, state, sizes, most_rows=0):
 
 def fastest(gradient, x, y, B, ranks, device):
     """The number of passes with which the slowest rank is fastest.  UserError: none fits."""
-    most = (
-        gradient.passes.most
-        if gradient.passes.slices
-        else max(1, -(-B // gradient.passes.V) // FEWEST)
-    )
+    V, rows = gradient.passes.slices, -(-B // gradient.passes.V)  # of a slice, or of a rank
+    most = gradient.passes.most if V else max(1, rows // FEWEST)
     numbers, overlap = [1], gradient.overlap
     while numbers[-1] < most:
         numbers.append(min(2 * numbers[-1], most))
@@ -101,11 +98,10 @@ def fastest(gradient, x, y, B, ranks, device):
     slowest = ranks.largest(*(min(times[passes][1:] or times[passes]) for passes in numbers))
     best = min(slowest)
     if best == inf:
-        V, each = gradient.passes.slices, -(-B // gradient.passes.V // most)
-        fits = f"train.slices above {V}" if V else f"train.rows below {each}"
+        fits = f"train.slices above {V}" if V else f"train.rows below {-(-rows // most)}"
         what = f"one of {most} passes over {B} rows does not fit into memory"
         raise UserError(f"{what}, expected {fits}")
-    if not gradient.passes.slices and best > FASTER * slowest[0]:
+    if not V and best > FASTER * slowest[0]:
         return 1
     return numbers[slowest.index(best)]
 
