@@ -15,10 +15,8 @@ class memory_of_passes:  # noqa: N801, a word of the with statement
 
     def __exit__(self, kind, error, trace):
         if isinstance(error, MemoryError):
-            error.add_note(
-                "fewer rows in a pass take less memory: train.rows sets the most, and more "
-                "train.slices allow fewer"
-            )
+            less = "fewer take less memory, down to those of a slice, of train.slices"
+            error.add_note(f"train.rows sets how many rows a pass takes: {less}")
 
 
 class Passes:
