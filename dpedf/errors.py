@@ -31,7 +31,7 @@ def concerning(what):
     try:
         yield
     except UserError as error:
-        raise UserError(f"{what}: {error}") from None
+        raise type(error)(f"{what}: {error}") from None
 
 
 def print_error(text):

@@ -366,15 +366,20 @@ def test_where_not_even_a_slice_fits_into_memory_this_is_said(refused):
         on_ranks(2, partial(learn, node=Affine, fit=4, choose=choose))
 
 
+def computed(ranks, name, passes):
+    """The loss of a model whose gradient was computed in so many passes."""
+    ell, put, rows, labels = learner(name, np.float32)
+    gradient = Gradient(ell, Phi(ell), ranks, put, V)
+    gradient.compute_in(passes)
+    gradient(rows, labels, len(rows))
+    return ell
+
+
 def test_after_a_pass_nothing_is_kept_of_the_sums_over_its_slices():
     """They are as large as Phi, for each slice."""
 
     def kept(ranks):
-        ell, put, rows, labels = learner("lenet", np.float32)
-        gradient = Gradient(ell, Phi(ell), ranks, put, V)
-        gradient.compute_in(1)
-        gradient(rows, labels, len(rows))
-        return [p.sum_over_rows.parts for p in Parameters(ell)]
+        return [p.sum_over_rows.parts for p in Parameters(computed(ranks, "lenet", passes=1))]
 
     (parts,) = on_ranks(1, kept)
     assert len(parts) == 8 and not any(part is not None for part in parts)
@@ -396,14 +401,8 @@ def test_two_gradients_of_one_phi_do_not_disturb_each_other():
 
 
 def test_what_mixes_rows_does_not_compute_in_several_passes():
-    def compute(ranks):
-        ell, put, rows, labels = learner("residual", np.float32)
-        gradient = Gradient(ell, Phi(ell), ranks, put, V)
-        gradient.compute_in(2)
-        gradient(rows, labels, len(rows))
-
     with pytest.raises(ValueError, match="in 2 passes, expected one"):
-        on_ranks(1, compute)
+        on_ranks(1, partial(computed, name="residual", passes=2))
 
 
 @pytest.mark.parametrize("size", [1, 3])

@@ -48,8 +48,7 @@ class Passes:
         if not self.slices:
             tree = [(0, ())] + (count - 1) * [(1, ((0, 1),))]
         self.together = -(-self.most // count)
-        starts = range(0, len(tree), self.together)
-        self.trees = [tuple(tree[v : v + self.together]) for v in starts]
+        self.trees = [tree[v : v + self.together] for v in range(0, len(tree), self.together)]
         self.vectors = 1 + max(k for k, additions in tree)
 
     def whole_tree(self):
@@ -64,14 +63,18 @@ class Passes:
         rows = cuts(B, self.V)
         return rows[self.mine.start], rows[self.mine.stop]
 
+    def rows_of_slice(self, B):
+        """How many of B rows a slice has, at most; without slices, a rank."""
+        return -(-B // self.V)
+
     def rows(self, B):
         """How many of B rows a pass takes, at most."""
-        each = -(-B // self.V)  # rows of a slice or, without slices, of a rank
+        each = self.rows_of_slice(B)
         return each * self.together if self.slices else -(-each // self.count)
 
     def needed(self, most_rows, B):
         """How many passes of at most so many rows.  UserError: a slice has more."""
-        each = -(-B // self.V)
+        each = self.rows_of_slice(B)
         if not self.slices:
             return -(-each // most_rows)
         if most_rows < each:

@@ -5,7 +5,7 @@ from contextlib import closing, contextmanager
 from functools import partial
 from math import inf
 
-from dpedf.errors import UserError, concerning
+from dpedf.errors import AgreedError, concerning
 from dpedf.parallel.passes import memory_of_passes
 from dpedf.parallel.together import name_of, why_apart
 
@@ -34,7 +34,7 @@ def choose(step, minibatches, setup, state):
     ranks, train, run = setup.ranks, setup.settings.train, setup.settings.run
     n, B = len(setup.data.train), train.batch_size
     sizes = {min(n, B), n % B or B}
-    with closing(minibatches), ranks.together(), concerning(setup.path):
+    with closing(minibatches), concerning(setup.path):
         minibatch = next(minibatches)
         note = choose_passes(step, minibatch, ranks, state, sizes, train.rows)
         if run.allreduce == "auto" and ranks.size > 1:
@@ -63,7 +63,7 @@ def choose_passes(step, minibatch, ranks, state, sizes, most_rows=0):
             if why:
                 found = f"train.slices = {gradient.passes.slices}, expected 0"
                 mixer = name_of(gradient, gradient.mixer)
-                raise UserError(f"{found}: {why}, and {mixer} needs them in one pass")
+                raise AgreedError(f"{found}: {why}, and {mixer} needs them in one pass")
         elif why:
             passes, note = gradient.passes.most, f"a pass takes one slice: {why}"
         elif not most_rows and (gradient.passes.slices or state.get("ranks") != ranks.size):
@@ -79,7 +79,7 @@ def choose_passes(step, minibatch, ranks, state, sizes, most_rows=0):
 
 def fastest(gradient, x, y, B, ranks, device):
     """The number of passes with which the slowest rank is fastest.  UserError: none fits."""
-    V, rows = gradient.passes.slices, -(-B // gradient.passes.V)  # of a slice, or of a rank
+    V, rows = gradient.passes.slices, gradient.passes.rows_of_slice(B)
     most = gradient.passes.most if V else max(1, rows // FEWEST)
     numbers, overlap = [1], gradient.overlap
     while numbers[-1] < most:
@@ -100,7 +100,7 @@ def fastest(gradient, x, y, B, ranks, device):
     if best == inf:
         fits = f"train.slices above {V}" if V else f"train.rows below {-(-rows // most)}"
         what = f"one of {most} passes over {B} rows does not fit into memory"
-        raise UserError(f"{what}, expected {fits}")
+        raise AgreedError(f"{what}, expected {fits}")
     if not V and best > FASTER * slowest[0]:
         return 1
     return numbers[slowest.index(best)]
