@@ -7,10 +7,9 @@ A loss is read once, and run many times.  While it runs, its nodes read facts ab
 import threading
 from itertools import count
 
-import numpy as np
-
 from dpedf.kernels.slices import WHOLE
 from dpedf.kernels.sum_over_rows import sum_over_rows
+from dpedf.kernels.vector import constant
 from dpedf.shapes import infer, kind
 
 counter = count()  # of nodes and packages, in the order in which they are made
@@ -132,9 +131,7 @@ class Program:
             n.grad, n.owns_grad = None, False
         for n in self.summed:
             n.sum_over_rows = sum_over_rows(n.value, n.grads, context.slices)
-        each = np.empty_like(self.loss.value)
-        each.fill(1 / B)
-        self.loss.addgrad(each)
+        self.loss.addgrad(constant(self.loss.value, 1 / B))
         with during(train=self.train, numbers=self.numbers):
             for n in reversed(self.nodes):
                 if n.sum_over_rows:  # without b: for each slice by itself

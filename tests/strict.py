@@ -11,10 +11,11 @@ import operator
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
+from dpedf.kernels.activation import relu_gradient
 from dpedf.kernels.conv import add_columns, columns, max_pool, max_pool_gradient
 from dpedf.kernels.embedding import scattered
 from dpedf.kernels.philox import uniform
-from dpedf.kernels.slices import merge, product_in_tree, sum_of_rows
+from dpedf.kernels.slices import add_losses, merge, product_in_tree, sum_of_rows
 
 METHODS = {
     *("all", "any", "argmax", "argmin", "argsort", "astype", "clip", "copy", "cumprod", "cumsum"),
@@ -174,5 +175,6 @@ def kernel(meaning):
 
 
 OF_IMAGES = columns, add_columns, max_pool, max_pool_gradient
-for meaning in *OF_IMAGES, scattered, uniform, merge, product_in_tree, sum_of_rows:
+OF_SLICES = add_losses, merge, product_in_tree, sum_of_rows
+for meaning in *OF_IMAGES, *OF_SLICES, relu_gradient, scattered, uniform:
     kernel(meaning)

@@ -211,7 +211,7 @@ def test_streams_may_be_as_late_as_events_let_them(ended, cache, late):
 def test_a_step_is_one_launch_that_waits_for_nothing(simulated, digits, tmp_path):
     """All that the host does is counted, in the steps that are replayed and not logged.
 
-    Beside the graph there are its x and y, and the step and the learning rate as they are now.
+    Beside the graph there is one that brings its x and y, the number of the step, and eta.
     """
     program = [PROGRAMS / "launches.py", DIGITS, f"data.file={digits}", f"run.dir={tmp_path}/run"]
     done = subprocess.run(
@@ -222,7 +222,7 @@ def test_a_step_is_one_launch_that_waits_for_nothing(simulated, digits, tmp_path
         timeout=LIMIT,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "2 copy, 2 elementwise, 1 graph"
+    assert done.stdout.splitlines()[-1] == "1 bring, 1 graph"
 
 
 def passes(what, environment):

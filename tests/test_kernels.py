@@ -18,6 +18,7 @@ from dpedf.kernels import (
     TYPES,
     Kernels,
     activation,
+    arguments,
     conv,
     cublaslt,
     embedding,
@@ -26,7 +27,7 @@ from dpedf.kernels import (
     softmax,
     vector,
 )
-from dpedf.kernels.activation import gelu, gelu_gradient
+from dpedf.kernels.activation import gelu, gelu_gradient, relu_gradient
 from dpedf.kernels.conv import (
     add_columns,
     columns,
@@ -38,7 +39,7 @@ from dpedf.kernels.conv import (
 )
 from dpedf.kernels.embedding import scattered
 from dpedf.kernels.philox import uniform
-from dpedf.kernels.slices import WHOLE, merge, product_in_tree, sum_of_rows
+from dpedf.kernels.slices import WHOLE, add_losses, merge, product_in_tree, sum_of_rows
 from dpedf.kernels.softmax import log_loss, log_loss_gradient
 from dpedf.kernels.vector import CACHED, adam, add_in_order, momentum, norm, rmsprop
 from dpedf.parallel.sums import plan
@@ -152,7 +153,7 @@ def gpu(emulator, monkeypatch):
     monkeypatch.setattr(kernels.gpu, "put", put)
     vector.on_device.cache_clear()
     slices.merging.cache_clear()
-    for module in activation, conv, cublaslt, embedding, philox, slices, softmax, vector:
+    for module in activation, arguments, conv, cublaslt, embedding, philox, slices, softmax, vector:
         monkeypatch.setattr(module.cuda, "compiled", {})
     for function, fast in FAST:
         function.register(Emulated, fast)
@@ -683,6 +684,40 @@ def test_rows_of_each_slice_are_added_on_a_gpu_as_in_float64(gpu, V, b, shape, d
 
 
 @each_dtype
+@each("b, added", [(257, 256), (700, 256), (16, 4), (17, 4), (100, 3)])
+@each("shape", [(), (9,), (3, 5)])
+def test_many_rows_are_added_on_a_gpu_in_stages(gpu, b, added, shape, dtype, monkeypatch):
+    """By their number alone, into what is there."""
+    monkeypatch.setattr(slices, "ADDED", added)
+    x = numbers((3, b, *shape), dtype)
+    out = put(np.full((5, *shape), np.nan, dtype))
+    assert sum_of_rows(put(x), -1, out[1:4]) is not None
+    wide = -x.astype(WIDER[dtype]).sum(axis=1)
+    stages = added + b // added
+    most = stages * np.finfo(dtype).eps * np.abs(x.astype(WIDER[dtype])).sum(axis=1)
+    assert (np.abs(out[1:4] - wide) <= most).all() and np.isnan(out[[0, 4]]).all()
+    for v in range(3):
+        same_bits(sum_of_rows(put(x[v : v + 1]), -1), np.asarray(out[1 + v : 2 + v]))
+
+
+@each_dtype
+@each("b", [0, 1, 31, 33, 700])
+def test_losses_are_added_on_a_gpu_in_float64(gpu, b, dtype):
+    """Anew, or with more to what is there; and always to the totals."""
+    ell = 1e-6 * numbers((3 * b,), dtype) + 1000
+    for cut in in_slices(3 * b, 3), WHOLE:
+        expected = ell.reshape(len(cut), -1).sum(axis=1, dtype=np.float64)
+        for place in np.array, put:
+            sums, totals = place(np.full(len(cut), 7.0)), place(np.full(len(cut), 1.0))
+            add_losses(place(ell), cut, sums, totals)
+            np.testing.assert_allclose(sums, expected, 1e-14)
+            np.testing.assert_allclose(totals, 1 + expected, 1e-14)
+            add_losses(place(ell), cut, sums, totals, True)
+            np.testing.assert_allclose(sums, 2 * expected, 1e-14)
+            np.testing.assert_allclose(totals, 1 + 2 * expected, 1e-14)
+
+
+@each_dtype
 @each("b", ROWS)
 def test_a_sum_of_rows_does_not_depend_on_what_is_summed_beside_it(gpu, b, dtype):
     """Neither on other slices, nor on other columns."""
@@ -910,7 +945,43 @@ def test_a_convolution_is_the_same_on_a_gpu_and_for_any_number_of_lines_at_a_tim
             np.testing.assert_allclose(found, its, **near)
 
 
+# The arguments of what is replayed
+
+
+def test_arguments_are_brought_to_where_they_are_read(gpu, monkeypatch):
+    """Arrays of any type and memory order, at any address, and numbers; more than four of them."""
+    monkeypatch.setattr(kernels.gpu, "array", Emulated)
+    random = np.random.default_rng(0)
+    wide = random.integers(0, 256, (7, 33), np.uint8)
+    found = [put(wide)[1:, 3:20], random.normal(size=(40, 8)), put(wide).T, 7, np.float32(0.1)]
+    found += [put(np.empty((0, 3))), -(2**40), np.float64(1 / 3), put(np.arange(5, dtype=np.int32))]
+    found[1] = put(found[1])
+    there = [arguments.kept(argument) for argument in found]
+    for array in there:
+        assert type(array) is Emulated
+        array[...] = 0
+    arguments.bring(found, there)
+    for argument, array in zip(found, there, strict=True):
+        same_bits(np.asarray(array), np.asarray(argument))
+
+
 # Activations
+
+
+@each_dtype
+@each("shape", [(0, 3), (), (5,), (7, 300)])
+def test_the_gradient_of_relu_is_selected_in_any_memory_order(gpu, shape, dtype):
+    x, g = (np.asarray(picture(shape, dtype, seed)) for seed in (0, 1))
+    y = np.maximum(x, 0)
+    expected = np.where(y > 0, g, dtype(0))
+    assert np.array_equal(relu_gradient(y, g), expected)
+    for orders in "CC", "CF", "FC", "FF":
+        there = [put(np.array(a, order=order)) for a, order in zip((y, g), orders, strict=True)]
+        found = relu_gradient(*there)
+        assert type(found) is Emulated and np.array_equal(found, expected)
+        assert found.strides == there[0].strides
+    hidden = relu_gradient(put(np.zeros(2, dtype)), put(np.array([np.inf, np.nan], dtype)))
+    assert not hidden.any()
 
 
 def gelu_and_slope(x):

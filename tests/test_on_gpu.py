@@ -13,7 +13,7 @@ from test_ops import CASES, move, move_state, passed
 
 from dpedf.device import host
 from dpedf.device.gpu import UnusableError, acquire
-from dpedf.edf import Backward, CompNodes, Forward, context
+from dpedf.edf import Backward, CompNodes, Forward
 from dpedf.kernels import conv, cublaslt
 from dpedf.kernels.activation import gelu, gelu_gradient
 from dpedf.kernels.conv import (
@@ -38,6 +38,7 @@ from dpedf.kernels.slices import (
 )
 from dpedf.kernels.softmax import log_loss, log_loss_gradient, softmax
 from dpedf.kernels.vector import adam, add_in_order, momentum, norm, rmsprop
+from dpedf.program import during
 
 pytestmark = pytest.mark.gpu
 each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -92,12 +93,12 @@ def compute(gpu, case, B, dtype):
 
 
 @each_node
-def test_a_node_is_called_recorded_and_replayed_in_training(gpu, node, monkeypatch):
+def test_a_node_is_called_recorded_and_replayed_in_training(gpu, node):
     """Nothing in it waits for the GPU, or copies from the host: what is recorded could not."""
-    each("case", cases_of(node))(record)(gpu=gpu, monkeypatch=monkeypatch)
+    each("case", cases_of(node))(record)(gpu=gpu)
 
 
-def record(gpu, case, monkeypatch):
+def record(gpu, case):
     (on_cpu, here), (on_gpu, there) = case.program(4, np.float32), case.program(4, np.float32)
     values = [leaf.value for leaf in here]
     move(there, gpu.put)
@@ -111,14 +112,14 @@ def record(gpu, case, monkeypatch):
         Backward(ell, 3)
         return passed(ell, leaves)
 
-    def on_device(*values):
-        return both(on_gpu, there, *values)
+    def on_device(step, *values):
+        with during(step=step):
+            return both(on_gpu, there, *values)
 
     for step in range(4):
-        monkeypatch.setattr(context, "step", step)
-        expected = both(on_cpu, here, *values)
-        monkeypatch.setattr(context, "step", gpu.step(step))
-        found = gpu.run(case, on_device, *map(gpu.put, values))
+        with during(step=step):
+            expected = both(on_cpu, here, *values)
+        found = gpu.run(case, on_device, step, *map(gpu.put, values))
         assert expected.keys() == found.keys()
         for name, array in found.items():
             near(array, expected[name])
@@ -189,7 +190,7 @@ def multiplies(gpu, monkeypatch):
     lt = pytest.importorskip("nvmath.bindings.cublasLt")
 
     def in_precision(precision):
-        gemm = cublaslt.Gemm(precision, lt, gpu.stream.ptr, gpu.counter)
+        gemm = cublaslt.Gemm(precision, lt, gpu.stream.ptr, gpu.put(np.zeros(1)))
         for function, fast in (product, gemm.product), (affine, gemm.affine):
             monkeypatch.setitem(function.versions, gpu.cupy.ndarray, fast)
         return gemm
@@ -396,16 +397,14 @@ def test_momentum_agrees_with_numpy(gpu, mu, nesterov, decay, dtype):
 def test_adam_agrees_with_numpy_called_recorded_and_replayed(gpu, decay, decoupled, dtype):
     constants = 0.9, 0.999, 1e-8, decay, decoupled
     here = [normal(1000, dtype=dtype), *np.zeros((2, 1000), dtype)]
-    there, eta = [gpu.put(a.copy()) for a in here], gpu.put(np.zeros((), dtype))
+    there = [gpu.put(a.copy()) for a in here]
 
-    def update(grad):
-        adam(there[0], grad, *there[1:], eta, gpu.counter, *constants)
+    def update(grad, eta, step):
+        adam(there[0], grad, *there[1:], eta, step, *constants)
 
     for step in range(5):
-        grad, rate = normal(1000 + step, dtype=dtype)[:1000], 0.1 / (step + 1)
-        gpu.step(step)
-        eta.fill(rate)
-        gpu.run(("adam", decay, decoupled), update, gpu.put(grad.copy()))
+        grad, rate = normal(1000 + step, dtype=dtype)[:1000], dtype(0.1 / (step + 1))
+        gpu.run(("adam", decay, decoupled), update, gpu.put(grad.copy()), rate, step)
         adam(here[0], grad, *here[1:], rate, step, *constants)  # which uses grad up
         for found, expected in zip(there, here, strict=True):
             near(found, expected)

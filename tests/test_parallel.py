@@ -28,7 +28,7 @@ from dpedf.parallel.sums import TreeSum, cuts, plan
 from dpedf.parallel.through_host import ThroughHost
 from dpedf.parallel.trial import choose_overlap, fastest
 from dpedf.phi import Phi, dense
-from dpedf.program import Context, during
+from dpedf.program import Context
 from dpedf.run.report import Report
 from dpedf.run.step import Step
 
@@ -354,9 +354,9 @@ class TimedDevice:
     def __init__(self, seconds, clock):
         self.seconds, self.clock, self.ran = seconds, clock, []
 
-    def run(self, key, function, *arrays):
+    def run(self, key, function, x, y, number):
         overlap = key[1]
-        assert context.step == 7
+        assert number == 7
         self.clock.now += self.seconds[overlap] + 100 * (not self.ran)
         self.ran.append(overlap)
 
@@ -381,9 +381,8 @@ def chosen(clock, seconds, state):
         clock.now = 0.0
         link, phi = SimpleNamespace(recordable=True), SimpleNamespace(state={})
         gradient, device = SimpleNamespace(link=link, phi=phi), TimedDevice(seconds[me.rank], clock)
-        with_call = type("Trial", (SimpleNamespace,), {"__call__": lambda *_, **__: None})
-        gradient = with_call(**vars(gradient))
-        step = SimpleNamespace(gradient=gradient, device=device, context=partial(during, step=7))
+        step = SimpleNamespace(gradient=gradient, device=device, number=7, add_up=print)
+        step.losses = np.zeros(2)
         choose_overlap(step, (None, None, 8), ranks, state)
         return gradient.overlap, len(device.ran)
 

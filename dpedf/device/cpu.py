@@ -33,11 +33,8 @@ class CPU:
     def put(self, array):
         return array
 
-    def step(self, number):
-        return number
-
-    def run(self, key, function, *arrays):
-        return function(*arrays)
+    def run(self, key, function, *arguments):
+        return function(*arguments)
 
     def launch_eagerly(self, why):
         """Nothing: a CPU replays nothing."""

@@ -3,18 +3,24 @@
 from contextlib import suppress
 
 from dpedf.errors import one_line
+from dpedf.kernels.arguments import bring, is_array, kept
 
 
 class Graphs:
-    """graphs.run(key, function, *arrays) is function(*arrays), replayed where possible.
+    """graphs.run(key, function, *arguments) is function(*arguments), replayed where possible.
 
-    The first call with a key, and with arrays of these shapes and types, computes as usual, which
-    compiles and plans everything.  The second call records the function's launches as a CUDA
-    graph and launches the graph; later calls only launch it.
+    arguments: arrays, and numbers, which a function finds as arrays without indices.
 
-    So a function may depend on its arrays, on the key, and on arrays that stay where they are.
+    The first call with a key, and with arguments of these shapes and types, computes as usual,
+    which compiles and plans everything.  The second call records the function's launches as a CUDA
+    graph and launches the graph; later calls only bring the arguments and launch it.
+
+    So a function may depend on its arguments, on the key, and on arrays that stay where they are.
     Its result is overwritten by the next call.  When a function cannot be recorded, say(line) says
     why, and from then on nothing is recorded.
+
+    What graphs write has memory of its own, a pool that serves nothing but recordings: a block
+    that a graph needs for a while alone must never become that of an array which stays.
     """
 
     def __init__(self, cupy, stream, name, say):
@@ -39,19 +45,17 @@ class Graphs:
         except cuda.runtime.CUDARuntimeError as error:
             raise MemoryError(f"{size:,} bytes on {self.name}: {one_line(error)}") from None
 
-    def run(self, key, function, *arrays):
+    def run(self, key, function, *arguments):
         if self.eager:
-            return function(*arrays)
-        key = key, *((array.shape, array.dtype) for array in arrays)
-        with self.cupy.cuda.using_allocator(self.pool.malloc):
-            if key not in self.recordings:
-                self.recordings[key] = Recording([array.copy() for array in arrays])
-                return function(*self.recordings[key].inputs)
-            recording = self.recordings[key]
-            for recorded, array in zip(recording.inputs, arrays, strict=True):
-                self.cupy.copyto(recorded, array)
-            if not recording.graph:
-                self.record(recording, function)
+            return function(*arguments)
+        key = key, *((a.shape, a.dtype) if is_array(a) else type(a) for a in arguments)
+        recording = self.recordings.get(key)
+        if recording is None:
+            recording = self.recordings[key] = Recording([kept(a) for a in arguments])
+            return function(*recording.inputs)
+        bring(arguments, recording.inputs)
+        if not recording.graph:
+            self.record(recording, function)
         if self.eager:
             return function(*recording.inputs)
         recording.graph.launch(self.stream)
@@ -60,7 +64,8 @@ class Graphs:
     def record(self, recording, function):
         self.stream.begin_capture()
         try:
-            recording.result = function(*recording.inputs)
+            with self.cupy.cuda.using_allocator(self.pool.malloc):
+                recording.result = function(*recording.inputs)
             recording.graph = self.stream.end_capture()
         except Exception as error:  # the function's own errors are raised again by run
             with suppress(self.cupy.cuda.runtime.CUDARuntimeError):  # invalidated by the error
@@ -81,7 +86,7 @@ class Graphs:
 
 
 class Recording:
-    """A recorded function: the arrays that it reads, its CUDA graph, and its result."""
+    """A recorded function: the arguments that it reads, its CUDA graph, and its result."""
 
     def __init__(self, inputs):
         self.inputs, self.graph, self.result = inputs, None, None

@@ -77,6 +77,16 @@ def packed(x):
     return x if x.flags.c_contiguous else x.copy()
 
 
+def packed_as(x, like):
+    """x in the memory order of like, an array of its shape without gaps: x itself, or a copy."""
+    strides = zip(x.shape, x.strides, like.strides, strict=True)
+    if all(size == 1 or its == others for size, its, others in strides):
+        return x
+    copy = np.empty_like(like)
+    copy[...] = x
+    return copy
+
+
 class Kernels:
     """The kernels of a .cu file: kernels.name(threads, x, ...) for x of float32 or float64.
 

@@ -1,5 +1,11 @@
 // Activations.  T is float or double.
 
+extern "C" __global__ void relu_gradient(const T *y, const T *g, T *delta, long long n) {
+    long long k = blockIdx.x * (long long)blockDim.x + threadIdx.x;
+    if (k < n)
+        delta[k] = y[k] > 0 ? g[k] : 0;
+}
+
 const double SLOPE = 0.79788456080286535588, CUBE = 0.044715; // sqrt(2 / pi)
 
 extern "C" __global__ void gelu(const T *x, T *y, T *s, long long n) {

@@ -4,7 +4,7 @@ from math import pi, sqrt
 
 import numpy as np
 
-from dpedf.kernels import Kernels, function, on_gpu, packed
+from dpedf.kernels import Kernels, function, on_gpu, packed, packed_as
 
 cuda = Kernels("activation.cu")
 CACHED = 1 << 14  # numbers computed at a time
@@ -25,6 +25,19 @@ def parts(*arrays):
     vectors = [x.reshape(-1) for x in arrays]
     for low in range(0, vectors[0].size, CACHED):
         yield [x[low : low + CACHED] for x in vectors]
+
+
+@function
+def relu_gradient(y, g):
+    """g where y > 0, else 0; y: without gaps in memory"""
+    return g * (y > 0)
+
+
+@on_gpu(relu_gradient)
+def relu_gradient_on_gpu(y, g):
+    delta = np.empty_like(y)
+    cuda.relu_gradient(y.size, y, packed_as(g, y), delta, y.size)
+    return delta
 
 
 @function

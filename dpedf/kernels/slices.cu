@@ -2,23 +2,47 @@
 
 const unsigned ALL = 0xffffffff;
 
-// y: (V, n), of x, (V, b, n), factor times the sum over b.  Strides of x are in numbers.  A warp, of
-// 32 threads, has 8 columns: 4 threads add the rows of each, in an order that depends on b alone.
+// y: (V, parts, n), of x, (V, b, n), factor times the sum over `each` of the b rows.  Strides of x
+// are in numbers.  A warp, of 32 threads, has 8 columns: 4 threads add the rows of each, in an
+// order that depends on b alone.
 extern "C" __global__ void sum_of_rows(const T *x, T *y, double factor, long long V, long long b,
-                                       long long n, long long stride_v, long long stride_b,
+                                       long long n, long long parts, long long each,
+                                       long long stride_v, long long stride_b,
                                        long long stride_n) {
     long long warp = (blockIdx.x * (long long)blockDim.x + threadIdx.x) / 32, tiles = (n + 7) / 8;
-    long long v = warp / tiles, k = warp % tiles * 8 + threadIdx.x % 8;
+    long long k = warp % tiles * 8 + threadIdx.x % 8, part = warp / tiles % parts;
+    long long v = warp / tiles / parts, first = part * each;
     if (v >= V)
         return;
+    int rows = b - first < each ? b - first : each;
     T sum = 0;
+    x += v * stride_v + first * stride_b + k * stride_n;
     if (k < n)
-        for (long long row = threadIdx.x % 32 / 8; row < b; row += 4)
-            sum += x[v * stride_v + row * stride_b + k * stride_n];
+#pragma unroll 4
+        for (int row = threadIdx.x % 32 / 8; row < rows; row += 4)
+            sum += x[row * stride_b];
     sum += __shfl_xor_sync(ALL, sum, 8);
     sum += __shfl_xor_sync(ALL, sum, 16);
     if (k < n && threadIdx.x % 32 < 8)
-        y[v * n + k] = (T)factor * sum;
+        y[(v * parts + part) * n + k] = (T)factor * sum;
+}
+
+// sums, totals: (V,), of ell, (V, n).  A warp adds a slice.
+extern "C" __global__ void add_losses(const T *ell, double *sums, double *totals, long long V,
+                                      long long n, long long more) {
+    long long v = (blockIdx.x * (long long)blockDim.x + threadIdx.x) / 32;
+    if (v >= V)
+        return;
+    double sum = 0;
+#pragma unroll 8
+    for (long long row = threadIdx.x % 32; row < n; row += 32)
+        sum += ell[v * n + row];
+    for (int step = 16; step > 0; step /= 2)
+        sum += __shfl_xor_sync(ALL, sum, step);
+    if (threadIdx.x % 32)
+        return;
+    sums[v] = more ? sums[v] + sum : sum;
+    totals[v] += sum;
 }
 
 // vectors: rows of stride numbers.  parts: rows of n.  steps: (count, 3), as merging(tree) has them.

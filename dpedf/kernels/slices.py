@@ -16,6 +16,7 @@ from dpedf.kernels.vector import CACHED, add_in_order
 
 cuda = Kernels("slices.cu")
 PANEL = 160_000  # numbers of a gradient that are computed at a time, and stay in the cache
+ADDED = 256  # rows that a warp of a GPU adds; of more rows, the sums of so many are added
 UNROLLED = 48  # BLAS computes so many lines, or a divisor of it, at a time
 
 
@@ -183,27 +184,48 @@ def flat(vectors):
 
 
 @function
-def sum_of_rows(x, factor=1):
-    """y[v,...] = factor sum_b x[v,b,...], of each slice"""
-    y = x.sum(axis=1)
-    return y if factor == 1 else factor * y
+def sum_of_rows(x, factor=1, out=None):
+    """y[v,...] = factor sum_b x[v,b,...], of each slice; out: where to write it, packed"""
+    y = x.sum(axis=1, out=out)
+    return y if factor == 1 else np.multiply(factor, y, out=y)
 
 
 @on_gpu(sum_of_rows)
-def sum_of_rows_on_gpu(x, factor=1):
+def sum_of_rows_on_gpu(x, factor=1, out=None):
     V, b, *shape = x.shape
-    n, y = prod(shape), np.empty_like(x, shape=(V, *shape))
+    n, parts = prod(shape), -(-b // ADDED)
     x = x.reshape(V, b, n)  # a copy, where these indices do not lie one after the other
-    sizes = V, b, n, *(stride // x.itemsize for stride in x.strides)
-    cuda.sum_of_rows(32 * V * -(-n // 8), x, y, float(factor), *sizes)  # a warp for 8 numbers
+    if parts > 1:
+        sums = np.empty_like(x, shape=(V, parts, *shape), order="C")
+        launch_sums(x, sums, 1, parts)
+        return sum_of_rows_on_gpu(sums, factor, out)
+    y = np.empty_like(x, shape=(V, *shape), order="C") if out is None else out
+    launch_sums(x, y, factor, 1)
     return y
 
 
-def add_sums(sums, x, slices):
-    """sums[v] += the sum over the rows x, (N,), of slice v, in float64."""
-    if slices is WHOLE:
-        sums += x.sum(dtype=np.float64)
-        return
-    for these, part in slices.cut(x):
-        here = sums[these]
-        here += sum_of_rows(part.astype(np.float64))
+def launch_sums(x, y, factor, parts):
+    """y: (V, parts, ...), of x, (V, b, n), factor times the sums over ADDED rows each."""
+    V, b, n = x.shape
+    sizes = V, b, n, parts, ADDED, *(stride // x.itemsize for stride in x.strides)
+    cuda.sum_of_rows(32 * V * parts * -(-n // 8), x, y, float(factor), *sizes)  # 8 numbers a warp
+
+
+@function
+def add_losses(ell, slices, sums, totals, more=False):
+    """Leave in sums[v] the sum over the rows of slice v of ell, (N,), and add it to totals[v].
+
+    Both are float64.  more: add it to sums[v] as well.
+    """
+    for these, part in slices.cut(ell):
+        added = part.sum(axis=1, dtype=np.float64)
+        sums[these] = sums[these] + added if more else added
+        here = totals[these]
+        here += added
+
+
+@on_gpu(add_losses)
+def add_losses_on_gpu(ell, slices, sums, totals, more=False):
+    for these, part in slices.cut(packed(ell)):
+        V, n = part.shape
+        cuda.add_losses(32 * V, part, sums[these], totals[these], V, n, int(more))

@@ -45,8 +45,12 @@ class SumOverRows:
 
     def add_rows(self, delta, slices=WHOLE, factor=1):
         """Add factor sum_n delta[n], over rows or positions in rows."""
-        added = rows_of(delta, self.like).sum(axis=0)
-        self.add(added if factor == 1 else factor * added)
+        rows = np.expand_dims(rows_of(delta, self.like), 0)
+        if self.begun:
+            self.grad += sum_of_rows(rows, factor)[0, ...]
+        else:
+            sum_of_rows(rows, factor, self.grad[None])
+            self.begun = True
 
     def add_product(self, x, g, slices=WHOLE):
         """Add x^T g: the first at once, later ones, as of time steps, in groups of JOINED."""
@@ -112,17 +116,26 @@ class SumOverSlices:
     def add_slices(self, these, delta):
         """Add the sum over the rows of each of these slices, delta[v]."""
         self.open()
-        if all(self.begun[these]):
+        if self.begin(these):
+            self.parts[these] = delta
+        else:
             part = self.parts[these]
             part += delta
-        else:
-            self.parts[these] = delta
-            self.begun[these] = [True] * len(self.begun[these])
+
+    def begin(self, these):
+        """Was nothing added to the sums of these slices?  From now on, something is."""
+        begun = all(self.begun[these])
+        self.begun[these] = [True] * len(self.begun[these])
+        return not begun
 
     def add_rows(self, delta, slices, factor=1):
         """Add factor sum_n delta[n], over the rows of each slice or positions in them."""
+        self.open()
         for these, part in slices.cut(rows_of(delta, self.like)):
-            self.add_slices(these, sum_of_rows(part, factor))
+            if self.begin(these):
+                sum_of_rows(part, factor, self.parts[these])
+            else:
+                self.add_slices(these, sum_of_rows(part, factor))
 
     def add_product(self, x, g, slices):
         """Add x^T g of each slice: the first, and then groups of JOINED."""

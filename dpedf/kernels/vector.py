@@ -12,6 +12,25 @@ CACHED = 1 << 15  # numbers computed at a time, few enough to stay in the cache
 
 
 @function
+def constant(like, number):
+    """An array of the shape and dtype of like that holds this number, and is never written."""
+    array = np.empty_like(like)
+    array.fill(number)
+    return array
+
+
+@on_gpu(constant)
+def constant_on_gpu(like, number):
+    return constant_of(like.shape, like.dtype, number, gpu.name)
+
+
+@cache
+def constant_of(shape, dtype, number, gpu_name):
+    """The constant on the GPU of this name, copied once."""
+    return gpu.put(np.full(shape, number, dtype))
+
+
+@function
 def momentum(Phi, grad, v, eta, mu, nesterov, decay):
     """One step of SGD with momentum mu and weight decay lambda, in place.
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 from dpedf.edf import CompNode
+from dpedf.kernels.activation import relu_gradient
 
 
 class Sigmoid(CompNode):
@@ -56,4 +57,4 @@ class Relu(CompNode):
         self.value = np.maximum(self.x.value, 0)
 
     def backward(self):
-        self.x.addgrad(self.grad * (self.value > 0))
+        self.x.addgrad(relu_gradient(self.value, self.grad))

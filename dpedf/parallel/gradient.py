@@ -7,7 +7,7 @@ With slices = 0 each rank is one slice, and the MPI library chooses the order of
 import numpy as np
 
 from dpedf.edf import Backward, CompNodes, Forward
-from dpedf.kernels.slices import add_sums, merge
+from dpedf.kernels.slices import add_losses, merge
 from dpedf.parallel.buckets import Buckets
 from dpedf.parallel.passes import Passes
 from dpedf.parallel.sums import sum_over
@@ -22,6 +22,7 @@ class Gradient:
     slices: V, or 0.  A pass takes one, unless compute_in says otherwise.  UserError: V < ranks.
     overlap: are buckets of so many numbers summed over ranks during Backward?
     losses: (V,), the sum of ell over each slice of this rank, and 0 for those of other ranks.
+    totals: (V,), the sum of losses over minibatches, since somebody last wrote there.
     mixer: a node that mixes the rows of the minibatch, of which a pass takes all of this rank.
     """
 
@@ -31,7 +32,7 @@ class Gradient:
         self.over_ranks, self.in_nodes = (sum_over(link, self.passes) for _ in range(2))
         self.mixer = next((n for n in CompNodes(ell) if getattr(n, "mixes", False)), None)
         self.train, self.shard, self.grads = True, self.passes.shard, ()
-        self.losses = np.zeros(self.passes.V, like=phi.value)
+        self.losses, self.totals = (np.zeros(self.passes.V, like=phi.value) for _ in range(2))
         self.compute_in(1 if self.mixer else self.passes.most)
 
     def compute_in(self, passes):
@@ -53,14 +54,15 @@ class Gradient:
             self.phi.differentiate_into(self.grads)
         self.buckets.restart()
         self.over_ranks.pending.clear()  # what an abandoned recording (device/graphs.py) left
-        self.losses.fill(0)
         first, passes = self.shard(B)[0], self.passes.of(B)
         for rows, slices, numbers in passes:
             ready = self.ready if self.overlap and rows is passes[-1][0] else None
+            again = rows is not passes[0][0] and not self.passes.slices  # the one slice goes on
             with during(B=B, row=first + rows.start, slices=slices, add=self.add_in_nodes):
                 self.put(x[rows], y[rows])
                 Forward(self.ell, self.train)
-                add_sums(self.losses[numbers], self.ell.value, slices)
+                sums = self.losses[numbers], self.totals[numbers]
+                add_losses(self.ell.value, slices, *sums, again)
                 Backward(self.ell, B, ready, keep=False)
 
     def add_ranks(self):

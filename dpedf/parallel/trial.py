@@ -15,14 +15,15 @@ FASTER = 0.9  # of the time, for what changes the bits
 
 
 @contextmanager
-def unchanged(phi):
-    """After the with block, the running values of computed nodes are what they were before."""
-    before = {name: array.copy() for name, array in phi.state.items()}
+def unchanged(step):
+    """After the with block, sums of losses, and running values of nodes, are what they were."""
+    arrays = [step.losses, *step.gradient.phi.state.values()]
+    before = [array.copy() for array in arrays]
     try:
         yield
     finally:
-        for name, array in before.items():
-            phi.state[name][...] = array
+        for array, its in zip(arrays, before, strict=True):
+            array[...] = its
 
 
 def choose(step, minibatches, setup, state):
@@ -52,7 +53,7 @@ def choose_passes(step, minibatch, ranks, state, sizes, most_rows=0):
     no such passes.
     """
     gradient, device, (x, y, B) = step.gradient, step.device, minibatch
-    with step.context(), unchanged(gradient.phi):
+    with step.context(), unchanged(step):
         why = note = None
         passes = gradient.passes.needed(most_rows, B) if most_rows and not gradient.mixer else 1
         if gradient.passes.slices and gradient.passes.most > 1:
@@ -128,19 +129,19 @@ def choose_overlap(step, minibatch, ranks, state):
     if state.get("ranks") == ranks.size:
         gradient.overlap = bool(state["overlap"])
     elif gradient.link.recordable:
-        with step.context(), unchanged(gradient.phi), memory_of_passes():
-            gradient.overlap = overlap_is_faster(gradient, minibatch, ranks, step.device)
+        with unchanged(step), memory_of_passes():
+            gradient.overlap = overlap_is_faster(step, minibatch, ranks)
 
 
-def overlap_is_faster(gradient, minibatch, ranks, device):
+def overlap_is_faster(step, minibatch, ranks):
     """Are buckets that are summed over ranks during Backward faster than one sum after it?"""
-    (x, y, B), times = minibatch, {False: [], True: []}
+    (x, y, B), times, run = minibatch, {False: [], True: []}, step.device.run
     for overlap in (False, True) * 4:
-        gradient.overlap = overlap
+        step.gradient.overlap = overlap
         ranks.wait()
         start = time.perf_counter()
-        device.run((gradient, overlap), partial(gradient, B=B), x, y)
-        device.wait()
+        run(("trial", overlap), partial(step.add_up, B=B), x, y, step.number)
+        step.device.wait()
         times[overlap].append(time.perf_counter() - start)
     whole, buckets = ranks.largest(min(times[False][1:]), min(times[True][1:]))
     return buckets < whole

@@ -7,7 +7,7 @@ import numpy as np
 from dpedf.device import host
 from dpedf.edf import Forward
 from dpedf.parallel.sums import cuts
-from dpedf.program import program
+from dpedf.program import context, during, program
 
 LABELS = 512  # per block, on any number of ranks
 
@@ -30,10 +30,11 @@ def evaluate(Q, ell, data, split, ranks):
     """
     device, n, classifier = data.device, len(split), classifies(ell, data.y)
 
-    def found(x, y):
+    def found(x, y, step):
         """(2,): the sums over these rows of the loss, and of the share of correct labels."""
         data.put(x, y)
-        Forward(ell)
+        with during(step=step):
+            Forward(ell)
         sums = np.zeros(2, like=ell.value)
         sums[0] = ell.value.sum(dtype=np.float64)
         if classifier:
@@ -45,7 +46,7 @@ def evaluate(Q, ell, data, split, ranks):
     mine = slice(*cuts(len(blocks), ranks.size)[ranks.rank : ranks.rank + 2])
     sums = device.put(np.zeros((len(blocks), 2)))  # each row is computed by one rank
     for k, (x, y) in enumerate(split.stream(blocks[mine]), mine.start):
-        sums[k] = device.run((evaluate, ell), found, x, y)
+        sums[k] = device.run((evaluate, ell), found, x, y, context.step)
         ranks.alive()
     sums = host(sums)
     ranks.add(sums)

@@ -103,7 +103,7 @@ class Setup:
     def check_gradients(self, step):
         """Check the gradients of a step, if run.check_gradients asks for it."""
         if self.settings.run.check_gradients:
-            with self.ranks.together(), unchanged(self.phi), step.context():
+            with self.ranks.together(), unchanged(step), step.context():
                 self.data.put(*self.data.train.load(self.data.train.numbers[:4]))
                 check.gradients(self.ell)
 

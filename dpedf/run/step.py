@@ -8,7 +8,7 @@ from dpedf.device import CPU, host, overwrite
 from dpedf.kernels.vector import norm
 from dpedf.optim import clip
 from dpedf.parallel.passes import memory_of_passes
-from dpedf.program import context, during
+from dpedf.program import during
 
 
 class Step:
@@ -17,50 +17,61 @@ class Step:
     update: a rule of dpedf.optim.  seed: of the draws of nodes.  max_norm: a longer gradient is
     clipped to this length; 0 for no clipping.
     number: how many steps were made.  losses: (V,), the sum of ell over each slice of this rank,
-    added over the steps since take_losses.
+    added over the minibatches since take_losses.
     """
 
     def __init__(self, gradient, update, device=None, seed=0, max_norm=0.0):
         self.gradient, self.update, self.device = gradient, update, device or CPU()
         self.seed, self.max_norm, self.number = seed, max_norm, 0
-        self.losses = np.zeros_like(gradient.losses)
-        self.eta = np.zeros((), gradient.phi.value.dtype, like=gradient.phi.value)
+        self.losses = gradient.totals
 
     def __call__(self, x, y, B, eta, measure=False):
         """The length that the gradient had before it was clipped; None unless measure."""
-        run, gradient = self.device.run, self.gradient
-        self.eta.fill(eta)
-        with self.context(), memory_of_passes():
+        gradient, now = self.gradient, (self.number, self.gradient.phi.value.dtype.type(eta))
+        with memory_of_passes():
             if gradient.link.recordable:
-                length = run(("step", B, measure), partial(self.whole, B=B, measure=measure), x, y)
+                length = self.replay(self.whole, x, y, *now, B=B, measure=measure)
             else:  # MPI cannot be a part of a CUDA graph
-                add_slices = partial(gradient.add_slices, B=B)
                 if gradient.overlap or gradient.mixer:
-                    add_slices(x, y)
+                    self.add_slices(x, y, self.number, B)
                 else:
-                    run(("slices", B), add_slices, x, y)
+                    self.replay(self.add_slices, x, y, self.number, B=B)
                 gradient.add_ranks()
-                length = run(("update", measure), partial(self.update_phi, measure))
+                length = self.replay(self.update_phi, *now, measure=measure)
         self.number += 1
         return host(length).item() if measure else None
 
-    def context(self):
+    def replay(self, function, *arguments, **constants):
+        """function(*arguments, **constants), which a GPU records for these constants."""
+        key = function.__name__, *constants.values()
+        return self.device.run(key, partial(function, **constants), *arguments)
+
+    def context(self, number=None):
         """with step.context(): nodes find the seed and the number of the step in their context."""
-        return during(seed=self.seed, step=self.device.step(self.number))
+        return during(seed=self.seed, step=self.number if number is None else number)
 
-    def whole(self, x, y, B, measure):
-        self.gradient(x, y, B)
-        return self.update_phi(measure)
+    def whole(self, x, y, number, eta, B, measure):
+        self.add_up(x, y, number, B)
+        return self.update_phi(number, eta, measure)
 
-    def update_phi(self, measure):
+    def add_up(self, x, y, number, B):
+        """Compute the gradient over all ranks."""
+        self.add_slices(x, y, number, B)
+        self.gradient.add_ranks()
+
+    def add_slices(self, x, y, number, B):
+        """Compute this rank's part of the gradient."""
+        with self.context(number):
+            self.gradient.add_slices(x, y, B)
+
+    def update_phi(self, number, eta, measure):
         """Update Phi by its gradient; return the length of the gradient, if it was computed."""
         grad, length = self.gradient.phi.grad, None
-        self.losses += self.gradient.losses
         if self.max_norm:
             length = clip(grad, self.max_norm)
         elif measure:
             length = norm(grad)
-        self.update(self.eta, context.step)
+        self.update(eta, number)
         return length
 
     def take_losses(self):

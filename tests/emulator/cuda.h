@@ -10,6 +10,7 @@
 #include <utility>
 
 #define __global__
+#define __device__
 
 namespace {
 

@@ -49,7 +49,8 @@ class ndarray(DeviceArray):  # noqa: N801
             return cls.on_device(result)
         if any(isinstance(i, np.ndarray) and np.may_share_memory(i, result) for i in inputs):
             return cls(result)  # a view
-        array = memory.array_like(np.asarray(result))
+        result = np.asarray(result)
+        array = memory.array_like(result if function.__name__ in KEEP_ORDER else in_c_order(result))
         if function not in (np.empty, np.empty_like):
             here = raw(array)
             stream.current().launch(lambda: np.copyto(here, run()))
@@ -88,6 +89,14 @@ class ndarray(DeviceArray):  # noqa: N801
         array = raw(array) if pinned(array) else array.copy()
         here = raw(self._host)
         (stream or cuda.stream.current()).launch(lambda: np.copyto(here, array), "copy")
+
+
+# What gives the memory order of its argument; everything else, ufuncs too, gives C order.
+KEEP_ORDER = {"astype", "empty_like", "zeros_like"}
+
+
+def in_c_order(array):
+    return array if array.flags.c_contiguous else np.empty(array.shape, array.dtype)
 
 
 def raw(thing):
