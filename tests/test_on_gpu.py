@@ -475,3 +475,21 @@ def test_what_is_recorded_gives_what_was_called(gpu):
         near(square, k * (k * x) @ (k * x).T)
         near(total, (k * x).sum(axis=0))
     assert not gpu.graphs.eager
+
+
+def test_an_array_that_a_called_function_leaves_survives_replays_of_others(gpu):
+    """Also one of the size of what those need for a while alone."""
+    kept = []
+
+    def scratch(x):
+        return (3 * x + 1) * x
+
+    def keep(x):
+        kept.append(2 * x)
+
+    x = np.arange(1000, dtype=np.float32)
+    for _ in range(3):
+        gpu.run("scratch", scratch, gpu.put(x))
+    gpu.run("keep", keep, gpu.put(x))
+    near(gpu.run("scratch", scratch, gpu.put(-x)), (1 - 3 * x) * -x)
+    near(kept[0], 2 * x)

@@ -316,12 +316,12 @@ LINKS = {  # the GPU of each of two ranks, whose NCCL is found, and what links t
 }
 
 
-def linked(devices, found):
+def linked(devices, found, version=23000):
     """The classes of the links of two ranks, and all that was said."""
     said = []
 
     def link(ranks):
-        types = SimpleNamespace(NCCL_FLOAT32=7, NCCL_FLOAT64=8, get_version=lambda: 23000)
+        types = SimpleNamespace(NCCL_FLOAT32=7, NCCL_FLOAT64=8, get_version=lambda: version)
         nccl = types if found[ranks.rank] else None
         streams = {"new_stream": lambda: None, "nccl": lambda: nccl}
         ranks.say = said.append
@@ -340,9 +340,14 @@ def test_sums_pass_through_the_host_on_all_ranks_or_on_none(case, monkeypatch):
     assert kinds == [kind] * 2 and bool(said) == (kind is ThroughHost)
 
 
-def test_nccl_may_be_told_that_ranks_share_a_gpu(monkeypatch):
+def test_nccl_may_be_told_that_ranks_share_a_gpu_from_its_version_2_30_on(monkeypatch):
     monkeypatch.setenv("NCCL_MULTI_RANK_GPU_ENABLE", "1")
     assert linked([0, 0], [True, True])[0] == [Nccl] * 2
+    kinds, said = linked([0, 0], [True, True], version=22907)
+    assert (
+        kinds == [ThroughHost] * 2 and len(said) == 2
+    )  # one line a rank, of which rank 0 alone says it
+    assert linked([0, 1], [True, True], version=22907)[0] == [Nccl] * 2
 
 
 # The trials of how sums are made, and in how many passes.

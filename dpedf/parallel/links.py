@@ -18,20 +18,23 @@ from dpedf.parallel.nccl import Nccl
 from dpedf.parallel.through_host import ThroughHost
 
 
+SHARES = 23000  # NCCL 2.30, the first that takes several ranks on one GPU, if it is told to
+
+
 def link_between(ranks, device):
     """The link between the devices of all ranks; rank 0 says what is special about it."""
     if device.unit == "cpu" or ranks.size == 1:
         return ranks
-    devices = ranks.gather(device.place)
+    nccl, told = device.nccl(), os.environ.get("NCCL_MULTI_RANK_GPU_ENABLE") == "1"
+    version = nccl.get_version() if nccl else 0
+    found = ranks.gather((device.place, version, told and version >= SHARES))
+    devices, versions, share = zip(*found, strict=True)
     shared = [place for place in dict.fromkeys(devices) if devices.count(place) > 1]
-    through_host = shared and os.environ.get("NCCL_MULTI_RANK_GPU_ENABLE") != "1"  # NCCL 2.30
+    through_host = shared and not all(share)
     for place in shared:
         how = ", whose sums pass through the host" if through_host else ""
         ranks.say(f"GPU {place}: shared by {plural(devices.count(place), 'rank')}{how}")
-    if through_host:
-        return ThroughHost(ranks, device)
-    nccl = device.nccl()
-    if None in ranks.gather(nccl and nccl.get_version()):
+    if not (shared or all(versions)):
         ranks.say("sums over ranks pass through the host, for CuPy finds no NCCL on every rank")
-        return ThroughHost(ranks, device)
-    return Nccl(ranks, device, nccl)
+        through_host = True
+    return ThroughHost(ranks, device) if through_host else Nccl(ranks, device, nccl)
