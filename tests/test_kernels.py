@@ -1058,6 +1058,23 @@ def test_rows_added_up_on_a_gpu_have_the_bits_of_a_loop(gpu, V, N, J, I, labels,
 
 
 @each_dtype
+@each("run", [1, 2, 3, 8])
+@each("V, N", [(1, 1), (1, 7), (3, 8), (2, 33), (3, 100)])
+def test_runs_of_labels_are_merged_until_all_are_sorted(gpu, V, N, run, dtype, monkeypatch):
+    monkeypatch.setattr(embedding, "RUN", run)
+    g = picture((V, N, 5), dtype)
+    for high in 1, 3, 50:
+        x = np.random.default_rng(high).integers(0, high, (V, N))
+        check_scattered(g, x, 50, (put(g), put(x)))
+
+
+def test_a_label_without_a_row_adds_to_none(gpu):
+    g, x = picture((1, 6, 3), np.float64), np.array([[3, -1, 0, -7, 2, 0]])
+    found = scattered(put(g), put(x), 3)
+    assert np.array_equal(found[0], [g[0, 2] + g[0, 5], np.zeros(3), g[0, 4]])
+
+
+@each_dtype
 def test_rows_are_added_up_in_any_memory_order(gpu, dtype):
     g, x = picture((5, 7, 3), dtype), np.random.default_rng(0).integers(0, 4, (5, 7))
     for g_there in put(np.asfortranarray(g)), put(np.repeat(g, 2, axis=1))[:, ::2]:

@@ -97,12 +97,13 @@ class Kernels:
         self.source, self.compiled = Path(__file__).with_name(name).read_text(), {}
 
     def __getattr__(self, name):
-        def launch(threads, x, *arguments):
-            if threads:
-                blocks = -(-threads // THREADS)
-                self.kernel(name, x.dtype.name)((blocks,), (THREADS,), (x, *arguments))
+        return lambda threads, x, *rest: self.launch(name, x.dtype.name, threads, x, *rest)
 
-        return launch
+    def launch(self, name, dtype, threads, *arguments):
+        """Launch a kernel in which T is this type."""
+        if threads:
+            blocks = -(-threads // THREADS)
+            self.kernel(name, dtype)((blocks,), (THREADS,), arguments)
 
     def kernel(self, name, dtype):
         key = gpu.name, name, dtype

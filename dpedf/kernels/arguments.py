@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from dpedf.kernels import THREADS, Kernels, gpu, packed
+from dpedf.kernels import Kernels, gpu, packed
 
 cuda = Kernels("arguments.cu")
 AT_A_TIME = 4  # arguments in one launch
-BLOCKS = 1024  # at most
+MOST_THREADS = 1 << 18
 
 
 def is_array(argument):
@@ -26,7 +26,7 @@ def bring(arguments, there):
 
 
 def launch_bring(pairs):
-    moves, most = [], 1
+    moves, most = [], 1  # most: bytes
     held = []  # until it is launched: what had to be packed
     for argument, array in pairs:
         if is_array(argument):
@@ -37,5 +37,4 @@ def launch_bring(pairs):
             bits = np.asarray(argument, array.dtype).view(f"i{array.itemsize}")
             moves += [array.data.ptr, int(bits), -array.itemsize]
     moves += [0] * (3 * AT_A_TIME - len(moves))
-    blocks = min(BLOCKS, -(-most // (16 * THREADS)))
-    cuda.kernel("bring", "float32")((blocks,), (THREADS,), tuple(moves))
+    cuda.launch("bring", "float32", min(MOST_THREADS, -(-most // 16)), *moves)

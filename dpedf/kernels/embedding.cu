@@ -1,16 +1,72 @@
-// Rows added up by number.  T is float or double.
+// Rows added up by label, after a sort.  T is float or double.
+//
+// Place n of slice v has the key x[v, n] N + n: sorted, keys are in the order of labels, those of one
+// label in the order of their places, and no two are alike.
 
-// W: (V, J, I), of row j the sum of g[v, n] over the N places n where x[v, n] is j, in their order.
-extern "C" __global__ void scattered(const T *g, const long long *x, T *W, long long V,
-                                     long long N, long long I, long long J) {
-    long long k = blockIdx.x * (long long)blockDim.x + threadIdx.x;
-    if (k >= V * I * J)
+const unsigned ALL = 0xffffffff;
+
+// How many of the keys low..high, which are sorted, are smaller?
+static __device__ long long smaller(const long long *keys, long long low, long long high,
+                                    long long key) {
+    long long first = low;
+    while (low < high) {
+        long long middle = (low + high) / 2;
+        if (keys[middle] < key)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low - first;
+}
+
+// keys: (V, N), sorted in runs.  A warp counts what is smaller than one key, in its run.
+extern "C" __global__ void sort_runs(const long long *x, long long *keys, long long V, long long N,
+                                     long long run) {
+    long long warp = (blockIdx.x * (long long)blockDim.x + threadIdx.x) / 32;
+    long long n = warp % N, first = n / run * run;
+    if (warp >= V * N)
         return;
-    long long i = k % I, j = k / I % J, v = k / I / J;
-    g += v * N * I, x += v * N;
-    T sum = 0;
-    for (long long n = 0; n < N; n++)
-        if (x[n] == j)
-            sum += g[n * I + i];
-    W[k] = sum;
+    x += warp / N * N, keys += warp / N * N;
+    int count = 0, size = N - first < run ? N - first : run, here = n - first;
+    for (int m = threadIdx.x % 32; m < size; m += 32)
+        count += x[first + m] < x[n] || (x[first + m] == x[n] && m < here);
+    for (int step = 16; step > 0; step /= 2)
+        count += __shfl_xor_sync(ALL, count, step);
+    if (threadIdx.x % 32 == 0)
+        keys[first + count] = x[n] * N + n;
+}
+
+// merged: (V, N), each two runs of keys as one.
+extern "C" __global__ void merge_runs(const long long *keys, long long *merged, long long V,
+                                      long long N, long long run) {
+    long long k = blockIdx.x * (long long)blockDim.x + threadIdx.x, n = k % N, r = n / run;
+    if (k >= V * N)
+        return;
+    keys += k / N * N, merged += k / N * N;
+    long long low = (r ^ 1) * run, high = low + run;
+    low = low < N ? low : N, high = high < N ? high : N;
+    merged[r / 2 * 2 * run + n % run + smaller(keys, low, high, keys[n])] = keys[n];
+}
+
+// W: (V, J, I), zeros; row j becomes the sum of g[v, n] over the places n of label j, in their
+// order.  A warp for each key adds the rows of its label, if it is the first of it.  Labels outside
+// of 0..J-1 have no row.
+extern "C" __global__ void scattered(const T *g, const long long *keys, T *W, long long V,
+                                     long long N, long long I, long long J) {
+    long long warp = (blockIdx.x * (long long)blockDim.x + threadIdx.x) / 32;
+    long long v = warp / N, k = warp % N;
+    if (v >= V)
+        return;
+    keys += v * N, g += v * N * I;
+    long long j = keys[k] / N, first = j * N;
+    if (keys[k] < 0 || j >= J || (k > 0 && keys[k - 1] >= first))
+        return;
+    long long end = k + smaller(keys, k, N, first + N);
+    for (long long i = threadIdx.x % 32; i < I; i += 32) {
+        T sum = 0;
+#pragma unroll 4
+        for (long long m = k; m < end; m++)
+            sum += g[(keys[m] - first) * I + i];
+        W[(v * J + j) * I + i] = sum;
+    }
 }

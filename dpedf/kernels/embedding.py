@@ -5,6 +5,7 @@ import numpy as np
 from dpedf.kernels import Kernels, function, on_gpu, packed
 
 cuda = Kernels("embedding.cu")
+RUN = 2048  # keys that are compared each with each, before runs of them are merged
 
 
 @function
@@ -25,6 +26,17 @@ def scattered(g, x, J):
 def scattered_on_gpu(g, x, J):
     g, x = packed(g), packed(x.astype(np.int64, copy=False))
     V, N, I = g.shape
-    W = np.empty((V, J, I), g.dtype, like=g)
-    cuda.scattered(W.size, g, x, W, V, N, I, J)
+    W = np.zeros((V, J, I), g.dtype, like=g)
+    cuda.scattered(32 * V * N, g, sorted_keys(x, g.dtype.name), W, V, N, I, J)
     return W
+
+
+def sorted_keys(x, dtype):
+    """(V, N): of each slice the keys x[v,n] N + n in their order; CuPy's sort waits for the GPU."""
+    (V, N), keys, merged = x.shape, np.empty_like(x), np.empty_like(x)
+    cuda.launch("sort_runs", dtype, 32 * V * N, x, keys, V, N, RUN)
+    run = RUN
+    while run < N:
+        cuda.launch("merge_runs", dtype, V * N, keys, merged, V, N, run)
+        keys, merged, run = merged, keys, 2 * run
+    return keys
