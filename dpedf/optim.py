@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from dpedf.kernels.vector import adam, momentum, norm, rmsprop
+from dpedf.kernels.vector import adam, momentum, norm, rmsprop, shorten
 
 
 class Momentum:
@@ -116,7 +116,7 @@ def update_rule(phi, train):
 def clip(grad, max_norm):
     """Shorten a gradient whose norm is larger than max_norm; return the norm that it had."""
     before = norm(grad)
-    grad *= (1 / np.maximum(before / max_norm, 1)).astype(grad.dtype)
+    shorten(grad, before, max_norm)
     return before
 
 

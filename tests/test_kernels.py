@@ -41,7 +41,7 @@ from dpedf.kernels.embedding import scattered
 from dpedf.kernels.philox import uniform
 from dpedf.kernels.slices import WHOLE, add_losses, merge, product_in_tree, sum_of_rows
 from dpedf.kernels.softmax import log_loss, log_loss_gradient
-from dpedf.kernels.vector import CACHED, adam, add_in_order, momentum, norm, rmsprop
+from dpedf.kernels.vector import CACHED, adam, add_in_order, momentum, norm, rmsprop, shorten
 from dpedf.parallel.sums import plan
 
 SOURCES = sorted(Path(philox.__file__).parent.glob("*.cu"))
@@ -598,6 +598,22 @@ def test_the_norm_on_a_gpu_is_the_euclidean_length(gpu, n, dtype):
     for found in norm(put(x)), norm(x):
         assert found.dtype == np.float64
         assert float(found) == pytest.approx(np.linalg.norm(x.astype(np.float64)), rel=1e-12)
+
+
+@each_dtype
+@each("most", [1e-3, 30.0, 1e3])
+def test_a_vector_that_is_too_long_is_shortened_on_a_gpu_as_by_numpy(gpu, most, dtype):
+    """And one whose length is not known becomes nan."""
+    x = numbers((1000,), dtype)
+    there, here = put(x), x.copy()
+    shorten(there, norm(there), most)
+    shorten(here, norm(here), most)
+    np.testing.assert_allclose(there, here, 4 * np.finfo(dtype).eps)
+    assert (norm(here) < 1.001 * most) and np.array_equal(here, x) == (most == 1e3)
+    for place in np.array, put:
+        lost = place(np.array([1, np.nan, 3], dtype))
+        shorten(lost, norm(lost), most)
+        assert np.isnan(lost).all()
 
 
 def test_the_norm_of_float32_is_added_in_float64(gpu):

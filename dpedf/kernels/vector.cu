@@ -71,6 +71,13 @@ extern "C" __global__ void tree(T *vectors, long long stride, const long long *a
             vectors[additions[a] * stride + i] += vectors[additions[a + 1] * stride + i];
 }
 
+// length: one number.
+extern "C" __global__ void shorten(T *vector, const double *length, double most, long long n) {
+    long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x;
+    if (i < n)
+        vector[i] *= (T)(1 / (*length <= most ? 1 : *length / most));
+}
+
 // sums: (threads,), each thread's part of sum_i vector[i]**2.
 extern "C" __global__ void squares(const T *vector, double *sums, long long n, long long threads) {
     long long t = blockIdx.x * (long long)blockDim.x + threadIdx.x;

@@ -166,6 +166,17 @@ def on_device(additions, gpu_name):
 
 
 @function
+def shorten(vector, length, most):
+    """Scale a vector of this length, a number of float64, to a length of `most`, if it is longer."""
+    vector *= (1 / np.maximum(length / most, 1)).astype(vector.dtype)
+
+
+@on_gpu(shorten)
+def shorten_on_gpu(vector, length, most):
+    cuda.shorten(len(vector), vector, length, float(most), len(vector))
+
+
+@function
 def norm(vector):
     """The Euclidean length, added in float64 in an order that depends on n alone."""
     parts = (vector[low : low + CACHED] for low in range(0, len(vector), CACHED))

@@ -17,7 +17,6 @@ from dpedf.errors import plural
 from dpedf.parallel.nccl import Nccl
 from dpedf.parallel.through_host import ThroughHost
 
-
 SHARES = 23000  # NCCL 2.30, the first that takes several ranks on one GPU, if it is told to
 
 
