@@ -167,7 +167,7 @@ def on_device(additions, gpu_name):
 
 @function
 def shorten(vector, length, most):
-    """Scale a vector of this length, a number of float64, to a length of `most`, if it is longer."""
+    """Scale a vector to a length of `most`, if the length that it has is larger."""
     vector *= (1 / np.maximum(length / most, 1)).astype(vector.dtype)
 
 
