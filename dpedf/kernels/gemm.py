@@ -5,6 +5,7 @@ from math import prod
 import numpy as np
 
 from dpedf.kernels import function
+from dpedf.kernels.concat import concat
 
 JOINED = 8  # products that are joined in one: what they read still stays in the cache
 MANY = 1 << 20  # numbers, too many for another array of as many
@@ -41,10 +42,9 @@ def add_products(products, out):
     """
     N, (*lead, I, J) = sum(g.shape[-2] for _, g in products), out.shape
     rows, columns = (np.empty((*lead, N, size), out.dtype, like=out) for size in (I, J))
-    end = 0
-    for x, g in products:
-        part = slice(end, end := end + g.shape[-2])
-        rows[..., part, :], columns[..., part, :] = x, g
+    left, right = zip(*products, strict=True)
+    concat(rows, left, len(lead))
+    concat(columns, right, len(lead))
     product(rows.swapaxes(-1, -2), columns, out, add=True)
 
 

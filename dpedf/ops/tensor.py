@@ -10,6 +10,7 @@ import numpy as np
 
 from dpedf.edf import CompNode
 from dpedf.kernels import packed
+from dpedf.kernels.concat import concat
 from dpedf.ops.indices import after_b, copy_equations, indexed, letters_of, reshape_equations
 
 
@@ -90,16 +91,12 @@ class Concat(CompNode):
         values = [x.value for x in self.x]
         (axis,) = after_b(self.x[0], [self.axis])
         size = sum(value.shape[axis] for value in values)
-        first, end = values[0].shape, 0
-        shape, dtype = (*first[:axis], size, *first[axis + 1 :]), {value.dtype for value in values}
-        self.value = np.empty(shape, np.result_type(*dtype), like=values[0])
-        self.parts = []
-        for value in values:
-            part = slice(end, end := end + value.shape[axis])
-            self.parts.append((slice(None),) * axis + (part,))
-            if self.value[self.parts[-1]].shape != value.shape:
-                raise ValueError(f"expected shapes that differ along axis {self.axis} alone")
-            self.value[self.parts[-1]] = value
+        around = {(value.shape[:axis], value.shape[axis + 1 :]) for value in values}
+        if len(around) > 1:
+            raise ValueError(f"expected shapes that differ along axis {self.axis} alone")
+        ((before, after),), dtype = around, np.result_type(*{value.dtype for value in values})
+        self.value = np.empty((*before, size, *after), dtype, like=values[0])
+        self.parts = concat(self.value, values, axis)
 
     def backward(self):
         for x, part in zip(self.x, self.parts, strict=True):
