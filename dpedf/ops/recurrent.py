@@ -3,7 +3,12 @@
 import numpy as np
 
 from dpedf.edf import CompNode
-from dpedf.kernels.activation import sigmoid
+from dpedf.kernels.recurrent import (
+    gru_cell,
+    gru_cell_gradient,
+    lstm_cell,
+    lstm_cell_gradient,
+)
 
 
 class Zeros(CompNode):
@@ -55,44 +60,17 @@ class LSTMCell(CompNode):
         self.x, self.z, self.s = x, z, s
 
     def forward(self):
-        s = self.s.value
-        J = s.shape[1] // 2
-        self.gates = a = self.x.value + self.z.value
-        a[:, 3 * J :] *= 2  # tanh(a) = 2 sigmoid(2a) - 1: one exp for all
-        sigmoid(a, out=a)
-        g = a[:, 3 * J :]
-        g *= 2
-        g -= 1
-        y = np.empty_like(s)
-        c = np.multiply(a[:, J : 2 * J], s[:, :J], out=y[:, :J])
-        c += a[:, :J] * g
-        self.tanh = np.tanh(c)
-        np.multiply(a[:, 2 * J : 3 * J], self.tanh, out=y[:, J:])
-        self.value = y
+        x, z, s = self.x.value, self.z.value, self.s.value
+        self.value, self.gates, self.tanh = lstm_cell(x, z, s)
 
     def backward(self):
-        a, tanh = self.gates, self.tanh
-        J = tanh.shape[1]
-        i, f, o, g = (a[:, k * J : (k + 1) * J] for k in range(4))
-        dh, c = self.grad[:, J:], self.s.value[:, :J]
-        dc = np.square(tanh)
-        np.subtract(1, dc, out=dc)
-        dc *= o
-        dc *= dh
-        dc += self.grad[:, :J]
-        slopes = np.square(a)  # sigmoid' = sigmoid - sigmoid**2,  tanh' = 1 - tanh**2
-        np.subtract(a[:, : 3 * J], slopes[:, : 3 * J], out=slopes[:, : 3 * J])
-        np.subtract(1, slopes[:, 3 * J :], out=slopes[:, 3 * J :])
-        delta = np.empty_like(a)
-        for k, factors in enumerate([(dc, g), (dc, c), (dh, tanh), (dc, i)]):
-            np.multiply(*factors, out=delta[:, k * J : (k + 1) * J])
-        delta *= slopes
+        delta, ds = lstm_cell_gradient(self.gates, self.tanh, self.s.value, self.grad)
         self.x.addgrad(delta)
         self.z.addgrad(delta)
-        dc *= f
         if self.s.varies:
-            part = self.s.own_grad()[:, :J]
-            part += dc
+            self.s.addgrad(ds)
+            if self.s.grad is ds:  # which no other node has
+                self.s.owns_grad = True
 
 
 class GRUCell(CompNode):
@@ -123,22 +101,11 @@ class GRUCell(CompNode):
 
     def forward(self):
         x, z, h = self.x.value, self.z.value, self.h.value
-        J = h.shape[1]
-        gates = sigmoid(x[:, : 2 * J] + z[:, : 2 * J])
-        self.r, self.u = gates[:, :J], gates[:, J:]
-        self.n = np.tanh(x[:, 2 * J :] + self.r * z[:, 2 * J :])
-        self.value = self.n + self.u * (h - self.n)
+        self.value, self.r, self.u, self.n = gru_cell(x, z, h)
 
     def backward(self):
-        g, r, u, n, h = self.grad, self.r, self.u, self.n, self.h.value
-        J = h.shape[1]
-        delta = np.empty_like(self.z.value)
-        dr, du, dn = delta[:, :J], delta[:, J : 2 * J], delta[:, 2 * J :]
-        dn[...] = g * (1 - u) * (1 - np.square(n))
-        du[...] = g * (h - n) * u * (1 - u)
-        dr[...] = dn * self.z.value[:, 2 * J :] * r * (1 - r)
+        z, h = self.z.value, self.h.value
+        delta, through, dh = gru_cell_gradient(self.r, self.u, self.n, z, h, self.grad)
         self.x.addgrad(delta)
-        through = delta.copy()
-        through[:, 2 * J :] *= r
         self.z.addgrad(through)
-        self.h.addgrad(g * u)
+        self.h.addgrad(dh)
