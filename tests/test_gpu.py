@@ -246,6 +246,12 @@ def test_a_pass_of_eight_slices_is_little_more_launches_than_one_of_one(simulate
         assert 0 < one < eight <= 1.5 * one, (model, one, eight)
 
 
+def test_a_time_step_of_a_recurrent_layer_is_few_launches(simulated):
+    """Forward and backward together."""
+    found = passes("time steps", simulated)
+    assert found["char_lstm"] <= 8 and found["char_gru"] <= 11, found
+
+
 # Models with nodes that know the minibatch, and slices: those that mix its rows can have none.
 MODELS = ["noise noisy 8", "noise dropped 0", "noise dropped 8", "normalized normalized 0"]
 

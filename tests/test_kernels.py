@@ -17,8 +17,8 @@ from dpedf.kernels import (
     FAST,
     TYPES,
     Kernels,
-    activation,
     arguments,
+    concat,
     conv,
     cublaslt,
     embedding,
@@ -38,7 +38,14 @@ from dpedf.kernels.conv import (
     windows_along,
 )
 from dpedf.kernels.embedding import scattered
+from dpedf.kernels.gemm import add_products
 from dpedf.kernels.philox import uniform
+from dpedf.kernels.recurrent import (
+    gru_cell,
+    gru_cell_gradient,
+    lstm_cell,
+    lstm_cell_gradient,
+)
 from dpedf.kernels.slices import WHOLE, add_losses, merge, product_in_tree, sum_of_rows
 from dpedf.kernels.softmax import log_loss, log_loss_gradient
 from dpedf.kernels.vector import CACHED, adam, add_in_order, momentum, norm, rmsprop, shorten
@@ -153,8 +160,9 @@ def gpu(emulator, monkeypatch):
     monkeypatch.setattr(kernels.gpu, "put", put)
     vector.on_device.cache_clear()
     slices.merging.cache_clear()
-    for module in activation, arguments, conv, cublaslt, embedding, philox, slices, softmax, vector:
-        monkeypatch.setattr(module.cuda, "compiled", {})
+    for module in vars(kernels).values():
+        if isinstance(getattr(module, "cuda", None), Kernels):
+            monkeypatch.setattr(module.cuda, "compiled", {})
     for function, fast in FAST:
         function.register(Emulated, fast)
 
@@ -1042,6 +1050,244 @@ def test_gelu_takes_numbers_in_any_memory_order(gpu, dtype):
             same_bits(found, its)
         for there in put(np.asfortranarray(g)), put(np.repeat(g, 2, axis=1))[:, ::2]:
             same_bits(gelu_gradient(other, s, there), expected)
+
+
+# Cells of recurrent layers
+
+
+def lstm(x, z, s, g):
+    """y, x.grad, z.grad and s.grad, by the kernels' functions."""
+    y, *kept = lstm_cell(x, z, s)
+    delta, ds = lstm_cell_gradient(*kept, s, g)
+    return y, delta, delta, ds
+
+
+def gru(x, z, h, g):
+    y, *kept = gru_cell(x, z, h)
+    return y, *gru_cell_gradient(*kept, z, h, g)
+
+
+def lstm_of_pytorch(x, z, s):
+    (i, f, o, g), (c, _) = (x + z).chunk(4, 1), s.chunk(2, 1)
+    c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+    return c, o.sigmoid() * c.tanh()
+
+
+def gru_of_pytorch(x, z, h):
+    (xr, xu, xn), (zr, zu, zn) = x.chunk(3, 1), z.chunk(3, 1)
+    r, u = (xr + zr).sigmoid(), (xu + zu).sigmoid()
+    return [(1 - u) * (xn + r * zn).tanh() + u * h]
+
+
+# A cell; what PyTorch makes of it; how many numbers x and z, and the state, have for each j.
+CELLS = {"LSTM": (lstm, lstm_of_pytorch, 4, 2), "GRU": (gru, gru_of_pytorch, 3, 1)}
+each_cell = pytest.mark.parametrize("cell, theirs, gates, states", CELLS.values(), ids=CELLS)
+
+
+def of_cell(B, J, gates, states, dtype):
+    """x, z, s and y.grad."""
+    sizes = gates * J, gates * J, states * J, states * J
+    return [picture((B, size), dtype, seed) for seed, size in enumerate(sizes)]
+
+
+@each_dtype
+@each_cell
+@each_width
+@each("B", [0, 1, 7])
+def test_a_cell_and_its_gradients_are_those_of_pytorch_in_float64(
+    gpu, cell, theirs, gates, states, B, J, dtype
+):
+    torch = pytest.importorskip("torch", reason="the reference is PyTorch")
+    arrays = of_cell(B, J, gates, states, dtype)
+    *leaves, g = (torch.tensor(a.astype(np.float64)) for a in arrays)
+    for leaf in leaves:
+        leaf.requires_grad_()
+    y = torch.cat(theirs(*leaves), 1)
+    y.backward(g)
+    expected = [y.detach().numpy(), *(leaf.grad.numpy() for leaf in leaves)]
+    for place, kind in (np.asarray, np.ndarray), (put, Emulated):
+        for found, its in zip(cell(*map(place, arrays)), expected, strict=True):
+            assert type(found) is kind and found.dtype == dtype and found.shape == its.shape
+            np.testing.assert_allclose(found, its, 0, 64 * np.finfo(dtype).eps)
+
+
+@each_dtype
+@each_cell
+@each("J", [1, 3, 40])
+def test_a_cell_takes_positions_of_a_sequence_and_arrays_in_any_memory_order(
+    gpu, cell, theirs, gates, states, J, dtype
+):
+    arrays = of_cell(5, J, gates, states, dtype)
+    expected = [*map(np.array, cell(*map(put, arrays)))]
+
+    def position(x):  # of a sequence of 3, as z[:, t]
+        return put(np.stack([x, x + 1, x], axis=1))[:, 2]
+
+    orders = {
+        "a position of a sequence": position,
+        "columns of wider rows": lambda x: put(np.hstack([x, x, x]))[:, x.shape[1] : -x.shape[1]],
+        "by columns": lambda x: put(np.asfortranarray(x)),
+        "every other column": lambda x: put(np.repeat(x, 2, axis=1))[:, ::2],
+        "rows from the last": lambda x: put(x[::-1].copy())[::-1],
+    }
+    for name, order in orders.items():
+        others = [order(x) for x in arrays]
+        assert all(map(np.array_equal, others, arrays)), name
+        for mine in range(4):  # one of them lies so, or all do
+            mixed = [others[k] if k == mine else put(x) for k, x in enumerate(arrays)]
+            for some in mixed, others:
+                for found, its in zip(cell(*some), expected, strict=True):
+                    same_bits(np.ascontiguousarray(found), its)
+
+
+@each_dtype
+@each_cell
+def test_the_gradient_of_a_cell_takes_one_number_for_all(gpu, cell, theirs, gates, states, dtype):
+    """y.grad as the gradient of a sum is it."""
+    *arrays, g = of_cell(5, 7, gates, states, dtype)
+    one = np.broadcast_to(put(g[:1, :1]), g.shape, subok=True)
+    expected = cell(*map(put, arrays), put(np.full_like(g, g[0, 0])))
+    for found, its in zip(cell(*map(put, arrays), one), expected, strict=True):
+        same_bits(found, its)
+
+
+@each_dtype
+@each_cell
+def test_a_row_of_a_cell_has_the_same_bits_whatever_rows_stand_beside_it(
+    gpu, cell, theirs, gates, states, dtype
+):
+    arrays = [*map(put, of_cell(9, 33, gates, states, dtype))]
+    whole = cell(*arrays)
+    for rows in slice(0, 1), slice(4, 9):
+        for found, its in zip(cell(*(x[rows] for x in arrays)), whole, strict=True):
+            same_bits(found, its[rows])
+
+
+@each_dtype
+@each_cell
+def test_gates_that_are_wide_open_or_shut_leave_or_take_all(
+    gpu, cell, theirs, gates, states, dtype
+):
+    """Scores too large for exp.  Nothing flows back through such a gate."""
+    x, z, s, g = of_cell(8, 5, gates, states, dtype)
+    x += 1e5 * np.random.default_rng(0).choice([-1, 1], x.shape)
+    *scores, _ = np.split(x > 0, gates, axis=1)
+    for place in np.asarray, put:
+        y, dx, dz, ds = cell(*map(place, (x, z, s, g)))
+        new = np.sign(x[:, -5:])
+        if cell is lstm:
+            i, f, o = scores
+            np.testing.assert_allclose(y[:, :5], f * s[:, :5] + i * new, 1e-6)
+            np.testing.assert_allclose(y[:, 5:], o * np.tanh(y[:, :5]), 1e-6)
+        else:
+            np.testing.assert_allclose(y, np.where(scores[1], s, new), 1e-6)
+        assert not np.asarray(dx).any() and not np.asarray(dz).any()
+        assert np.isfinite(ds).all()
+
+
+@each_dtype
+@each_cell
+def test_a_nan_stays_in_its_row_and_is_not_lost(gpu, cell, theirs, gates, states, dtype):
+    for which in range(3):
+        arrays = of_cell(3, 4, gates, states, dtype)
+        arrays[which][1, 2] = np.nan  # of the first gate, and of the state
+        y, dx, dz, _ = cell(*map(put, arrays))
+        for value in y, dx, dz:
+            assert np.isnan(value[1]).any() and np.isfinite(value[[0, 2]]).all()
+
+
+@each_dtype
+def test_a_small_new_value_of_an_lstm_is_not_lost_in_rounding(gpu, dtype):
+    """tanh(a) as 2 sigmoid(2a) - 1 has a relative error of 1e-3 at a = 1e-5 in float32."""
+    small = np.array([1e-3, -1e-5, 1e-7], dtype)
+    x, zeros = np.zeros((3, 4), dtype), np.zeros((3, 4), dtype)
+    x[:, 3] = small
+    y, *_ = lstm_cell(*map(put, (x, zeros, zeros[:, :2])))
+    expected = np.tanh(small.astype(np.longdouble)) / 2
+    np.testing.assert_allclose(y[:, 0], expected.astype(dtype), 4 * np.finfo(dtype).eps)
+
+
+@each_cell
+def test_numbers_of_two_types_are_refused_by_a_cell(gpu, cell, theirs, gates, states):
+    for which in range(3):
+        arrays = [*map(put, of_cell(2, 3, gates, states, np.float32))]
+        arrays[which] = put(np.asarray(arrays[which], np.float64))
+        with pytest.raises(ValueError, match="float64.*, expected one type"):
+            cell(*arrays)
+
+
+# Arrays one after the other
+
+
+LIE = {  # how the parts lie in memory
+    "packed": put,
+    "by columns": lambda x: put(np.asfortranarray(x)),
+    "in wider rows": lambda x: put(np.concatenate([x, x], axis=-1))[..., x.shape[-1] :],
+    "every other": lambda x: put(np.repeat(x, 2, axis=-1))[..., ::2],
+    "from the last": lambda x: put(np.flip(x))[tuple([slice(None, None, -1)] * x.ndim)],
+}
+
+
+@each_dtype
+@each("shape", [(5,), (0,), (4, 3), (4, 1), (0, 3), (3, 0), (2, 3, 4), (2, 1, 3, 2)])
+@each("count", [1, 2, 7, 8, 9, 17])
+@each("lie", LIE)
+def test_arrays_become_one_along_any_index(gpu, shape, count, lie, dtype):
+    """Those that lie alike come 8 at a time: all of them, or none, or some."""
+    for axis in range(len(shape)):
+        for sizes in [shape[axis]] * count, range(count), [1, *[2] * count, 1]:
+            shapes = [(*shape[:axis], size, *shape[axis + 1 :]) for size in sizes]
+            parts = [picture(size, dtype, seed) for seed, size in enumerate(shapes)]
+            expected = np.concatenate(parts, axis)
+            there = [LIE[lie](x) for x in parts]
+            y = np.empty(expected.shape, dtype, like=there[0])
+            where = concat.concat(y, there, axis)
+            same_bits(y, expected)
+            assert all(map(np.array_equal, (y[place] for place in where), parts))
+
+
+@each_dtype
+def test_arrays_that_lie_otherwise_than_the_one_before_become_one_with_it(gpu, dtype):
+    parts = [picture((4, 6), dtype, seed) for seed in range(2 * len(LIE))]
+    there = [lie(x) for x, lie in zip(parts, [*LIE.values()] * 2, strict=True)]
+    y = np.empty((4, 6 * len(parts)), dtype, like=there[0])
+    concat.concat(y, there, 1)
+    same_bits(y, np.hstack(parts))
+
+
+@each("types", [("int64", "int64"), ("uint8", "int64"), ("float32", "float64"), ("bool", "bool")])
+def test_arrays_of_any_type_become_one(gpu, types):
+    parts = [np.arange(6).reshape(2, 3).astype(dtype) for dtype in types]
+    expected = np.concatenate(parts, axis=1)
+    y = np.empty(expected.shape, expected.dtype, like=put(parts[0]))
+    concat.concat(y, [*map(put, parts)], 1)
+    same_bits(y, expected)
+
+
+@each_dtype
+def test_arrays_that_lie_alike_are_copied_eight_at_a_time(gpu, dtype, monkeypatch):
+    launched = []
+    monkeypatch.setattr(concat.cuda, "concat", lambda *arguments: launched.append(arguments))
+    h = put(picture((4, 20, 3), dtype))
+    for parts, expected in (17, 3), (16, 2), (8, 1), (1, 1):
+        launched.clear()
+        y = np.empty((4, 3 * parts), dtype, like=h)
+        concat.concat(y, [h[:, t] for t in range(parts)], 1)
+        assert len(launched) == expected
+
+
+@each_dtype
+@each("lead", [(), (3,)])
+@each("sizes", [[4], [4] * 8, [1, 2, 3], [4] * 9 + [2]])
+def test_products_are_added_up_as_one(gpu, lead, sizes, dtype):
+    """Also of parts of rows, as the output of an LSTM is one of its state."""
+    wide = [put(picture((*lead, n, 14), dtype, n)) for n in sizes]
+    pairs = [(x[..., 7:], put(picture((*lead, x.shape[-2], 5), dtype, 1))) for x in wide]
+    out = put(picture((*lead, 7, 5), dtype, 2))
+    wider = [[np.asarray(a, WIDER[dtype]) for a in pair] for pair in pairs]
+    expected = np.asarray(out, WIDER[dtype]) + sum(x.swapaxes(-1, -2) @ g for x, g in wider)
+    add_products(pairs, out)
+    np.testing.assert_allclose(out, expected, 0, 64 * np.finfo(dtype).eps * len(sizes))
 
 
 # Rows added up by number

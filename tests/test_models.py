@@ -366,6 +366,38 @@ def test_pytorchs_lstm_has_the_same_gradients_after_many_steps():
         np.testing.assert_allclose(p.grad, tensor.grad, rtol=1e-9, atol=1e-13)
 
 
+def test_pytorchs_gru_computes_the_same_and_has_the_same_gradients_after_many_steps():
+    torch = pytest.importorskip("torch", reason="the reference is PyTorch")
+    T = 2 * JOINED + 3
+    x, y = text(T)
+    Q, ell = build({"build": "char_gru", "embedding": 4, "hidden": 3}, x, y)
+    phi = Phi(ell, dtype=np.float64)
+    x.value, y.value = np.random.default_rng(0).integers(0, 7, (2, 5, T))
+    named = {p.value.shape: p for p in phi.parameters if p.value.ndim == 2}
+    symbols, w, u, last = (named[shape] for shape in [(7, 4), (4, 9), (3, 9), (3, 7)])
+    theirs = torch.nn.GRU(4, 3, batch_first=True, dtype=torch.float64)
+    pairs = [(w, theirs.weight_ih_l0), (u, theirs.weight_hh_l0)]  # of gates in our order: r, u, n
+    biases = [(w.package.b, theirs.bias_ih_l0), (u.package.b, theirs.bias_hh_l0)]
+    for p, _ in biases:
+        p.value[...] = np.random.default_rng(1).normal(size=9)
+    with torch.no_grad():
+        for p, tensor in pairs:
+            tensor[:] = torch.tensor(p.value.T)
+        for p, tensor in biases:
+            tensor[:] = torch.tensor(-p.value)
+    Forward(ell)
+    Backward(ell)
+    rows = torch.tensor(symbols.value[x.value])
+    scores = theirs(rows)[0] @ torch.tensor(last.value) - torch.tensor(last.package.b.value)
+    losses = scores.log_softmax(-1)
+    (-torch.gather(losses, 2, torch.tensor(y.value).unsqueeze(2)).mean()).backward()
+    np.testing.assert_allclose(Q.value, scores.softmax(-1).detach(), rtol=1e-12)
+    for p, tensor in pairs:
+        np.testing.assert_allclose(p.grad, tensor.grad.T, rtol=1e-9, atol=1e-13)
+    for p, tensor in biases:
+        np.testing.assert_allclose(p.grad, -tensor.grad, rtol=1e-9, atol=1e-13)
+
+
 # Initial values
 
 

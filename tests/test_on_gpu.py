@@ -16,6 +16,7 @@ from dpedf.device.gpu import UnusableError, acquire
 from dpedf.edf import Backward, CompNodes, Forward
 from dpedf.kernels import conv, cublaslt
 from dpedf.kernels.activation import gelu, gelu_gradient
+from dpedf.kernels.concat import concat
 from dpedf.kernels.conv import (
     add_columns,
     columns,
@@ -28,6 +29,12 @@ from dpedf.kernels.conv import (
 from dpedf.kernels.embedding import scattered
 from dpedf.kernels.gemm import affine, product
 from dpedf.kernels.philox import uniform
+from dpedf.kernels.recurrent import (
+    gru_cell,
+    gru_cell_gradient,
+    lstm_cell,
+    lstm_cell_gradient,
+)
 from dpedf.kernels.slices import (
     Slices,
     affine_of_rows,
@@ -364,6 +371,41 @@ def test_gelu_agrees_with_numpy(gpu, shape, dtype):
     near(found, y)
     near(its, s)
     near(gelu_gradient(gpu.put(x), its, gpu.put(g)), gelu_gradient(x, s, g))
+
+
+@each_dtype
+@each("B, J", [(0, 5), (1, 1), (64, 192), (300, 33)])
+@each("gates, states", [(4, 2), (3, 1)])
+def test_a_cell_at_a_position_of_a_sequence_agrees_with_numpy(gpu, gates, states, B, J, dtype):
+    x, z = 2 * normal(B, 3, gates * J, dtype=dtype), normal(B, gates * J, dtype=dtype)
+    s, g = normal(B, states * J, dtype=dtype), normal(B, states * J + 1, dtype=dtype)[:, 1:]
+
+    def lstm(x, z, s, g):
+        y, *kept = lstm_cell(x, z, s)
+        return y, *kept, *lstm_cell_gradient(*kept, s, g)
+
+    def gru(x, z, h, g):
+        y, *kept = gru_cell(x, z, h)
+        return y, *kept, *gru_cell_gradient(*kept, z, h, g)
+
+    cell = lstm if gates == 4 else gru
+    found = cell(gpu.put(x)[:, 1], *map(gpu.put, (z, s, g)))
+    for array, its in zip(found, cell(x[:, 1], z, s, g), strict=True):
+        near(array, its)
+
+
+@each_dtype
+@each("shape, axis", [((64, 192), 1), ((8, 16, 33), 1), ((5,), 0), ((3, 0), 0), ((3, 1, 2), 2)])
+@each("count", [1, 8, 20])
+@each("lie", [lambda x: x, lambda x: x[..., ::-1], lambda x: x.repeat(2, axis=0)[::2]])
+def test_arrays_become_one_as_by_numpy(gpu, shape, axis, count, lie, dtype):
+    parts = [normal(*shape, k, dtype=dtype)[..., :1].reshape(shape) for k in range(1, 1 + count)]
+    parts.append(np.concatenate([parts[0], parts[-1]], axis))
+    expected = np.concatenate([lie(x) for x in parts], axis)
+    y = gpu.put(np.zeros_like(expected))
+    where = concat(y, [lie(gpu.put(x)) for x in parts], axis)
+    assert host(y).tobytes() == expected.tobytes()
+    assert where[-1][axis].stop == expected.shape[axis]
 
 
 @each_dtype

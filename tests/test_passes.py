@@ -93,11 +93,11 @@ SIZES = (
 )  # of minibatches: slices that divide B and that do not, of one row, of none
 
 
-def learner(name, dtype):
-    """(ell, put, x, y) of a model, and the rows of the largest minibatch."""
+def learner(name, dtype, T=10):
+    """(ell, put, x, y) of a model, and the rows of the largest minibatch; texts have T symbols."""
     random, B = np.random.default_rng(0), max(SIZES)
     if name in TEXTS:
-        T, build = 10, TEXTS[name]  # more time steps than the products that are joined
+        build = TEXTS[name]  # by default, of more time steps than the products that are joined
         x, y = (Input((T,), np.intp, 5) for _ in range(2))
         rows, labels = (random.integers(0, 5, (B, T)) for _ in range(2))
     else:

@@ -3,6 +3,7 @@
 WHAT = bits: the SHA-256 of Phi after some steps, by how these are computed, as JSON.
 WHAT = launches: how many there are in a step that is replayed on a simulated GPU, of one slice and
 of eight.
+WHAT = time steps: how many launches one more position of a sequence is, forward and backward.
 """
 
 import json
@@ -17,6 +18,7 @@ from test_passes import learner
 
 from dpedf.device import host
 from dpedf.device.gpu import acquire
+from dpedf.kernels.gemm import JOINED
 from dpedf.optim import Momentum
 from dpedf.parallel.gradient import Gradient
 from dpedf.parallel.ranks import Ranks
@@ -27,12 +29,12 @@ MODELS = "mlp", "lenet", "letters", "residual", "char_lstm", "char_transformer"
 SIZES = 16, 13, 5  # of minibatches: eight slices are equal ones, others, and some of none
 
 
-def learn(gpu, name, sizes, slices, together=8, dtype=np.float32):
+def learn(gpu, name, sizes, slices, together=8, dtype=np.float32, T=10):
     """The SHA-256 of Phi after each minibatch.
 
     There are two steps on it: the first is launched, the second recorded and replayed.
     """
-    ell, put, x, y = learner(name, dtype)
+    ell, put, x, y = learner(name, dtype, T)
     phi, link, found = Phi(ell, dtype=dtype, put=gpu.put), Ranks(), []
     link.recordable = True
     gradient = Gradient(ell, phi, link, put, slices)
@@ -63,18 +65,28 @@ def bits(gpu):
     return found
 
 
+def launches_of(gpu, name, slices, T=10):
+    learn(gpu, name, [16], slices, T=T)
+    (recording,) = gpu.graphs.recordings.values()
+    gpu.graphs.recordings.clear()
+    return sum(len(work) for _, work in recording.graph.queues)
+
+
 def launches(gpu):
     """{model: [of one slice, of eight slices in one pass]}"""
-    found = {}
-    for name, slices in product(MODELS, (1, 8)):
-        learn(gpu, name, [16], slices)
-        (recording,) = gpu.graphs.recordings.values()
-        count = sum(len(work) for _, work in recording.graph.queues)
-        found.setdefault(name, []).append(count)
-        gpu.graphs.recordings.clear()
-    return found
+    return {name: [launches_of(gpu, name, slices) for slices in (1, 8)] for name in MODELS}
+
+
+def time_steps(gpu):
+    """{model: of one time step}, in the mean over as many as there are products joined"""
+    T, more = 10, JOINED
+    return {
+        name: (launches_of(gpu, name, 8, T + more) - launches_of(gpu, name, 8, T)) / more
+        for name in ("char_lstm", "char_gru")
+    }
 
 
 gpu = acquire(0, "float32", True, print)
-print(json.dumps({"bits": bits, "launches": launches}[sys.argv[1]](gpu)))
+found = {"bits": bits, "launches": launches, "time steps": time_steps}[sys.argv[1]](gpu)
+print(json.dumps(found))
 gpu.close()
