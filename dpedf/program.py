@@ -134,10 +134,9 @@ class Program:
         self.loss.addgrad(constant(self.loss.value, 1 / B))
         with during(train=self.train, numbers=self.numbers):
             for n in reversed(self.nodes):
-                if n.sum_over_rows:  # without b: for each slice by itself
-                    for part, alone in n.sum_over_rows.apart():
-                        n.grad = part
-                        with during(slices=alone):
+                if n.sum_over_rows:  # without b: for each slice by itself, unless it takes them all
+                    for n.grad, slices in n.sum_over_rows.apart(getattr(n, "takes_slices", False)):
+                        with during(slices=slices):
                             n.backward()
                 elif n.grad is not None:
                     n.backward()

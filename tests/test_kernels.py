@@ -715,13 +715,16 @@ def test_many_rows_are_added_on_a_gpu_in_stages(gpu, b, added, shape, dtype, mon
     monkeypatch.setattr(slices, "ADDED", added)
     x = numbers((3, b, *shape), dtype)
     out = put(np.full((5, *shape), np.nan, dtype))
-    assert sum_of_rows(put(x), -1, out[1:4]) is not None
+    sum_of_rows(put(x), -1, out[1:4])
     wide = -x.astype(WIDER[dtype]).sum(axis=1)
     stages = added + b // added
     most = stages * np.finfo(dtype).eps * np.abs(x.astype(WIDER[dtype])).sum(axis=1)
     assert (np.abs(out[1:4] - wide) <= most).all() and np.isnan(out[[0, 4]]).all()
     for v in range(3):
         same_bits(sum_of_rows(put(x[v : v + 1]), -1), np.asarray(out[1 + v : 2 + v]))
+    there = np.asarray(out[1:4]).copy()
+    sum_of_rows(put(x), -1, out[1:4], add=True)
+    same_bits(out[1:4], there + there)
 
 
 @each_dtype

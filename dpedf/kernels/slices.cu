@@ -2,11 +2,11 @@
 
 const unsigned ALL = 0xffffffff;
 
-// y: (V, parts, n), of x, (V, b, n), factor times the sum over `each` of the b rows.  Strides of x
-// are in numbers.  A warp, of 32 threads, has 8 columns: 4 threads add the rows of each, in an
-// order that depends on b alone.
-extern "C" __global__ void sum_of_rows(const T *x, T *y, double factor, long long V, long long b,
-                                       long long n, long long parts, long long each,
+// y: (V, parts, n), of x, (V, b, n), factor times the sum over `each` of the b rows, or with add y
+// plus that.  Strides of x are in numbers.  A warp, of 32 threads, has 8 columns: 4 threads add the
+// rows of each, in an order that depends on b alone.
+extern "C" __global__ void sum_of_rows(const T *x, T *y, double factor, long long add, long long V,
+                                       long long b, long long n, long long parts, long long each,
                                        long long stride_v, long long stride_b,
                                        long long stride_n) {
     long long warp = (blockIdx.x * (long long)blockDim.x + threadIdx.x) / 32, tiles = (n + 7) / 8;
@@ -23,8 +23,10 @@ extern "C" __global__ void sum_of_rows(const T *x, T *y, double factor, long lon
             sum += x[row * stride_b];
     sum += __shfl_xor_sync(ALL, sum, 8);
     sum += __shfl_xor_sync(ALL, sum, 16);
-    if (k < n && threadIdx.x % 32 < 8)
-        y[(v * parts + part) * n + k] = (T)factor * sum;
+    if (k >= n || threadIdx.x % 32 >= 8)
+        return;
+    y += (v * parts + part) * n + k;
+    *y = add ? *y + (T)factor * sum : (T)factor * sum;
 }
 
 // sums, totals: (V,), of ell, (V, n).  A warp adds a slice.

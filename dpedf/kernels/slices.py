@@ -184,30 +184,37 @@ def flat(vectors):
 
 
 @function
-def sum_of_rows(x, factor=1, out=None):
-    """y[v,...] = factor sum_b x[v,b,...], of each slice; out: where to write it, packed"""
+def sum_of_rows(x, factor=1, out=None, add=False):
+    """y[v,...] = factor sum_b x[v,b,...], of each slice, written into out, packed, if it is given
+
+    With add, it is added to out.
+    """
+    if add:
+        out += sum_of_rows(x, factor)
+        return out
     y = x.sum(axis=1, out=out)
     return y if factor == 1 else np.multiply(factor, y, out=y)
 
 
 @on_gpu(sum_of_rows)
-def sum_of_rows_on_gpu(x, factor=1, out=None):
+def sum_of_rows_on_gpu(x, factor=1, out=None, add=False):
     V, b, *shape = x.shape
     n, parts = prod(shape), -(-b // ADDED)
     x = x.reshape(V, b, n)  # a copy, where these indices do not lie one after the other
     if parts > 1:
         sums = np.empty_like(x, shape=(V, parts, *shape), order="C")
-        launch_sums(x, sums, 1, parts)
-        return sum_of_rows_on_gpu(sums, factor, out)
+        launch_sums(x, sums, 1, parts, False)
+        return sum_of_rows_on_gpu(sums, factor, out, add)
     y = np.empty_like(x, shape=(V, *shape), order="C") if out is None else out
-    launch_sums(x, y, factor, 1)
+    launch_sums(x, y, factor, 1, add)
     return y
 
 
-def launch_sums(x, y, factor, parts):
+def launch_sums(x, y, factor, parts, add):
     """y: (V, parts, ...), of x, (V, b, n), factor times the sums over ADDED rows each."""
     V, b, n = x.shape
-    sizes = V, b, n, parts, ADDED, *(stride // x.itemsize for stride in x.strides)
+    strides = (stride // x.itemsize for stride in x.strides)
+    sizes = int(add), V, b, n, parts, ADDED, *strides
     cuda.sum_of_rows(32 * V * parts * -(-n // 8), x, y, float(factor), *sizes)  # 8 numbers a warp
 
 

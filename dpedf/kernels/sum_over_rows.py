@@ -46,11 +46,8 @@ class SumOverRows:
     def add_rows(self, delta, slices=WHOLE, factor=1):
         """Add factor sum_n delta[n], over rows or positions in rows."""
         rows = np.expand_dims(rows_of(delta, self.like), 0)
-        if self.begun:
-            self.grad += sum_of_rows(rows, factor)[0, ...]
-        else:
-            sum_of_rows(rows, factor, self.grad[None])
-            self.begun = True
+        sum_of_rows(rows, factor, self.grad[None], self.begun)
+        self.begun = True
 
     def add_product(self, x, g, slices=WHOLE):
         """Add x^T g: the first at once, later ones, as of time steps, in groups of JOINED."""
@@ -85,7 +82,7 @@ class SumOverRows:
         """(1, ...): the sum, of all that was added."""
         return self.finish()[None]
 
-    def apart(self):
+    def apart(self, together=False):
         """Yield (the sum over a slice, the Slices of it alone) for each slice."""
         yield self.finish(), WHOLE
 
@@ -132,10 +129,7 @@ class SumOverSlices:
         """Add factor sum_n delta[n], over the rows of each slice or positions in them."""
         self.open()
         for these, part in slices.cut(rows_of(delta, self.like)):
-            if self.begin(these):
-                sum_of_rows(part, factor, self.parts[these])
-            else:
-                self.add_slices(these, sum_of_rows(part, factor))
+            sum_of_rows(part, factor, self.parts[these], not self.begin(these))
 
     def add_product(self, x, g, slices):
         """Add x^T g of each slice: the first, and then groups of JOINED."""
@@ -190,9 +184,15 @@ class SumOverSlices:
                 self.own(Slices(first=v))
         return self.parts
 
-    def apart(self):
-        """Yield (the sum over a slice, the Slices of it alone) for each slice."""
+    def apart(self, together=False):
+        """Yield (the sum over a slice, the Slices of it alone) for each slice.
+
+        together: yield those of all slices at once, as one row each.
+        """
         parts = self.so_far()
+        if together:
+            yield parts, Slices(range(len(parts) + 1), self.slices.tree, self.slices.first)
+            return
         for v in range(len(parts)):
             yield parts[v, ...], Slices(first=v)
 

@@ -59,6 +59,8 @@ class Transpose(CompNode):
     axes: for each index of y after b, which of x it is
     """
 
+    takes_slices = True  # in backward, as an index before those of a value without b
+
     def __init__(self, x, axes=None):
         self.x, self.axes = x, axes
 
@@ -70,7 +72,8 @@ class Transpose(CompNode):
 
     def backward(self):
         back = sorted(range(len(self.order)), key=self.order.__getitem__)
-        self.x.addgrad(self.grad.transpose(back))
+        more = self.grad.ndim - len(back)
+        self.x.addgrad(self.grad.transpose(*range(more), *(more + axis for axis in back)))
 
     def equations(self):
         """Those of this order: y[b,i,j] = x[b,j,i]."""
