@@ -12,8 +12,15 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from dpedf.kernels.activation import relu_gradient
+from dpedf.kernels.attention import attention_weights, scores_gradient, swapped
 from dpedf.kernels.conv import add_columns, columns, max_pool, max_pool_gradient
 from dpedf.kernels.embedding import scattered
+from dpedf.kernels.normalization import (
+    layer_norm,
+    layer_norm_gradient,
+    rms_norm,
+    rms_norm_gradient,
+)
 from dpedf.kernels.philox import uniform
 from dpedf.kernels.slices import add_losses, merge, product_in_tree, sum_of_rows
 
@@ -175,6 +182,8 @@ def kernel(meaning):
 
 
 OF_IMAGES = columns, add_columns, max_pool, max_pool_gradient
+OF_ROWS = layer_norm, layer_norm_gradient, rms_norm, rms_norm_gradient
+OF_SEQUENCES = attention_weights, scores_gradient, swapped, scattered
 OF_SLICES = add_losses, merge, product_in_tree, sum_of_rows
-for meaning in *OF_IMAGES, *OF_SLICES, relu_gradient, scattered, uniform:
+for meaning in *OF_IMAGES, *OF_ROWS, *OF_SEQUENCES, *OF_SLICES, relu_gradient, uniform:
     kernel(meaning)

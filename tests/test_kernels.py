@@ -18,6 +18,7 @@ from dpedf.kernels import (
     TYPES,
     Kernels,
     arguments,
+    attention,
     concat,
     conv,
     cublaslt,
@@ -28,6 +29,7 @@ from dpedf.kernels import (
     vector,
 )
 from dpedf.kernels.activation import gelu, gelu_gradient, relu_gradient
+from dpedf.kernels.attention import attention_weights, scores_gradient, swapped
 from dpedf.kernels.conv import (
     add_columns,
     columns,
@@ -39,6 +41,12 @@ from dpedf.kernels.conv import (
 )
 from dpedf.kernels.embedding import scattered
 from dpedf.kernels.gemm import add_products
+from dpedf.kernels.normalization import (
+    layer_norm,
+    layer_norm_gradient,
+    rms_norm,
+    rms_norm_gradient,
+)
 from dpedf.kernels.philox import uniform
 from dpedf.kernels.recurrent import (
     gru_cell,
@@ -1404,3 +1412,233 @@ def test_rounding_to_bfloat16_leaves_every_number_in_its_place(gpu, shape):
         assert np.array_equal(rounded(other), expected)
     transposed = rounded(put(x.T.copy()).T)
     assert transposed.T.flags.c_contiguous
+
+
+EPSILON = 1e-5
+
+
+NORMS = [  # (y, n, s) of x, w and c, and the gradients of them
+    (partial(layer_norm, epsilon=EPSILON), layer_norm_gradient),
+    (lambda x, w, c: rms_norm(x, w, EPSILON), rms_norm_gradient),
+]
+
+
+each_norm = each("norm, norm_gradient", NORMS)
+
+
+def rows_to_normalize(shape, dtype):
+    """x and g, far from 0 and of many sizes, and w and c."""
+    sizes = 10.0 ** np.arange(prod(shape[:-1])).reshape(*shape[:-1], 1)
+    x, g = (sizes * (2 + picture(shape, np.float64, seed)) for seed in (0, 1))
+    w, c = (numbers(shape[-1], dtype, seed) for seed in (2, 3))
+    return x.astype(dtype), g.astype(dtype), w, c
+
+
+@each_dtype
+@each_width
+@each_norm
+@each("lead", [(0,), (1,), (7,), (2, 3)])
+def test_normalized_rows_on_a_gpu_are_those_of_numpy(gpu, lead, norm, norm_gradient, J, dtype):
+    x, g, w, c = rows_to_normalize((*lead, J), dtype)
+    eps = (J / 32 + 16) * np.finfo(dtype).eps
+    y, n, s = norm(*map(put, (x, w, c)))
+    wide = [array.astype(WIDER[dtype]) for array in (x, w, c)]
+    expected_y, expected_n, expected_s = norm(*wide)
+    most = np.abs(x).max(axis=-1, keepdims=True) / expected_s  # n is a difference of such numbers
+    np.testing.assert_array_less(np.abs(s - expected_s), eps * (1 + most) * expected_s)
+    np.testing.assert_array_less(
+        np.abs(n - expected_n), eps * (1 + most) * (1 + np.abs(expected_n))
+    )
+    bound = np.abs(expected_n * w) + np.abs(c) + np.abs(w) * (1 + most)
+    np.testing.assert_array_less(np.abs(y - expected_y), eps * bound + np.finfo(dtype).tiny)
+
+    delta, h = norm_gradient(put(g), n, s, put(w))
+    expected, _ = norm_gradient(*(np.asarray(a, WIDER[dtype]) for a in (g, n, s, w)))
+    steps = np.abs(g * w).max(axis=-1, keepdims=True) * (2 + np.square(n)) / s
+    np.testing.assert_array_less(np.abs(delta - expected), eps * steps)
+    same_bits(np.asarray(h), g * np.asarray(n))
+    for found in y, n, s, delta, h:
+        assert type(found) is Emulated and found.dtype == dtype
+    assert y.shape == n.shape == delta.shape == h.shape == x.shape and s.shape == (*lead, 1)
+
+
+@each_dtype
+def test_rows_of_the_largest_numbers_are_normalized_on_a_gpu(gpu, dtype):
+    """By the closed form, where squares of them are infinite."""
+    one, no = put(np.ones(4, dtype)), put(np.zeros(4, dtype))
+    for size in 1e3, np.sqrt(np.finfo(dtype).max), np.finfo(dtype).max / 8:
+        x = put(np.array([[-size, 0, 0, 0], [-size, size, -size, size], [0, 0, 0, 0]], dtype))
+        centred = np.array([-3, 1, 1, 1]) / np.sqrt(3), [-1, 1, -1, 1], [0, 0, 0, 0]
+        not_centred = [-2, 0, 0, 0], *centred[1:]
+        np.testing.assert_allclose(layer_norm(x, one, no, EPSILON)[0], centred, 1e-6)
+        np.testing.assert_allclose(rms_norm(x, one, EPSILON)[0], not_centred, 1e-6)
+
+
+@each_dtype
+@each_norm
+def test_a_row_without_differences_is_divided_by_the_root_of_epsilon(
+    gpu, norm, norm_gradient, dtype
+):
+    for place in np.asarray, put:
+        x = place(np.array([[1e-20, -1e-20, 1e-20, -1e-20], [0, 0, 0, 0]], dtype))
+        _, n, s = norm(x, place(np.ones(4, dtype)), place(np.zeros(4, dtype)))
+        np.testing.assert_allclose(s, np.full((2, 1), np.sqrt(EPSILON)), 1e-6)
+        np.testing.assert_allclose(n, x / np.sqrt(EPSILON), 1e-6)
+
+
+@each_dtype
+@each_norm
+@each("J", [1, 31, 65])
+def test_a_normalized_row_does_not_depend_on_those_beside_it(gpu, J, norm, norm_gradient, dtype):
+    """Nor does a nan or an infinity leave its row."""
+    x, g, w, c = rows_to_normalize((7, J), dtype)
+    x[2, J // 2], x[4, 0] = np.nan, np.inf
+    y, n, s = norm(*map(put, (x, w, c)))
+    together = y, n, s, *norm_gradient(put(g), n, s, put(w))
+    for row in range(7):
+        y, n, s = norm(put(x[row : row + 1]), put(w), put(c))
+        alone = y, n, s, *norm_gradient(put(g[row : row + 1]), n, s, put(w))
+        for one, those in zip(alone, together, strict=True):
+            same_bits(np.asarray(one), np.asarray(those[row : row + 1]))
+        assert np.isfinite(alone[0]).all() == (row not in (2, 4))
+
+
+@each_dtype
+@each_norm
+def test_rows_are_normalized_in_any_memory_order(gpu, norm, norm_gradient, dtype):
+    """And by parameters of another type, as numbers of that of x."""
+    x, g, w, c = (put(array) for array in rows_to_normalize((3, 2, 9), dtype))
+    w, c = w.round(), c.round()
+    y, n, s = norm(x, w, c)
+    expected = y, n, s, *norm_gradient(g, n, s, w)
+    other = put(w.astype(np.float64)), put(np.repeat(c, 2))[::2]
+    for order in (
+        lambda a: put(np.asfortranarray(a)),
+        lambda a: put(np.repeat(a, 2, axis=-1))[..., ::2],
+        lambda a: put(a[::-1])[::-1],
+    ):
+        y, n, s = norm(order(x), *other)
+        assert not order(x).flags.c_contiguous
+        found = y, n, s, *norm_gradient(order(g), n, s, other[0])
+        for one, those in zip(found, expected, strict=True):
+            same_bits(one, those)
+
+
+@pytest.fixture
+def watched(gpu, monkeypatch):
+    """What is written beside a product is noticed too."""
+
+    def product(a, b):
+        y = np.matmul(a, b)
+        return put(y) if type(a) is Emulated else y
+
+    monkeypatch.setattr(attention, "product", product)
+
+
+def whole(shape, dtype, seed):
+    """Small whole numbers, whose products are exact."""
+    return np.random.default_rng(seed).integers(-3, 4, shape).astype(dtype)
+
+
+POSITIONS = [(1, 1), (2, 31), (31, 2), (32, 32), (33, 33), (65, 65), (3, 1000)]  # (T, S)
+
+
+each_positions = each("T, S", POSITIONS)
+
+
+@each_dtype
+@each_positions
+@pytest.mark.parametrize("causal", [False, True])
+def test_weights_of_attention_on_a_gpu_are_those_of_numpy(watched, causal, T, S, dtype):
+    for B, H in (0, 2), (1, 1), (3, 2):
+        q, k = whole((B, H, T, 5), dtype, 0), whole((B, H, S, 5), dtype, 1)
+        a = attention_weights(put(q), put(k), 0.5, causal)
+        assert type(a) is Emulated and a.dtype == dtype and a.shape == (B, H, S, T)
+        wide = attention_weights(*(x.astype(WIDER[dtype]) for x in (q, k)), 0.5, causal)
+        np.testing.assert_allclose(a, wide, (S / 32 + 60) * np.finfo(dtype).eps)
+        if causal:
+            assert not np.asarray(a)[..., np.arange(S)[:, np.newaxis] > np.arange(T)].any()
+
+
+@each_dtype
+@each("bad", [np.nan, np.inf, -np.inf])
+def test_positions_before_a_key_that_is_no_number_do_not_look_at_it(watched, bad, dtype):
+    q, k = whole((2, 2, 40, 3), dtype, 0), whole((2, 2, 40, 3), dtype, 1)
+    for at in 0, 7, 33:
+        spoilt = k.copy()
+        spoilt[:, :, at] = bad
+        for place in np.asarray, put:
+            expected = np.asarray(attention_weights(place(q), place(k), 0.5, True))
+            with np.errstate(invalid="ignore"):
+                a = np.asarray(attention_weights(place(q), place(spoilt), 0.5, True))
+                those = np.asarray(attention_weights(place(q), place(spoilt), 0.5, False))
+            same_bits(a[..., :at], expected[..., :at])
+            if np.isnan(bad):
+                assert np.isnan(a[..., : at + 1, at:]).all() and np.isnan(those).all()
+
+
+@each_dtype
+@pytest.mark.parametrize("causal", [False, True])
+def test_weights_of_large_scores_neither_overflow_nor_vanish(watched, causal, dtype):
+    scores = np.array([-1e30, -1e4, 0, 1e4, 1e30], dtype)
+    k = np.tile(scores, 20)[np.newaxis, np.newaxis, :, np.newaxis]
+    for place in np.asarray, put:
+        a = np.asarray(attention_weights(place(np.ones_like(k)), place(k), 1.0, causal))[0, 0]
+        seen = np.tri(100, dtype=bool).T if causal else np.ones((100, 100), bool)
+        largest = (k[0, 0] == np.where(seen, k[0, 0], -np.inf).max(axis=0)) & seen
+        np.testing.assert_allclose(a, largest / largest.sum(axis=0), 1e-6, 0)
+
+
+@each_dtype
+@each_positions
+@each("J", [1, 33])
+def test_the_gradient_of_scores_on_a_gpu_is_that_of_numpy(watched, J, T, S, dtype):
+    """With y as it lies in the value of the node, and the weights as they are made."""
+    for B, H in (0, 2), (1, 1), (3, 2):
+        v, g = whole((B, H, S, J), dtype, 0), whole((B, H, T, J), dtype, 1)
+        a, y = picture((B, H, T, S), dtype, 2), picture((B, T, H, J), dtype, 3)
+        there = put(a).swapaxes(2, 3), put(v), put(g), put(y).swapaxes(1, 2)
+        d = scores_gradient(*there, 0.3)
+        wide = [np.asarray(x).astype(WIDER[dtype]) for x in there]
+        expected = scores_gradient(*wide, 0.3)
+        assert type(d) is Emulated and d.dtype == dtype and d.shape == (B, H, S, T)
+        wide[0] = np.abs(wide[0])
+        largest = 10 + np.abs(g * y.swapaxes(1, 2)).sum(axis=3)[:, :, np.newaxis]
+        bound = (J + 8) * np.finfo(dtype).eps * wide[0] * (np.abs(v @ g.swapaxes(2, 3)) + largest)
+        assert (np.abs(d - expected) <= bound).all()
+
+
+@each_dtype
+def test_rows_of_attention_do_not_depend_on_those_beside_them(watched, dtype):
+    B, H, T, S, I = 3, 2, 33, 40, 5
+    q, k = whole((B, H, T, I), dtype, 0), whole((B, H, S, I), dtype, 1)
+    v, g, y = (
+        whole((B, H, S, I), dtype, 2),
+        whole((B, H, T, I), dtype, 3),
+        picture((B, T, H, I), dtype),
+    )
+    q, k, v, g, y = map(put, (q, k, v, g, y))
+
+    def both(b):
+        a = attention_weights(q[b], k[b], 0.5, True)
+        return a, scores_gradient(a, v[b], g[b], y[b].swapaxes(1, 2), 0.5)
+
+    for b in range(B):
+        for one, those in zip(both(slice(b, b + 1)), both(slice(None)), strict=True):
+            same_bits(np.asarray(one[0]).copy(), np.asarray(those[b]).copy())
+
+
+@each_dtype
+@each("shapes", [[(3, 5, 2, 7)], [(2, 4, 3, 1)] * 4, [(2, 4, 1, 3), (2, 5, 3, 2), (2, 4, 1, 3)]])
+def test_indices_change_places_on_a_gpu_as_by_numpy(gpu, shapes, dtype):
+    """Of arrays of one shape together, and in any memory order."""
+    for B in 0, 1, 33:
+        arrays = [picture((B, *shape[1:]), dtype, k) for k, shape in enumerate(shapes)]
+        for order in np.asarray, np.asfortranarray, lambda x: np.repeat(x, 2, axis=3)[..., ::2]:
+            found = swapped(*[put(order(x)) for x in arrays])
+            for one, x in zip(found, arrays, strict=True):
+                assert type(one) is Emulated and one.flags.c_contiguous
+                same_bits(one, np.ascontiguousarray(x.swapaxes(1, 2)))
+    mixed = picture((2, 3, 4, 5), np.float32), picture((2, 3, 4, 5), np.float64)
+    for one, x in zip(swapped(*map(put, mixed)), mixed, strict=True):
+        same_bits(one, np.ascontiguousarray(x.swapaxes(1, 2)))

@@ -16,6 +16,7 @@ from dpedf.device.gpu import UnusableError, acquire
 from dpedf.edf import Backward, CompNodes, Forward
 from dpedf.kernels import conv, cublaslt
 from dpedf.kernels.activation import gelu, gelu_gradient
+from dpedf.kernels.attention import attention_weights, scores_gradient, swapped
 from dpedf.kernels.concat import concat
 from dpedf.kernels.conv import (
     add_columns,
@@ -28,6 +29,12 @@ from dpedf.kernels.conv import (
 )
 from dpedf.kernels.embedding import scattered
 from dpedf.kernels.gemm import affine, product
+from dpedf.kernels.normalization import (
+    layer_norm,
+    layer_norm_gradient,
+    rms_norm,
+    rms_norm_gradient,
+)
 from dpedf.kernels.philox import uniform
 from dpedf.kernels.recurrent import (
     gru_cell,
@@ -535,3 +542,35 @@ def test_an_array_that_a_called_function_leaves_survives_replays_of_others(gpu):
     gpu.run("keep", keep, gpu.put(x))
     near(gpu.run("scratch", scratch, gpu.put(-x)), (1 - 3 * x) * -x)
     near(kept[0], 2 * x)
+
+
+@each_dtype
+@each("shape", [(0, 3), (7, 1), (5, 33), (3, 40, 1000)])
+def test_normalization_agrees_with_numpy(gpu, shape, dtype):
+    x, g, w, c = (
+        normal(*size, dtype=dtype) for size in (shape, shape[::-1], shape[-1:], shape[-1:])
+    )
+    g = np.ascontiguousarray(g.T)
+    found, expected = [], []
+    for place, results in (gpu.put, found), (np.asarray, expected):
+        y, n, s = layer_norm(*map(place, (x + 1, w, c)), 1e-5)
+        results += [y, n, s, *layer_norm_gradient(place(g), n, s, place(w))]
+        y, n, s = rms_norm(*map(place, (x + 1, w)), 1e-5)
+        results += [y, n, s, *rms_norm_gradient(place(g), n, s, place(w))]
+    for array, its in zip(found, expected, strict=True):
+        near(array, its)
+
+
+@each_dtype
+@each("causal", [False, True])
+@each("B, H, T, S, I", [(0, 2, 3, 3, 4), (1, 1, 1, 1, 1), (3, 2, 33, 40, 5), (2, 4, 256, 256, 32)])
+def test_attention_agrees_with_numpy(gpu, B, H, T, S, I, causal, dtype):
+    q, k, v, g, y = (normal(B, n, H, I, dtype=dtype) for n in (T, S, S, T, T))
+    found, expected = [], []
+    for place, results in (gpu.put, found), (np.asarray, expected):
+        q_there, k_there, v_there, g_there = swapped(*map(place, (q, k, v, g)))
+        a = attention_weights(q_there, k_there, I**-0.5, causal)
+        y_there = place(y).swapaxes(1, 2)
+        results += [q_there, v_there, a, scores_gradient(a, v_there, g_there, y_there, I**-0.5)]
+    for array, its in zip(found, expected, strict=True):
+        near(array, its)

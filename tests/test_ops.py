@@ -1119,6 +1119,23 @@ def test_two_nodes_of_attention_keep_weights_of_their_own():
     assert np.array_equal(first.a, before)
 
 
+@pytest.mark.parametrize("key", [np.nan, np.inf])
+def test_positions_before_a_key_that_is_no_number_are_those_without_it(key):
+    x = np.random.default_rng(0).normal(size=(2, 6, 4))
+    q, k, v = (Input() for _ in range(3))
+
+    def forward(T):
+        q.value, k.value, v.value = x[:, :T], x[:, :T].copy(), x[:, :T]
+        k.value[:, 4:] = key
+        y = Attention(q, k, v, 2, causal=True)
+        with np.errstate(invalid="ignore"):
+            Forward(y)
+        return y.value
+
+    np.testing.assert_allclose(forward(6)[:, :4], forward(4), 1e-12)
+    assert np.isnan(forward(6)[:, 4:]).any()
+
+
 def test_parts_of_several_types_are_joined_in_one_that_holds_them():
     y, x = Input(), Input()
     y.value, x.value = np.array([1, 0]), np.array([[0.5, 0.7], [1.5, 2.7]], np.float32)

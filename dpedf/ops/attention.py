@@ -1,9 +1,8 @@
 """Attention: each position of a sequence looks at others."""
 
-import numpy as np
-
 from dpedf.edf import CompNode
 from dpedf.kernels import packed
+from dpedf.kernels.attention import attention_weights, scores_gradient, swapped
 from dpedf.kernels.gemm import product
 
 
@@ -27,41 +26,31 @@ class Attention(CompNode):
     def __init__(self, q, k, v, heads=1, causal=False):
         self.q, self.k, self.v, self.heads, self.causal = q, k, v, heads, causal
 
-    def headed(self, x):
-        """x by heads: (B, T, I) as (B, heads, T, I / heads)."""
+    def split(self, x):
+        """x by heads: (B, T, I) as (B, T, heads, I / heads)."""
         B, T, I = x.shape
         if self.heads < 1 or I % self.heads:
             raise ValueError(f"expected a multiple of {self.heads} heads, not {I}")
-        return packed(x).reshape(B, T, self.heads, I // self.heads).swapaxes(1, 2)
+        return packed(x).reshape(B, T, self.heads, I // self.heads)
+
+    def headed(self, *values):
+        """Each of these, (B, T, I), as (B, heads, T, I / heads)."""
+        return swapped(*map(self.split, values))
 
     def forward(self):
-        q, k, v = (self.headed(x.value) for x in (self.q, self.k, self.v))
-        a = product(k, q.swapaxes(2, 3))  # (B, heads, S, T): sums over s add long rows
-        a *= q.shape[3] ** -0.5
-        if self.causal:
-            S, T = a.shape[2:]
-            later = np.expand_dims(np.arange(S, like=a), 1) > np.arange(T, like=a)
-            a += np.where(later, -np.inf, 0.0).astype(a.dtype)
-        a -= a.max(axis=2, keepdims=True)
-        np.exp(a, out=a)
-        a /= a.sum(axis=2, keepdims=True)
-        self.a, B, T = a, *self.q.value.shape[:2]
-        y = product(a.swapaxes(2, 3), v)
-        self.value = y.swapaxes(1, 2).reshape(B, T, y.shape[1] * y.shape[3])
+        q, k, v = self.headed(self.q.value, self.k.value, self.v.value)
+        self.scale = q.shape[3] ** -0.5
+        self.a = attention_weights(q, k, self.scale, self.causal)
+        (y,) = swapped(product(self.a.swapaxes(2, 3), v))
+        B, T, heads, J = y.shape
+        self.value = y.reshape(B, T, heads * J)
 
     def backward(self):
-        q, k, v = (self.headed(x.value) for x in (self.q, self.k, self.v))
-        a, g, y = self.a, self.headed(self.grad), self.headed(self.value)
-        self.send(self.v, a, g)
-        d = product(v, g.swapaxes(2, 3))
-        d -= np.expand_dims((g * y).sum(axis=3), 2)
-        d *= a
-        d *= q.shape[3] ** -0.5
-        self.send(self.q, d.swapaxes(2, 3), k)
-        self.send(self.k, d, q)
-
-    def send(self, x, left, right):
-        """x.grad += the product of these, by heads."""
-        if x.varies:
-            delta = product(left, right)
-            x.addgrad(delta.swapaxes(1, 2).reshape(x.value.shape))
+        q, k, v, g = self.headed(self.q.value, self.k.value, self.v.value, self.grad)
+        y = self.split(self.value).swapaxes(1, 2)
+        d = scores_gradient(self.a, v, g, y, self.scale)
+        factors = (self.v, self.a, g), (self.q, d.swapaxes(2, 3), k), (self.k, d, q)
+        varying = [(x, product(left, right)) for x, left, right in factors if x.varies]
+        deltas = swapped(*[delta for _, delta in varying])
+        for (x, _), delta in zip(varying, deltas, strict=True):
+            x.addgrad(delta.reshape(x.value.shape))

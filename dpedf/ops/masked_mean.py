@@ -27,5 +27,5 @@ def mean(losses, weights, shape):
 
 def spread(g, weights, shape):
     """The gradient of each loss, a vector in the order of this shape, given that of the mean: g."""
-    g = g.reshape(g.shape + (1,) * (len(shape) - 1)) * weights
-    return np.broadcast_to(g, shape).reshape(-1)
+    g = g.reshape(g.shape + (1,) * (len(shape) - 1))
+    return np.multiply(g, weights, out=np.empty_like(g, shape=shape, order="C")).reshape(-1)

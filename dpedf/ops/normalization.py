@@ -9,6 +9,12 @@ import numpy as np
 
 from dpedf.edf import CompNode
 from dpedf.kernels import packed
+from dpedf.kernels.normalization import (
+    layer_norm,
+    layer_norm_gradient,
+    rms_norm,
+    rms_norm_gradient,
+)
 from dpedf.ops.draws import uniform
 from dpedf.program import context
 
@@ -35,26 +41,15 @@ class LayerNorm(CompNode):
         self.Phi, self.x, self.epsilon = Phi, x, float(epsilon)
 
     def forward(self):
-        x = packed(self.x.value)
-        n = x - x.mean(axis=-1, keepdims=True)
-        variance = np.square(n).mean(axis=-1, keepdims=True)
-        self.s = np.sqrt(variance + self.epsilon)
-        n /= self.s
-        self.n = n
-        self.value = n * self.Phi.w.value
-        self.value -= self.Phi.b.value
+        w, c = self.Phi.w.value, self.Phi.b.value
+        self.value, self.n, self.s = layer_norm(self.x.value, w, c, self.epsilon)
 
     def backward(self):
-        g, n = packed(self.grad), self.n
-        h = g * n
-        self.Phi.w.addrows(h)
+        g, n, w, varies = packed(self.grad), self.n, self.Phi.w, self.x.varies
+        delta, h = layer_norm_gradient(g, n, self.s, w.value) if varies else (None, g * n)
+        w.addrows(h)
         self.Phi.b.addrows(g, -1)
-        if self.x.varies:
-            h *= self.Phi.w.value
-            delta = g * self.Phi.w.value
-            delta -= delta.mean(axis=-1, keepdims=True)
-            delta -= n * h.mean(axis=-1, keepdims=True)
-            delta /= self.s
+        if varies:
             self.x.addgrad(delta)
 
 
@@ -77,20 +72,13 @@ class RMSNorm(CompNode):
         self.w, self.x, self.epsilon = w, x, float(epsilon)
 
     def forward(self):
-        x = packed(self.x.value)
-        self.s = np.sqrt(np.square(x).mean(axis=-1, keepdims=True) + self.epsilon)
-        self.n = x / self.s
-        self.value = self.n * self.w.value
+        self.value, self.n, self.s = rms_norm(self.x.value, self.w.value, self.epsilon)
 
     def backward(self):
-        g, n = packed(self.grad), self.n
-        h = g * n
-        self.w.addrows(h)
-        if self.x.varies:
-            h *= self.w.value
-            delta = g * self.w.value
-            delta -= n * h.mean(axis=-1, keepdims=True)
-            delta /= self.s
+        g, n, w, varies = packed(self.grad), self.n, self.w, self.x.varies
+        delta, h = rms_norm_gradient(g, n, self.s, w.value) if varies else (None, g * n)
+        w.addrows(h)
+        if varies:
             self.x.addgrad(delta)
 
 

@@ -1,0 +1,85 @@
+"""Attention: its heads, its weights, and the gradient of the scores that they are made of.
+
+Scores and weights are (B, H, S, T), of heads h, keys s and queries t.  In memory t is the innermost
+index on a CPU, where sums over s add long rows, and s on a GPU, where a warp has a row of it.
+"""
+
+import numpy as np
+
+from dpedf.kernels import Kernels, function, on_gpu, packed
+from dpedf.kernels.gemm import product
+
+cuda = Kernels("attention.cu")
+
+
+@function
+def swapped(*arrays):
+    """Each of at most four arrays, (B, M, N, I), as (B, N, M, I): views, or copies on a GPU."""
+    return [x.swapaxes(1, 2) for x in arrays]
+
+
+@on_gpu(swapped)
+def swapped_on_gpu(*arrays):
+    # cuBLASLt multiplies matrices that lie at one distance, which views by heads do not.
+    results, alike = [None] * len(arrays), {}
+    for k, x in enumerate(arrays):
+        alike.setdefault((x.dtype, *x.shape), []).append(k)
+    for (_, B, M, N, I), these in alike.items():  # one launch for all of a shape
+        four = ([packed(arrays[k]) for k in these] * 4)[:4]
+        y = np.empty_like(four[0], shape=(len(these), B, N, M, I))
+        cuda.swapped(y.size, *four, y, len(these), B, M, N, I)
+        for place, k in enumerate(these):
+            results[k] = y[place, ...]
+    return results
+
+
+@function
+def attention_weights(q, k, scale, causal):
+    """a[b,h,s,t] = softmax_s scale sum_i q[b,h,t,i] k[b,h,s,i], of s <= t alone if causal
+
+    q: (B, H, T, I); k: (B, H, S, I); a: (B, H, S, T)
+    """
+    a = product(k, q.swapaxes(2, 3))
+    a *= scale
+    if causal:
+        S, T = a.shape[2:]
+        later = np.expand_dims(np.arange(S, like=a), 1) > np.arange(T, like=a)
+        bound = np.where(later, -np.inf, np.nan).astype(a.dtype)
+        np.fmin(a, bound, out=a)  # which takes what is no nan: a, or -inf even where a is nan
+    a -= a.max(axis=2, keepdims=True)
+    np.exp(a, out=a)
+    a /= a.sum(axis=2, keepdims=True)
+    return a
+
+
+@on_gpu(attention_weights)
+def attention_weights_on_gpu(q, k, scale, causal):
+    a = product(q, k.swapaxes(2, 3))
+    T, S = a.shape[2:]
+    rows = a.size // max(1, S)
+    cuda.weights(32 * rows, a, scale, int(causal), rows, T, S)
+    return a.swapaxes(2, 3)
+
+
+@function
+def scores_gradient(a, v, g, y, scale):
+    """d[b,h,s,t] = scale a[b,h,s,t] sum_j g[b,h,t,j] (v[b,h,s,j] - y[b,h,t,j]), as a in memory
+
+    v: (B, H, S, J); g, y: (B, H, T, J)
+    """
+    d = product(v, g.swapaxes(2, 3))
+    d -= np.expand_dims((g * y).sum(axis=3), 2)
+    d *= a
+    d *= scale
+    return d
+
+
+@on_gpu(scores_gradient)
+def scores_gradient_on_gpu(a, v, g, y, scale):
+    d = product(g, v.swapaxes(2, 3))
+    H, T, S = d.shape[1:]
+    rows = d.size // max(1, S)
+    # These are no copies, of what attention_weights and swapped have made, and of y in its node.
+    a, g, y = packed(a.swapaxes(2, 3)), packed(g), packed(y.swapaxes(1, 2))
+    cuda.scores_gradient(32 * rows, d, a, g, y, scale, rows, H, T, S, g.shape[3])
+    return d.swapaxes(2, 3)
