@@ -212,9 +212,9 @@ class SumOverSlices:
 
 
 def expect_product(x, g, like):
-    """ValueError: x^T g has another shape than like, which may be a vector for one column."""
+    """ValueError: x^T g has another shape than like, all indices of which but the first are one."""
     shape = x.shape[1], g.shape[1]
-    if shape not in (like.shape, (*like.shape, 1)):
+    if shape != (*like.shape[:1], prod(like.shape[1:])):
         raise ValueError(f"x^T g of x {x.shape} and g {g.shape}, expected shape {like.shape}")
 
 
