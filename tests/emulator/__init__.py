@@ -18,6 +18,7 @@ import numpy as np
 # another in any operation, as float64 they are too large to compute with.
 FENCE = np.full(1024, 0x7FA00001, np.uint32).view(np.uint8)
 UNWRITTEN = 0xFF  # every byte, so that floats are nan
+SIZE = re.compile(r"^const int (\w+) = (\d+);$", re.MULTILINE)  # one that is compiled in
 TYPES = {"f": "float32", "d": "float64", "x": "int64", "y": "uint64", "t": "uint16"}
 
 
@@ -65,14 +66,20 @@ class Emulator:
         self.folder, self.modules = Path(folder), {}
 
     def compile(self, code, options):
+        sizes = {name: int(size) for name, size in SIZE.findall(code)}
+        code = SIZE.sub(r'__attribute__((visibility("default"))) int \1;', code)
         if (code, options) not in self.modules:
             name = hashlib.sha256(repr((code, options)).encode()).hexdigest()
             self.modules[code, options] = Module(self.folder / f"{name}.so", code, options)
-        return self.modules[code, options]
+        kernels = self.modules[code, options]
+        return SimpleNamespace(get_function=lambda name: kernels.get_function(name, sizes))
 
 
 class Module:
-    """The kernels of a source, as dpedf.kernels.gpu.compile returns them.  RuntimeError: no C++."""
+    """The kernels of a source, for any sizes: gcc would take a second for each.
+
+    RuntimeError: no C++.
+    """
 
     def __init__(self, library, code, options):
         if not library.exists():
@@ -97,8 +104,8 @@ class Module:
         if compiled.returncode:
             raise RuntimeError(compiled.stderr)
 
-    def get_function(self, name):
-        return Kernel(self.library, name)
+    def get_function(self, name, sizes):
+        return Kernel(self.library, name, sizes)
 
 
 class Kernel:
@@ -107,8 +114,9 @@ class Kernel:
     TypeError: it reads an argument as something else.  RuntimeError: it did what it must not.
     """
 
-    def __init__(self, library, name):
+    def __init__(self, library, name, sizes):
         self.name, self.types, self.launch = name, [], library[f"launch_{name}"]
+        self.sizes = [(ctypes.c_int.in_dll(library, size), n) for size, n in sizes.items()]
         self.launch.restype = ctypes.c_char_p
         types = library[f"types_{name}"]
         types.restype = ctypes.POINTER(ctypes.c_char_p)
@@ -123,6 +131,8 @@ class Kernel:
         if [name.replace("uint64", "int64") for name in self.types] != list(found):
             raise TypeError(f"{self.name}{found}, expected {tuple(self.types)}")
         pointers = (ctypes.c_void_p * len(values))(*(value.ctypes.data for value in values))
+        for variable, size in self.sizes:
+            variable.value = size
         wrong = self.launch(*grid, *block, pointers)
         if wrong:
             raise RuntimeError(f"{self.name}: {wrong.decode()}")

@@ -14,7 +14,7 @@
 
 namespace {
 
-struct Index {
+struct uint3 {
     unsigned x;
 } blockIdx, blockDim, gridDim, threadIdx;
 
@@ -109,7 +109,7 @@ template <class... P> const char **types(void (*)(P...)) {
 
 template <class V> V __shfl_xor_sync(unsigned mask, V value, int other) {
     using namespace emulator;
-    Index block = blockIdx, number = threadIdx;
+    uint3 block = blockIdx, number = threadIdx;
     Lane *here = lane;
     int turn = here->turn ^= 1;
     here->mask = mask, here->block = block.x, here->warp = number.x / WARP;
