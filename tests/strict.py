@@ -13,7 +13,6 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from dpedf.kernels.activation import relu_gradient
 from dpedf.kernels.attention import attention_weights, scores_gradient, swapped
-from dpedf.kernels.conv import add_columns, columns, max_pool, max_pool_gradient
 from dpedf.kernels.embedding import scattered
 from dpedf.kernels.normalization import (
     layer_norm,
@@ -22,7 +21,9 @@ from dpedf.kernels.normalization import (
     rms_norm_gradient,
 )
 from dpedf.kernels.philox import uniform
+from dpedf.kernels.pool import average_pool, average_pool_gradient, max_pool, max_pool_gradient
 from dpedf.kernels.slices import add_losses, merge, product_in_tree, sum_of_rows
+from dpedf.kernels.windows import columns, patches, sum_of_patches
 
 METHODS = {
     *("all", "any", "argmax", "argmin", "argsort", "astype", "clip", "copy", "cumprod", "cumsum"),
@@ -181,7 +182,8 @@ def kernel(meaning):
     meaning.register(DeviceArray, launch)
 
 
-OF_IMAGES = columns, add_columns, max_pool, max_pool_gradient
+POOLS = max_pool, max_pool_gradient, average_pool, average_pool_gradient
+OF_IMAGES = columns, patches, sum_of_patches, *POOLS
 OF_ROWS = layer_norm, layer_norm_gradient, rms_norm, rms_norm_gradient
 OF_SEQUENCES = attention_weights, scores_gradient, swapped, scattered
 OF_SLICES = add_losses, merge, product_in_tree, sum_of_rows

@@ -2,6 +2,7 @@
 
 import re
 from functools import partial
+from itertools import product as product_of
 from math import prod
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from products import each
 from sliced import in_slices
 
 from dpedf import kernels
+from dpedf.edf import Package, Parameter
 from dpedf.kernels import (
     FAST,
     TYPES,
@@ -24,21 +26,15 @@ from dpedf.kernels import (
     cublaslt,
     embedding,
     philox,
+    pool,
     slices,
     softmax,
     vector,
+    windows,
 )
-from dpedf.kernels.activation import gelu, gelu_gradient, relu_gradient
+from dpedf.kernels.activation import gelu, gelu_gradient, relu, relu_gradient
 from dpedf.kernels.attention import attention_weights, scores_gradient, swapped
-from dpedf.kernels.conv import (
-    add_columns,
-    columns,
-    convolution,
-    convolution_gradients,
-    max_pool,
-    max_pool_gradient,
-    windows_along,
-)
+from dpedf.kernels.conv import convolution, convolution_gradients
 from dpedf.kernels.embedding import scattered
 from dpedf.kernels.gemm import add_products
 from dpedf.kernels.normalization import (
@@ -48,16 +44,20 @@ from dpedf.kernels.normalization import (
     rms_norm_gradient,
 )
 from dpedf.kernels.philox import uniform
+from dpedf.kernels.pool import average_pool, average_pool_gradient, max_pool, max_pool_gradient
 from dpedf.kernels.recurrent import (
     gru_cell,
     gru_cell_gradient,
     lstm_cell,
     lstm_cell_gradient,
 )
-from dpedf.kernels.slices import WHOLE, add_losses, merge, product_in_tree, sum_of_rows
+from dpedf.kernels.slices import WHOLE, Slices, add_losses, merge, product_in_tree, sum_of_rows
 from dpedf.kernels.softmax import log_loss, log_loss_gradient
+from dpedf.kernels.sum_over_rows import sum_over_rows
 from dpedf.kernels.vector import CACHED, adam, add_in_order, momentum, norm, rmsprop, shorten
+from dpedf.kernels.windows import add_columns, columns, patches, sum_of_patches, windows_along
 from dpedf.parallel.sums import plan
+from dpedf.program import during
 
 SOURCES = sorted(Path(philox.__file__).parent.glob("*.cu"))
 SOFTMAX = Path(philox.__file__).with_name("softmax.cu")
@@ -69,6 +69,11 @@ COMPILED = [  # every file and type on the oldest, every file on the newest, and
     *((file, "float32", OLDEST) for file in SOURCES if file.stem == "bfloat16"),
     *((SOFTMAX, "float64", architecture) for architecture in ARCHITECTURES[1:]),
 ]
+PLACES = {"H": 14, "W": 15, "STRIDE": 2, "DOWN": 7, "ACROSS": 7}
+SIZES = {  # that are compiled in
+    "pool": PLACES | {"I": 3, "SIZE": 3},
+    "windows": PLACES | {"I": 3, "U": 3, "V": 5, "PADDING": 1},
+}
 N = 2 * CACHED + 17  # longer than what NumPy computes with at a time, and no multiple of a block
 WIDER = {np.float32: np.float64, np.float64: np.longdouble}
 
@@ -115,8 +120,9 @@ def compiler_of_cuda():
 
 
 def kernels_of(source):
-    """The Kernels of a file, and the names of all of them."""
-    return Kernels(source.name), re.findall(r"__global__ void (\w+)\(", source.read_text())
+    """The Kernels of a file, and the names of all of them, with the sizes that are compiled in."""
+    names = re.findall(r"__global__ void (\w+)\(", source.read_text())
+    return Kernels(source.name), names, SIZES.get(source.stem, {})
 
 
 @pytest.mark.parametrize(
@@ -127,28 +133,28 @@ def test_every_kernel_compiles_without_a_warning(source, dtype, architecture, mo
     if int(architecture[3:]) not in nvrtc.getSupportedArchs():
         pytest.skip(f"this NVRTC does not know {architecture}")
     monkeypatch.setattr(kernels.gpu, "compile", partial(Compiled, architecture=architecture))
-    loaded, names = kernels_of(source)
+    loaded, names, sizes = kernels_of(source)
     assert names
-    for name in names:
-        loaded.kernel(name, dtype)
+    for name, large in product_of(names, (False, True) if sizes else (False,)):
+        loaded.kernel(name, dtype, large, **sizes)
 
 
 @each("source", SOURCES)
 def test_a_broken_source_does_not_compile(source, monkeypatch):
     monkeypatch.setattr(kernels.gpu, "compile", Compiled)
-    loaded, (name, *_) = kernels_of(source)
+    loaded, (name, *_), sizes = kernels_of(source)
     loaded.source = loaded.source.rstrip().removesuffix("}")
     with pytest.raises(SyntaxError, match="^At end of source: error"):
-        loaded.kernel(name, "float32")
+        loaded.kernel(name, "float32", **sizes)
 
 
 @each("source", SOURCES)
 def test_a_warning_of_the_compiler_is_noticed(source, monkeypatch):
     monkeypatch.setattr(kernels.gpu, "compile", Compiled)
-    loaded, (name, *_) = kernels_of(source)
+    loaded, (name, *_), sizes = kernels_of(source)
     loaded.source = loaded.source.replace(") {", ") { int unused;", 1)
     with pytest.raises(AssertionError, match="unused"):
-        loaded.kernel(name, "float32")
+        loaded.kernel(name, "float32", **sizes)
 
 
 # Run on the CPU
@@ -807,92 +813,107 @@ def test_products_of_slices_are_added_in_the_tree_on_a_gpu_too(gpu, V, N, dtype)
 
 # Images
 
-PICTURES = [(1, 1, 5, 4), (3, 2, 4, 7), (33, 3, 7, 5), (300, 1, 4, 4), (0, 2, 5, 4)]  # (B, I, H, W)
-WINDOWS = [(1, 1, 1), (2, 3, 1), (3, 2, 2), (2, 2, 3), (4, 4, 1)]  # (U, V, stride)
-POOLS = [(1, 1), (2, 2), (2, 1), (3, 2), (3, 1), (2, 3), (4, 3)]  # (size, stride)
+ROWS = 0, 1, 3, 33  # of which a kernel has no size compiled in
+# (I, H, W, U, V, stride, padding)
+WINDOWS = [
+    (3, 5, 4, 1, 1, 1, 0),
+    (2, 4, 7, 2, 3, 1, 0),
+    (3, 7, 5, 3, 2, 2, 0),
+    (2, 6, 8, 2, 2, 3, 0),
+    (1, 4, 4, 4, 4, 1, 0),
+    (3, 4, 6, 2, 5, 3, 2),
+]
+# (I, H, W, size, stride)
+POOLS = [
+    (1, 5, 4, 1, 1),
+    (2, 4, 7, 2, 2),
+    (3, 7, 5, 2, 1),
+    (2, 7, 5, 3, 2),
+    (2, 5, 8, 2, 3),
+    (2, 7, 8, 4, 3),
+]
 
-each_picture = each("shape", PICTURES)
-each_window = each("window", WINDOWS)
-each_pool = each("pool", POOLS)
+each_window = each("I, H, W, U, V, stride, padding", WINDOWS)
+each_pool = each("I, H, W, size, stride", POOLS)
+each_rows = each("B", ROWS)
 
 
 def picture(shape, dtype, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype(dtype)
 
 
-def blocks(size, window, stride):
-    """Every (low, high) of the lines of windows."""
-    down = windows_along(size, window, stride)
-    return [(low, high) for low in range(down) for high in range(low + 1, down + 1)]
+# How images lie in memory.
+ORDERS = {
+    "b first": lambda x: x.copy(),
+    "the channel last": lambda x: x.transpose(0, 2, 3, 1).copy().transpose(0, 3, 1, 2),
+    "b innermost": lambda x: x.transpose(1, 2, 3, 0).copy().transpose(3, 0, 1, 2),
+    "every other column": lambda x: x.repeat(2, axis=3)[..., ::2],
+    "backwards": lambda x: x[:, ::-1, ::-1].copy()[:, ::-1, ::-1],
+}
+each_order = each("order", ORDERS.values())
 
 
 @each_dtype
 @each_window
-@each_picture
-def test_columns_on_a_gpu_have_the_bits_of_numpy(gpu, shape, window, dtype):
+def test_columns_of_several_slices_are_those_of_each(I, H, W, U, V, stride, padding, dtype):
+    x = picture((I, H, W, 12), dtype)
+    here = U, V, stride, 0, windows_along(H, U, stride)
+    found, back = columns(x, *here, 3), x.copy()
+    add_columns(back, found, *here)
+    for s in range(3):
+        part = x[..., 4 * s : 4 * s + 4].copy()
+        seen = columns(part, *here, 1)
+        same_bits(found[s], seen[0])
+        add_columns(part, seen, *here)
+        same_bits(back[..., 4 * s : 4 * s + 4].copy(), part)
+
+
+def seen_by_windows(x, U, V, stride, padding):
+    """What patches gives, by NumPy's own windows."""
+    wide = np.pad(x, [(0, 0), (0, 0), (padding, padding), (padding, padding)])
+    every = np.lib.stride_tricks.sliding_window_view(wide, (U, V), (2, 3))
+    return every[:, :, ::stride, ::stride].transpose(0, 2, 3, 1, 4, 5)
+
+
+@each_dtype
+@each_window
+@each_rows
+@each_order
+def test_patches_are_what_windows_see(gpu, order, B, I, H, W, U, V, stride, padding, dtype):
+    x, how = picture((B, I, H, W), dtype), (U, V, stride, padding)
+    expected = seen_by_windows(x, *how).copy()
+    for place, kind in (np.asarray, np.ndarray), (put, Emulated):
+        found = patches(order(place(x)), *how)
+        assert type(found) is kind and found.flags.c_contiguous
+        same_bits(found, expected)
+
+
+def added_up(seen, shape, stride, padding):
+    """What sum_of_patches leaves in images of a shape, by NumPy's own windows."""
     B, I, H, W = shape
-    U, V, stride = window
-    x = picture((I, H, W, B), dtype)
-    for low, high in blocks(H, U, stride):
-        for S in cuts_of(B):
-            found = columns(put(x), U, V, stride, low, high, S)
-            assert type(found) is Emulated
-            same_bits(found, columns(x, U, V, stride, low, high, S))
-
-
-def cuts_of(B):
-    """Numbers of equal slices that B rows can be cut into."""
-    return [S for S in (1, 2, 3, 11) if B % S == 0]
+    sums = np.zeros((B, I, H + 2 * padding, W + 2 * padding), seen.dtype)
+    places = np.arange(sums.size).reshape(sums.shape)
+    np.add.at(sums.reshape(-1), seen_by_windows(places, *seen.shape[4:], stride, 0), seen)
+    return sums[:, :, padding : padding + H, padding : padding + W]
 
 
 @each_dtype
 @each_window
-def test_columns_of_several_slices_are_those_of_each(gpu, window, dtype):
-    x, (U, V, stride) = picture((2, 7, 6, 12), dtype), window
-    here = U, V, stride, 0, windows_along(7, U, stride)
-    for place in np.array, put:
-        found = columns(place(x), *here, 3)
-        back = place(x)
-        add_columns(back, found, *here)
-        for s in range(3):
-            part = place(x[..., 4 * s : 4 * s + 4].copy())
-            seen = columns(part, *here, 1)
-            same_bits(np.asarray(found[s]), np.asarray(seen[0]))
-            add_columns(part, seen, *here)
-            same_bits(np.asarray(back[..., 4 * s : 4 * s + 4]), np.asarray(part))
-
-
-@each_dtype
-@each_window
-@each_picture
-def test_what_is_added_to_columns_on_a_gpu_has_the_bits_of_numpy(gpu, shape, window, dtype):
-    B, I, H, W = shape
-    U, V, stride = window
-    x = picture((I, H, W, B), dtype)
-    on_gpu = put(x)
-    for low, high in blocks(H, U, stride):
-        for S in cuts_of(B):
-            places = (high - low) * windows_along(W, V, stride) * B // S
-            seen = picture((S, I * U * V, places), dtype, low + high)
-            add_columns(on_gpu, put(seen), U, V, stride, low, high)
-            add_columns(x, seen, U, V, stride, low, high)
-            same_bits(on_gpu, x)
-
-
-@each_dtype
-@each_window
-def test_to_add_columns_is_the_transpose_of_taking_them(gpu, window, dtype):
-    """sum_k columns(x)[k] c[k] = sum_p x[p] add_columns(0, c)[p]"""
-    U, V, stride = window
-    for place in np.asarray, put:
-        x, here = (
-            place(picture((2, 7, 6, 5), dtype)),
-            (U, V, stride, 0, windows_along(7, U, stride)),
-        )
-        seen, back = columns(x, *here, 5), np.zeros_like(x)
-        c = place(picture(seen.shape, dtype, 1))
-        add_columns(back, c, *here)
-        assert float((seen * c).sum()) == pytest.approx(float((x * back).sum()), rel=1e-3)
+@each_rows
+@each_order
+def test_the_sum_of_patches_is_that_over_windows(
+    gpu, order, B, I, H, W, U, V, stride, padding, dtype
+):
+    shape = B, I, H, W
+    nothing = picture(shape, dtype)
+    seen = picture(seen_by_windows(nothing, U, V, stride, padding).shape, dtype, 1)
+    expected = added_up(seen.astype(WIDER[dtype]), shape, stride, padding)
+    sums, there = order(nothing), order(put(nothing))
+    sum_of_patches(sums, seen, stride, padding)
+    np.testing.assert_allclose(sums, expected, 0, 64 * np.finfo(dtype).eps)
+    sum_of_patches(there, put(seen), stride, padding)
+    assert type(there) is Emulated
+    same_bits(there, sums)
 
 
 MANY = {
@@ -908,10 +929,12 @@ MANY = {
 
 @each_dtype
 @each_pool
-@each_picture
+@each_rows
 @each("numbers", MANY.values())
-def test_pools_and_their_gradients_on_a_gpu_are_those_of_numpy(gpu, numbers, shape, pool, dtype):
-    x = numbers(shape, dtype)
+def test_pools_and_their_gradients_on_a_gpu_are_those_of_numpy(
+    gpu, numbers, B, I, H, W, size, stride, dtype
+):
+    x, pool = numbers((B, I, H, W), dtype), (size, stride)
     found, y = max_pool(put(x), *pool), max_pool(x, *pool)
     assert type(found) is Emulated and found.dtype == dtype
     assert np.array_equal(found, y, equal_nan=True)  # but for the sign of 0, of which NumPy is free
@@ -919,6 +942,23 @@ def test_pools_and_their_gradients_on_a_gpu_are_those_of_numpy(gpu, numbers, sha
     delta = max_pool_gradient(put(x), found, put(g), *pool)
     assert type(delta) is Emulated and delta.dtype == dtype
     assert np.array_equal(delta, max_pool_gradient(x, y, g, *pool))
+
+
+@each_dtype
+@each_pool
+@each_rows
+def test_averages_and_their_gradients_are_those_of_windows(gpu, B, I, H, W, size, stride, dtype):
+    x, pool, eps = picture((B, I, H, W), dtype), (size, stride), np.finfo(dtype).eps
+    seen = seen_by_windows(x.astype(WIDER[dtype]), size, size, stride, 0)
+    expected = seen.mean(axis=(4, 5)).transpose(0, 3, 1, 2)
+    g = picture(expected.shape, dtype, 1)
+    share = g.transpose(0, 2, 3, 1)[..., None, None].astype(WIDER[dtype]) / size**2
+    dx = added_up(np.broadcast_to(share, seen.shape), x.shape, stride, 0)
+    for place, kind in (np.asarray, np.ndarray), (put, Emulated):
+        y, delta = average_pool(place(x), *pool), average_pool_gradient(place(x), place(g), *pool)
+        for found, its in (y, expected), (delta, dx):
+            assert type(found) is kind and found.dtype == dtype
+            np.testing.assert_allclose(found, its, 0, 16 * eps)
 
 
 @each_dtype
@@ -934,50 +974,145 @@ def test_the_gradient_of_a_pool_goes_to_the_first_of_equal_places(gpu, dtype):
 
 
 @each_dtype
-def test_pools_take_images_in_any_memory_order(gpu, dtype):
-    x = picture((3, 2, 5, 4), dtype)
-    y = max_pool(x, 2, 2)
-    g = picture(y.shape, dtype, 1)
-    expected = max_pool_gradient(x, y, g, 2, 2)
-    for other in (
-        put(x.transpose(1, 2, 3, 0).copy()).transpose(3, 0, 1, 2),
-        put(np.asfortranarray(x)),
-        put(np.repeat(x, 2, axis=3))[..., ::2],
-    ):
-        found = max_pool(other, 2, 2)
-        assert np.array_equal(found, y)
-        for there in put(g), put(np.asfortranarray(g)):
-            assert np.array_equal(max_pool_gradient(other, found, there, 2, 2), expected)
+@each_order
+def test_pools_take_images_in_any_memory_order_and_their_gradients_lie_as_they_do(
+    gpu, order, dtype
+):
+    x = picture((3, 2, 4, 7), dtype)
+    y, mean = max_pool(x, 2, 2), average_pool(x, 2, 2)
+    g, there = picture(y.shape, dtype, 1), order(put(x))
+    found = max_pool(there, 2, 2)
+    assert found.flags.c_contiguous and np.array_equal(found, y)
+    assert np.array_equal(average_pool(there, 2, 2), mean)
+    for its in ORDERS.values():
+        delta = max_pool_gradient(there, its(found), its(put(g)), 2, 2)
+        assert np.array_equal(delta, max_pool_gradient(x, y, g, 2, 2))
+        assert delta.strides == np.empty_like(there).strides
+        delta = average_pool_gradient(there, its(put(g)), 2, 2)
+        assert np.array_equal(delta, average_pool_gradient(x, g, 2, 2))
+        assert delta.strides == np.empty_like(there).strides
+
+
+def gradients_of(x, W, C, g, how, varies, cut, seen=None):
+    """(x.grad, W.grad and C.grad of each slice) of a Conv2D whose grad is g."""
+    Phi = Package(w=Parameter(W), b=Parameter(C))
+    for p in Phi.w, Phi.b:
+        p.sum_over_rows = sum_over_rows(p.value, None, cut)
+    with during(slices=cut):
+        dx = convolution_gradients(x, seen, Phi, g, *how, varies, cut)
+    return dx, *(p.sum_over_rows.so_far() for p in (Phi.w, Phi.b))
 
 
 @each_dtype
 @each("at_a_time", [1, 100, 300, 1 << 20])
-@each("stride, padding", [(1, 0), (2, 0), (1, 1), (3, 2)])
-@each("V", [1, 3, 4])
-@each_picture
-def test_a_convolution_is_the_same_on_a_gpu_and_for_any_number_of_lines_at_a_time(
-    gpu, shape, V, stride, padding, at_a_time, dtype, monkeypatch
+@each("I, H, W, U, V, stride, padding", WINDOWS[1::2])
+@each("count", [1, 3, 4])
+@each_rows
+def test_a_convolution_is_the_same_on_a_gpu_and_however_much_is_computed_at_a_time(
+    gpu, B, count, I, H, W, U, V, stride, padding, at_a_time, dtype, monkeypatch
 ):
-    x, W = picture(shape, dtype), picture((4, shape[1], 3, 2), dtype, 1)
-    C, eps, how = numbers(4, dtype), np.finfo(dtype).eps, (stride, padding)
-    cut = in_slices(len(x), V)
-    expected = convolution(x, W, C, *how, WHOLE)
+    x, w = picture((B, I, H, W), dtype), picture((4, I, U, V), dtype, 1)
+    C, how, cut = numbers(4, dtype), (stride, padding), in_slices(B, count)
+    wide = [a.astype(WIDER[dtype]) for a in (x, w, C)]
+    seen = seen_by_windows(wide[0], U, V, *how)
+    expected = np.einsum("bmniuv,jiuv->bjmn", seen, wide[1]) - wide[2][:, None, None]
     g = picture(expected.shape, dtype, 2)
-    dx = convolution_gradients(x, W, g, *how, True, WHOLE)[0]
-    each_slice = [cut.rows(v, len(x)) for v in range(V)]
-    sums = [convolution_gradients(x[r], W, g[r], *how, False, WHOLE)[1:] for r in each_slice]
-    dW, dC = (np.concatenate(of_slices) for of_slices in zip(*sums, strict=True))
+    each_slice = [cut.rows(v, B) for v in range(count)]
+    dW = [np.einsum("bjmn,bmniuv->jiuv", g[r].astype(WIDER[dtype]), seen[r]) for r in each_slice]
+    dC = [-g[r].astype(WIDER[dtype]).sum(axis=(0, 2, 3)) for r in each_slice]
+    dx = added_up(np.einsum("bjmn,jiuv->bmniuv", g, wide[1]), x.shape, *how)
     monkeypatch.setattr(conv, "at_a_time", lambda x: at_a_time)
     for place, kind in (np.asarray, np.ndarray), (put, Emulated):
-        x_there, W_there, g_there = map(place, (x, W, g))
-        y = convolution(x_there, W_there, place(C), *how, cut)
-        gradients = convolution_gradients(x_there, W_there, g_there, *how, True, cut)
-        no, *same = convolution_gradients(x_there, W_there, g_there, *how, False, cut)
-        assert no is None and all(map(np.array_equal, same, gradients[1:]))
+        x_there, W_there, C_there, g_there = map(place, (x, w, C, g))
+        y, kept = convolution(x_there, W_there, C_there, *how, cut)
+        there = x_there, W_there, C_there, g_there, how
+        gradients = gradients_of(*there, True, cut, kept)
+        no, *same = gradients_of(*there, False, cut)
+        assert no is None
+        for one, other in zip(same, gradients[1:], strict=True):
+            same_bits(one, other)
         for found, its in zip((y, *gradients), (expected, dx, dW, dC), strict=True):
             assert type(found) is kind and found.dtype == dtype
-            near = {"rtol": 0, "atol": 32 * eps * max(1, np.abs(its).max(initial=0))}
+            near = {
+                "rtol": 0,
+                "atol": 64 * np.finfo(dtype).eps * max(1, np.abs(its).max(initial=0)),
+            }
             np.testing.assert_allclose(found, its, **near)
+
+
+def test_images_of_a_convolution_take_no_copies_on_a_gpu(gpu, monkeypatch):
+    """Neither of what it computes, nor of the gradient that a pool sends it."""
+    x, w = put(picture((3, 2, 4, 7), np.float32)), put(picture((2, 2, 2, 3), np.float32))
+    C = put(numbers(2, np.float32))
+    monkeypatch.setattr(Emulated, "copy", None)
+    y, seen = convolution(x, w, C, 1, 0, WHOLE)
+    z = max_pool(relu(y), 2, 2)
+    g = max_pool_gradient(y, z, z, 2, 2)
+    g = relu_gradient(y, g)
+    gradients_of(x, w, C, g, (1, 0), True, WHOLE, seen)
+
+
+def test_what_windows_saw_is_used_again_on_a_gpu(gpu):
+    x, w = put(picture((3, 2, 4, 7), np.float32)), put(picture((2, 2, 2, 3), np.float32))
+    y, seen = convolution(x, w, put(numbers(2, np.float32)), 1, 0, WHOLE)
+    twice = gradients_of(x, w, w[:, 0, 0, 0], y, (1, 0), True, WHOLE, 2 * seen)
+    once = gradients_of(x, w, w[:, 0, 0, 0], y, (1, 0), True, WHOLE)
+    same_bits(twice[1], 2 * once[1])
+
+
+def test_a_slice_of_no_rows_may_stand_between_others_that_are_computed_in_pieces(gpu, monkeypatch):
+    monkeypatch.setattr(conv, "at_a_time", lambda x: 1)
+    x, w = put(picture((5, 2, 4, 7), np.float32)), put(picture((2, 2, 2, 3), np.float32))
+    y, seen = convolution(x, w, put(numbers(2, np.float32)), 1, 0, WHOLE)
+    cut = Slices([0, 3, 3, 5], [(v, ()) for v in range(3)])
+    _, dW, dC = gradients_of(x, w, w[:, 0, 0, 0], y, (1, 0), True, cut, seen)
+    assert seen is None and not dW[1].any() and not dC[1].any()
+    assert dW[0].all() and dW[2].all()
+
+
+def test_indices_of_64_bits_are_taken_where_32_are_too_few(gpu, monkeypatch):
+    x = put(picture((3, 2, 4, 7), np.float32))
+    expected = patches(x, 2, 3, 1, 0), max_pool(x, 2, 2)
+    monkeypatch.setattr(kernels, "LARGE", 1)
+    for found, its in zip((patches(x, 2, 3, 1, 0), max_pool(x, 2, 2)), expected, strict=True):
+        same_bits(found, its)
+    for module in windows, pool:
+        assert [large for _, _, _, large, *_ in module.cuda.compiled] == [False, True]
+
+
+MORE = 1 << 31  # than an index of 32 bits reaches
+
+
+@each(
+    "shape, strides, large",
+    [
+        ((MORE - 256,), (4,), False),
+        ((MORE - 255,), (4,), True),
+        ((2, 3), (4 * MORE, 4), True),
+        ((2, 3), (4, -2 * MORE), True),
+        ((MORE, 3), (0, 4), False),
+    ],
+)
+def test_the_reach_of_an_array_tells_whether_its_indices_need_64_bits(
+    shape, strides, large, monkeypatch
+):
+    launched = SimpleNamespace(get_function=lambda name: lambda *launch: None)
+    monkeypatch.setattr(kernels.gpu, "compile", lambda code, options: launched)
+    loaded, y = Kernels("pool.cu"), np.zeros(1, np.float32)
+    loaded.max_pool(1, y, np.lib.stride_tricks.as_strided(y, shape, strides), SIZE=2)
+    assert list(loaded.compiled) == [(None, "max_pool", "float32", large, ("SIZE", 2))]
+    loaded.max_pool(MORE, y, SIZE=2)
+    assert (None, "max_pool", "float32", True, ("SIZE", 2)) in loaded.compiled
+
+
+@each_dtype
+@each_order
+def test_relu_on_a_gpu_lies_as_its_input(gpu, order, dtype):
+    x = picture((3, 2, 4, 7), dtype)
+    x[0, 0, 0, 0] = np.nan
+    found = relu(order(put(x)))
+    assert type(found) is Emulated and found.strides == np.empty_like(order(x)).strides
+    same_bits(found.copy(), relu(x))
 
 
 # The arguments of what is replayed

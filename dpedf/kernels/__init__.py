@@ -28,6 +28,7 @@ FAST = []  # (function, its version for a GPU)
 gpu = SimpleNamespace(name=None, array=None, compile=None, put=None)
 TYPES = {"float32": "float", "float64": "double"}  # what T is in the sources
 THREADS = 256  # of a block
+LARGE = (1 << 31) - THREADS  # from here on, the numbers of threads need more than 32 bits
 
 
 def function(meaning):
@@ -87,28 +88,49 @@ def packed_as(x, like):
     return copy
 
 
+def strides_of(x):
+    """The strides of x, in numbers."""
+    return [stride // x.itemsize for stride in x.strides]
+
+
+def reach(x):
+    """From the first number of x in memory to the last one."""
+    strides = zip(x.shape, strides_of(x), strict=True)
+    return sum((size - 1) * abs(stride) for size, stride in strides)
+
+
 class Kernels:
     """The kernels of a .cu file: kernels.name(threads, x, ...) for x of float32 or float64.
 
-    Integers reach a kernel as long long, floats as double, arrays as pointers.
+    Integers reach a kernel as long long, floats as double, arrays as pointers.  Sizes, by name, are
+    compiled in: to divide by a number that is known is fast.  Kernels that have some may count with
+    Index, an integer of 32 bits unless an array is too large.
     """
 
     def __init__(self, name):
         self.source, self.compiled = Path(__file__).with_name(name).read_text(), {}
 
     def __getattr__(self, name):
-        return lambda threads, x, *rest: self.launch(name, x.dtype.name, threads, x, *rest)
+        def launch(threads, x, *rest, **sizes):
+            self.launch(name, x.dtype.name, threads, x, *rest, **sizes)
 
-    def launch(self, name, dtype, threads, *arguments):
+        return launch
+
+    def launch(self, name, dtype, threads, *arguments, **sizes):
         """Launch a kernel in which T is this type."""
         if threads:
             blocks = -(-threads // THREADS)
-            self.kernel(name, dtype)((blocks,), (THREADS,), arguments)
+            if sizes:
+                reaches = [reach(x) for x in arguments if hasattr(x, "strides")]
+                sizes["large"] = max(threads, *reaches) >= LARGE
+            self.kernel(name, dtype, **sizes)((blocks,), (THREADS,), arguments)
 
-    def kernel(self, name, dtype):
-        key = gpu.name, name, dtype
+    def kernel(self, name, dtype, large=False, **sizes):
+        key = gpu.name, name, dtype, large, *sizes.items()
         if key not in self.compiled:
-            source = f"typedef {TYPES[dtype]} T;\n{self.source}"
+            types = f"typedef {TYPES[dtype]} T;\ntypedef {'long long' if large else 'int'} Index;\n"
+            constants = "".join(f"const int {size} = {value};\n" for size, value in sizes.items())
+            source = types + constants + self.source
             module = gpu.compile(code=source, options=("-std=c++17",))
             self.compiled[key] = module.get_function(name)
         return self.compiled[key]

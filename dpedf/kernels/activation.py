@@ -28,6 +28,17 @@ def parts(*arrays):
 
 
 @function
+def relu(x):
+    """y = max(x, 0)"""
+    return np.maximum(x, 0)
+
+
+@on_gpu(relu)
+def relu_on_gpu(x):
+    return np.maximum(x, 0, out=np.empty_like(x))  # in the memory order of x
+
+
+@function
 def relu_gradient(y, g):
     """g where y > 0, else 0; y: without gaps in memory"""
     return g * (y > 0)

@@ -1,16 +1,30 @@
-"""Convolution as products of matrices, and pooling: of images x, (B, I, H, W).
+"""Convolution of images x, (B, I, H, W), as products of matrices.
 
-In memory b is the innermost index: (I, H, W, B).  So one product gives all channels of many
-windows, and NumPy works along rows that are as long as the minibatch.  A few lines of windows are
-computed at a time, so that what a product reads stays in the cache.
+On a CPU b is the innermost index in memory, and a few lines of windows are computed at a time, so
+that what a product reads stays in the cache.  On a GPU b is the first index and the channel the
+last, (B, H, W, I), so slices are rows of a matrix one after the other, and the bias is that of an
+Affine; what the windows see is kept for the backward pass, unless it is too large.
 """
+
+from math import prod
 
 import numpy as np
 
-from dpedf.kernels import Kernels, function, on_gpu, packed
-from dpedf.kernels.gemm import product
-
-cuda = Kernels("conv.cu")
+from dpedf.kernels import function, on_gpu, packed
+from dpedf.kernels.gemm import affine, product
+from dpedf.kernels.slices import affine_of_rows, parts_of, product_of_rows
+from dpedf.kernels.windows import (
+    add_columns,
+    batch_first,
+    batch_innermost,
+    columns,
+    down_and_across,
+    padded,
+    patches,
+    sum_of_patches,
+    unpadded,
+    windows_along,
+)
 
 
 @function
@@ -21,87 +35,7 @@ def at_a_time(x):
 
 @on_gpu(at_a_time)
 def at_a_time_on_gpu(x):
-    return 1 << 26
-
-
-def batch_innermost(x):
-    """x with the indices (I, H, W, B), in this order in memory."""
-    return packed(x.transpose(1, 2, 3, 0))
-
-
-def batch_first(x):
-    return x.transpose(3, 0, 1, 2)
-
-
-def windows_along(size, window, stride):
-    """How many windows fit into so many lines or columns."""
-    return max(0, (size - window) // stride + 1)
-
-
-def padded(x, padding):
-    """x, (I, H, W, B), with so many zeros on each side."""
-    if not padding:
-        return x
-    I, H, W, B = x.shape
-    wide = np.zeros((I, H + 2 * padding, W + 2 * padding, B), x.dtype, like=x)
-    wide[:, padding : padding + H, padding : padding + W] = x
-    return wide
-
-
-def windows(x, U, V, stride, low, high):
-    """A view (I, U, V, H', W', B) of x: what the windows of the lines low:high see."""
-    I, H, W, B = x.shape
-    i, h, w, b = x.strides
-    x = x[:, low * stride :]
-    shape = I, U, V, high - low, windows_along(W, V, stride), B
-    return np.lib.stride_tricks.as_strided(x, shape, (i, h, w, h * stride, w * stride, b))
-
-
-@function
-def columns(x, U, V, stride, low, high, S):
-    """What the windows of the lines low:high see of x, as matrices (S, I U V, H' W' b).
-
-    S: how many equal slices the B rows of x are, of b rows.
-    """
-    seen = windows(x, U, V, stride, low, high)
-    I, U, V, down, across, B = seen.shape
-    if S > 1:
-        seen = np.moveaxis(seen.reshape(I, U, V, down, across, S, B // S), 5, 0)
-    return packed(seen.reshape(S, I * U * V, down * across * (B // S)))
-
-
-@on_gpu(columns)
-def columns_on_gpu(x, U, V, stride, low, high, S):
-    I, H, W, B = x.shape
-    across = windows_along(W, V, stride)
-    seen = np.empty((S, I * U * V, (high - low) * across * (B // S)), x.dtype, like=x)
-    sizes = seen.size, H, W, S, B // S, I, U, V, stride, low, high - low, across
-    cuda.columns(seen.size, seen, x, *sizes)
-    return seen
-
-
-@function
-def add_columns(x, seen, U, V, stride, low, high):
-    """Add seen, which has the shape of columns(...), to x, where columns reads it."""
-    (I, H, W, B), S = x.shape, len(seen)
-    down, across = high - low, windows_along(W, V, stride)
-    if S > 1:  # one more index costs time
-        x = x.reshape(I, H, W, S, B // S)
-        seen = np.moveaxis(seen.reshape(S, I, U, V, down, across, B // S), 0, 5)
-    else:
-        seen = seen.reshape(I, U, V, down, across, B)
-    for u in range(U):
-        lines = slice(low * stride + u, (high - 1) * stride + u + 1, stride)
-        for v in range(V):
-            part = x[:, lines, v : v + (across - 1) * stride + 1 : stride]
-            part += seen[:, u, v]
-
-
-@on_gpu(add_columns)
-def add_columns_on_gpu(x, seen, U, V, stride, low, high):
-    (I, H, W, B), S = x.shape, len(seen)
-    sizes = x.size, H, W, S, B // S, I, U, V, stride, low, high - low
-    cuda.add_columns(x.size, x, seen, *sizes, windows_along(W, V, stride))
+    return 1 << 25
 
 
 def groups(x, W, stride, padding, slices):
@@ -110,9 +44,8 @@ def groups(x, W, stride, padding, slices):
     These are all lines of as many slices as fit, or as many lines of one slice.
     x: (B, I, H, W), and of them (I, H, W, b).
     """
-    (I, U, V), (B, _, H, width), v = W.shape[1:], x.shape, 0
-    down = windows_along(H + 2 * padding, U, stride)
-    across = windows_along(width + 2 * padding, V, stride)
+    (I, U, V), B, v = W.shape[1:], len(x), 0
+    down, across = down_and_across(x, U, V, stride, padding)
     while v < len(slices):
         rows = slices.rows(v, B)
         lines = at_a_time(x) // max(1, I * U * V * across * (rows.stop - rows.start))
@@ -131,11 +64,15 @@ def matrices(x, S):
     return packed(by_slice.reshape(S, J, H * W * (B // S)))
 
 
+@function
 def convolution(x, W, C, stride, padding, slices):
-    """The value of a Conv2D of x, W and C, where each slice of x has products of its own."""
+    """(y, seen): the value of a Conv2D of x, W and C, where each slice has products of its own.
+
+    seen: what convolution_gradients may use again, or None.
+    """
     parts = groups(x, W, stride, padding, slices)
     pieces = [convolved(part, W, C, stride, S, lines) for S, _, part, lines in parts]
-    return batch_first(joined(pieces, axis=3))
+    return batch_first(joined(pieces, axis=3)), None
 
 
 def joined(pieces, axis):
@@ -159,25 +96,26 @@ def convolved(x, W, C, stride, S, lines):
     return y
 
 
-def convolution_gradients(x, W, g, stride, padding, varies, slices):
-    """(x.grad, W.grad, sum of g) of a Conv2D whose grad is g; x.grad is None unless x varies.
+@function
+def convolution_gradients(x, seen, Phi, g, stride, padding, varies, slices):
+    """Add W.grad and C.grad of a Conv2D whose grad is g; return x.grad, or None unless x varies.
 
-    The last two are of each slice, with its index first.
+    seen: as convolution returned it; None: it is computed again.  Phi: W and C, as nodes w and b.
     """
-    pieces = []
+    pieces, W = [], Phi.w.value
     for S, rows, part, lines in groups(x, W, stride, padding, slices):
         pieces.append(gradients(part, W, batch_innermost(g[rows]), stride, varies, S, lines))
     dx, dW, sums = zip(*pieces, strict=True)
-    dW, sums = joined(dW, axis=0).reshape(len(slices), *W.shape), joined(sums, axis=0)
-    if not varies:
-        return None, dW, sums
-    dx = joined(dx, axis=3)
-    H, width = dx.shape[1] - padding, dx.shape[2] - padding
-    return batch_first(dx[:, padding:H, padding:width]), dW, sums
+    Phi.w.addslices(slices.all, joined(dW, axis=0).reshape(len(slices), *W.shape))
+    Phi.b.addslices(slices.all, -joined(sums, axis=0))
+    return batch_first(unpadded(joined(dx, axis=3), padding)) if varies else None
 
 
 def gradients(x, W, g, stride, varies, S, lines):
-    """(x.grad, W.grad, sum of g), as convolution_gradients, of S equal slices x, padded."""
+    """(x.grad, W.grad, sum of g) of S equal slices x, padded; x.grad is None unless x varies.
+
+    The last two are of each slice, with its index first.
+    """
     (J, down, across, B), (I, U, V) = g.shape, W.shape[1:]
     g, line, matrix = matrices(g, S), across * B // S, W.reshape(J, I * U * V)
     dx = np.zeros_like(x) if varies else None
@@ -191,59 +129,63 @@ def gradients(x, W, g, stride, varies, S, lines):
     return dx, dW, g.sum(axis=2)
 
 
-def taps(x, size, stride):
-    """Yield views (I, H', W', B) of x, (I, H, W, B): what the windows have at each (u, v)."""
-    down, across = (windows_along(n, size, stride) for n in x.shape[1:3])
-    for u in range(size):
-        for v in range(size):
-            yield x[
-                :,
-                u : u + (down - 1) * stride + 1 : stride,
-                v : v + (across - 1) * stride + 1 : stride,
-            ]
+def pieces_of(x, W, stride, padding, slices):
+    """(slice, rows) of each piece that is computed at a time, or None: all slices are, at once.
+
+    It depends on the sizes of a slice alone where it is cut, and hence so do its bits.
+    """
+    numbers = prod(W.shape[1:]) * prod(down_and_across(x, *W.shape[2:], stride, padding))
+    most = max(1, at_a_time(x) // max(1, numbers))
+    each = [slices.rows(v, len(x)) for v in range(len(slices))]
+    if all(rows.stop - rows.start <= most for rows in each):
+        return None
+    return [
+        (v, slice(low, min(low + most, rows.stop)))
+        for v, rows in enumerate(each)
+        for low in range(rows.start, max(rows.start + 1, rows.stop), most)
+    ]
 
 
-@function
-def max_pool(x, size, stride):
-    """y[b,i,h,w] = max_{u,v} x[b,i,h stride + u,w stride + v]"""
-    first, *others = taps(batch_innermost(x), size, stride)
-    y = first.copy()
-    for tap in others:
-        np.maximum(y, tap, out=y)
-    return batch_first(y)
+def as_matrix(x, count):
+    """x with the last count indices as one, and those before as one."""
+    return x.reshape(prod(x.shape[:-count]), prod(x.shape[-count:]))
 
 
-@function
-def max_pool_gradient(x, y, g, size, stride):
-    """dx: g, at the first (u, v) of each window where x is y"""
-    x, y, g = batch_innermost(x), batch_innermost(y), batch_innermost(g)
-    dx = np.zeros_like(x)
-    left = np.ones(y.shape, bool)  # windows whose largest number was not met yet
-    for tap, part in zip(taps(x, size, stride), taps(dx, size, stride), strict=True):
-        here = tap == y
-        here &= left
-        left ^= here
-        if stride < size:
-            part += g * here
-        else:  # windows do not overlap
-            np.multiply(g, here, out=part)
-    return batch_first(dx)
+@on_gpu(convolution)
+def convolution_on_gpu(x, W, C, stride, padding, slices):
+    how, matrix = (*W.shape[2:], stride, padding), as_matrix(W, 3).T
+    pieces = pieces_of(x, W, stride, padding, slices)
+    shape = len(x), *down_and_across(x, *how), len(W)
+    if pieces is None:
+        seen = patches(x, *how)
+        y = affine_of_rows(as_matrix(seen, 3), matrix, C, slices).reshape(shape)
+    else:
+        y, seen = np.empty(shape, x.dtype, like=x), None
+        for _, rows in pieces:
+            affine(as_matrix(patches(x[rows], *how), 3), matrix, C, as_matrix(y[rows], 1))
+    return y.transpose(0, 3, 1, 2), seen
 
 
-@on_gpu(max_pool)
-def max_pool_on_gpu(x, size, stride):
-    x = batch_innermost(x)
-    I, H, W, B = x.shape
-    down, across = windows_along(H, size, stride), windows_along(W, size, stride)
-    y = np.empty((I, down, across, B), x.dtype, like=x)
-    cuda.max_pool(y.size, y, x, y.size, H, W, B, size, stride, down, across)
-    return batch_first(y)
-
-
-@on_gpu(max_pool_gradient)
-def max_pool_gradient_on_gpu(x, y, g, size, stride):
-    x, y, g = batch_innermost(x), batch_innermost(y), batch_innermost(g)
-    I, H, W, B = x.shape
-    dx = np.empty_like(x)
-    cuda.max_pool_gradient(x.size, dx, x, y, g, x.size, H, W, B, size, stride, *y.shape[1:3])
-    return batch_first(dx)
+@on_gpu(convolution_gradients)
+def convolution_gradients_on_gpu(x, seen, Phi, g, stride, padding, varies, slices):
+    W = Phi.w.value
+    how, matrix = (*W.shape[2:], stride, padding), as_matrix(W, 3)
+    g = packed(g.transpose(0, 2, 3, 1))
+    dx, pieces = np.empty_like(x) if varies else None, pieces_of(x, W, stride, padding, slices)
+    Phi.b.addrows(as_matrix(g, 1), -1)
+    if pieces is None:
+        seen = patches(x, *how) if seen is None else seen
+        Phi.w.addproduct(as_matrix(g, 1), as_matrix(seen, 3))
+        if varies:
+            spread = product_of_rows(as_matrix(g, 1), matrix, slices)
+            sum_of_patches(dx, spread.reshape(seen.shape), stride, padding)
+        return dx
+    dW, last = parts_of(np.expand_dims(W, 0), len(slices)), None
+    for v, rows in pieces:
+        part, seen = as_matrix(g[rows], 1), patches(x[rows], *how)
+        product(part.T, as_matrix(seen, 3), as_matrix(dW[v], 3), add=v == last)
+        if varies:
+            sum_of_patches(dx[rows], product(part, matrix).reshape(seen.shape), stride, padding)
+        last = v
+    Phi.w.addslices(slices.all, dW)
+    return dx

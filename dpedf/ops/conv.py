@@ -1,17 +1,8 @@
 """Convolution and pooling, of images x[b,i,h,w]: channel i, line h, column w."""
 
-import numpy as np
-
 from dpedf.edf import CompNode, context
-from dpedf.kernels.conv import (
-    batch_first,
-    batch_innermost,
-    convolution,
-    convolution_gradients,
-    max_pool,
-    max_pool_gradient,
-    taps,
-)
+from dpedf.kernels.conv import convolution, convolution_gradients
+from dpedf.kernels.pool import average_pool, average_pool_gradient, max_pool, max_pool_gradient
 
 
 def expect_windows(x, sizes, stride, padding=0):
@@ -43,14 +34,13 @@ class Conv2D(CompNode):
         x, W = self.x.value, self.Phi.w.value
         expect_windows(x, W.shape[2:], self.stride, self.padding)
         how = self.stride, self.padding
-        self.value = convolution(x, W, self.Phi.b.value, *how, context.slices)
+        self.value, seen = convolution(x, W, self.Phi.b.value, *how, context.slices)
+        self.seen = seen if context.train else None  # it takes much memory
 
     def backward(self):
-        x, Phi, slices = self.x, self.Phi, context.slices
-        how = self.grad, self.stride, self.padding, x.varies, slices
-        dx, dW, sums = convolution_gradients(x.value, Phi.w.value, *how)
-        Phi.w.addslices(slices.all, dW)
-        Phi.b.addslices(slices.all, -sums)
+        x, how = self.x, (self.stride, self.padding, self.x.varies, context.slices)
+        dx = convolution_gradients(x.value, self.seen, self.Phi, self.grad, *how)
+        self.seen = None
         if x.varies:
             x.addgrad(dx)
 
@@ -96,16 +86,8 @@ class AveragePool(Pool):
     """
 
     def pooled(self, x):
-        first, *others = taps(batch_innermost(x), self.size, self.stride)
-        y = first.copy()
-        for tap in others:
-            y += tap
-        y /= self.size**2
-        return batch_first(y)
+        return average_pool(x, self.size, self.stride)
 
     def backward(self):
-        g = batch_innermost(self.grad) / self.size**2
-        dx = np.zeros_like(batch_innermost(self.x.value))
-        for part in taps(dx, self.size, self.stride):
-            part += g
-        self.x.addgrad(batch_first(dx))
+        x = self.x
+        x.addgrad(average_pool_gradient(x.value, self.grad, self.size, self.stride))

@@ -3,7 +3,7 @@
 import numpy as np
 
 from dpedf.edf import CompNode
-from dpedf.kernels.activation import relu_gradient
+from dpedf.kernels.activation import relu, relu_gradient
 
 
 class Sigmoid(CompNode):
@@ -54,7 +54,7 @@ class Relu(CompNode):
         self.x = x
 
     def forward(self):
-        self.value = np.maximum(self.x.value, 0)
+        self.value = relu(self.x.value)
 
     def backward(self):
         self.x.addgrad(relu_gradient(self.value, self.grad))
