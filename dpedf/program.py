@@ -135,7 +135,8 @@ class Program:
         with during(train=self.train, numbers=self.numbers):
             for n in reversed(self.nodes):
                 if n.sum_over_rows:  # without b: for each slice by itself, unless it takes them all
-                    for n.grad, slices in n.sum_over_rows.apart(getattr(n, "takes_slices", False)):
+                    for part, slices in n.sum_over_rows.apart(getattr(n, "takes_slices", False)):
+                        n.grad = part
                         with during(slices=slices):
                             n.backward()
                 elif n.grad is not None:

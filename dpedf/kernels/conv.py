@@ -27,6 +27,9 @@ from dpedf.kernels.windows import (
 )
 
 
+KEPT = 1 << 25  # numbers of what windows see, at most, that wait for the backward pass on a GPU
+
+
 @function
 def at_a_time(x):
     """How many numbers of columns are computed at a time."""
@@ -163,7 +166,7 @@ def convolution_on_gpu(x, W, C, stride, padding, slices):
         y, seen = np.empty(shape, x.dtype, like=x), None
         for _, rows in pieces:
             affine(as_matrix(patches(x[rows], *how), 3), matrix, C, as_matrix(y[rows], 1))
-    return y.transpose(0, 3, 1, 2), seen
+    return y.transpose(0, 3, 1, 2), seen if seen is not None and seen.size <= KEPT else None
 
 
 @on_gpu(convolution_gradients)
