@@ -722,17 +722,17 @@ def test_rows_of_each_slice_are_added_on_a_gpu_as_in_float64(gpu, V, b, shape, d
 
 
 @each_dtype
-@each("b, added", [(257, 256), (700, 256), (16, 4), (17, 4), (100, 3)])
+@each("b, few, many", [(257, 256, 2048), (2048, 256, 2048), (2049, 256, 2048), (100, 3, 5)])
 @each("shape", [(), (9,), (3, 5)])
-def test_many_rows_are_added_on_a_gpu_in_stages(gpu, b, added, shape, dtype, monkeypatch):
+def test_many_rows_are_added_on_a_gpu_in_stages(gpu, b, few, many, shape, dtype, monkeypatch):
     """By their number alone, into what is there."""
-    monkeypatch.setattr(slices, "ADDED", added)
+    monkeypatch.setattr(slices, "FEW", few)
+    monkeypatch.setattr(slices, "MANY", many)
     x = numbers((3, b, *shape), dtype)
     out = put(np.full((5, *shape), np.nan, dtype))
     sum_of_rows(put(x), -1, out[1:4])
     wide = -x.astype(WIDER[dtype]).sum(axis=1)
-    stages = added + b // added
-    most = stages * np.finfo(dtype).eps * np.abs(x.astype(WIDER[dtype])).sum(axis=1)
+    most = b * np.finfo(dtype).eps * np.abs(x.astype(WIDER[dtype])).sum(axis=1)
     assert (np.abs(out[1:4] - wide) <= most).all() and np.isnan(out[[0, 4]]).all()
     for v in range(3):
         same_bits(sum_of_rows(put(x[v : v + 1]), -1), np.asarray(out[1 + v : 2 + v]))

@@ -3,15 +3,16 @@
 const unsigned ALL = 0xffffffff;
 
 // y: (V, parts, n), of x, (V, b, n), factor times the sum over `each` of the b rows, or with add y
-// plus that.  Strides of x are in numbers.  A warp, of 32 threads, has 8 columns: 4 threads add the
-// rows of each, in an order that depends on b alone.
+// plus that.  Strides of x are in numbers.  A warp, of 32 threads, has 8 or fewer columns: the others
+// of its threads add the rows of each, in an order that depends on b alone.
 extern "C" __global__ void sum_of_rows(const T *x, T *y, double factor, long long add, long long V,
                                        long long b, long long n, long long parts, long long each,
-                                       long long stride_v, long long stride_b,
+                                       long long columns, long long stride_v, long long stride_b,
                                        long long stride_n) {
-    long long warp = (blockIdx.x * (long long)blockDim.x + threadIdx.x) / 32, tiles = (n + 7) / 8;
-    long long k = warp % tiles * 8 + threadIdx.x % 8, part = warp / tiles % parts;
-    long long v = warp / tiles / parts, first = part * each;
+    long long warp = (blockIdx.x * (long long)blockDim.x + threadIdx.x) / 32;
+    int lane = threadIdx.x % 32, step = 32 / columns;
+    long long tiles = (n + columns - 1) / columns, k = warp % tiles * columns + lane % columns;
+    long long part = warp / tiles % parts, v = warp / tiles / parts, first = part * each;
     if (v >= V)
         return;
     int rows = b - first < each ? b - first : each;
@@ -19,11 +20,11 @@ extern "C" __global__ void sum_of_rows(const T *x, T *y, double factor, long lon
     x += v * stride_v + first * stride_b + k * stride_n;
     if (k < n)
 #pragma unroll 4
-        for (int row = threadIdx.x % 32 / 8; row < rows; row += 4)
+        for (int row = lane / (int)columns; row < rows; row += step)
             sum += x[row * stride_b];
-    sum += __shfl_xor_sync(ALL, sum, 8);
-    sum += __shfl_xor_sync(ALL, sum, 16);
-    if (k >= n || threadIdx.x % 32 >= 8)
+    for (int other = columns; other < 32; other *= 2)
+        sum += __shfl_xor_sync(ALL, sum, other);
+    if (k >= n || lane >= columns)
         return;
     y += (v * parts + part) * n + k;
     *y = add ? *y + (T)factor * sum : (T)factor * sum;

@@ -10,13 +10,13 @@ from math import prod
 
 import numpy as np
 
-from dpedf.kernels import Kernels, function, gpu, on_gpu, packed
+from dpedf.kernels import Kernels, function, gpu, on_gpu, packed, strides_of
 from dpedf.kernels.gemm import affine, product
 from dpedf.kernels.vector import CACHED, add_in_order
 
 cuda = Kernels("slices.cu")
 PANEL = 160_000  # numbers of a gradient that are computed at a time, and stay in the cache
-ADDED = 256  # rows that a warp of a GPU adds; of more rows, the sums of so many are added
+FEW, MANY = 256, 2048  # rows that 4 threads of a GPU add, and that 16 do; of more, sums of few
 UNROLLED = 48  # BLAS computes so many lines, or a divisor of it, at a time
 
 
@@ -199,7 +199,7 @@ def sum_of_rows(x, factor=1, out=None, add=False):
 @on_gpu(sum_of_rows)
 def sum_of_rows_on_gpu(x, factor=1, out=None, add=False):
     V, b, *shape = x.shape
-    n, parts = prod(shape), -(-b // ADDED)
+    n, parts = prod(shape), -(-b // FEW) if b > MANY else 1
     x = x.reshape(V, b, n)  # a copy, where these indices do not lie one after the other
     if parts > 1:
         sums = np.empty_like(x, shape=(V, parts, *shape), order="C")
@@ -211,11 +211,11 @@ def sum_of_rows_on_gpu(x, factor=1, out=None, add=False):
 
 
 def launch_sums(x, y, factor, parts, add):
-    """y: (V, parts, ...), of x, (V, b, n), factor times the sums over ADDED rows each."""
+    """y: (V, parts, ...), of x, (V, b, n), factor times the sum over each part of the rows."""
     V, b, n = x.shape
-    strides = (stride // x.itemsize for stride in x.strides)
-    sizes = int(add), V, b, n, parts, ADDED, *strides
-    cuda.sum_of_rows(32 * V * parts * -(-n // 8), x, y, float(factor), *sizes)  # 8 numbers a warp
+    each, columns = (b, 8 if b <= FEW else 2) if parts == 1 else (FEW, 8)
+    sizes = int(add), V, b, n, parts, each, columns, *strides_of(x)
+    cuda.sum_of_rows(32 * V * parts * -(-n // columns), x, y, float(factor), *sizes)
 
 
 @function
