@@ -246,6 +246,25 @@ def test_a_pass_of_eight_slices_is_little_more_launches_than_one_of_one(simulate
         assert 0 < one < eight <= 1.5 * one, (model, one, eight)
 
 
+RESULTS = ROOT / "benchmarks" / "RESULTS.md"
+
+
+def test_the_launches_of_a_step_are_those_that_the_page_on_results_has(simulated, tmp_path):
+    """Prints the table as it should be; the page has the launches of before, too."""
+    command = [sys.executable, str(PROGRAMS / "recorded.py"), str(tmp_path)]
+    done = subprocess.run(command, env=simulated, capture_output=True, text=True, timeout=LIMIT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found, page = json.loads(done.stdout), RESULTS.read_text().splitlines()
+    rows = [line.strip("| ").split(" | ") for line in page if line.startswith("|")]
+    before = {row[0]: row[1:3] for row in rows}
+    for name, now in found.items():
+        row = f"| {' | '.join([name, *before.get(name, '??'), *map(str, now)])} |"
+        print(row)
+        assert row in page
+    assert found["a layer of char_transformer"][0] <= 60
+    assert found["a time step of char_lstm"][0] <= 8
+
+
 def test_a_time_step_of_a_recurrent_layer_is_few_launches(simulated):
     """Forward and backward together."""
     found = passes("time steps", simulated)

@@ -1,7 +1,7 @@
 """How many launches a recorded step of each shipped config has, on a simulated GPU, as JSON.
 
-{config: {what: launches}}, where what is "whole" without slices, "slices" with those of the config
-in one pass, and "part" what one more layer, or one more time step, adds to the whole.
+{config: [without slices, with those of the config in one pass]}, and the same for what one more layer
+or time step adds.  What is launched is counted, and not computed.
 """
 
 import json
@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1]))
+from cupy.cuda import stream
 from shipped import ROOT, SHIPPED, settings_of
 
 from dpedf.device.gpu import acquire
@@ -19,15 +20,16 @@ from dpedf.run import config
 from dpedf.run.setup import assemble
 from dpedf.run.step import Step
 
-# What is one less, of what a config has: layers, or time steps.
-LESS = {"char_transformer": ("model.layers=4", "model.layers=3")}
-LESS |= {"char_lstm": ("data.window=64", "data.window=56")}
+PARTS = {  # of which config, with more of it and with less, and how many
+    "a layer of char_transformer": ("char_transformer", "model.layers=4", "model.layers=3", 1),
+    "a time step of char_lstm": ("char_lstm", "data.window=64", "data.window=56", 8),
+}
 
 
 def launches(name, words, slices):
     """Those of the config with these words."""
     _, settings, _ = config.from_command_line([str(ROOT / "configs" / f"{name}.toml"), *words])
-    slices, B = slices and settings.train.slices, 2 * settings.train.slices
+    slices, B = slices and settings.train.slices, settings.train.batch_size
     data, _, ell, phi = assemble(settings, gpu)
     link = Ranks()
     link.recordable = True
@@ -43,15 +45,22 @@ def launches(name, words, slices):
     return count
 
 
-found, gpu = {}, acquire(0, "float32", True, print)
+def words_of(name):
+    return settings_of(name, Path(sys.argv[1]) / name, rows=4000)
+
+
+def both(name, words):
+    return [launches(name, words, slices) for slices in (False, True)]
+
+
+gpu = acquire(0, "float32", True, print)
+stream.Queue.run = lambda queue, end=None: None
+found = {}
 for name in SHIPPED:
-    words = settings_of(name, Path(sys.argv[1]) / name)
-    whole = launches(name, words, slices=False)
-    found[name] = {"whole": whole, "slices": launches(name, words, slices=True)}
-    if name in LESS:
-        more, less = LESS[name]
-        fewer = launches(name, [*words, less], slices=False)
-        n = 1 if "layers" in more else int(more.split("=")[1]) - int(less.split("=")[1])
-        found[name]["part"] = (whole - fewer) / n
+    found[name] = both(name, words_of(name))
+found["784-128-10"] = both("mnist", [*words_of("mnist"), "model.sizes=[784,128,10]"])
+for part, (name, more, less, n) in PARTS.items():
+    pairs = zip(*(both(name, [*words_of(name), words]) for words in (more, less)), strict=True)
+    found[part] = [(a - b) / n for a, b in pairs]
 print(json.dumps(found))
 gpu.close()
