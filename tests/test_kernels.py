@@ -95,17 +95,21 @@ class Compiled:
     def __init__(self, code, options, architecture="sm_90"):
         nvrtc = compiler_of_cuda()
         program = nvrtc.createProgram(code, "kernels.cu", (), ())
+        as_cupy_does = "-ftz=true", f"-arch={architecture}"
         try:
-            nvrtc.compileProgram(program, (*options, f"-arch={architecture}"))
-            self.cubin, self.log = nvrtc.getCUBIN(program), nvrtc.getProgramLog(program)
+            nvrtc.compileProgram(program, (*options, *as_cupy_does, "--ptxas-options=-v"))
+            self.cubin, log = nvrtc.getCUBIN(program), nvrtc.getProgramLog(program)
         except nvrtc.NVRTCError:
             raise SyntaxError(nvrtc.getProgramLog(program)[:2000]) from None
         finally:
             nvrtc.destroyProgram(program)
+        self.in_memory = re.findall(r"(\w+) bytes stack frame, (\w+) bytes spill", log)
+        self.warnings = re.sub(r"ptxas info .*|.* bytes stack frame, .*", "", log).strip("\0\n ")
 
     def get_function(self, name):
         assert f".text.{name}\0".encode() in self.cubin
-        assert not self.log, self.log
+        assert not self.warnings, self.warnings
+        assert set(self.in_memory) == {("0", "0")}, "registers do not hold all numbers"
 
 
 def compiler_of_cuda():
@@ -128,7 +132,9 @@ def kernels_of(source):
 @pytest.mark.parametrize(
     "source, dtype, architecture", COMPILED, ids=lambda x: getattr(x, "stem", x)
 )
-def test_every_kernel_compiles_without_a_warning(source, dtype, architecture, monkeypatch):
+def test_every_kernel_compiles_without_a_warning_and_computes_in_registers(
+    source, dtype, architecture, monkeypatch
+):
     nvrtc = compiler_of_cuda()
     if int(architecture[3:]) not in nvrtc.getSupportedArchs():
         pytest.skip(f"this NVRTC does not know {architecture}")
@@ -155,6 +161,40 @@ def test_a_warning_of_the_compiler_is_noticed(source, monkeypatch):
     loaded.source = loaded.source.replace(") {", ") { int unused;", 1)
     with pytest.raises(AssertionError, match="unused"):
         loaded.kernel(name, "float32", **sizes)
+
+
+ABOVE_ITS_REGISTERS = """
+extern "C" __global__ void __launch_bounds__(1024) hold(T *x, int n) {
+    T held[64];
+    #pragma unroll
+    for (int k = 0; k < 64; k++)
+        held[k] = x[k];
+    for (int i = 0; i < n; i++)
+        #pragma unroll
+        for (int k = 0; k < 64; k++)
+            held[k] += held[(k + 1) % 64] * x[i];
+    #pragma unroll
+    for (int k = 0; k < 64; k++)
+        x[k] = held[k];
+}
+"""
+INDEXED = """
+extern "C" __global__ void hold(T *x, int n) {
+    T held[64];
+    for (int k = 0; k < 64; k++)
+        held[x[k] > 0 ? k : n] = x[k];
+    x[0] = held[n & 63];
+}
+"""
+
+
+@each("source", [ABOVE_ITS_REGISTERS, INDEXED])
+def test_numbers_that_registers_do_not_hold_are_noticed(source, monkeypatch):
+    monkeypatch.setattr(kernels.gpu, "compile", Compiled)
+    loaded = Kernels("vector.cu")
+    loaded.source = source
+    with pytest.raises(AssertionError, match="registers"):
+        loaded.kernel("hold", "float32")
 
 
 # Run on the CPU
