@@ -1,5 +1,6 @@
 """LeNet, an LSTM and a transformer: a step of each, ours and PyTorch's, on random rows."""
 
+import copy
 from contextlib import suppress
 
 import numpy as np
@@ -30,8 +31,8 @@ def rows(name, B):
     return random.integers(0, CLASSES, (B, T)), random.integers(0, CLASSES, (B, T))
 
 
-def ours(name, B, slices=0):
-    """(a function that makes one SGD step, the program's loss)"""
+def ours(name, B, slices=0, **where):
+    """(a function that makes one SGD step, the program's loss); where: as step_of has it."""
     if name in LENETS:
         x, y = Input((28, 28), np.float32), Input((), np.intp, 10)
         Q, ell = lenet(x, y, **LENETS[name])
@@ -42,17 +43,22 @@ def ours(name, B, slices=0):
     def put(images, labels):
         x.value, y.value = images, labels
 
-    return step_of(ell, put, *rows(name, B), slices), ell
+    return step_of(ell, put, *rows(name, B), slices, **where), ell
+
+
+def peer(name, B):
+    """(PyTorch's model, x, y)"""
+    x, y = map(torch.as_tensor, rows(name, B))
+    if name in LENETS:
+        return peers.lenet(**LENETS[name]), x[:, None], y
+    return (peers.LSTM if name.startswith("LSTM") else peers.Transformer)(CLASSES), x, y
 
 
 def theirs(name, B):
     """Functions that make one SGD step each, in the ways that PyTorch offers."""
-    x, y = map(torch.from_numpy, rows(name, B))
-    if name not in LENETS:
-        model = peers.LSTM if name.startswith("LSTM") else peers.Transformer
-        return [peers.step_of(model(CLASSES), x, y)]
-    x, formats = x[:, None], (torch.contiguous_format, torch.channels_last)
+    model, x, y = peer(name, B)
+    formats = (torch.contiguous_format, torch.channels_last)[: 1 + (name in LENETS)]
     return [
-        peers.step_of(peers.lenet(**LENETS[name]).to(memory_format=f), x.to(memory_format=f), y)
+        peers.step_of(copy.deepcopy(model).to(memory_format=f), x.to(memory_format=f), y)
         for f in formats
     ]

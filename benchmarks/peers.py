@@ -60,13 +60,23 @@ class Transformer(nn.Module):
         return z @ self.embedding.weight.T
 
 
-def pytorch_step(sizes, B, eta=0.01, wrap=lambda model: model):
-    """A function that makes one SGD step of an MLP on B random rows."""
+def mlp(sizes, B):
+    """(an MLP, B random rows, their labels)"""
     layers = []
     for pair in zip(sizes, sizes[1:], strict=False):
         layers += [nn.Linear(*pair), nn.ReLU()]
-    model = wrap(nn.Sequential(*layers[:-1]))
-    return step_of(model, torch.rand(B, sizes[0]), torch.randint(0, sizes[-1], (B,)), eta)
+    return nn.Sequential(*layers[:-1]), torch.rand(B, sizes[0]), torch.randint(0, sizes[-1], (B,))
+
+
+def pytorch_step(sizes, B, wrap=lambda model: model):
+    """A function that makes one SGD step of an MLP on B random rows."""
+    model, x, y = mlp(sizes, B)
+    return step_of(wrap(model), x, y)
+
+
+def loss(scores, y):
+    """The mean over all rows, of a text over its positions too."""
+    return functional.cross_entropy(scores.reshape(-1, scores.shape[-1]), y.reshape(-1))
 
 
 def step_of(model, x, y, eta=0.01):
@@ -75,8 +85,7 @@ def step_of(model, x, y, eta=0.01):
 
     def step():
         optimizer.zero_grad()
-        scores = model(x)
-        functional.cross_entropy(scores.reshape(-1, scores.shape[-1]), y.reshape(-1)).backward()
+        loss(model(x), y).backward()
         optimizer.step()
 
     return step

@@ -336,11 +336,33 @@ def test_numbers_of_another_byte_order_are_brought_to_the_gpu_in_its_own(ended):
     assert distance(found, expected) < 1e-10
 
 
-def test_the_step_that_the_benchmark_times_is_recorded(simulated):
+def benchmark(simulated, *words):
+    """What benchmarks/gpu.py prints of small minibatches, PyTorch computing on the CPU."""
     pytest.importorskip("torch", reason="the benchmark compares with PyTorch")
-    command = [sys.executable, str(PROGRAMS / "benchmark.py")]
+    command = [sys.executable, str(PROGRAMS / "benchmark.py"), "--batches", "4", *words]
     done = subprocess.run(command, env=simulated, capture_output=True, text=True, timeout=LIMIT)
-    assert done.stdout == "1 recorded\n", done.stdout + done.stderr
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_benchmark_records_and_times_the_steps_of_every_kind_of_model(simulated):
+    words = "784-128", "LeNet 6", "LSTM", "transformer"
+    output = benchmark(simulated, "--no-compile", "--tf32", *words)
+    for word in words:
+        rows = [line for line in output.splitlines() if line.startswith(word) and "B =" in line]
+        assert [row.count("nan") for row in rows] == [4, 1], output  # of what is compiled alone
+
+
+KERNELS = {"captured": "graph", "its graph": "its kernel"}
+
+
+def test_the_benchmark_lists_the_kernels_of_steps(simulated):
+    """A step of ours is a graph, and that of PyTorch, which captures nothing here, another."""
+    output = benchmark(simulated, "--profile", "784-128", "softmax")
+    for word, how in ("784-128-10", "captured"), ("softmax 784-10", "its graph"):
+        title, kernel = output[output.index(f"{word}, B = 4, {how}") :].splitlines()[:2]
+        assert title.endswith("us a step, 1 kernel of 1.0 us")
+        assert kernel.split() == ["1.0", "100.0%", "1", *KERNELS[how].split()]
 
 
 # Where something is missing.

@@ -1,18 +1,67 @@
-"""What benchmarks/gpu.py times of dpedf, on a simulated GPU: our step, launched and replayed."""
+"""benchmarks/gpu.py on a simulated GPU: all of it, but that PyTorch computes on the CPU.
+
+PyTorch of the CPU has no torch.cuda.  What stands in for it captures nothing, and its graphs do
+nothing; its profiler finds what it is told here.
+"""
 
 import sys
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 import gpu as benchmark
+import gpu_copies
+import gpu_kernels
+import gpu_steps
+import torch
+from cupy.cuda import stream
+from torch.autograd import DeviceType
+from torch.autograd.profiler_util import EventList, FunctionEvent
 
-from dpedf.device.gpu import acquire
+from dpedf.parallel import job
 
-gpu = acquire(0, "float32", True, print)
-for program in benchmark.ours, benchmark.ours_captured:
-    step = program(gpu, [8, 4, 3], 16)
-    for _ in range(3):
-        step()
-gpu.wait()
-print(len(gpu.graphs.recordings), "recorded")
-gpu.close()
+SMALL = {"LEAST": 1e-4, "ROUNDS": 2, "SQUARE": 64, "STEPS": 2, "N": 200, "B": 64, "SIZES": [1]}
+found = []  # kernels, by the profiler
+
+
+class TorchOfCuda:
+    cuda = SimpleNamespace(
+        is_available=lambda: True,
+        set_device=lambda number: None,
+        empty_cache=lambda: None,
+        synchronize=lambda: None,
+        Stream=lambda: SimpleNamespace(wait_stream=lambda other: None),
+        current_stream=lambda: SimpleNamespace(wait_stream=lambda other: None),
+        stream=lambda stream: nullcontext(),
+        graph=lambda graph: nullcontext(),
+        CUDAGraph=lambda: SimpleNamespace(replay=lambda: stream.noted("its kernel")),
+        _sleep=lambda cycles: stream.noted("a spin_kernel"),
+    )
+
+    def __getattr__(self, name):
+        return getattr(torch, name)
+
+
+@contextmanager
+def profile(activities):
+    """A session that finds as kernels of 1 us what was launched on the simulated GPU."""
+    del stream.log[:]
+    session = SimpleNamespace()
+    yield session
+    names = [name for name, _ in stream.log if name != "synchronize"]
+    kernels = [
+        FunctionEvent(k, name, 0, k, k + 1, device_type=DeviceType.CUDA)
+        for k, name in enumerate(names)
+    ]
+    launch = FunctionEvent(0, "cudaGraphLaunch", 0, 0, 9)
+    session.events = lambda: EventList([launch, *kernels])
+
+
+for module in benchmark, gpu_copies, gpu_kernels, gpu_steps:
+    here = vars(module)
+    here.update({name: value for name, value in SMALL.items() if name in here})
+    here.update(torch=TorchOfCuda())
+gpu_steps.WHERE, gpu_kernels.profile = "cpu", profile
+job.run(partial(benchmark.main, benchmark.arguments()))

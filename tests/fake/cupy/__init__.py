@@ -20,6 +20,8 @@ from cupy.cuda import memory, runtime, stream
 from emulator import Emulated, Emulator
 from strict import DeviceArray
 
+__version__ = "14.0.0 of tests/fake"
+
 
 class ndarray(DeviceArray):  # noqa: N801
     """An array in memory of a pool.  What is computed of it is launched, not done."""
