@@ -3,6 +3,8 @@
 test_gpu.py runs these on a simulated GPU as well.
 """
 
+from functools import cache
+
 import numpy as np
 import pytest
 from products import each
@@ -196,6 +198,7 @@ def multiplies(gpu, monkeypatch):
     """multiplies(precision): until the end of a test, products are in this precision."""
     lt = pytest.importorskip("nvmath.bindings.cublasLt")
 
+    @cache  # of one test, in which each has a workspace and plans
     def in_precision(precision):
         gemm = cublaslt.Gemm(precision, lt, gpu.stream.ptr, gpu.put(np.zeros(1)))
         for function, fast in (product, gemm.product), (affine, gemm.affine):
@@ -219,7 +222,7 @@ def same_bits(found, expected):
     assert host(found).tobytes() == host(expected).tobytes()
 
 
-@each("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", PRECISIONS)
 @each("lie", LIE.values())
 @each("I, J", [(130, 10), (33, 64), (1, 7), (40, 1)])
 @each("B, V", [(32, 4), (4, 4), (23, 4), (2, 3)])
