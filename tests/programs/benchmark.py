@@ -1,7 +1,11 @@
 """benchmarks/gpu.py on a simulated GPU: all of it, but that PyTorch computes on the CPU.
 
-PyTorch of the CPU has no torch.cuda.  What stands in for it captures nothing, and its graphs do
-nothing; its profiler finds what it is told here.
+PyTorch of the CPU has no torch.cuda.  What stands in for it captures nothing, and its graphs are
+one kernel that does nothing; its profiler finds what the simulated GPU is told to launch.  So
+
+    python tests/programs/benchmark.py --profile LeNet
+
+says, without a GPU, how many launches a step is (README.md of tests/fake has the variables).
 """
 
 import sys
@@ -23,7 +27,6 @@ from torch.autograd.profiler_util import EventList, FunctionEvent
 from dpedf.parallel import job
 
 SMALL = {"LEAST": 1e-4, "ROUNDS": 2, "SQUARE": 64, "STEPS": 2, "N": 200, "B": 64, "SIZES": [1]}
-found = []  # kernels, by the profiler
 
 
 class TorchOfCuda:
@@ -44,19 +47,26 @@ class TorchOfCuda:
         return getattr(torch, name)
 
 
+def launch(graph, on=None, launch=stream.Graph.launch):
+    launch(graph, on)
+    for name in graph.launched:
+        stream.noted(name)
+
+
 @contextmanager
 def profile(activities):
     """A session that finds as kernels of 1 us what was launched on the simulated GPU."""
-    del stream.log[:]
+    stream.Graph.launch = launch
+    stream.log.clear()
     session = SimpleNamespace()
     yield session
-    names = [name for name, _ in stream.log if name != "synchronize"]
+    names = [name for name, _ in stream.log if name not in ("synchronize", "event", "graph")]
     kernels = [
         FunctionEvent(k, name, 0, k, k + 1, device_type=DeviceType.CUDA)
         for k, name in enumerate(names)
     ]
-    launch = FunctionEvent(0, "cudaGraphLaunch", 0, 0, 9)
-    session.events = lambda: EventList([launch, *kernels])
+    of_the_host = FunctionEvent(0, "cudaGraphLaunch", 0, 0, 9)
+    session.events = lambda: EventList([of_the_host, *kernels])
 
 
 for module in benchmark, gpu_copies, gpu_kernels, gpu_steps:

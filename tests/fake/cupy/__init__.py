@@ -43,7 +43,7 @@ class ndarray(DeviceArray):  # noqa: N801
                 return function(*there, **named)
 
         if written is not None:
-            stream.current().launch(run)
+            stream.current().launch(run, function.__name__)
             return None
         with stream.lock, np.errstate(all="ignore"):
             result = function(*inputs, **keywords)  # of what is there by now: its shape and type
@@ -55,7 +55,7 @@ class ndarray(DeviceArray):  # noqa: N801
         array = memory.array_like(result if function.__name__ in KEEP_ORDER else in_c_order(result))
         if function not in (np.empty, np.empty_like):
             here = raw(array)
-            stream.current().launch(lambda: np.copyto(here, run()))
+            stream.current().launch(lambda: np.copyto(here, run()), function.__name__)
         return cls(array)
 
     def __int__(self):

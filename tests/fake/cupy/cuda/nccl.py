@@ -42,7 +42,7 @@ def groupEnd():  # noqa: N802
     messages, group = group, None
     if messages:
         comm = messages[0][0]
-        messages[0][-1].launch(lambda: comm.exchange([m[1:4] for m in messages]))
+        messages[0][-1].launch(lambda: comm.exchange([m[1:4] for m in messages]), "messages")
 
 
 def leave():
@@ -75,7 +75,7 @@ class NcclCommunicator:
             self.same("allReduce", count, kind)
             self.comm.Allreduce(MPI.IN_PLACE, array)
 
-        stream.streams[pointer].launch(run)
+        stream.streams[pointer].launch(run, "allReduce")
 
     def send(self, address, count, kind, peer, pointer):
         assert group is not None and peer != self.comm.rank

@@ -71,10 +71,11 @@ class Stream:
     def use(self):
         local.stream = self
 
-    def launch(self, work, what="elementwise"):
+    def launch(self, work, what):
         noted(what)
         with lock:
             if self.capture:
+                self.capture.launched.append(what)
                 self.capture.queue(self).work.append(work)
                 return
             self.queue.work.append(work)
@@ -124,6 +125,7 @@ class Capture:
 
     def __init__(self, stream):
         self.streams, self.queues, self.joined, self.invalid = [stream], {}, {}, False
+        self.launched = []  # the names of it
 
     def queue(self, stream):
         return self.queues.setdefault(stream, Queue())
@@ -132,6 +134,7 @@ class Capture:
 class Graph:
     def __init__(self, capture):
         self.queues = [(queue, list(queue.work)) for queue in capture.queues.values()]
+        self.launched = capture.launched
         graphs.add(self)
 
     def launch(self, stream=None):
