@@ -26,7 +26,6 @@ from dpedf.kernels.windows import (
     windows_along,
 )
 
-
 KEPT = 1 << 25  # numbers of what windows see, at most, that wait for the backward pass on a GPU
 
 

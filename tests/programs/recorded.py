@@ -1,7 +1,7 @@
 """How many launches a recorded step of each shipped config has, on a simulated GPU, as JSON.
 
-{config: [without slices, with those of the config in one pass]}, and the same for what one more layer
-or time step adds.  What is launched is counted, and not computed.
+{config: [without slices, with those of the config in one pass]}, and the same for what one more
+layer or time step adds.  What is launched is counted, and not computed.
 """
 
 import json
