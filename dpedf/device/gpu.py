@@ -55,10 +55,12 @@ class GPU:
         try:
             from nvmath.bindings import cublasLt
 
+            version = cublasLt.get_version()
             cublaslt.register(array, precision, cublasLt, self.stream.ptr, self.put(np.zeros(1)))
-            return f"cuBLASLt {cublasLt.get_version()}"
-        except (ImportError, RuntimeError) as error:
-            missing = f"{one_line(error)}, expected nvmath-python: {install}"
+            return f"cuBLASLt {version}"
+        except Exception as error:  # nvmath loads many libraries, each of which may fail in its way
+            found = f"{type(error).__name__}: {one_line(error)}"
+            missing = f"{found}, expected nvmath-python: {install}"
             if precision == "bfloat16":
                 raise UserError(f"train.precision = 'bfloat16': {missing}") from None
             tf32, default = linalg.COMPUTE_TYPE_TF32, linalg.COMPUTE_TYPE_DEFAULT
