@@ -448,6 +448,53 @@ def test_without_nvmath_python_one_line_says_what_to_install(simulated, digits, 
     assert done.returncode == 2 and "cuda12" in done.stderr and done.stderr.count("\n") == 1
 
 
+BROKEN = """
+import sys
+from types import SimpleNamespace
+from dpedf.device.gpu import acquire
+from dpedf.errors import UserError
+
+class Broken:
+    def __init__(self, error):
+        self.error = error
+
+    def __getattribute__(self, name):
+        raise super().__getattribute__("error")
+
+def load(error):
+    sys.modules["nvmath"] = sys.modules["nvmath.bindings"] = Broken(error)
+
+def begin(error):
+    def create():
+        raise error
+    lt = SimpleNamespace(get_version=lambda: 1, create=create)
+    sys.modules["nvmath.bindings"] = SimpleNamespace(cublasLt=lt)
+
+errors = [OSError("no such\\nlibrary"), RuntimeError("driver"), TypeError("enum"), KeyError("x")]
+for breaks in load, begin:
+    for error in *errors, MemoryError("none left"), AttributeError("cuda.core"):
+        breaks(error)
+        gpu = acquire(0, "float32", True, print)
+        print(gpu.products, gpu.note)
+        gpu.close()
+    try:
+        acquire(0, "bfloat16", True, print)
+    except UserError as error:
+        print(error)
+"""
+
+
+def test_nvmath_python_may_fail_in_any_way(python, simulated):
+    done = python("-c", BROKEN, **simulated)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2 * 7
+    for k, line in enumerate(lines):
+        assert line.startswith("train.precision = 'bfloat16'" if k % 7 == 6 else "CuPy launched")
+        assert line.endswith('expected nvmath-python: pip install -e ".[cuda12]"')
+    assert "OSError: no such library," in lines[0] and "AttributeError: cuda.core," in lines[-2]
+
+
 @alone
 def test_no_device_is_status_2_with_what_to_install(train):
     error = train(status=2, FAKE_CUPY_DEVICES="-1")

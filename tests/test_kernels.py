@@ -23,8 +23,8 @@ from dpedf.kernels import (
     attention,
     concat,
     conv,
-    cublaslt,
     embedding,
+    operands,
     philox,
     pool,
     slices,
@@ -43,6 +43,7 @@ from dpedf.kernels.normalization import (
     rms_norm,
     rms_norm_gradient,
 )
+from dpedf.kernels.operands import rounded
 from dpedf.kernels.philox import uniform
 from dpedf.kernels.pool import average_pool, average_pool_gradient, max_pool, max_pool_gradient
 from dpedf.kernels.recurrent import (
@@ -51,6 +52,7 @@ from dpedf.kernels.recurrent import (
     lstm_cell,
     lstm_cell_gradient,
 )
+from dpedf.kernels.reused import Pieces, Reused
 from dpedf.kernels.slices import WHOLE, Slices, add_losses, merge, product_in_tree, sum_of_rows
 from dpedf.kernels.softmax import log_loss, log_loss_gradient
 from dpedf.kernels.sum_over_rows import sum_over_rows
@@ -64,9 +66,8 @@ SOFTMAX = Path(philox.__file__).with_name("softmax.cu")
 ARCHITECTURES = "sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100"
 OLDEST, NEWEST = ARCHITECTURES[0], ARCHITECTURES[-1]
 COMPILED = [  # every file and type on the oldest, every file on the newest, and one on all
-    *((file, dtype, OLDEST) for file in SOURCES for dtype in TYPES if file.stem != "bfloat16"),
+    *((file, dtype, OLDEST) for file in SOURCES for dtype in TYPES),
     *((file, "float32", NEWEST) for file in SOURCES),
-    *((file, "float32", OLDEST) for file in SOURCES if file.stem == "bfloat16"),
     *((SOFTMAX, "float64", architecture) for architecture in ARCHITECTURES[1:]),
 ]
 PLACES = {"H": 14, "W": 15, "STRIDE": 2, "DOWN": 7, "ACROSS": 7}
@@ -1533,11 +1534,6 @@ def test_rows_are_added_up_in_any_memory_order(gpu, dtype):
 # Rounding to bfloat16
 
 
-def rounded(x):
-    """x in bfloat16, as products read it: the bits."""
-    return cublaslt.Gemm.rounded(SimpleNamespace(precision="bfloat16"), x)
-
-
 @pytest.fixture(scope="module")
 def floats():
     """Every upper half with lower halves around what decides."""
@@ -1817,3 +1813,69 @@ def test_indices_change_places_on_a_gpu_as_by_numpy(gpu, shapes, dtype):
     mixed = picture((2, 3, 4, 5), np.float32), picture((2, 3, 4, 5), np.float64)
     for one, x in zip(swapped(*map(put, mixed)), mixed, strict=True):
         same_bits(one, np.ascontiguousarray(x.swapaxes(1, 2)))
+
+
+# Pieces of a vector, rounded or negated
+
+
+PIECES = [(0, 1), (1, 31), (40, 255), (300, 256), (556, 257), (3000, 1000)]  # first, size
+
+
+@pytest.fixture(params=["rounded", "negated"])
+def pieces(gpu, request):
+    """(vector, pieces, change): Pieces of a vector, and what each of them is to be."""
+    vector = put(scores(1, 5000, np.float32)[0])[500:4500]
+    if request.param == "rounded":
+        return vector, Pieces(vector, operands.cuda.round_pieces, np.uint16), rounded
+    return vector, Pieces(vector, operands.cuda.negate_pieces, vector.dtype), np.negative
+
+
+def test_pieces_of_a_vector_are_changed_as_each_by_itself(pieces):
+    """As the vector is when they are made."""
+    vector, copies, change = pieces
+    parts = [vector[first : first + size].reshape(1, size) for first, size in PIECES]
+    parts.append(vector[3000:3960].reshape(30, 32))
+    assert [copies.of(x) for x in parts] == [None] * len(parts)
+    copies.prepare()
+    for _ in range(2):
+        vector *= -3
+        copies.refresh()
+        found = [copies.of(x) for x in parts]
+        for x, its in zip(parts, found, strict=True):
+            same_bits(its, change(x))
+    starts = {(its.data.ptr - copies.copies.data.ptr) // its.itemsize for its in found}
+    assert len(starts) == len(parts) and {start % kernels.THREADS for start in starts} == {0}
+
+
+def test_a_vector_has_copies_of_no_other_pieces_than_were_asked_for_at_first(pieces):
+    vector, copies, _ = pieces
+    whole = vector.base
+    strangers = vector[:0], whole[:500], whole[490:510], whole[4490:4510], whole[4500:]
+    copies.prepare()  # nothing was asked for, so it is still asked
+    assert [copies.of(x) for x in (*strangers, vector[5:9])] == [None] * 6
+    copies.prepare()
+    found = copies.of(vector[5:9])
+    assert [copies.of(x) for x in (*strangers, vector[5:8], vector[3990:])] == [None] * 7
+    copies.prepare()
+    assert copies.of(vector[5:9]).data.ptr == found.data.ptr and [*copies.places] == [(5, 4)]
+
+
+def test_copies_are_found_in_a_block_alone_and_are_those_of_its_beginning(gpu):
+    vector, capturing = put(np.arange(8.0)), False
+    stream = SimpleNamespace(is_capturing=lambda: capturing)
+    gemm = SimpleNamespace(library=SimpleNamespace(stream=stream), reused=None)
+    block = Reused(vector, gemm)
+    capturing = True  # nothing can be brought to the GPU
+    with block:
+        assert gemm.reused.negated.of(vector[2:4]) is None
+    assert block.negated.copies is None and gemm.reused is None
+    capturing = False
+    with pytest.raises(ZeroDivisionError), block:
+        raise ZeroDivisionError
+    assert block.negated.copies is None and gemm.reused is None
+    with block:
+        pass
+    vector += 1
+    with block:
+        assert gemm.reused.negated.of(vector[2:4]).tolist() == [-3, -4]
+    assert gemm.reused is None

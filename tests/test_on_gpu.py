@@ -3,7 +3,8 @@
 test_gpu.py runs these on a simulated GPU as well.
 """
 
-from functools import cache
+from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,16 +12,17 @@ from products import each
 from sliced import in_slices
 from test_ops import CASES, move, move_state, passed
 
+from dpedf import models
 from dpedf.device import host
 from dpedf.device.gpu import UnusableError, acquire
-from dpedf.edf import Backward, CompNodes, Forward, Package, Parameter
-from dpedf.kernels import conv, cublaslt
+from dpedf.edf import Backward, CompNodes, Forward, Input, Package, Parameter
+from dpedf.kernels import conv, cublaslt, library, operands
 from dpedf.kernels.activation import gelu, gelu_gradient, relu, relu_gradient
 from dpedf.kernels.attention import attention_weights, scores_gradient, swapped
 from dpedf.kernels.concat import concat
 from dpedf.kernels.conv import convolution, convolution_gradients
 from dpedf.kernels.embedding import scattered
-from dpedf.kernels.gemm import affine, product
+from dpedf.kernels.gemm import affine, product, unchanging
 from dpedf.kernels.normalization import (
     layer_norm,
     layer_norm_gradient,
@@ -28,6 +30,7 @@ from dpedf.kernels.normalization import (
     rms_norm_gradient,
 )
 from dpedf.kernels.philox import uniform
+from dpedf.kernels.plan import FEWEST
 from dpedf.kernels.pool import average_pool, average_pool_gradient, max_pool, max_pool_gradient
 from dpedf.kernels.recurrent import (
     gru_cell,
@@ -47,6 +50,9 @@ from dpedf.kernels.softmax import log_loss, log_loss_gradient, softmax
 from dpedf.kernels.sum_over_rows import sum_over_rows
 from dpedf.kernels.vector import adam, add_in_order, momentum, norm, rmsprop
 from dpedf.kernels.windows import patches, sum_of_patches
+from dpedf.parallel.gradient import Gradient
+from dpedf.parallel.ranks import Ranks
+from dpedf.phi import Phi
 from dpedf.program import during
 
 pytestmark = pytest.mark.gpu
@@ -196,13 +202,15 @@ def test_a_product_of_what_does_not_fit_is_refused(gpu):
 @pytest.fixture
 def multiplies(gpu, monkeypatch):
     """multiplies(precision): until the end of a test, products are in this precision."""
-    lt = pytest.importorskip("nvmath.bindings.cublasLt")
+    lt, gemms = pytest.importorskip("nvmath.bindings.cublasLt"), {}
 
-    @cache  # of one test, in which each has a workspace and plans
     def in_precision(precision):
-        gemm = cublaslt.Gemm(precision, lt, gpu.stream.ptr, gpu.put(np.zeros(1)))
-        for function, fast in (product, gemm.product), (affine, gemm.affine):
-            monkeypatch.setitem(function.versions, gpu.cupy.ndarray, fast)
+        if precision not in gemms:
+            there = library.Library(lt, gpu.stream, gpu.put(np.zeros(1)), gpu.times)
+            gemms[precision] = cublaslt.Gemm(precision, there)
+        gemm = gemms[precision]
+        for name, function in ("product", product), ("affine", affine), ("unchanging", unchanging):
+            monkeypatch.setitem(function.versions, gpu.cupy.ndarray, getattr(gemm, name))
         return gemm
 
     return in_precision
@@ -254,13 +262,77 @@ def test_products_of_several_slices_have_the_bits_of_each_by_itself(
         for p, q in additions:
             expected[p] += expected[q]
     same_bits(sums[0], expected[0])
-    assert all(at_once for *_, at_once in gemm.plans.values())
+    assert all(plan.at_once for plan in gemm.plans.values())
+
+
+def products_of(gpu, dtype, V, I, J, K):
+    """What is computed of V matrices: each alone, with a bias, and added to others."""
+    a, b, C = (normal(*shape, dtype=dtype) for shape in [(V, I, K), (V, K, J), (J,)])
+    a, b, C, out = (gpu.put(x) for x in (a, b, C, normal(V, I, J, dtype=dtype)))
+    return product(a, b), affine(a, b[0], C), product(a, b, out, add=True)
+
+
+@each("precision", PRECISIONS)
+@each("V, I, J, K", [(1, 64, 64, 300), (4, 40, 33, 1000), (1, 16, 16, 9), (2, 1024, 1, 100)])
+def test_every_algorithm_that_may_be_chosen_has_the_bits_of_the_first(
+    gpu, multiplies, precision, V, I, J, K
+):
+    dtype = np.float64 if precision == "float64" else np.float32
+    gemm, tried = multiplies(precision), set()
+    gemm.library.times, gemm.plans = None, {}
+    expected = products_of(gpu, dtype, V, I, J, K)
+
+    def prefer(k, launches):
+        tried.update(range(len(launches)))
+        return [abs(k - i) for i in range(len(launches))]
+
+    for k in range(library.OFFERS):
+        gemm.library.times, gemm.plans = partial(prefer, k), {}
+        for found, first in zip(products_of(gpu, dtype, V, I, J, K), expected, strict=True):
+            same_bits(found, first)
+        if k >= max(tried, default=0):
+            break
+    if gpu.kind == "Fake GPU" and I * J >= FEWEST:
+        assert tried > {0}
+
+
+def test_the_fastest_of_them_is_chosen(gpu, multiplies):
+    seen = []
+
+    def times(launches):
+        seen.append((launches, gpu.times(launches)))
+        return seen[-1][1]
+
+    gemm = multiplies("float32")
+    gemm.library.times = times
+    products_of(gpu, np.float32, 4, 40, 33, 1000)
+    algorithms = {id(plan.algorithm) for plan in gemm.plans.values()}
+    for launches, found in seen:
+        assert id(launches[found.index(min(found))].args[1]) in algorithms
+    if gpu.kind == "Fake GPU":
+        assert [found[0] > found[1] for _, found in seen] == [True] * 3
+
+
+def test_what_takes_longer_on_the_gpu_is_timed_so(gpu):
+    x, y = (gpu.put(normal(100, 100, dtype=np.float32)) for _ in range(2))
+    once, often = gpu.times([lambda: product(x, x, y), lambda: [product(x, x, y) for _ in "often"]])
+    assert 0 < 1.5 * once < often
+
+
+def test_a_product_that_is_first_met_in_a_recording_is_not_timed(gpu, multiplies):
+    gemm = multiplies("float32")
+    gemm.library.times = lambda launches: pytest.fail("timed")
+    x, rows = gpu.put(normal(64, 64, dtype=np.float32)), iter([0, 64])
+    for _ in range(2):
+        found = gpu.run("rows", lambda x: product(x[: next(rows)], x), x)
+    assert not gpu.graphs.eager and len(gemm.plans) == 1
+    near(found, host(x) @ host(x))
 
 
 def test_matrices_for_which_the_workspace_is_too_small_are_multiplied_one_by_one(
     gpu, multiplies, monkeypatch
 ):
-    monkeypatch.setattr(cublaslt, "WORKSPACE", 20_000)
+    monkeypatch.setattr(library, "WORKSPACE", 20_000)
     gemm = multiplies("float32")
     for I in range(20, 40):
         x, W = gpu.put(normal(8, 16, I, dtype=np.float32)), gpu.put(normal(I, 10, dtype=np.float32))
@@ -268,7 +340,71 @@ def test_matrices_for_which_the_workspace_is_too_small_are_multiplied_one_by_one
         for v in range(8):
             same_bits(found[v], product(x[v], W))
         near(found, host(x) @ host(W))
-    assert {fits for *_, fits in gemm.plans.values()} == {True, False}
+    assert {plan.at_once for plan in gemm.plans.values()} == {True, False}
+
+
+@each("precision", PRECISIONS)
+def test_products_have_the_same_bits_while_a_vector_is_unchanging(gpu, multiplies, precision):
+    """What they make of it once is what they make of it at each use: also when it has changed."""
+    multiplies(precision)
+    dtype = np.float64 if precision == "float64" else np.float32
+    I, J, K = 24, 33, 17
+    ends = np.cumsum([1, I * J, J, J * K, K])
+    phi = gpu.put(normal(ends[-1], dtype=dtype))
+    parts = [phi[low:high] for low, high in pairwise(ends)]
+    W, C, U, D = parts[0].reshape(I, J), parts[1], parts[2].reshape(J, K), parts[3]
+    x = gpu.put(normal(2, 5, I, dtype=dtype))
+
+    def made():
+        y = affine(x, W, C)
+        z = affine(y, U, D)
+        return y, z, product(z, U.T), affine(x[0], W, C)
+
+    block = unchanging(phi)
+    for _ in range(3):
+        expected = made()
+        with block:
+            for found, its in zip(made(), expected, strict=True):
+                same_bits(found, its)
+        phi *= -2
+    assert [*block.negated.places] == [(ends[1], J), (ends[3], K)]
+    in_bfloat16 = [(1, I * J), (ends[2], J * K)] if precision == "bfloat16" else []
+    assert [*block.rounded.places] == in_bfloat16
+
+
+def test_in_a_step_weights_are_rounded_and_biases_negated_once(gpu, multiplies, monkeypatch):
+    """In one launch each, in the second step and later, whatever the number of passes."""
+    multiplies("bfloat16")
+    launched = []
+
+    def noted(name, launch, threads, x, *rest):
+        launched.append((name, x.data.ptr))
+        launch(threads, x, *rest)
+
+    for name in "round_to_bfloat16", "round_pieces", "negate_pieces":
+        spy = partial(noted, name, getattr(operands.cuda, name))
+        monkeypatch.setattr(operands.cuda, name, spy, raising=False)
+    x, y = Input((20,)), Input((), classes=10)
+    ell = models.mlp(x, y, [20, 12, 10])[1]
+    phi = Phi(ell, put=gpu.put)
+
+    def put(*rows):
+        x.value, y.value = rows
+
+    def of_phi():
+        low, high = phi.value.data.ptr, phi.value.data.ptr + phi.value.nbytes
+        return [name for name, address in launched if low <= address < high]
+
+    gradient = Gradient(ell, phi, Ranks(), put, slices=4)
+    rows = gpu.put(normal(8, 20, dtype=np.float32)), gpu.put(np.arange(8) % 10)
+    gradient.compute_in(2)
+    gradient.add_slices(*rows, 8)
+    sums = host(phi.grad)
+    assert of_phi().count("round_to_bfloat16") == 6  # in two passes; backward, of one layer
+    launched.clear()
+    gradient.add_slices(*rows, 8)
+    assert of_phi() == ["round_pieces", "negate_pieces"]
+    same_bits(host(phi.grad), sums)
 
 
 @each_dtype

@@ -12,6 +12,10 @@ from dpedf.device.graphs import Graphs
 from dpedf.device.staging import PinnedBuffer
 from dpedf.errors import UserError, one_line
 from dpedf.kernels import cublaslt
+from dpedf.kernels.gemm import product
+from dpedf.kernels.library import Library
+
+ROUNDS, REPEATED = 3, 4  # when something is timed: how often, and how many in one graph
 
 
 class UnusableError(Exception):
@@ -55,10 +59,14 @@ class GPU:
         try:
             from nvmath.bindings import cublasLt
 
-            cublaslt.register(array, precision, cublasLt, self.stream.ptr, self.put(np.zeros(1)))
-            return f"cuBLASLt {cublasLt.get_version()}"
-        except (ImportError, RuntimeError) as error:
-            missing = f"{one_line(error)}, expected nvmath-python: {install}"
+            version = cublasLt.get_version()
+            times = None if self.graphs.eager else self.times
+            library = Library(cublasLt, self.stream, self.put(np.zeros(1)), times)
+            cublaslt.register(array, precision, library)
+            return f"cuBLASLt {version}"
+        except Exception as error:  # nvmath loads many libraries, each of which may fail in its way
+            found = f"{type(error).__name__}: {one_line(error)}"
+            missing = f"{found}, expected nvmath-python: {install}"
             if precision == "bfloat16":
                 raise UserError(f"train.precision = 'bfloat16': {missing}") from None
             tf32, default = linalg.COMPUTE_TYPE_TF32, linalg.COMPUTE_TYPE_DEFAULT
@@ -66,10 +74,28 @@ class GPU:
             self.launch_eagerly(missing)
             return "CuPy"
 
+    def times(self, launches):
+        """How long what each of these functions launches takes when it is replayed, at best."""
+        event, stream, graphs = self.cupy.cuda.Event, self.stream, []
+        for launch in launches:
+            launch()  # so that nothing is loaded while it is recorded
+            stream.begin_capture()
+            for _ in range(REPEATED):
+                launch()
+            graphs.append(stream.end_capture())
+        timed = [(event(), graph, event()) for _ in range(ROUNDS) for graph in graphs]
+        for begin, graph, end in timed:
+            begin.record(stream)
+            graph.launch(stream)
+            end.record(stream)
+        self.wait()
+        times = [self.cupy.cuda.get_elapsed_time(begin, end) for begin, _, end in timed]
+        return [min(times[k :: len(graphs)]) for k in range(len(graphs))]
+
     def multiply_once(self):
         """Allocate, launch, multiply and synchronize.  UnusableError: the result is wrong."""
         x = self.put(np.arange(6, dtype=np.float32).reshape(2, 3))
-        found, expected = host(cublaslt.product(np.square(x), x.T)), [[9, 24], [66, 216]]
+        found, expected = host(product(np.square(x), x.T)), [[9, 24], [66, 216]]
         if found.tolist() != expected:
             raise UnusableError(f"it computes {found.tolist()}, expected {expected}")
 

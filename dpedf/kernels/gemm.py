@@ -1,5 +1,6 @@
 """Products of matrices: np.matmul, with the sums and the bias that layers need."""
 
+from contextlib import nullcontext
 from math import prod
 
 import numpy as np
@@ -33,6 +34,15 @@ def affine(x, W, C, out=None):
     y = np.matmul(x, W, out=out)
     y -= C
     return y
+
+
+@function
+def unchanging(vector):
+    """A context, `with unchanging(vector):`, in whose blocks nothing is written into a vector.
+
+    So what products read of its parts in another form can be made once a block.
+    """
+    return nullcontext()
 
 
 def add_products(products, out):

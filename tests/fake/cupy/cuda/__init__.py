@@ -1,6 +1,13 @@
 from cupy.cuda import runtime
 from cupy.cuda.memory import Memory, MemoryPointer, MemoryPool, using_allocator
-from cupy.cuda.stream import Event, Graph, Stream, local, current as get_current_stream
+from cupy.cuda.stream import (
+    Event,
+    Graph,
+    Stream,
+    local,
+    current as get_current_stream,
+    elapsed as get_elapsed_time,
+)
 
 
 class Device:

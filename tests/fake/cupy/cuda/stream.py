@@ -55,6 +55,7 @@ class Stream:
     def __init__(self, null=False, non_blocking=False, ptds=False):
         self.queue, self.capture, self.ptr = Queue(), None, 1 + len(streams)
         self.late, self.device = is_next_late(), device()
+        self.clock = 0  # what is launched adds to it, if it takes any time
         streams[self.ptr] = self
 
     def __enter__(self):
@@ -152,10 +153,13 @@ class Event:
 
     def __init__(self, block=False, disable_timing=False, interprocess=False):
         self.queue, self.end, self.capture = None, 0, None
+        self.time, self.is_timed = None, not disable_timing
 
     def record(self, stream=None):
         stream = stream or current()
         with lock:
+            if self.is_timed:
+                stream.launch(lambda: setattr(self, "time", stream.clock), "event")
             self.capture = stream.capture
             self.queue = self.capture.queue(stream) if self.capture else stream.queue
             self.end = len(self.queue.work)
@@ -170,6 +174,11 @@ class Event:
     def done(self):
         refuse_in_capture("query", invalidates=True)
         return not self.queue or self.queue.done >= self.end
+
+
+def elapsed(begin, end):
+    """In milliseconds, if both have come."""
+    return float(end.time - begin.time)
 
 
 log = []  # (what the host waited for or launched, in which thread): tests read it

@@ -11,7 +11,15 @@ from cupy.cuda.stream import streams
 
 things, numbers = {}, count(1)
 TYPES = {0: np.dtype(np.float32), 1: np.dtype(np.float64), 14: np.dtype(np.uint16)}
-matmul_heuristic_result_dtype = np.dtype([("algo", "<u8", (8,)), ("workspace_size", "<u8")])
+matmul_heuristic_result_dtype = np.dtype(
+    [
+        ("algo", [("data_", "<u8", (8,))]),
+        ("workspace_size", "<u8"),
+        ("state", "<i4"),
+        ("waves_count", "<f4"),
+        ("reserved", "<i4", (4,)),
+    ]
+)
 # As the real one has them.
 MatmulDescAttribute = IntEnum(
     "MatmulDescAttribute", {"TRANSA": 3, "TRANSB": 4, "EPILOGUE": 7, "BIAS_POINTER": 8}
@@ -95,10 +103,13 @@ def get_matmul_preference_attribute_dtype(attribute):
 
 
 def matmul_algo_get_heuristic(handle, desc, a, b, c, d, preference, most, results, found):
-    """The algorithm: which alignment of A, B, C and D it counts on, in how many parts it adds, and
-    the bytes in which it keeps them, for each matrix.
+    """Algorithms: which alignment of A, B, C and D each counts on, in how many parts it adds, the
+    bytes in which it keeps them, for each matrix, how long it takes, and if it takes many at once.
 
     All that it is told decides on the parts: also how many matrices there are, and where they lie.
+    The first is followed by one that is faster and adds in other parts, and by three in its parts:
+    one that is faster too, one faster still that takes one matrix alone, and the fastest, which
+    adds many matrices in more parts.
     There is none with a bias, where FAKE_CUPY_BIAS = 0.
     """
     about, asked = things[desc], things[preference]
@@ -106,16 +117,24 @@ def matmul_algo_get_heuristic(handle, desc, a, b, c, d, preference, most, result
         raise cuBLASLtError("NOT_SUPPORTED")
     told = [sorted(things[thing].items(), key=str) for thing in (a, b, c, d, preference)]
     what = about["compute"], about.get(3), about.get(4), about.get(7)
-    parts, D = 1 + crc32(repr((told, what)).encode()) % 7, things[d]
-    kept = (parts - 1) * D["rows"] * D["columns"] * TYPES[D["kind"]].itemsize
-    if kept > asked[1]:
-        parts, kept = 1, 0
-    at(results, (6,), np.uint64)[:] = [*(asked[k] for k in (5, 6, 7, 8)), parts, kept]
-    at(found, (1,), np.int32)[0] = 1
+    first, D = 1 + crc32(repr((told, what)).encode()) % 7, things[d]
+    algorithms = []
+    others = (first + 1, 1, 1), (first, 5, 1), (first, 3, 0), (first, 2, 2)
+    for parts, time, many in (first, 9, 1), *others:
+        kept = (parts - 1) * D["rows"] * D["columns"] * TYPES[D["kind"]].itemsize
+        if kept > asked[1]:
+            parts, kept = 1, 0
+        algorithms.append([*(asked[k] for k in (5, 6, 7, 8)), parts, kept, time, many])
+    algorithms = algorithms[:most]
+    for k, algorithm in enumerate(algorithms):
+        at(results + k * matmul_heuristic_result_dtype.itemsize, (8,), np.uint64)[:] = algorithm
+    at(found, (1,), np.int32)[0] = len(algorithms)
 
 
 def matmul_algo_check(handle, desc, a, b, c, d, algo, result):
-    parts, kept = at(algo, (6,), np.uint64).tolist()[4:]
+    *_, kept, time, many = at(algo, (8,), np.uint64).tolist()
+    if things[d][5] > 1 and not many:
+        raise cuBLASLtError("NOT_SUPPORTED")
     at(result, (9,), np.uint64)[8] = kept * things[d][5]  # workspace_size
 
 
@@ -140,13 +159,17 @@ def matmul(handle, desc, alpha, a, la, b, lb, beta, c, lc, d, ld, algo, workspac
     about = dict(things[desc])  # as it is now: the launch has its own copy
     scale = TYPES[about["scale"]]
     alpha, beta = (at(address, (1,), scale)[0] for address in (alpha, beta))
-    *alignments, parts, kept = at(algo, (6,), np.uint64).tolist()
+    *alignments, parts, kept, time, many = at(algo, (8,), np.uint64).tolist()
     operands = (a, la), (b, lb), (c, lc), (d, ld)
     for (pointer, layout), alignment in zip(operands, alignments, strict=True):
         size, about_it = TYPES[things[layout]["kind"]].itemsize, things[layout]
         for where in pointer, size * about_it["leading"], size * about_it[6]:
             if where % alignment:
                 raise cuBLASLtError(f"{where} is not aligned to {alignment} bytes")
+    if things[ld][5] > 1 and not many:
+        raise cuBLASLtError("NOT_SUPPORTED")
+    if things[ld][5] > 1 and many == 2:
+        parts += 1
     if kept * things[ld][5] > nbytes:
         raise cuBLASLtError("NOT_SUPPORTED: the workspace is too small")
     A, B = matrices(a, la, about.get(3)), matrices(b, lb, about.get(4))
@@ -165,5 +188,6 @@ def matmul(handle, desc, alpha, a, la, b, lb, beta, c, lc, d, ld, algo, workspac
         if beta:
             result = result + beta * C
         D[...] = result if bias is None else result + bias
+        streams[stream].clock += time
 
     streams[stream].launch(run, "matmul")
