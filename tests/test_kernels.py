@@ -1,6 +1,7 @@
 """The CUDA kernels, with no GPU: NVRTC compiles them, and a CPU runs them beside NumPy."""
 
 import re
+import sys
 from functools import partial
 from itertools import product as product_of
 from math import prod
@@ -24,8 +25,6 @@ from dpedf.kernels import (
     concat,
     conv,
     embedding,
-    operands,
-    philox,
     pool,
     slices,
     softmax,
@@ -35,6 +34,9 @@ from dpedf.kernels import (
 from dpedf.kernels.activation import gelu, gelu_gradient, relu, relu_gradient
 from dpedf.kernels.attention import attention_weights, scores_gradient, swapped
 from dpedf.kernels.conv import convolution, convolution_gradients
+from dpedf.kernels.cublaslt import operands
+from dpedf.kernels.cublaslt.operands import rounded
+from dpedf.kernels.cublaslt.reused import Pieces, Reused
 from dpedf.kernels.embedding import scattered
 from dpedf.kernels.gemm import add_products
 from dpedf.kernels.normalization import (
@@ -43,7 +45,6 @@ from dpedf.kernels.normalization import (
     rms_norm,
     rms_norm_gradient,
 )
-from dpedf.kernels.operands import rounded
 from dpedf.kernels.philox import uniform
 from dpedf.kernels.pool import average_pool, average_pool_gradient, max_pool, max_pool_gradient
 from dpedf.kernels.recurrent import (
@@ -52,7 +53,6 @@ from dpedf.kernels.recurrent import (
     lstm_cell,
     lstm_cell_gradient,
 )
-from dpedf.kernels.reused import Pieces, Reused
 from dpedf.kernels.slices import WHOLE, Slices, add_losses, merge, product_in_tree, sum_of_rows
 from dpedf.kernels.softmax import log_loss, log_loss_gradient
 from dpedf.kernels.sum_over_rows import sum_over_rows
@@ -61,8 +61,8 @@ from dpedf.kernels.windows import add_columns, columns, patches, sum_of_patches,
 from dpedf.parallel.sums import plan
 from dpedf.program import during
 
-SOURCES = sorted(Path(philox.__file__).parent.glob("*.cu"))
-SOFTMAX = Path(philox.__file__).with_name("softmax.cu")
+FOLDER = Path(kernels.__file__).parent
+SOURCES, SOFTMAX = sorted(FOLDER.rglob("*.cu")), FOLDER / "softmax.cu"
 ARCHITECTURES = "sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100"
 OLDEST, NEWEST = ARCHITECTURES[0], ARCHITECTURES[-1]
 COMPILED = [  # every file and type on the oldest, every file on the newest, and one on all
@@ -127,7 +127,7 @@ def compiler_of_cuda():
 def kernels_of(source):
     """The Kernels of a file, and the names of all of them, with the sizes that are compiled in."""
     names = re.findall(r"__global__ void (\w+)\(", source.read_text())
-    return Kernels(source.name), names, SIZES.get(source.stem, {})
+    return Kernels(source.relative_to(FOLDER)), names, SIZES.get(source.stem, {})
 
 
 @pytest.mark.parametrize(
@@ -215,8 +215,8 @@ def gpu(emulator, monkeypatch):
     monkeypatch.setattr(kernels.gpu, "put", put)
     vector.on_device.cache_clear()
     slices.merging.cache_clear()
-    for module in vars(kernels).values():
-        if isinstance(getattr(module, "cuda", None), Kernels):
+    for name, module in sys.modules.items():
+        if name.startswith("dpedf.kernels.") and isinstance(getattr(module, "cuda", None), Kernels):
             monkeypatch.setattr(module.cuda, "compiled", {})
     for function, fast in FAST:
         function.register(Emulated, fast)

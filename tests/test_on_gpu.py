@@ -16,11 +16,13 @@ from dpedf import models
 from dpedf.device import host
 from dpedf.device.gpu import UnusableError, acquire
 from dpedf.edf import Backward, CompNodes, Forward, Input, Package, Parameter
-from dpedf.kernels import conv, cublaslt, library, operands
+from dpedf.kernels import conv, cublaslt
 from dpedf.kernels.activation import gelu, gelu_gradient, relu, relu_gradient
 from dpedf.kernels.attention import attention_weights, scores_gradient, swapped
 from dpedf.kernels.concat import concat
 from dpedf.kernels.conv import convolution, convolution_gradients
+from dpedf.kernels.cublaslt import library, operands
+from dpedf.kernels.cublaslt.plan import FEWEST
 from dpedf.kernels.embedding import scattered
 from dpedf.kernels.gemm import affine, product, unchanging
 from dpedf.kernels.normalization import (
@@ -30,7 +32,6 @@ from dpedf.kernels.normalization import (
     rms_norm_gradient,
 )
 from dpedf.kernels.philox import uniform
-from dpedf.kernels.plan import FEWEST
 from dpedf.kernels.pool import average_pool, average_pool_gradient, max_pool, max_pool_gradient
 from dpedf.kernels.recurrent import (
     gru_cell,
@@ -54,6 +55,7 @@ from dpedf.parallel.gradient import Gradient
 from dpedf.parallel.ranks import Ranks
 from dpedf.phi import Phi
 from dpedf.program import during
+from dpedf.run.step import Step
 
 pytestmark = pytest.mark.gpu
 each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -396,13 +398,14 @@ def test_in_a_step_weights_are_rounded_and_biases_negated_once(gpu, multiplies, 
         return [name for name, address in launched if low <= address < high]
 
     gradient = Gradient(ell, phi, Ranks(), put, slices=4)
+    step = Step(gradient, None, gpu)
     rows = gpu.put(normal(8, 20, dtype=np.float32)), gpu.put(np.arange(8) % 10)
     gradient.compute_in(2)
-    gradient.add_slices(*rows, 8)
+    step.add_slices(*rows, 0, 8)
     sums = host(phi.grad)
     assert of_phi().count("round_to_bfloat16") == 6  # in two passes; backward, of one layer
     launched.clear()
-    gradient.add_slices(*rows, 8)
+    step.add_slices(*rows, 0, 8)
     assert of_phi() == ["round_pieces", "negate_pieces"]
     same_bits(host(phi.grad), sums)
 

@@ -12,8 +12,8 @@ from dpedf.device.graphs import Graphs
 from dpedf.device.staging import PinnedBuffer
 from dpedf.errors import UserError, one_line
 from dpedf.kernels import cublaslt
+from dpedf.kernels.cublaslt.library import Library
 from dpedf.kernels.gemm import product
-from dpedf.kernels.library import Library
 
 ROUNDS, REPEATED = 3, 4  # when something is timed: how often, and how many in one graph
 

@@ -108,7 +108,7 @@ class Kernels:
     """
 
     def __init__(self, name):
-        self.source, self.compiled = Path(__file__).with_name(name).read_text(), {}
+        self.source, self.compiled = (Path(__file__).parent / name).read_text(), {}
 
     def __getattr__(self, name):
         def launch(threads, x, *rest, **sizes):

@@ -7,7 +7,6 @@ With slices = 0 each rank is one slice, and the MPI library chooses the order of
 import numpy as np
 
 from dpedf.edf import Backward, CompNodes, Forward
-from dpedf.kernels.gemm import unchanging
 from dpedf.kernels.slices import add_losses, merge
 from dpedf.parallel.buckets import Buckets
 from dpedf.parallel.passes import Passes
@@ -34,7 +33,6 @@ class Gradient:
         self.mixer = next((n for n in CompNodes(ell) if getattr(n, "mixes", False)), None)
         self.train, self.shard, self.grads = True, self.passes.shard, ()
         self.losses, self.totals = (np.zeros(self.passes.V, like=phi.value) for _ in range(2))
-        self.unchanging_phi = unchanging(phi.value)
         self.compute_in(1 if self.mixer else self.passes.most)
 
     def compute_in(self, passes):
@@ -52,10 +50,6 @@ class Gradient:
 
     def add_slices(self, x, y, B):
         """Compute this rank's part of the gradient; buckets start their sum over ranks."""
-        with self.unchanging_phi:
-            self.add_passes(x, y, B)
-
-    def add_passes(self, x, y, B):
         if self.phi.grads is not self.grads:  # at first, or after another Gradient
             self.phi.differentiate_into(self.grads)
         self.buckets.restart()

@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 
 from dpedf.device import CPU, host, overwrite
+from dpedf.kernels.gemm import unchanging
 from dpedf.kernels.vector import norm
 from dpedf.optim import clip
 from dpedf.parallel.passes import memory_of_passes
@@ -23,7 +24,7 @@ class Step:
     def __init__(self, gradient, update, device=None, seed=0, max_norm=0.0):
         self.gradient, self.update, self.device = gradient, update, device or CPU()
         self.seed, self.max_norm, self.number = seed, max_norm, 0
-        self.losses = gradient.totals
+        self.losses, self.unchanging_phi = gradient.totals, unchanging(gradient.phi.value)
 
     def __call__(self, x, y, B, eta, measure=False):
         """The length that the gradient had before it was clipped; None unless measure."""
@@ -61,7 +62,7 @@ class Step:
 
     def add_slices(self, x, y, number, B):
         """Compute this rank's part of the gradient."""
-        with self.context(number):
+        with self.context(number), self.unchanging_phi:
             self.gradient.add_slices(x, y, B)
 
     def update_phi(self, number, eta, measure):

@@ -20,9 +20,9 @@ from dpedf.run import config
 from dpedf.run.setup import assemble
 from dpedf.run.step import Step
 
-PARTS = {  # of which config, with more of it and with less, and how many
-    "a layer of char_transformer": ("char_transformer", "model.layers=4", "model.layers=3", 1),
-    "a time step of char_lstm": ("char_lstm", "data.window=64", "data.window=56", 8),
+PARTS = {  # of which config, that with less of it, and how many less
+    "a layer of char_transformer": ("char_transformer", "model.layers=3", 1),
+    "a time step of char_lstm": ("char_lstm", "data.window=56", 8),
 }
 
 
@@ -59,8 +59,8 @@ found = {}
 for name in SHIPPED:
     found[name] = both(name, words_of(name))
 found["784-128-10"] = both("mnist", [*words_of("mnist"), "model.sizes=[784,128,10]"])
-for part, (name, more, less, n) in PARTS.items():
-    pairs = zip(*(both(name, [*words_of(name), words]) for words in (more, less)), strict=True)
-    found[part] = [(a - b) / n for a, b in pairs]
+for part, (name, words, n) in PARTS.items():
+    less = both(name, [*words_of(name), words])
+    found[part] = [(a - b) / n for a, b in zip(found[name], less, strict=True)]
 print(json.dumps(found))
 gpu.close()

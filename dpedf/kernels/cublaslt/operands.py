@@ -4,7 +4,7 @@ import numpy as np
 
 from dpedf.kernels import Kernels, packed
 
-cuda = Kernels("operands.cu")
+cuda = Kernels("cublaslt/operands.cu")
 
 
 def expect_factors(a, b):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from dpedf.kernels import THREADS, gpu
-from dpedf.kernels.operands import cuda
+from dpedf.kernels.cublaslt.operands import cuda
 
 
 class Reused:

@@ -12,10 +12,10 @@ from math import prod
 
 import numpy as np
 
+from dpedf.kernels.cublaslt.operands import Operand, expect_factors, rounded
+from dpedf.kernels.cublaslt.plan import Plan
+from dpedf.kernels.cublaslt.reused import Reused
 from dpedf.kernels.gemm import affine, product, unchanging
-from dpedf.kernels.operands import Operand, expect_factors, rounded
-from dpedf.kernels.plan import Plan
-from dpedf.kernels.reused import Reused
 
 # The compute type (cublasComputeType_t), and the data types (cudaDataType_t) of scales, of what is
 # read, and of what is written.

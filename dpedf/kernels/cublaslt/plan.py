@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 
-from dpedf.kernels.operands import Operand, rounded
+from dpedf.kernels.cublaslt.operands import Operand, rounded
 from dpedf.kernels.philox import uniform
 
 FEWEST = 1024  # sums, of which some show that they are added in another order
