@@ -5,6 +5,7 @@ test_gpu.py runs these on a simulated GPU as well.
 
 from functools import partial
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -52,6 +53,7 @@ from dpedf.kernels.sum_over_rows import sum_over_rows
 from dpedf.kernels.vector import adam, add_in_order, momentum, norm, rmsprop
 from dpedf.kernels.windows import patches, sum_of_patches
 from dpedf.parallel.gradient import Gradient
+from dpedf.parallel.nccl import Nccl
 from dpedf.parallel.ranks import Ranks
 from dpedf.phi import Phi
 from dpedf.program import during
@@ -757,3 +759,23 @@ def test_attention_agrees_with_numpy(gpu, B, H, T, S, I, causal, dtype):
         results += [q_there, v_there, a, scores_gradient(a, v_there, g_there, y_there, I**-0.5)]
     for array, its in zip(found, expected, strict=True):
         near(array, its)
+
+
+def test_a_sum_by_nccl_is_recorded_and_replayed(gpu):
+    """That of one rank, which exchanges pieces with itself as well."""
+    alone = SimpleNamespace(rank=0, size=1, gather=lambda thing: [thing])
+    nccl = gpu.nccl()
+    if nccl is None:
+        pytest.skip("CuPy finds no NCCL")
+    link, there = Nccl(alone, gpu, nccl), gpu.put(np.zeros(1000, np.float32))
+
+    def sums(x):
+        link.start_add(x, False).Wait()
+        link.start_messages([x], [there]).Wait()
+
+    for k in range(1, 5):
+        x = np.full(1000, k, np.float32)
+        gpu.run("a sum by NCCL", sums, gpu.put(x))
+        near(there, x)
+    link.raise_errors()
+    assert not gpu.graphs.eager, gpu.graphs.note
