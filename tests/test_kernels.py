@@ -782,6 +782,18 @@ def test_many_rows_are_added_on_a_gpu_in_stages(gpu, b, few, many, shape, dtype,
     same_bits(out[1:4], there + there)
 
 
+@each("of, into, first", [("d", "f", 2**24), ("q", "f", 2**24), ("f", "d", 8)])
+@each("add", [False, True])
+def test_rows_of_another_type_are_added_in_theirs_and_the_sum_is_rounded(gpu, add, of, into, first):
+    """Such as a node of one's own may give."""
+    x = np.tile(np.array([[first], [1], [1], [1]], of), (2, 1, 3))
+    for place in np.array, put:
+        out = place(np.ones((4, 3), into))
+        sum_of_rows(place(x), -1, out[1:3], add)
+        expected = np.array(add - (first + 3.0), into)
+        assert (np.asarray(out[1:3]) == expected).all() and (np.asarray(out[::3]) == 1).all()
+
+
 @each_dtype
 @each("b", [0, 1, 31, 33, 700])
 def test_losses_are_added_on_a_gpu_in_float64(gpu, b, dtype):

@@ -10,7 +10,7 @@ from math import prod
 
 import numpy as np
 
-from dpedf.kernels import Kernels, function, gpu, on_gpu, packed, strides_of
+from dpedf.kernels import TYPES, Kernels, function, gpu, on_gpu, packed, strides_of
 from dpedf.kernels.gemm import affine, product
 from dpedf.kernels.vector import CACHED, add_in_order
 
@@ -187,10 +187,13 @@ def flat(vectors):
 def sum_of_rows(x, factor=1, out=None, add=False):
     """y[v,...] = factor sum_b x[v,b,...], of each slice, written into out, packed, if it is given
 
-    With add, it is added to out.
+    With add, it is added to out.  What is summed is rounded to the type of out at the end.
     """
     if add:
         out += sum_of_rows(x, factor)
+        return out
+    if out is not None and out.dtype != x.dtype:
+        out[...] = sum_of_rows(x, factor)
         return out
     y = x.sum(axis=1, out=out)
     return y if factor == 1 else np.multiply(factor, y, out=y)
@@ -198,6 +201,8 @@ def sum_of_rows(x, factor=1, out=None, add=False):
 
 @on_gpu(sum_of_rows)
 def sum_of_rows_on_gpu(x, factor=1, out=None, add=False):
+    if x.dtype.name not in TYPES or (out is not None and out.dtype != x.dtype):
+        return sum_of_rows.__wrapped__(x, factor, out, add)
     V, b, *shape = x.shape
     if b == factor == 1 and out is not None:  # nothing is added up
         np.add(out, x[:, 0], out=out) if add else np.copyto(out, x[:, 0])
