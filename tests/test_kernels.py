@@ -1026,6 +1026,22 @@ def test_the_gradient_of_a_pool_goes_to_the_first_of_equal_places(gpu, dtype):
         assert np.array_equal(max_pool_gradient(there, y, g, 2, 1)[0, 0], expected)
 
 
+@each("dtype, other", [("f", "d"), ("d", "f"), ("f", "q")])
+@each("B, I, H, W", [(1, 1, 2, 2), (2, 3, 4, 6)])
+def test_gradients_of_another_type_are_read_as_that_of_the_value(gpu, B, I, H, W, dtype, other):
+    """Such as a node of one's own may give, also of one number."""
+    x, g = picture((B, I, H, W), dtype), np.arange(B * I * H * W // 4).reshape(B, I, H // 2, W // 2)
+    found, expected = [], []
+    for place, kind, results in (put, other, found), (np.asarray, dtype, expected):
+        here, its = place(x), place(1 + g.astype(kind))
+        y = max_pool(here, 2, 2)
+        results += [relu_gradient(y, its), max_pool_gradient(here, y, its, 2, 2)]
+        results += [average_pool_gradient(here, its, 2, 2), gelu_gradient(y, y, its)]
+    for array, exact in zip(found, expected, strict=True):
+        assert array.dtype == dtype
+        np.testing.assert_allclose(array, exact, 1e-6)
+
+
 @each_dtype
 @each_order
 def test_pools_take_images_in_any_memory_order_and_their_gradients_lie_as_they_do(
