@@ -797,7 +797,7 @@ def test_rows_of_another_type_are_added_in_theirs_and_the_sum_is_rounded(gpu, ad
 @each_dtype
 @each("b", [0, 1, 31, 33, 700])
 def test_losses_are_added_on_a_gpu_in_float64(gpu, b, dtype):
-    """Anew, or with more to what is there; and always to the totals."""
+    """Anew, or to those of earlier passes; and to the totals when they are complete."""
     ell = 1e-6 * numbers((3 * b,), dtype) + 1000
     for cut in in_slices(3 * b, 3), WHOLE:
         expected = ell.reshape(len(cut), -1).sum(axis=1, dtype=np.float64)
@@ -806,9 +806,12 @@ def test_losses_are_added_on_a_gpu_in_float64(gpu, b, dtype):
             add_losses(place(ell), cut, sums, totals)
             np.testing.assert_allclose(sums, expected, 1e-14)
             np.testing.assert_allclose(totals, 1 + expected, 1e-14)
-            add_losses(place(ell), cut, sums, totals, True)
+            add_losses(place(ell), cut, sums, totals, last=False)
+            np.testing.assert_allclose(sums, expected, 1e-14)
+            np.testing.assert_allclose(totals, 1 + expected, 1e-14)
+            add_losses(place(ell), cut, sums, totals, first=False)
             np.testing.assert_allclose(sums, 2 * expected, 1e-14)
-            np.testing.assert_allclose(totals, 1 + 2 * expected, 1e-14)
+            np.testing.assert_allclose(totals, 1 + 3 * expected, 1e-14)
 
 
 @each_dtype

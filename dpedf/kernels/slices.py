@@ -227,20 +227,23 @@ def launch_sums(x, y, factor, parts, add):
 
 
 @function
-def add_losses(ell, slices, sums, totals, more=False):
+def add_losses(ell, slices, sums, totals, first=True, last=True):
     """Leave in sums[v] the sum over the rows of slice v of ell, (N,), and add it to totals[v].
 
-    Both are float64.  more: add it to sums[v] as well.
+    Both are float64.  Of rows in several passes, the first begins sums[v] anew, and the last adds
+    to totals[v].
     """
     for these, part in slices.cut(ell):
         added = part.sum(axis=1, dtype=np.float64)
-        sums[these] = sums[these] + added if more else added
-        here = totals[these]
-        here += added
+        sums[these] = added if first else sums[these] + added
+        if last:
+            here = totals[these]
+            here += sums[these]
 
 
 @on_gpu(add_losses)
-def add_losses_on_gpu(ell, slices, sums, totals, more=False):
+def add_losses_on_gpu(ell, slices, sums, totals, first=True, last=True):
     for these, part in slices.cut(packed(ell)):
         V, n = part.shape
-        cuda.add_losses(32 * V, part, sums[these], totals[these], V, n, int(more))
+        how = int(first), int(last)
+        cuda.add_losses(32 * V, part, sums[these], totals[these], V, n, *how)
