@@ -65,8 +65,12 @@ class GPU:
             times = None if self.graphs.eager else self.times
             library = Library(cublasLt, self.stream, self.put(np.zeros(1)), times)
             cublaslt.register(array, precision, library)
+            self.multiply_once()
             return f"cuBLASLt {version}"
+        except UnusableError:  # it multiplies, but computes something else
+            raise
         except Exception as error:  # nvmath loads many libraries, each of which may fail in its way
+            cublaslt.unregister(array)
             found = f"{type(error).__name__}: {one_line(error)}"
             missing = f"{found}, expected nvmath-python: {install}"
             if precision == "bfloat16":
