@@ -12,6 +12,7 @@ import numpy as np
 
 from dpedf.device import CPU
 from dpedf.edf import Input
+from dpedf.kernels.gemm import unchanging
 from dpedf.models import mlp
 from dpedf.optim import Momentum
 from dpedf.parallel.gradient import Gradient
@@ -107,9 +108,11 @@ def step_of(ell, put, x, y, slices=0, eta=0.01, ranks=Alone, device=None):
     mine = slice(*gradient.shard(B))
     x, y = device.put(x[mine]), device.put(y[mine])
     gradient.compute_in(fastest(gradient, x, y, B, ranks, device))
+    unchanging_phi = unchanging(phi.value)
 
     def step():
-        gradient(x, y, B)
+        with unchanging_phi:  # as a Step has it
+            gradient(x, y, B)
         update(eta, 0)
 
     return step

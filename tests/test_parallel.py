@@ -354,9 +354,8 @@ def test_nccl_may_be_told_that_ranks_share_a_gpu_from_its_version_2_30_on(monkey
     monkeypatch.setenv("NCCL_MULTI_RANK_GPU_ENABLE", "1")
     assert linked([0, 0], [True, True])[0] == [Nccl] * 2
     kinds, said = linked([0, 0], [True, True], version=22907)
-    assert (
-        kinds == [ThroughHost] * 2 and len(said) == 2
-    )  # one line a rank, of which rank 0 alone says it
+    assert kinds == [ThroughHost] * 2
+    assert len(said) == 2  # one line a rank, of which rank 0 alone says it
     assert linked([0, 1], [True, True], version=22907)[0] == [Nccl] * 2
 
 
