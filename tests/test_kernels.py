@@ -1616,15 +1616,14 @@ def test_rounding_to_bfloat16_leaves_every_number_in_its_place(gpu, shape):
     assert transposed.T.flags.c_contiguous
 
 
+# Normalization
+
+
 EPSILON = 1e-5
-
-
 NORMS = [  # (y, n, s) of x, w and c, and the gradients of them
     (partial(layer_norm, epsilon=EPSILON), layer_norm_gradient),
     (lambda x, w, c: rms_norm(x, w, EPSILON), rms_norm_gradient),
 ]
-
-
 each_norm = each("norm, norm_gradient", NORMS)
 
 
@@ -1726,6 +1725,9 @@ def test_rows_are_normalized_in_any_memory_order(gpu, norm, norm_gradient, dtype
             same_bits(one, those)
 
 
+# Attention
+
+
 @pytest.fixture
 def watched(gpu, monkeypatch):
     """What is written beside a product is noticed too."""
@@ -1743,8 +1745,6 @@ def whole(shape, dtype, seed):
 
 
 POSITIONS = [(1, 1), (2, 31), (31, 2), (32, 32), (33, 33), (65, 65), (3, 1000)]  # (T, S)
-
-
 each_positions = each("T, S", POSITIONS)
 
 

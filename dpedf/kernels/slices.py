@@ -16,7 +16,9 @@ from dpedf.kernels.vector import CACHED, add_in_order
 
 cuda = Kernels("slices.cu")
 PANEL = 160_000  # numbers of a gradient that are computed at a time, and stay in the cache
-FEW, MANY = 256, 2048  # rows that 4 threads of a GPU add, and that 16 do; of more, sums of few
+# Up to FEW rows of a column are added by 4 threads of a GPU, up to MANY by 16; of more, each FEW
+# are added by themselves, and then these sums.
+FEW, MANY = 256, 2048
 UNROLLED = 48  # BLAS computes so many lines, or a divisor of it, at a time
 
 
