@@ -16,8 +16,7 @@ from dpedf.kernels.vector import CACHED, add_in_order
 
 cuda = Kernels("slices.cu")
 PANEL = 160_000  # numbers of a gradient that are computed at a time, and stay in the cache
-# Up to FEW rows of a column are added by 4 threads of a GPU, up to MANY by 16; of more, each FEW
-# are added by themselves, and then these sums.
+# 4 threads of a GPU add up to FEW rows, 16 up to MANY; of more, each FEW have a sum of their own.
 FEW, MANY = 256, 2048
 UNROLLED = 48  # BLAS computes so many lines, or a divisor of it, at a time
 

@@ -54,9 +54,8 @@ class Gradient:
             self.phi.differentiate_into(self.grads)
         self.buckets.restart()
         self.over_ranks.pending.clear()  # what an abandoned recording (device/graphs.py) left
-        first, passes = self.shard(B)[0], self.passes.of(B)
-        whole = self.passes.slices > 0  # does a pass have all rows of its slices?
-        for rows, slices, numbers in passes:
+        first, passes, whole = self.shard(B)[0], self.passes.of(B), self.passes.slices > 0
+        for rows, slices, numbers in passes:  # whole: it has all rows of its slices
             begins, ends = rows is passes[0][0], rows is passes[-1][0]
             ready = self.ready if self.overlap and ends else None
             with during(B=B, row=first + rows.start, slices=slices, add=self.add_in_nodes):
