@@ -111,7 +111,7 @@ def step_of(ell, put, x, y, slices=0, eta=0.01, ranks=Alone, device=None):
     unchanging_phi = unchanging(phi.value)
 
     def step():
-        with unchanging_phi:
+        with unchanging_phi:  # as a Step has it
             gradient(x, y, B)
         update(eta, 0)
 

@@ -361,7 +361,8 @@ def test_the_benchmark_lists_the_kernels_of_steps(simulated):
         ours, theirs = output.split(f"\n\n{name}, B = 1, ")[1:]
         _, *kernels = ours.partition("\n\n")[0].splitlines()
         of_a_step = {kernel: int(count) for _, _, count, kernel in map(str.split, kernels)}
-        assert of_a_step["matmul"] == products and of_a_step["momentum"] == 1
+        assert of_a_step["matmul"] == products
+        assert of_a_step["negate_pieces"] == of_a_step["momentum"] == 1  # whatever the layers
         title, kernel = theirs.splitlines()[:2]
         assert title.endswith("us a step, 1 kernel of 1.0 us")
         assert kernel.split() == ["1.0", "100.0%", "1", "its", "kernel"]
@@ -453,6 +454,7 @@ import sys
 from types import SimpleNamespace
 from dpedf.device.gpu import acquire
 from dpedf.errors import UserError
+from nvmath.bindings import cublasLt
 
 class Broken:
     def __init__(self, error):
@@ -470,8 +472,15 @@ def begin(error):
     lt = SimpleNamespace(get_version=lambda: 1, create=create)
     sys.modules["nvmath.bindings"] = SimpleNamespace(cublasLt=lt)
 
+def multiply(error):
+    def matmul(*arguments):
+        raise error
+    parts = {name: value for name, value in vars(cublasLt).items() if name[:2] != "__"}
+    lt = SimpleNamespace(**parts | {"matmul": matmul})
+    sys.modules["nvmath.bindings"] = SimpleNamespace(cublasLt=lt)
+
 errors = [OSError("no such\\nlibrary"), RuntimeError("driver"), TypeError("enum"), KeyError("x")]
-for breaks in load, begin:
+for breaks in load, begin, multiply:
     for error in *errors, MemoryError("none left"), AttributeError("cuda.core"):
         breaks(error)
         gpu = acquire(0, "float32", True, print)
@@ -488,7 +497,7 @@ def test_nvmath_python_may_fail_in_any_way(python, simulated):
     done = python("-c", BROKEN, **simulated)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert len(lines) == 2 * 7
+    assert len(lines) == 3 * 7
     for k, line in enumerate(lines):
         assert line.startswith("train.precision = 'bfloat16'" if k % 7 == 6 else "CuPy launched")
         assert line.endswith('expected nvmath-python: pip install -e ".[cuda12]"')

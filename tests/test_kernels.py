@@ -782,10 +782,22 @@ def test_many_rows_are_added_on_a_gpu_in_stages(gpu, b, few, many, shape, dtype,
     same_bits(out[1:4], there + there)
 
 
+@each("of, into, first", [("d", "f", 2**24), ("q", "f", 2**24), ("f", "d", 8)])
+@each("add", [False, True])
+def test_rows_of_another_type_are_added_in_theirs_and_the_sum_is_rounded(gpu, add, of, into, first):
+    """Such as a node of one's own may give."""
+    x = np.tile(np.array([[first], [1], [1], [1]], of), (2, 1, 3))
+    for place in np.array, put:
+        out = place(np.ones((4, 3), into))
+        sum_of_rows(place(x), -1, out[1:3], add)
+        expected = np.array(add - (first + 3.0), into)
+        assert (np.asarray(out[1:3]) == expected).all() and (np.asarray(out[::3]) == 1).all()
+
+
 @each_dtype
 @each("b", [0, 1, 31, 33, 700])
 def test_losses_are_added_on_a_gpu_in_float64(gpu, b, dtype):
-    """Anew, or with more to what is there; and always to the totals."""
+    """Anew, or to those of earlier passes; and to the totals when they are complete."""
     ell = 1e-6 * numbers((3 * b,), dtype) + 1000
     for cut in in_slices(3 * b, 3), WHOLE:
         expected = ell.reshape(len(cut), -1).sum(axis=1, dtype=np.float64)
@@ -794,9 +806,12 @@ def test_losses_are_added_on_a_gpu_in_float64(gpu, b, dtype):
             add_losses(place(ell), cut, sums, totals)
             np.testing.assert_allclose(sums, expected, 1e-14)
             np.testing.assert_allclose(totals, 1 + expected, 1e-14)
-            add_losses(place(ell), cut, sums, totals, True)
+            add_losses(place(ell), cut, sums, totals, last=False)
+            np.testing.assert_allclose(sums, expected, 1e-14)
+            np.testing.assert_allclose(totals, 1 + expected, 1e-14)
+            add_losses(place(ell), cut, sums, totals, first=False)
             np.testing.assert_allclose(sums, 2 * expected, 1e-14)
-            np.testing.assert_allclose(totals, 1 + 2 * expected, 1e-14)
+            np.testing.assert_allclose(totals, 1 + 3 * expected, 1e-14)
 
 
 @each_dtype
@@ -1012,6 +1027,22 @@ def test_the_gradient_of_a_pool_goes_to_the_first_of_equal_places(gpu, dtype):
         assert np.array_equal(y[0, 0], [[1, 2], [2, 2]])
         g = place(np.array([[1, 2], [3, 2]], dtype).reshape(1, 1, 2, 2))
         assert np.array_equal(max_pool_gradient(there, y, g, 2, 1)[0, 0], expected)
+
+
+@each("dtype, other", [("f", "d"), ("d", "f"), ("f", "q")])
+@each("B, I, H, W", [(1, 1, 2, 2), (2, 3, 4, 6)])
+def test_gradients_of_another_type_are_read_as_that_of_the_value(gpu, B, I, H, W, dtype, other):
+    """Such as a node of one's own may give, also of one number."""
+    x, g = picture((B, I, H, W), dtype), np.arange(B * I * H * W // 4).reshape(B, I, H // 2, W // 2)
+    found, expected = [], []
+    for place, kind, results in (put, other, found), (np.asarray, dtype, expected):
+        here, its = place(x), place(1 + g.astype(kind))
+        y = max_pool(here, 2, 2)
+        results += [relu_gradient(y, its), max_pool_gradient(here, y, its, 2, 2)]
+        results += [average_pool_gradient(here, its, 2, 2), gelu_gradient(y, y, its)]
+    for array, exact in zip(found, expected, strict=True):
+        assert array.dtype == dtype
+        np.testing.assert_allclose(array, exact, 1e-6)
 
 
 @each_dtype
@@ -1585,15 +1616,14 @@ def test_rounding_to_bfloat16_leaves_every_number_in_its_place(gpu, shape):
     assert transposed.T.flags.c_contiguous
 
 
+# Normalization
+
+
 EPSILON = 1e-5
-
-
 NORMS = [  # (y, n, s) of x, w and c, and the gradients of them
     (partial(layer_norm, epsilon=EPSILON), layer_norm_gradient),
     (lambda x, w, c: rms_norm(x, w, EPSILON), rms_norm_gradient),
 ]
-
-
 each_norm = each("norm, norm_gradient", NORMS)
 
 
@@ -1695,6 +1725,9 @@ def test_rows_are_normalized_in_any_memory_order(gpu, norm, norm_gradient, dtype
             same_bits(one, those)
 
 
+# Attention
+
+
 @pytest.fixture
 def watched(gpu, monkeypatch):
     """What is written beside a product is noticed too."""
@@ -1712,8 +1745,6 @@ def whole(shape, dtype, seed):
 
 
 POSITIONS = [(1, 1), (2, 31), (31, 2), (32, 32), (33, 33), (65, 65), (3, 1000)]  # (T, S)
-
-
 each_positions = each("T, S", POSITIONS)
 
 

@@ -1,6 +1,5 @@
 """Nodes that know the minibatch: BatchNorm, whose means are over its rows, and Dropout."""
 
-from contextlib import nullcontext
 from types import SimpleNamespace
 
 import h5py
@@ -175,9 +174,8 @@ def test_a_check_of_gradients_before_a_run_leaves_running_values_as_they_were():
     rows = SimpleNamespace(numbers=np.arange(6), load=lambda numbers: (x.value, y.value))
     data = SimpleNamespace(train=rows, put=lambda images, labels: None)
     setup = SimpleNamespace(settings=SimpleNamespace(run=run), ranks=Ranks(), data=data)
-    setup.ell, setup.phi = ell, phi
+    setup.ell, step = ell, Step(gradient_of(x, y, ell, phi), Momentum(phi))
     before = {name: array.copy() for name, array in phi.state.items()}
-    step = SimpleNamespace(context=nullcontext, gradient=setup, losses=np.zeros(1))
     Setup.check_gradients(setup, step)
     for name, array in before.items():
         np.testing.assert_array_equal(phi.state[name], array)
@@ -190,9 +188,9 @@ def test_sums_through_the_host_in_the_midst_of_a_pass_are_not_recorded(mixes, ov
     recorded = []
 
     class Device(CPU):
-        def run(self, key, function, *arrays):
+        def run(self, key, function, *arguments):
             recorded.append(key[0])
-            return function(*arrays)
+            return function(*arguments)
 
     x, y, ell, phi = normalized()
     if not mixes:
@@ -201,7 +199,7 @@ def test_sums_through_the_host_in_the_midst_of_a_pass_are_not_recorded(mixes, ov
     gradient = gradient_of(x, y, ell, phi)
     gradient.link.recordable, gradient.overlap = False, overlap
     Step(gradient, Momentum(phi), Device())(x.value, y.value, 6, 0.1)
-    assert recorded == ["add_slices", "update_phi"][mixes or overlap :]
+    assert recorded == (["update_phi"] if mixes or overlap else ["add_slices", "update_phi"])
 
 
 def test_a_checkpoint_brings_running_values_back_to_the_bit(tmp_path):

@@ -323,6 +323,29 @@ def test_what_takes_longer_on_the_gpu_is_timed_so(gpu):
     assert 0 < 1.5 * once < often
 
 
+def test_what_cannot_be_recorded_takes_infinitely_long_and_nothing_is_left_of_it(gpu):
+    x, y = (gpu.put(normal(100, 100, dtype=np.float32)) for _ in range(2))
+    works = lambda: product(x, x, y), gpu.wait, lambda: product(x, x, y)
+    once, waits, again = gpu.times(works)
+    assert 0 < max(once, again) < waits == np.inf
+    assert not gpu.stream.is_capturing()
+
+
+def test_an_algorithm_that_does_not_multiply_what_it_is_tried_on_is_not_chosen(
+    gpu, multiplies, monkeypatch
+):
+    """Though it is said to take matrices of the layouts in question."""
+    gemm = multiplies("float32")
+    monkeypatch.setattr(gemm.library, "takes", lambda *_: True)
+    gemm.plans.clear()
+    V, I, J, K = 4, 40, 33, 1000
+    found = products_of(gpu, np.float32, V, I, J, K)[0]
+    a, b = (gpu.put(normal(*shape, dtype=np.float32)) for shape in [(V, I, K), (V, K, J)])
+    for v in range(V):
+        same_bits(found[v], product(a[v], b[v]))
+    gemm.plans.clear()
+
+
 def test_a_product_that_is_first_met_in_a_recording_is_not_timed(gpu, multiplies):
     gemm = multiplies("float32")
     gemm.library.times = lambda launches: pytest.fail("timed")

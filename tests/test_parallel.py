@@ -165,6 +165,16 @@ def test_losses_are_added_in_float64_over_rows_and_over_steps(slices):
         assert losses.dtype == added.dtype == np.float64
 
 
+def test_losses_of_several_passes_are_added_before_they_are_added_to_those_of_earlier_steps():
+    gradient = on_ranks(1, seen_by)[0][1]
+    gradient.compute_in(3)
+    step, x = Step(gradient, Momentum(gradient.phi)), np.array([0.1, 0.3, 0.2])
+    for _ in range(3):
+        step(x, x, 3, 0.0)
+    losses = 0.1 + 0.3 + 0.2
+    assert gradient.losses == losses and step.losses == losses + losses + losses
+
+
 @pytest.mark.parametrize("seed, number", [(0, 0), (7, 0), (2**62, 5)])
 def test_nodes_draw_by_the_seed_and_the_number_of_the_step(seed, number):
     ell, gradient = on_ranks(1, seen_by)[0]
@@ -344,9 +354,8 @@ def test_nccl_may_be_told_that_ranks_share_a_gpu_from_its_version_2_30_on(monkey
     monkeypatch.setenv("NCCL_MULTI_RANK_GPU_ENABLE", "1")
     assert linked([0, 0], [True, True])[0] == [Nccl] * 2
     kinds, said = linked([0, 0], [True, True], version=22907)
-    assert (
-        kinds == [ThroughHost] * 2 and len(said) == 2
-    )  # one line a rank, of which rank 0 alone says it
+    assert kinds == [ThroughHost] * 2
+    assert len(said) == 2  # one line a rank, of which rank 0 alone says it
     assert linked([0, 1], [True, True], version=22907)[0] == [Nccl] * 2
 
 

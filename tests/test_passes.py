@@ -114,6 +114,7 @@ def learner(name, dtype, T=10):
 def train(ranks, name, dtype, slices=V, together=0, passes=1, **options):
     """What a step for each size of minibatch leaves on a rank: Phi, losses and running values.
 
+    losses: of each slice, those of each step, and of all steps.
     together: how many slices a pass takes, unless a node mixes them; or how many passes there are.
     """
     ell, put, rows, labels = learner(name, dtype)
@@ -121,11 +122,13 @@ def train(ranks, name, dtype, slices=V, together=0, passes=1, **options):
     gradient = Gradient(ell, phi, ranks, put, slices, **options)
     if not gradient.mixer:
         gradient.compute_in(-(-gradient.passes.most // together) if together else passes)
-    step = Step(gradient, Momentum(phi, 0.9))
+    step, losses = Step(gradient, Momentum(phi, 0.9)), []
     for B in SIZES:
         mine = slice(*gradient.shard(B))
         step(rows[:B][mine], labels[:B][mine], B, 0.1)
-    return [phi.value, sum(ranks.gather(step.losses)), *phi.state.values()]
+        losses.append(gradient.losses.copy())
+    losses = np.array([*losses, step.losses])
+    return [phi.value, sum(ranks.gather(losses)), *phi.state.values()]
 
 
 def bits(found):
@@ -162,7 +165,7 @@ def test_nor_do_buckets_that_are_summed_in_the_last_pass(name, bucket):
 def test_slices_change_what_is_learnt_by_rounding_alone(name):
     learn = partial(train, name=name, dtype=np.float64)
     whole, cut = (on_ranks(1, partial(learn, slices=slices))[0] for slices in (0, V))
-    whole[1], cut[1] = whole[1].sum(), cut[1].sum()  # the losses
+    whole[1], cut[1] = whole[1].sum(axis=1), cut[1].sum(axis=1)  # the losses
     for array, expected in zip(cut, whole, strict=True):
         np.testing.assert_allclose(array, expected, rtol=1e-9, atol=1e-12)
 

@@ -3,6 +3,8 @@
 import ctypes
 import socket
 import warnings
+from contextlib import suppress
+from math import inf
 
 import numpy as np
 
@@ -63,8 +65,12 @@ class GPU:
             times = None if self.graphs.eager else self.times
             library = Library(cublasLt, self.stream, self.put(np.zeros(1)), times)
             cublaslt.register(array, precision, library)
+            self.multiply_once()
             return f"cuBLASLt {version}"
+        except UnusableError:  # it multiplies, but computes something else
+            raise
         except Exception as error:  # nvmath loads many libraries, each of which may fail in its way
+            cublaslt.unregister(array)
             found = f"{type(error).__name__}: {one_line(error)}"
             missing = f"{found}, expected nvmath-python: {install}"
             if precision == "bfloat16":
@@ -75,22 +81,34 @@ class GPU:
             return "CuPy"
 
     def times(self, launches):
-        """How long what each of these functions launches takes when it is replayed, at best."""
-        event, stream, graphs = self.cupy.cuda.Event, self.stream, []
-        for launch in launches:
-            launch()  # so that nothing is loaded while it is recorded
-            stream.begin_capture()
-            for _ in range(REPEATED):
-                launch()
-            graphs.append(stream.end_capture())
-        timed = [(event(), graph, event()) for _ in range(ROUNDS) for graph in graphs]
-        for begin, graph, end in timed:
+        """How long what each of these functions launches takes when it is replayed, at best.
+
+        Infinitely long, where it cannot be recorded.
+        """
+        cuda, stream, graphs = self.cupy.cuda, self.stream, [*map(self.repeated, launches)]
+        times, recorded = [inf] * len(graphs), [k for k, graph in enumerate(graphs) if graph]
+        timed = [(k, cuda.Event(), cuda.Event()) for _ in range(ROUNDS) for k in recorded]
+        for k, begin, end in timed:
             begin.record(stream)
-            graph.launch(stream)
+            graphs[k].launch(stream)
             end.record(stream)
         self.wait()
-        times = [self.cupy.cuda.get_elapsed_time(begin, end) for begin, _, end in timed]
-        return [min(times[k :: len(graphs)]) for k in range(len(graphs))]
+        for k, begin, end in timed:
+            times[k] = min(times[k], cuda.get_elapsed_time(begin, end))
+        return times
+
+    def repeated(self, launch):
+        """A CUDA graph of what a function launches, REPEATED times; None if that is impossible."""
+        launch()  # so that nothing is loaded while it is recorded
+        self.stream.begin_capture()
+        try:
+            for _ in range(REPEATED):
+                launch()
+            return self.stream.end_capture()
+        except Exception:  # of whatever kind: another algorithm multiplies the same matrices
+            with suppress(self.cupy.cuda.runtime.CUDARuntimeError):  # invalidated by the error
+                self.stream.end_capture()
+            return None
 
     def multiply_once(self):
         """Allocate, launch, multiply and synchronize.  UnusableError: the result is wrong."""

@@ -78,10 +78,15 @@ def packed(x):
     return x if x.flags.c_contiguous else x.copy()
 
 
+def packed_for(x, *arrays):
+    """These as a kernel for x reads them: packed, and of the type of x."""
+    return [packed(array.astype(x.dtype, copy=False)) for array in arrays]
+
+
 def packed_as(x, like):
-    """x in the memory order of like, an array of its shape without gaps: x itself, or a copy."""
+    """x in the memory order and type of like, of its shape without gaps: x itself, or a copy."""
     strides = zip(x.shape, x.strides, like.strides, strict=True)
-    if all(size == 1 or its == others for size, its, others in strides):
+    if x.dtype == like.dtype and all(size == 1 or its == others for size, its, others in strides):
         return x
     copy = np.empty_like(like)
     copy[...] = x

@@ -4,7 +4,7 @@ from math import pi, sqrt
 
 import numpy as np
 
-from dpedf.kernels import Kernels, function, on_gpu, packed, packed_as
+from dpedf.kernels import Kernels, function, on_gpu, packed, packed_as, packed_for
 
 cuda = Kernels("activation.cu")
 CACHED = 1 << 14  # numbers computed at a time
@@ -96,7 +96,7 @@ def gelu_gradient(x, s, g):
 
 @on_gpu(gelu_gradient)
 def gelu_gradient_on_gpu(x, s, g):
-    x, g = packed(x), packed(g)
+    x, g = packed_for(x, x, g)
     delta = np.empty_like(x)
     cuda.gelu_gradient(x.size, x, s, g, delta, x.size)
     return delta

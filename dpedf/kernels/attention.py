@@ -79,7 +79,7 @@ def scores_gradient_on_gpu(a, v, g, y, scale):
     d = product(g, v.swapaxes(2, 3))
     H, T, S = d.shape[1:]
     rows = d.size // max(1, S)
-    # These are no copies, of what attention_weights and swapped have made, and of y in its node.
+    # None of these is a copy: attention_weights, swapped and the node have made them so.
     a, g, y = packed(a.swapaxes(2, 3)), packed(g), packed(y.swapaxes(1, 2))
     cuda.scores_gradient(32 * rows, d, a, g, y, scale, rows, H, T, S, g.shape[3])
     return d.swapaxes(2, 3)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dpedf.kernels import Kernels, function, on_gpu, packed
+from dpedf.kernels import Kernels, function, on_gpu, packed, packed_for
 
 cuda = Kernels("normalization.cu")
 
@@ -78,7 +78,7 @@ def rms_norm_gradient_on_gpu(g, n, s, w):
 
 def normalized(x, w, c, epsilon, centred):
     x = packed(x)
-    w, c = alike(x, w, c)
+    w, c = packed_for(x, w, c)
     y, n, J = np.empty_like(x), np.empty_like(x), x.shape[-1]
     s = np.empty((*x.shape[:-1], 1), x.dtype, like=x)
     cuda.normalize(32 * s.size, x, w, c, y, n, s, float(epsilon), int(centred), s.size, J)
@@ -86,12 +86,7 @@ def normalized(x, w, c, epsilon, centred):
 
 
 def gradient(g, n, s, w, centred):
-    g, w = alike(n, g, w)
+    g, w = packed_for(n, g, w)
     delta, h = np.empty_like(n), np.empty_like(n)
     cuda.gradient(32 * s.size, g, n, s, w, delta, h, int(centred), s.size, n.shape[-1])
     return delta, h
-
-
-def alike(x, *arrays):
-    """These as a kernel for x reads them: packed, and of the type of x."""
-    return [packed(array.astype(x.dtype, copy=False)) for array in arrays]

@@ -5,7 +5,7 @@ On a GPU x and its gradient lie in memory alike, and what is pooled has b as the
 
 import numpy as np
 
-from dpedf.kernels import Kernels, function, on_gpu, packed, packed_as, strides_of
+from dpedf.kernels import Kernels, function, on_gpu, packed_as, packed_for, strides_of
 from dpedf.kernels.windows import batch_first, batch_innermost, down_and_across, taps
 
 cuda = Kernels("pool.cu")
@@ -46,7 +46,7 @@ def max_pool_gradient(x, y, g, size, stride):
 @on_gpu(max_pool_gradient)
 def max_pool_gradient_on_gpu(x, y, g, size, stride):
     dx, sizes = np.empty_like(x), compiled_in(x, size, stride)
-    arrays = dx, packed_as(x, dx), packed(y), packed(g)
+    arrays = dx, packed_as(x, dx), *packed_for(x, y, g)
     cuda.max_pool_gradient(x.size, *arrays, x.size, *strides_of(dx), **sizes)
     return dx
 
@@ -80,7 +80,8 @@ def average_pool_gradient(x, g, size, stride):
 @on_gpu(average_pool_gradient)
 def average_pool_gradient_on_gpu(x, g, size, stride):
     dx, sizes = np.empty_like(x), compiled_in(x, size, stride)
-    cuda.average_pool_gradient(x.size, dx, packed(g), x.size, *strides_of(dx), **sizes)
+    (g,) = packed_for(x, g)
+    cuda.average_pool_gradient(x.size, dx, g, x.size, *strides_of(dx), **sizes)
     return dx
 
 

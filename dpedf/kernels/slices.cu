@@ -32,7 +32,7 @@ extern "C" __global__ void sum_of_rows(const T *x, T *y, double factor, long lon
 
 // sums, totals: (V,), of ell, (V, n).  A warp adds a slice.
 extern "C" __global__ void add_losses(const T *ell, double *sums, double *totals, long long V,
-                                      long long n, long long more) {
+                                      long long n, long long first, long long last) {
     long long v = (blockIdx.x * (long long)blockDim.x + threadIdx.x) / 32;
     if (v >= V)
         return;
@@ -44,8 +44,9 @@ extern "C" __global__ void add_losses(const T *ell, double *sums, double *totals
         sum += __shfl_xor_sync(ALL, sum, step);
     if (threadIdx.x % 32)
         return;
-    sums[v] = more ? sums[v] + sum : sum;
-    totals[v] += sum;
+    sums[v] = first ? sum : sums[v] + sum;
+    if (last)
+        totals[v] += sums[v];
 }
 
 // vectors: rows of stride numbers.  parts: rows of n.  steps: (count, 3), as merging(tree) has them.

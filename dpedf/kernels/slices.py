@@ -10,13 +10,14 @@ from math import prod
 
 import numpy as np
 
-from dpedf.kernels import Kernels, function, gpu, on_gpu, packed, strides_of
+from dpedf.kernels import TYPES, Kernels, function, gpu, on_gpu, packed, strides_of
 from dpedf.kernels.gemm import affine, product
 from dpedf.kernels.vector import CACHED, add_in_order
 
 cuda = Kernels("slices.cu")
 PANEL = 160_000  # numbers of a gradient that are computed at a time, and stay in the cache
-FEW, MANY = 256, 2048  # rows that 4 threads of a GPU add, and that 16 do; of more, sums of few
+# 4 threads of a GPU add up to FEW rows, 16 up to MANY; of more, each FEW have a sum of their own.
+FEW, MANY = 256, 2048
 UNROLLED = 48  # BLAS computes so many lines, or a divisor of it, at a time
 
 
@@ -187,10 +188,13 @@ def flat(vectors):
 def sum_of_rows(x, factor=1, out=None, add=False):
     """y[v,...] = factor sum_b x[v,b,...], of each slice, written into out, packed, if it is given
 
-    With add, it is added to out.
+    With add, it is added to out.  What is summed is rounded to the type of out at the end.
     """
     if add:
         out += sum_of_rows(x, factor)
+        return out
+    if out is not None and out.dtype != x.dtype:
+        out[...] = sum_of_rows(x, factor)
         return out
     y = x.sum(axis=1, out=out)
     return y if factor == 1 else np.multiply(factor, y, out=y)
@@ -198,6 +202,8 @@ def sum_of_rows(x, factor=1, out=None, add=False):
 
 @on_gpu(sum_of_rows)
 def sum_of_rows_on_gpu(x, factor=1, out=None, add=False):
+    if x.dtype.name not in TYPES or (out is not None and out.dtype != x.dtype):
+        return sum_of_rows.__wrapped__(x, factor, out, add)
     V, b, *shape = x.shape
     if b == factor == 1 and out is not None:  # nothing is added up
         np.add(out, x[:, 0], out=out) if add else np.copyto(out, x[:, 0])
@@ -222,20 +228,23 @@ def launch_sums(x, y, factor, parts, add):
 
 
 @function
-def add_losses(ell, slices, sums, totals, more=False):
+def add_losses(ell, slices, sums, totals, first=True, last=True):
     """Leave in sums[v] the sum over the rows of slice v of ell, (N,), and add it to totals[v].
 
-    Both are float64.  more: add it to sums[v] as well.
+    Both are float64.  Of rows in several passes, the first begins sums[v] anew, and the last adds
+    to totals[v].
     """
     for these, part in slices.cut(ell):
         added = part.sum(axis=1, dtype=np.float64)
-        sums[these] = sums[these] + added if more else added
-        here = totals[these]
-        here += added
+        sums[these] = added if first else sums[these] + added
+        if last:
+            here = totals[these]
+            here += sums[these]
 
 
 @on_gpu(add_losses)
-def add_losses_on_gpu(ell, slices, sums, totals, more=False):
+def add_losses_on_gpu(ell, slices, sums, totals, first=True, last=True):
     for these, part in slices.cut(packed(ell)):
         V, n = part.shape
-        cuda.add_losses(32 * V, part, sums[these], totals[these], V, n, int(more))
+        how = int(first), int(last)
+        cuda.add_losses(32 * V, part, sums[these], totals[these], V, n, *how)

@@ -54,15 +54,15 @@ class Gradient:
             self.phi.differentiate_into(self.grads)
         self.buckets.restart()
         self.over_ranks.pending.clear()  # what an abandoned recording (device/graphs.py) left
-        first, passes = self.shard(B)[0], self.passes.of(B)
-        for rows, slices, numbers in passes:
-            ready = self.ready if self.overlap and rows is passes[-1][0] else None
-            again = rows is not passes[0][0] and not self.passes.slices  # the one slice goes on
+        first, passes, whole = self.shard(B)[0], self.passes.of(B), self.passes.slices > 0
+        for rows, slices, numbers in passes:  # whole: it has all rows of its slices
+            begins, ends = rows is passes[0][0], rows is passes[-1][0]
+            ready = self.ready if self.overlap and ends else None
             with during(B=B, row=first + rows.start, slices=slices, add=self.add_in_nodes):
                 self.put(x[rows], y[rows])
                 Forward(self.ell, self.train)
                 sums = self.losses[numbers], self.totals[numbers]
-                add_losses(self.ell.value, slices, *sums, again)
+                add_losses(self.ell.value, slices, *sums, whole or begins, whole or ends)
                 Backward(self.ell, B, ready, keep=False)
 
     def add_ranks(self):

@@ -31,6 +31,12 @@ def register(array_type, precision, library):
     unchanging.register(array_type, gemm.unchanging)
 
 
+def unregister(array_type):
+    """From now on, they are again what they mean."""
+    for function in product, affine, unchanging:
+        function.versions.pop(array_type, None)
+
+
 class Gemm:
     """Products by a Library, those of float32 in one precision; each is planned when first met.
 
