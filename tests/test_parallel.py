@@ -395,7 +395,7 @@ def chosen(clock, seconds, state):
         clock.now = 0.0
         link, phi = SimpleNamespace(recordable=True), SimpleNamespace(state={})
         gradient, device = SimpleNamespace(link=link, phi=phi), TimedDevice(seconds[me.rank], clock)
-        step = SimpleNamespace(gradient=gradient, device=device, number=7, add_up=print)
+        step = SimpleNamespace(gradient=gradient, device=device, number=7)
         step.losses = np.zeros(2)
         choose_overlap(step, (None, None, 8), ranks, state)
         return gradient.overlap, len(device.ran)

@@ -45,7 +45,7 @@ class SumOverRows:
 
     def add_rows(self, delta, slices=WHOLE, factor=1):
         """Add factor sum_n delta[n], over rows or positions in rows."""
-        rows = np.expand_dims(rows_of(delta, self.like), 0)
+        rows = rows_of(delta, self.like)[None]
         sum_of_rows(rows, factor, self.grad[None], self.begun)
         self.begun = True
 

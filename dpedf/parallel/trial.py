@@ -133,6 +133,12 @@ def choose_overlap(step, minibatch, ranks, state):
             gradient.overlap = overlap_is_faster(step, minibatch, ranks)
 
 
+def gradient_of(step, B, x, y, number):
+    """Compute the gradient of a minibatch over all ranks, as a Step does."""
+    step.add_slices(x, y, number, B)
+    step.gradient.add_ranks()
+
+
 def overlap_is_faster(step, minibatch, ranks):
     """Are buckets that are summed over ranks during Backward faster than one sum after it?"""
     (x, y, B), times, run = minibatch, {False: [], True: []}, step.device.run
@@ -140,7 +146,7 @@ def overlap_is_faster(step, minibatch, ranks):
         step.gradient.overlap = overlap
         ranks.wait()
         start = time.perf_counter()
-        run(("trial", overlap), partial(step.add_up, B=B), x, y, step.number)
+        run(("trial", overlap), partial(gradient_of, step, B), x, y, step.number)
         step.device.wait()
         times[overlap].append(time.perf_counter() - start)
     whole, buckets = ranks.largest(min(times[False][1:]), min(times[True][1:]))

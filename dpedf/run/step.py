@@ -52,13 +52,9 @@ class Step:
         return during(seed=self.seed, step=self.number if number is None else number)
 
     def whole(self, x, y, number, eta, B, measure):
-        self.add_up(x, y, number, B)
-        return self.update_phi(number, eta, measure)
-
-    def add_up(self, x, y, number, B):
-        """Compute the gradient over all ranks."""
         self.add_slices(x, y, number, B)
         self.gradient.add_ranks()
+        return self.update_phi(number, eta, measure)
 
     def add_slices(self, x, y, number, B):
         """Compute this rank's part of the gradient."""
