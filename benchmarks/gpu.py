@@ -9,7 +9,8 @@ GPU.  PyTorch runs eagerly with fused SGD, its LSTM being cuDNN's; compiled, by 
 "max-autotune" of the whole step (which should beat that of forward and loss: all is one CUDA graph,
 the update fused too); and captured, its eager step in a torch.cuda.CUDAGraph.
 
---batches: minibatches of these sizes.  --no-compile: without torch.compile, which takes minutes.
+--batches: minibatches of these sizes.  --tf32: products of float32 in TF32, of both.
+--no-compile: without torch.compile, which takes minutes.
 --profile: instead of all this, the kernels of a step (gpu_kernels.py).
 """
 
@@ -35,8 +36,9 @@ def arguments():
     def batches(text):
         return [int(B) for B in text.split(",")]
 
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("models", nargs="*", default=[""], help="parts of their names")
+    as_it_is = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=as_it_is)
+    parser.add_argument("models", nargs="*", default=[""], help="parts of the names of models")
     parser.add_argument("--batches", type=batches, help="such as 64,1024")
     for option in "--tf32", "--no-compile", "--profile":
         parser.add_argument(option, action="store_true")

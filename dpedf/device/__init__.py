@@ -6,7 +6,7 @@ unit: "cpu" or "gpu"; kind: which model; place: this very device, and on which h
 products: what multiplies matrices; note: what the user should know about it, or None.
 put(array) brings an array of the host to the device; buffer() is for rows that stream there.
 run(key, function, *arguments) calls a function of arrays and numbers, which a GPU may replay;
-launch_eagerly(why) keeps it from that.
+stop_recording(why) keeps it from that.
 wait() waits until everything is computed.
 enter_thread() comes first in every thread that uses the device, and close() at the end of a run.
 """

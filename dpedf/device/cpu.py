@@ -36,7 +36,7 @@ class CPU:
     def run(self, key, function, *arguments):
         return function(*arguments)
 
-    def launch_eagerly(self, why):
+    def stop_recording(self, why):
         """Nothing: a CPU replays nothing."""
 
     def wait(self):

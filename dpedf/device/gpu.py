@@ -44,9 +44,9 @@ class GPU:
         self.stream, self.side = self.new_stream(), self.new_stream()  # to compute, and to copy
         self.stream.__enter__()  # for good: what use() chooses is forgotten after any other `with`
         self.graphs = Graphs(cupy, self.stream, self.name, say)
-        self.run, self.launch_eagerly = self.graphs.run, self.graphs.launch_eagerly
+        self.run, self.stop_recording = self.graphs.run, self.graphs.stop_recording
         if not capture:
-            self.launch_eagerly("run.capture = 'off'")
+            self.stop_recording("run.capture = 'off'")
         kernels.register_gpu(self.name, cupy.ndarray, cupy.RawModule, self.put)
         self.products = self.multiply_by_cublaslt(precision, install)
         self.multiply_once()
@@ -77,7 +77,7 @@ class GPU:
                 raise UserError(f"train.precision = 'bfloat16': {missing}") from None
             tf32, default = linalg.COMPUTE_TYPE_TF32, linalg.COMPUTE_TYPE_DEFAULT
             linalg.set_compute_type(np.float32, tf32 if precision == "tf32" else default)
-            self.launch_eagerly(missing)
+            self.stop_recording(missing)
             return "CuPy"
 
     def times(self, launches):

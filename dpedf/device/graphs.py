@@ -17,17 +17,17 @@ class Graphs:
 
     So a function may depend on its arguments, on the key, and on arrays that stay where they are.
     Its result is overwritten by the next call.  When a function cannot be recorded, say(line) says
-    why, and from then on nothing is recorded.
+    why, and from then on nothing is recorded or replayed.
 
-    What graphs write has memory of its own, a pool that serves nothing but recordings: a block
-    that a graph needs for a while alone must never become that of an array which stays.
+    Recordings have a pool of memory of their own: what a graph needs only while it runs must never
+    be handed to an array that outlives the run.
     """
 
     def __init__(self, cupy, stream, name, say):
         self.cupy, self.stream, self.name, self.say = cupy, stream, name, say
         self.recordings, self.eager, self.note = {}, False, None
         self.pool = cupy.cuda.MemoryPool(self.allocate)
-        self.pool.set_limit(0)  # no limit: at one, the pool would free blocks as well
+        self.pool.set_limit(0)  # none: on reaching a limit, the pool would free blocks as well
 
     def allocate(self, size):
         """Memory for the pool.  MemoryError: there is none left.
@@ -72,11 +72,11 @@ class Graphs:
                 self.stream.end_capture()
             if isinstance(error, MemoryError):  # of which eager calls would need as much
                 raise
-            self.launch_eagerly(f"{type(error).__name__}: {one_line(error)}")
+            self.stop_recording(f"{type(error).__name__}: {one_line(error)}")
             self.say(f"{self.name}: {self.note}")
             self.note = None  # the user knows now
 
-    def launch_eagerly(self, why):
+    def stop_recording(self, why):
         """From now on call functions as they are, and note why, for the user."""
         self.eager, self.note = True, f"launched kernel by kernel: {why}"
 

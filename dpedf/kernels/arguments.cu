@@ -4,7 +4,7 @@ struct alignas(16) Sixteen {
     long long low, high;
 };
 
-// Bytes go to an address: from another one, or where bytes < 0, those of a number itself.
+// Copy bytes from one address to another; where bytes < 0, `from` is itself a number of so many.
 static __device__ void bring_one(long long to, long long from, long long bytes) {
     long long k = blockIdx.x * (long long)blockDim.x + threadIdx.x;
     long long threads = gridDim.x * (long long)blockDim.x;

@@ -37,4 +37,5 @@ def launch_bring(pairs):
             bits = np.asarray(argument, array.dtype).view(f"i{array.itemsize}")
             moves += [array.data.ptr, int(bits), -array.itemsize]
     moves += [0] * (3 * AT_A_TIME - len(moves))
+    # The kernel does not use T.
     cuda.launch("bring", "float32", min(MOST_THREADS, -(-most // 16)), *moves)

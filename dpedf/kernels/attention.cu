@@ -1,6 +1,6 @@
 // Attention of heads.  T is float or double.
 
-// Called with 32 threads a row: a warp, whose threads exchange numbers without memory.
+// Called with 32 threads a row: a warp, whose threads exchange numbers through registers.
 __device__ T sum_of_warp(T x) {
     for (int step = 16; step > 0; step /= 2)
         x += __shfl_xor_sync(0xffffffff, x, step);

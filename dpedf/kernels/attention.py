@@ -20,7 +20,7 @@ def swapped(*arrays):
 
 @on_gpu(swapped)
 def swapped_on_gpu(*arrays):
-    # cuBLASLt multiplies matrices that lie at one distance, which views by heads do not.
+    # cuBLASLt multiplies matrices that lie at equal distances, which views by heads do not.
     results, alike = [None] * len(arrays), {}
     for k, x in enumerate(arrays):
         alike.setdefault((x.dtype, *x.shape), []).append(k)
@@ -45,7 +45,7 @@ def attention_weights(q, k, scale, causal):
         S, T = a.shape[2:]
         later = np.expand_dims(np.arange(S, like=a), 1) > np.arange(T, like=a)
         bound = np.where(later, -np.inf, np.nan).astype(a.dtype)
-        np.fmin(a, bound, out=a)  # which takes what is no nan: a, or -inf even where a is nan
+        np.fmin(a, bound, out=a)  # which ignores nan: a where bound is nan, else -inf in any case
     a -= a.max(axis=2, keepdims=True)
     np.exp(a, out=a)
     a /= a.sum(axis=2, keepdims=True)

@@ -26,7 +26,7 @@ from dpedf.kernels.windows import (
     windows_along,
 )
 
-KEPT = 1 << 25  # numbers of what windows see, at most, that wait for the backward pass on a GPU
+KEPT = 1 << 25  # numbers of patches, at most, that a GPU keeps for the backward pass
 
 
 @function
@@ -41,9 +41,9 @@ def at_a_time_on_gpu(x):
 
 
 def groups(x, W, stride, padding, slices):
-    """Yield (S slices, their rows, x of them, padded, lines of windows), for a time.
+    """Yield, of each group that is computed at a time, (S, rows, x of these, padded, lines).
 
-    These are all lines of as many slices as fit, or as many lines of one slice.
+    It has all lines of windows of S slices, as many as fit, or so many lines of one slice.
     x: (B, I, H, W), and of them (I, H, W, b).
     """
     (I, U, V), B, v = W.shape[1:], len(x), 0
@@ -134,7 +134,7 @@ def gradients(x, W, g, stride, varies, S, lines):
 def pieces_of(x, W, stride, padding, slices):
     """(slice, rows) of each piece that is computed at a time, or None: all slices are, at once.
 
-    It depends on the sizes of a slice alone where it is cut, and hence so do its bits.
+    Where a slice is cut depends on its sizes alone, and so do its bits.
     """
     numbers = prod(W.shape[1:]) * prod(down_and_across(x, *W.shape[2:], stride, padding))
     most = max(1, at_a_time(x) // max(1, numbers))

@@ -5,7 +5,7 @@
 
 const unsigned ALL = 0xffffffff;
 
-// How many of the keys low..high, which are sorted, are smaller?
+// How many of keys[low] to keys[high - 1], which are sorted, are smaller than this one?
 static __device__ long long smaller(const long long *keys, long long low, long long high,
                                     long long key) {
     long long first = low;

@@ -32,7 +32,10 @@ def scattered_on_gpu(g, x, J):
 
 
 def sorted_keys(x, dtype):
-    """(V, N): of each slice the keys x[v,n] N + n in their order; CuPy's sort waits for the GPU."""
+    """(V, N): of each slice the keys x[v,n] N + n in their order.
+
+    CuPy's own sort waits for the GPU, so it cannot be recorded.
+    """
     (V, N), keys, merged = x.shape, np.empty_like(x), np.empty_like(x)
     cuda.launch("sort_runs", dtype, 32 * V * N, x, keys, V, N, RUN)
     run = RUN

@@ -1,5 +1,5 @@
-// Normalization of rows of J numbers, each by a warp: 32 threads, which exchange numbers without
-// memory.  centred: that of LayerNorm, else of RMSNorm, whose m is 0.  T is float or double.
+// Normalization of rows of J numbers, each by a warp: 32 threads, which exchange numbers through
+// registers.  centred: that of LayerNorm, else of RMSNorm, whose m is 0.  T is float or double.
 
 __device__ T sum_of_warp(T x) {
     for (int step = 16; step > 0; step /= 2)
@@ -23,7 +23,7 @@ extern "C" __global__ void normalize(const T *x, const T *w, const T *c, T *y, T
         m = sum_of_warp(m) / J;
     }
 
-    T most = 1; // or the largest |x - m|, in units of which no square overflows
+    T most = 1; // the largest |x - m|, at least 1: divided by it, no square overflows
     for (int j = lane; j < J; j += 32)
         most = fabs(x[j] - m) > most ? fabs(x[j] - m) : most;
     for (int step = 16; step > 0; step /= 2) {

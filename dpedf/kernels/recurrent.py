@@ -9,7 +9,7 @@ cuda = Kernels("recurrent.cu")
 
 
 def by_rows(*matrices):
-    """These, each row in one piece, and for each how many numbers it is to the next row."""
+    """These with contiguous rows, copied if need be, and the stride of each, in numbers."""
     if len({x.dtype for x in matrices}) > 1:
         raise ValueError(f"{', '.join(str(x.dtype) for x in matrices)}, expected one type")
     lie = [x if x.strides[1] == x.itemsize else x.copy() for x in matrices]

@@ -44,9 +44,7 @@ class Slices:
         (V, N / V, ...); others one by one, as (1, n, ...).
         """
         V = len(self.tree)
-        if self.ends is None:
-            yield self.all, *[x[None] for x in arrays]
-        elif self.equal:
+        if self.equal:
             yield self.all, *[grouped(x, V) for x in arrays]
         else:
             for v in range(V):

@@ -3,7 +3,7 @@
 
 const unsigned ALL = 0xffffffff;
 
-// Called with 32 threads a row: a warp, whose threads exchange numbers without memory.
+// Called with 32 threads a row: a warp, whose threads exchange numbers through registers.
 extern "C" __global__ void softmax(const T *s, T *shifted, T *Q, T *Z, long long B, long long J) {
     long long b = (blockIdx.x * (long long)blockDim.x + threadIdx.x) / 32;
     int lane = threadIdx.x % 32;

@@ -1,4 +1,4 @@
-"""What windows see of images x, (B, I, H, W), as matrices, and sums over all that see a place.
+"""Windows of images x, (B, I, H, W), as matrices; and of each place, the sum over its windows.
 
 For a CPU, b is the innermost index in memory, (I, H, W, B): NumPy works along rows as long as the
 minibatch, and one product gives all channels of many windows.  For a GPU, b is the first index:

@@ -97,7 +97,7 @@ class Setup:
     def watch_nan(self):
         """Watch for nan, if run.check_nan asks for it."""
         if self.settings.run.check_nan:
-            self.device.launch_eagerly("run.check_nan = true")
+            self.device.stop_recording("run.check_nan = true")
             check.nan(self.ell)
 
     def check_gradients(self, step):

@@ -17,8 +17,8 @@ class Step:
 
     update: a rule of dpedf.optim.  seed: of the draws of nodes.  max_norm: a longer gradient is
     clipped to this length; 0 for no clipping.
-    number: how many steps were made.  losses: (V,), the sum of ell over each slice of this rank,
-    added over the minibatches since take_losses.
+    number: how many steps were made.  losses: (V,), the sum of ell over each slice, 0 for
+    those of other ranks, added over the minibatches since take_losses.
     """
 
     def __init__(self, gradient, update, device=None, seed=0, max_norm=0.0):

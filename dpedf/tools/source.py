@@ -149,7 +149,7 @@ class Stopwatch:
 def measured(training, made):
     """(seconds of a step, {Statement: seconds of it}), medians of some steps after one."""
     whole = [seconds(training.run, training.device) for _ in range(TIMED + 1)]
-    training.device.launch_eagerly("each line is timed")
+    training.device.stop_recording("each line is timed")
     watch = Stopwatch(training, made)
     each = [watch.run() for _ in range(TIMED + 1)]
     return median(whole[1:]), {s: median(times[s] for times in each[1:]) for s in each[1]}

@@ -3,9 +3,9 @@
 CuPy's own products cannot be part of a CUDA graph.  These can: they call cuBLASLt through the
 bindings of nvmath-python.  cuBLASLt stores matrices by columns, so it computes out.T = b.T @ a.T.
 
-How it adds depends on the algorithm.  Here that is the same for a product by itself and for many
-at once, and for rows that begin anywhere in an array: so slices have the same bits however many a
-pass takes.
+How it adds depends on the algorithm.  Those that are taken here give a product the same bits by
+itself and among many at once, and wherever its rows begin in an array: so slices have the same bits
+however many a pass takes.
 """
 
 from math import prod

@@ -8,7 +8,7 @@ import numpy as np
 from dpedf.kernels.cublaslt.operands import Operand, rounded
 from dpedf.kernels.philox import uniform
 
-FEWEST = 1024  # sums, of which some show that they are added in another order
+FEWEST = 1024  # sums: of fewer, none may show that they are added in another order
 
 
 class Plan:

@@ -32,9 +32,9 @@ class Reused:
 class Pieces:
     """Copies of pieces of a vector, changed by a kernel, all in one launch.
 
-    They are those that the first block asks for, which still changes each where it is used: graphs
-    that are recorded later rely on where they lie, so there are never more.  Each begins like an
-    array of its own, at a multiple of THREADS numbers, because products depend on that.
+    The first `with` block only notes what is asked for; each use makes its own copy.  At its end
+    there is room for all, which never grows, because graphs hold the addresses.  Each copy begins
+    like an array of its own, at a multiple of THREADS numbers, because products depend on that.
     """
 
     def __init__(self, vector, change, dtype):
