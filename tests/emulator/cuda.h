@@ -3,6 +3,7 @@
 // waits where it exchanges a value until the other lanes have come there too.
 
 #include <cmath>
+#include <csetjmp>
 #include <cstring>
 #include <functional>
 #include <typeinfo>
@@ -33,16 +34,31 @@ namespace emulator {
 const int WARP = 32;
 
 struct Lane {
-    ucontext_t context;
+    ucontext_t context; // where it begins
+    jmp_buf waits;      // where it goes on; swapcontext would make a system call each time
     char stack[1 << 16];
-    bool done;
+    bool begun, done;
     int turn; // of the exchanges of this lane, odd or even: others may still read the last one
     unsigned mask, block, warp;
     unsigned char sent[2][8];
 } lanes[WARP], *lane;
 
-ucontext_t all;
+jmp_buf all;
 std::function<void()> thread;
+
+void go_on() {
+    if (_setjmp(all))
+        return;
+    if (lane->begun)
+        _longjmp(lane->waits, 1);
+    lane->begun = true;
+    setcontext(&lane->context);
+}
+
+void wait() {
+    if (!_setjmp(lane->waits))
+        _longjmp(all, 1);
+}
 
 void run_lane() {
     unsigned first = lane - lanes;
@@ -52,6 +68,7 @@ void run_lane() {
             thread();
         }
     lane->done = true;
+    _longjmp(all, 1);
 }
 
 // Do the lanes that have not ended all wait for each other?
@@ -70,17 +87,17 @@ const char *run(unsigned grid, unsigned block) {
         return "the emulator has whole warps alone";
     gridDim.x = grid, blockDim.x = block;
     for (Lane &other : lanes) {
-        other.done = false;
+        other.begun = other.done = false;
         getcontext(&other.context);
         other.context.uc_stack.ss_sp = other.stack;
         other.context.uc_stack.ss_size = sizeof other.stack;
-        other.context.uc_link = &all;
+        other.context.uc_link = nullptr;
         makecontext(&other.context, run_lane, 0);
     }
     while (!lanes->done) {
         for (Lane &next : lanes) {
             lane = &next;
-            swapcontext(&all, &lane->context);
+            go_on();
         }
         if (!together())
             return "a thread waits for threads of its warp that do not come";
@@ -114,7 +131,7 @@ template <class V> V __shfl_xor_sync(unsigned mask, V value, int other) {
     int turn = here->turn ^= 1;
     here->mask = mask, here->block = block.x, here->warp = number.x / WARP;
     std::memcpy(here->sent[turn], &value, sizeof value);
-    swapcontext(&here->context, &all);
+    wait();
     blockIdx = block, threadIdx = number;
     std::memcpy(&value, lanes[(here - lanes) ^ other].sent[turn], sizeof value);
     return value;
