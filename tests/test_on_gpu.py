@@ -266,7 +266,8 @@ def test_products_of_several_slices_have_the_bits_of_each_by_itself(
         for p, q in additions:
             expected[p] += expected[q]
     same_bits(sums[0], expected[0])
-    assert all(plan.at_once for plan in gemm.plans.values())
+    if gpu.kind == "Fake GPU":  # a real cuBLASLt need not have an algorithm for all at once
+        assert all(plan.at_once for plan in gemm.plans.values())
 
 
 def products_of(gpu, dtype, V, I, J, K):
@@ -367,7 +368,8 @@ def test_matrices_for_which_the_workspace_is_too_small_are_multiplied_one_by_one
         for v in range(8):
             same_bits(found[v], product(x[v], W))
         near(found, host(x) @ host(W))
-    assert {plan.at_once for plan in gemm.plans.values()} == {True, False}
+    if gpu.kind == "Fake GPU":  # whose algorithms need a workspace as often as not
+        assert {plan.at_once for plan in gemm.plans.values()} == {True, False}
 
 
 @each("precision", PRECISIONS)
