@@ -48,25 +48,55 @@ extern "C" __global__ void merge_runs(const long long *keys, long long *merged, 
     merged[r / 2 * 2 * run + n % run + smaller(keys, low, high, keys[n])] = keys[n];
 }
 
-// W: (V, J, I), zeros; row j becomes the sum of g[v, n] over the places n of label j, in their
-// order.  A warp for each key adds the rows of its label, if it is the first of it.  Labels outside
-// of 0..J-1 have no row.
-extern "C" __global__ void scattered(const T *g, const long long *keys, T *W, long long V,
-                                     long long N, long long I, long long J) {
+// Rows are added in pieces of as many places of a label, and then pieces, in their order, so that
+// many warps share a label that is everywhere.  Labels outside of 0..J-1 have no row.
+const int PIECE = 64;
+
+// W: (V, J, I), zeros; pieces: (V, N, I).  A warp for each key that begins a piece of its label adds
+// the rows g[v, n] of the piece: into row j of W, if there is no other, or into pieces.
+extern "C" __global__ void add_pieces(const T *g, const long long *keys, T *W, T *pieces,
+                                      long long V, long long N, long long I, long long J) {
     long long warp = (blockIdx.x * (long long)blockDim.x + threadIdx.x) / 32;
     long long v = warp / N, k = warp % N;
     if (v >= V)
         return;
     keys += v * N, g += v * N * I;
     long long j = keys[k] / N, first = j * N;
-    if (keys[k] < 0 || j >= J || (k > 0 && keys[k - 1] >= first))
+    if (keys[k] < 0 || j >= J)
         return;
-    long long end = k + smaller(keys, k, N, first + N);
+    long long begin = smaller(keys, 0, k, first);
+    if ((k - begin) % PIECE)
+        return;
+    long long high = k + PIECE < N ? k + PIECE : N, end = k + smaller(keys, k, high, first + N);
+    bool only = k == begin && (end == N || keys[end] >= first + N);
+    T *sums = only ? W + (v * J + j) * I : pieces + (v * N + k) * I;
     for (long long i = threadIdx.x % 32; i < I; i += 32) {
         T sum = 0;
 #pragma unroll 4
         for (long long m = k; m < end; m++)
             sum += g[(keys[m] - first) * I + i];
+        sums[i] = sum;
+    }
+}
+
+// W: row j becomes the sum of the pieces of label j, if there are several.
+extern "C" __global__ void join_pieces(const T *pieces, const long long *keys, T *W, long long V,
+                                       long long N, long long I, long long J) {
+    long long warp = (blockIdx.x * (long long)blockDim.x + threadIdx.x) / 32;
+    long long v = warp / N, k = warp % N;
+    if (v >= V)
+        return;
+    keys += v * N, pieces += v * N * I;
+    long long j = keys[k] / N, first = j * N;
+    if (keys[k] < 0 || j >= J || (k > 0 && keys[k - 1] >= first))
+        return;
+    long long end = k + smaller(keys, k, N, first + N);
+    if (end - k <= PIECE)
+        return;
+    for (long long i = threadIdx.x % 32; i < I; i += 32) {
+        T sum = 0;
+        for (long long m = k; m < end; m += PIECE)
+            sum += pieces[m * I + i];
         W[(v * J + j) * I + i] = sum;
     }
 }

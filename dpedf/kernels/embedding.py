@@ -26,8 +26,10 @@ def scattered(g, x, J):
 def scattered_on_gpu(g, x, J):
     g, x = packed(g), packed(x.astype(np.int64, copy=False))
     V, N, I = g.shape
-    W = np.zeros((V, J, I), g.dtype, like=g)
-    cuda.scattered(32 * V * N, g, sorted_keys(x, g.dtype.name), W, V, N, I, J)
+    keys = sorted_keys(x, g.dtype.name)
+    W, pieces = np.zeros((V, J, I), g.dtype, like=g), np.empty_like(g)
+    cuda.add_pieces(32 * V * N, g, keys, W, pieces, V, N, I, J)
+    cuda.join_pieces(32 * V * N, pieces, keys, W, V, N, I, J)
     return W
 
 
