@@ -159,7 +159,8 @@ def test_a_broken_source_does_not_compile(source, monkeypatch):
 def test_a_warning_of_the_compiler_is_noticed(source, monkeypatch):
     monkeypatch.setattr(kernels.gpu, "compile", Compiled)
     loaded, (name, *_), sizes = kernels_of(source)
-    loaded.source = loaded.source.replace(") {", ") { int unused;", 1)
+    before, kernel, code = loaded.source.partition("__global__")
+    loaded.source = before + kernel + code.replace(") {", ") { int unused;", 1)
     with pytest.raises(AssertionError, match="unused"):
         loaded.kernel(name, "float32", **sizes)
 
@@ -1904,7 +1905,7 @@ def test_a_vector_has_copies_of_no_other_pieces_than_were_asked_for_at_first(pie
 def test_copies_are_found_in_a_block_alone_and_are_those_of_its_beginning(gpu):
     vector, capturing = put(np.arange(8.0)), False
     stream = SimpleNamespace(is_capturing=lambda: capturing)
-    gemm = SimpleNamespace(library=SimpleNamespace(stream=stream), reused=None)
+    gemm = SimpleNamespace(bindings=SimpleNamespace(stream=stream), reused=None)
     block = Reused(vector, gemm)
     capturing = True  # nothing can be brought to the GPU
     with block:

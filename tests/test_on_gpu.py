@@ -22,7 +22,7 @@ from dpedf.kernels.activation import gelu, gelu_gradient, relu, relu_gradient
 from dpedf.kernels.attention import attention_weights, scores_gradient, swapped
 from dpedf.kernels.concat import concat
 from dpedf.kernels.conv import convolution, convolution_gradients
-from dpedf.kernels.cublaslt import library, operands
+from dpedf.kernels.cublaslt import bindings, operands
 from dpedf.kernels.cublaslt.plan import FEWEST
 from dpedf.kernels.embedding import scattered
 from dpedf.kernels.gemm import affine, product, unchanging
@@ -210,7 +210,7 @@ def multiplies(gpu, monkeypatch):
 
     def in_precision(precision):
         if precision not in gemms:
-            there = library.Library(lt, gpu.stream, gpu.put(np.zeros(1)), gpu.times)
+            there = bindings.Bindings(lt, gpu.stream, gpu.put(np.zeros(1)), gpu.times)
             gemms[precision] = cublaslt.Gemm(precision, there)
         gemm = gemms[precision]
         for name, function in ("product", product), ("affine", affine), ("unchanging", unchanging):
@@ -284,15 +284,15 @@ def test_every_algorithm_that_may_be_chosen_has_the_bits_of_the_first(
 ):
     dtype = np.float64 if precision == "float64" else np.float32
     gemm, tried = multiplies(precision), set()
-    gemm.library.times, gemm.plans = None, {}
+    gemm.bindings.times, gemm.plans = None, {}
     expected = products_of(gpu, dtype, V, I, J, K)
 
     def prefer(k, launches):
         tried.update(range(len(launches)))
         return [abs(k - i) for i in range(len(launches))]
 
-    for k in range(library.OFFERS):
-        gemm.library.times, gemm.plans = partial(prefer, k), {}
+    for k in range(bindings.OFFERS):
+        gemm.bindings.times, gemm.plans = partial(prefer, k), {}
         for found, first in zip(products_of(gpu, dtype, V, I, J, K), expected, strict=True):
             same_bits(found, first)
         if k >= max(tried, default=0):
@@ -309,7 +309,7 @@ def test_the_fastest_of_them_is_chosen(gpu, multiplies):
         return seen[-1][1]
 
     gemm = multiplies("float32")
-    gemm.library.times = times
+    gemm.bindings.times = times
     products_of(gpu, np.float32, 4, 40, 33, 1000)
     algorithms = {id(plan.algorithm) for plan in gemm.plans.values()}
     for launches, found in seen:
@@ -337,7 +337,7 @@ def test_an_algorithm_that_does_not_multiply_what_it_is_tried_on_is_not_chosen(
 ):
     """Though it is said to take matrices of the layouts in question."""
     gemm = multiplies("float32")
-    monkeypatch.setattr(gemm.library, "takes", lambda *_: True)
+    monkeypatch.setattr(gemm.bindings, "takes", lambda *_: True)
     gemm.plans.clear()
     V, I, J, K = 4, 40, 33, 1000
     found = products_of(gpu, np.float32, V, I, J, K)[0]
@@ -349,7 +349,7 @@ def test_an_algorithm_that_does_not_multiply_what_it_is_tried_on_is_not_chosen(
 
 def test_a_product_that_is_first_met_in_a_recording_is_not_timed(gpu, multiplies):
     gemm = multiplies("float32")
-    gemm.library.times = lambda launches: pytest.fail("timed")
+    gemm.bindings.times = lambda launches: pytest.fail("timed")
     x, rows = gpu.put(normal(64, 64, dtype=np.float32)), iter([0, 64])
     for _ in range(2):
         found = gpu.run("rows", lambda x: product(x[: next(rows)], x), x)
@@ -360,7 +360,7 @@ def test_a_product_that_is_first_met_in_a_recording_is_not_timed(gpu, multiplies
 def test_matrices_for_which_the_workspace_is_too_small_are_multiplied_one_by_one(
     gpu, multiplies, monkeypatch
 ):
-    monkeypatch.setattr(library, "WORKSPACE", 20_000)
+    monkeypatch.setattr(bindings, "WORKSPACE", 20_000)
     gemm = multiplies("float32")
     for I in range(20, 40):
         x, W = gpu.put(normal(8, 16, I, dtype=np.float32)), gpu.put(normal(I, 10, dtype=np.float32))

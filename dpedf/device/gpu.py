@@ -14,7 +14,7 @@ from dpedf.device.graphs import Graphs
 from dpedf.device.staging import PinnedBuffer
 from dpedf.errors import UserError, one_line
 from dpedf.kernels import cublaslt
-from dpedf.kernels.cublaslt.library import Library
+from dpedf.kernels.cublaslt.bindings import Bindings
 from dpedf.kernels.gemm import product
 
 ROUNDS, REPEATED = 3, 4  # when something is timed: how often, and how many in one graph
@@ -49,7 +49,6 @@ class GPU:
             self.stop_recording("run.capture = 'off'")
         kernels.register_gpu(self.name, cupy.ndarray, cupy.RawModule, self.put)
         self.products = self.multiply_by_cublaslt(precision, install)
-        self.multiply_once()
 
     @property
     def note(self):
@@ -63,8 +62,8 @@ class GPU:
 
             version = cublasLt.get_version()
             times = None if self.graphs.eager else self.times
-            library = Library(cublasLt, self.stream, self.put(np.zeros(1)), times)
-            cublaslt.register(array, precision, library)
+            bindings = Bindings(cublasLt, self.stream, self.put(np.zeros(1)), times)
+            cublaslt.register(array, precision, bindings)
             self.multiply_once()
             return f"cuBLASLt {version}"
         except UnusableError:  # it multiplies, but computes something else
@@ -78,6 +77,7 @@ class GPU:
             tf32, default = linalg.COMPUTE_TYPE_TF32, linalg.COMPUTE_TYPE_DEFAULT
             linalg.set_compute_type(np.float32, tf32 if precision == "tf32" else default)
             self.stop_recording(missing)
+            self.multiply_once()
             return "CuPy"
 
     def times(self, launches):

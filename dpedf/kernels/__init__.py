@@ -107,13 +107,16 @@ def reach(x):
 class Kernels:
     """The kernels of a .cu file: kernels.name(threads, x, ...) for x of float32 or float64.
 
-    Integers reach a kernel as long long, floats as double, arrays as pointers.  Sizes, by name, are
-    compiled in: to divide by a number that is known is fast.  Kernels that have some may count with
-    Index, an integer of 32 bits unless an array is too large.
+    The functions of warp.cuh stand before them.  Integers reach a kernel as long long, floats as
+    double, arrays as pointers.  Sizes, by name, are compiled in: to divide by a number that is
+    known is fast.  Kernels that have some may count with Index, an integer of 32 bits unless an
+    array is too large.
     """
 
     def __init__(self, name):
-        self.source, self.compiled = (Path(__file__).parent / name).read_text(), {}
+        folder = Path(__file__).parent
+        self.source = (folder / "warp.cuh").read_text() + (folder / name).read_text()
+        self.compiled = {}
 
     def __getattr__(self, name):
         def launch(threads, x, *rest, **sizes):

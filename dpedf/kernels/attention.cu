@@ -1,11 +1,4 @@
-// Attention of heads.  T is float or double.
-
-// Called with 32 threads a row: a warp, whose threads exchange numbers through registers.
-__device__ T sum_of_warp(T x) {
-    for (int step = 16; step > 0; step /= 2)
-        x += __shfl_xor_sync(0xffffffff, x, step);
-    return x;
-}
+// Attention of heads, a row of scores by a warp.  T is float or double.
 
 // a: (rows, S), of scores; leaves the softmax over s of each row times scale.  With causal, row t of
 // every `positions` has scores for s <= t alone: others are not read, and become 0.
@@ -21,10 +14,7 @@ extern "C" __global__ void weights(T *a, double scale, long long causal, long lo
     T most = a[0];
     for (int s = lane; s < seen; s += 32)
         most = a[s] > most ? a[s] : most;
-    for (int step = 16; step > 0; step /= 2) {
-        T other = __shfl_xor_sync(0xffffffff, most, step);
-        most = other > most ? other : most;
-    }
+    most = most_of_warp(most);
 
     T sum = 0;
     for (int s = lane; s < seen; s += 32) {

@@ -3,8 +3,6 @@
 // Place n of slice v has the key x[v, n] N + n: sorted, keys are in the order of labels, those of one
 // label in the order of their places, and no two are alike.
 
-const unsigned ALL = 0xffffffff;
-
 // How many of keys[low] to keys[high - 1], which are sorted, are smaller than this one?
 static __device__ long long smaller(const long long *keys, long long low, long long high,
                                     long long key) {
@@ -30,8 +28,7 @@ extern "C" __global__ void sort_runs(const long long *x, long long *keys, long l
     int count = 0, size = N - first < run ? N - first : run, here = n - first;
     for (int m = threadIdx.x % 32; m < size; m += 32)
         count += x[first + m] < x[n] || (x[first + m] == x[n] && m < here);
-    for (int step = 16; step > 0; step /= 2)
-        count += __shfl_xor_sync(ALL, count, step);
+    count = sum_of_warp(count);
     if (threadIdx.x % 32 == 0)
         keys[first + count] = x[n] * N + n;
 }

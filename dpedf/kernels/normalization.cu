@@ -1,11 +1,5 @@
-// Normalization of rows of J numbers, each by a warp: 32 threads, which exchange numbers through
-// registers.  centred: that of LayerNorm, else of RMSNorm, whose m is 0.  T is float or double.
-
-__device__ T sum_of_warp(T x) {
-    for (int step = 16; step > 0; step /= 2)
-        x += __shfl_xor_sync(0xffffffff, x, step);
-    return x;
-}
+// Normalization of rows of J numbers, each by a warp.  centred: that of LayerNorm, else of RMSNorm,
+// whose m is 0.  T is float or double.
 
 // x, y, n: (N, J); w: (J,); c: as w where centred, else unused; s: (N,).
 extern "C" __global__ void normalize(const T *x, const T *w, const T *c, T *y, T *n, T *s,
@@ -26,10 +20,7 @@ extern "C" __global__ void normalize(const T *x, const T *w, const T *c, T *y, T
     T most = 1; // the largest |x - m|, at least 1: divided by it, no square overflows
     for (int j = lane; j < J; j += 32)
         most = fabs(x[j] - m) > most ? fabs(x[j] - m) : most;
-    for (int step = 16; step > 0; step /= 2) {
-        T other = __shfl_xor_sync(0xffffffff, most, step);
-        most = other > most ? other : most;
-    }
+    most = most_of_warp(most);
 
     T squares = 0;
     for (int j = lane; j < J; j += 32) {

@@ -37,6 +37,20 @@ extern "C" __global__ void average_pool(const T *x, T *y, long long count, long 
     y[k] = sum / (SIZE * SIZE);
 }
 
+// The sum of value(m, n, u, v) over the windows, m down and n across, that see a place as their u, v.
+template <class Value> __device__ T sum_of_windows(int line, int column, Value value) {
+    const int overlap = (SIZE + STRIDE - 1) / STRIDE; // of windows, at most
+    T sum = 0;
+    for (int above = 0; above < overlap; above++)
+        for (int before = 0; before < overlap; before++) {
+            int m = line / STRIDE - above, n = column / STRIDE - before;
+            int u = line - m * STRIDE, v = column - n * STRIDE;
+            if (m >= 0 && m < DOWN && u < SIZE && n >= 0 && n < ACROSS && v < SIZE)
+                sum += value(m, n, u, v);
+        }
+    return sum;
+}
+
 // dx: of each place, the sum of g over the windows whose first largest number is there.
 // The strides are of dx and x.  y, g: (B, I, DOWN, ACROSS).
 extern "C" __global__ void max_pool_gradient(T *dx, const T *x, const T *y, const T *g,
@@ -49,24 +63,15 @@ extern "C" __global__ void max_pool_gradient(T *dx, const T *x, const T *y, cons
     int column = k % W, line = k / W % H, i = k / (W * H) % I;
     Index down = stride_h, across = stride_w, image = k / (W * H);
     Index at = image / I * (Index)stride_b + i * (Index)stride_i + line * down + column * across;
-    const int overlap = (SIZE + STRIDE - 1) / STRIDE; // of windows, at most
-    T sum = 0;
-    for (int above = 0; above < overlap; above++)
-        for (int before = 0; before < overlap; before++) {
-            int m = line / STRIDE - above, n = column / STRIDE - before;
-            int u = line - m * STRIDE, v = column - n * STRIDE;
-            if (m < 0 || m >= DOWN || u >= SIZE || n < 0 || n >= ACROSS || v >= SIZE)
-                continue;
-            Index window = (image * DOWN + m) * ACROSS + n;
-            bool first = x[at] == y[window];
-            for (int s = 0; s < SIZE; s++)
-                for (int t = 0; t < SIZE; t++)
-                    if (s < u || (s == u && t < v))
-                        first &= x[at + (s - u) * down + (t - v) * across] != y[window];
-            if (first)
-                sum += g[window];
-        }
-    dx[at] = sum;
+    dx[at] = sum_of_windows(line, column, [&](int m, int n, int u, int v) {
+        Index window = (image * DOWN + m) * ACROSS + n;
+        bool first = x[at] == y[window];
+        for (int s = 0; s < SIZE; s++)
+            for (int t = 0; t < SIZE; t++)
+                if (s < u || (s == u && t < v))
+                    first &= x[at + (s - u) * down + (t - v) * across] != y[window];
+        return first ? g[window] : 0;
+    });
 }
 
 // dx: of each place, the sum of g over the windows that see it, by their size.  The strides are of
@@ -79,16 +84,9 @@ extern "C" __global__ void average_pool_gradient(T *dx, const T *g, long long co
         return;
     int column = k % W, line = k / W % H, i = k / (W * H) % I;
     Index image = k / (W * H);
-    const int overlap = (SIZE + STRIDE - 1) / STRIDE; // of windows, at most
-    T sum = 0;
-    for (int above = 0; above < overlap; above++)
-        for (int before = 0; before < overlap; before++) {
-            int m = line / STRIDE - above, n = column / STRIDE - before;
-            int u = line - m * STRIDE, v = column - n * STRIDE;
-            if (m < 0 || m >= DOWN || u >= SIZE || n < 0 || n >= ACROSS || v >= SIZE)
-                continue;
-            sum += g[(image * DOWN + m) * ACROSS + n] / (SIZE * SIZE);
-        }
+    T sum = sum_of_windows(line, column, [&](int m, int n, int, int) {
+        return g[(image * DOWN + m) * ACROSS + n] / (SIZE * SIZE);
+    });
     dx[image / I * (Index)stride_b + i * (Index)stride_i + line * (Index)stride_h +
        column * (Index)stride_w] = sum;
 }

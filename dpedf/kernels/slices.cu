@@ -1,7 +1,5 @@
 // Sums over rows, and of slices in a tree.  T is float or double.
 
-const unsigned ALL = 0xffffffff;
-
 // y: (V, parts, n), of x, (V, b, n), factor times the sum over `each` of the b rows, or with add y
 // plus that.  Strides of x are in numbers.  A warp, of 32 threads, has 8 or fewer columns: the others
 // of its threads add the rows of each, in an order that depends on b alone.
@@ -23,7 +21,7 @@ extern "C" __global__ void sum_of_rows(const T *x, T *y, double factor, long lon
         for (int row = lane / (int)columns; row < rows; row += step)
             sum += x[row * stride_b];
     for (int other = columns; other < 32; other *= 2)
-        sum += __shfl_xor_sync(ALL, sum, other);
+        sum += __shfl_xor_sync(0xffffffff, sum, other);
     if (k >= n || lane >= columns)
         return;
     y += (v * parts + part) * n + k;
@@ -40,8 +38,7 @@ extern "C" __global__ void add_losses(const T *ell, double *sums, double *totals
 #pragma unroll 8
     for (long long row = threadIdx.x % 32; row < n; row += 32)
         sum += ell[v * n + row];
-    for (int step = 16; step > 0; step /= 2)
-        sum += __shfl_xor_sync(ALL, sum, step);
+    sum = sum_of_warp(sum);
     if (threadIdx.x % 32)
         return;
     sums[v] = first ? sum : sums[v] + sum;

@@ -1,9 +1,7 @@
 // Softmax and its log loss.  s, shifted, Q: (B, J); Z, ell, g: (B,); y: (B,), of 0..J-1.
 // T is float or double.
 
-const unsigned ALL = 0xffffffff;
-
-// Called with 32 threads a row: a warp, whose threads exchange numbers through registers.
+// A warp has a row.
 extern "C" __global__ void softmax(const T *s, T *shifted, T *Q, T *Z, long long B, long long J) {
     long long b = (blockIdx.x * (long long)blockDim.x + threadIdx.x) / 32;
     int lane = threadIdx.x % 32;
@@ -14,10 +12,7 @@ extern "C" __global__ void softmax(const T *s, T *shifted, T *Q, T *Z, long long
     T most = s[0];
     for (long long j = lane; j < J; j += 32)
         most = s[j] > most ? s[j] : most;
-    for (int step = 16; step > 0; step /= 2) {
-        T other = __shfl_xor_sync(ALL, most, step);
-        most = other > most ? other : most;
-    }
+    most = most_of_warp(most);
 
     T sum = 0;
     for (long long j = lane; j < J; j += 32) {
@@ -25,8 +20,7 @@ extern "C" __global__ void softmax(const T *s, T *shifted, T *Q, T *Z, long long
         Q[j] = exp(shifted[j]);
         sum += Q[j];
     }
-    for (int step = 16; step > 0; step /= 2)
-        sum += __shfl_xor_sync(ALL, sum, step);
+    sum = sum_of_warp(sum);
 
     for (long long j = lane; j < J; j += 32)
         Q[j] /= sum;

@@ -23,9 +23,9 @@ FLOAT64 = 70, 1, 1, 1
 FLOAT32 = {"float32": (68, 0, 0, 0), "tf32": (77, 0, 0, 0), "bfloat16": (68, 0, 14, 0)}
 
 
-def register(array_type, precision, library):
+def register(array_type, precision, bindings):
     """From now on, the functions of gemm.py for this array type are cuBLASLt's."""
-    gemm = Gemm(precision, library)
+    gemm = Gemm(precision, bindings)
     product.register(array_type, gemm.product)
     affine.register(array_type, gemm.affine)
     unchanging.register(array_type, gemm.unchanging)
@@ -38,13 +38,13 @@ def unregister(array_type):
 
 
 class Gemm:
-    """Products by a Library, those of float32 in one precision; each is planned when first met.
+    """Products by the Bindings, those of float32 in one precision; each is planned when first met.
 
     reused: the Reused in whose block products are made, or None.
     """
 
-    def __init__(self, precision, library):
-        self.precision, self.library, self.plans, self.reused = precision, library, {}, None
+    def __init__(self, precision, bindings):
+        self.precision, self.bindings, self.plans, self.reused = precision, bindings, {}, None
         self.float32 = FLOAT32.get(precision, FLOAT32["float32"])
 
     def product(self, a, b, out=None, add=False):
@@ -83,7 +83,7 @@ class Gemm:
         key = *(x.key for x in operands), count, out.dtype.name, has_bias, add
         if key not in self.plans:
             kinds = self.float32 if out.dtype == np.float32 else FLOAT64
-            self.plans[key] = Plan(self.library, operands, count, kinds, address, add)
+            self.plans[key] = Plan(self.bindings, operands, count, kinds, address, add)
         plan = self.plans[key]
         if plan.algorithm is None:
             return False

@@ -25,33 +25,33 @@ class Plan:
     algorithm: None, if there is none.  at_once: does it make all products in one launch?
     """
 
-    def __init__(self, library, operands, count, kinds, bias, add):
-        self.library, self.count, self.add = library, count, add
+    def __init__(self, bindings, operands, count, kinds, bias, add):
+        self.bindings, self.count, self.add = bindings, count, add
         A, B, C = operands
         compute, scale, reads, writes = kinds
         self.kinds, self.dtype = (reads, reads, writes), C.x.dtype.name
-        self.desc = library.description(compute, scale, (A.transposed, B.transposed), bias)
+        self.desc = bindings.description(compute, scale, (A.transposed, B.transposed), bias)
         alone = self.layouts_of(operands, packed=True)
         self.layouts = self.layouts_of(operands, count)
-        offers = library.offers(self.desc, alone, [x.alignment for x in operands])
+        offers = bindings.offers(self.desc, alone, [x.alignment for x in operands])
         chosen = self.choose(offers, alone, operands)
         self.at_once = chosen is not None
         self.algorithm = chosen if self.at_once else next(iter(offers), None)
         if not self.at_once:
             self.layouts = self.layouts_of(operands)
-        library.forget(alone)
+        bindings.forget(alone)
 
     def layouts_of(self, operands, count=1, packed=False):
         return [
-            self.library.layout(x, kind, x.rows if packed else x.leading, count)
+            self.bindings.layout(x, kind, x.rows if packed else x.leading, count)
             for x, kind in zip(operands, self.kinds, strict=True)
         ]
 
     def choose(self, offers, alone, operands):
         """The algorithm that makes all products at once, or None."""
-        library = self.library
-        able = [x for x in offers if library.takes(self.desc, self.layouts, x)]
-        if self.count * len(able) > 1 and not library.stream.is_capturing():
+        bindings = self.bindings
+        able = [x for x in offers if bindings.takes(self.desc, self.layouts, x)]
+        if self.count * len(able) > 1 and not bindings.stream.is_capturing():
             with suppress(MemoryError):  # of what it takes beside the products themselves
                 able = self.like_the_first(offers[0], able, alone, operands)
                 return self.fastest(able, operands) if len(able) > 1 else next(iter(able), None)
@@ -62,7 +62,7 @@ class Plan:
 
         alone: the layouts of one product, packed.
         """
-        library = self.library
+        bindings = self.bindings
         A, B, C = numbers = [random_numbers(x, self.dtype, k) for k, x in enumerate(operands)]
         before, after = C.x.copy(), Operand(C.x.copy(), C.x.shape[:1])
         for k in range(self.count):
@@ -72,34 +72,34 @@ class Plan:
         for algorithm in algorithms:
             if algorithm is first or C.x.size >= FEWEST:
                 after.x[...] = before
-                with suppress(library.lt.cuBLASLtError):  # it does not multiply packed matrices
+                with suppress(bindings.lt.cuBLASLtError):  # it does not multiply packed matrices
                     self.start(at_once, algorithm, (A, B, after))
                     if (after.x == C.x).all():
                         same.append(algorithm)
-        library.forget(at_once)
+        bindings.forget(at_once)
         return same
 
     def fastest(self, algorithms, operands):
-        if not self.library.times:
+        if not self.bindings.times:
             return algorithms[0]
         out = operands[2].x
         kept = out.copy() if self.add else out
         starts = [partial(self.start, self.layouts, x, operands) for x in algorithms]
-        times = self.library.times(starts)
+        times = self.bindings.times(starts)
         if self.add:
             out[...] = kept
         return algorithms[times.index(min(times))]
 
     def launch(self, operands, bias):
         if bias is not None:
-            self.library.set_bias(self.desc, bias)
+            self.bindings.set_bias(self.desc, bias)
         for k in range(1 if self.at_once else self.count):
             self.start(self.layouts, self.algorithm, operands, k)
 
     def start(self, layouts, algorithm, operands, k=0):
         """Launch the product of matrices k, or of all from there on that layouts have."""
         addresses = [x.at(k) for x in operands]
-        self.library.launch(self.desc, layouts, algorithm, addresses, self.dtype, self.add)
+        self.bindings.launch(self.desc, layouts, algorithm, addresses, self.dtype, self.add)
 
 
 def random_numbers(operand, dtype, node):

@@ -24,7 +24,7 @@ class Reused:
 
     def __exit__(self, error, *trace):
         self.gemm.reused = None
-        if error is None and not self.gemm.library.stream.is_capturing():
+        if error is None and not self.gemm.bindings.stream.is_capturing():
             self.rounded.prepare()
             self.negated.prepare()
 

@@ -8,7 +8,7 @@ WORKSPACE = 1 << 25  # bytes
 OFFERS = 8  # algorithms that cuBLASLt is asked for
 
 
-class Library:
+class Bindings:
     """cuBLASLt, through nvmath.bindings.cublasLt, on one stream of CuPy's.
 
     like: an array of the GPU.  times(functions): how long what each of them launches takes; None
