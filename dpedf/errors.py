@@ -1,4 +1,4 @@
-"""Errors that the user can mend, and how lines are written."""
+"""Errors that end a run with one line, and how lines are written."""
 
 import sys
 from contextlib import contextmanager
@@ -10,9 +10,28 @@ class UserError(ValueError):
     A run that meets one ends with status 2, before any training.
     """
 
+    status, agreed = 2, False  # agreed: does every rank raise it?  Then rank 0 alone prints it.
+
 
 class AgreedError(UserError):
     """A UserError that every rank raises, so that all of them end."""
+
+    agreed = True
+
+
+class RunError(Exception):
+    """A run cannot go on: a disk is full, a file is damaged, the loss is not finite.
+
+    One line says what was found, where, and what to do.  The run ends with status 1.
+    """
+
+    status, agreed = 1, False
+
+
+class AgreedRunError(RunError):
+    """A RunError that every rank raises."""
+
+    agreed = True
 
 
 def one_line(error):

@@ -6,7 +6,7 @@ import threading
 import time
 import traceback
 
-from dpedf.errors import AgreedError, UserError, print_error
+from dpedf.errors import RunError, UserError, print_error
 from dpedf.parallel import launcher
 from dpedf.parallel.ranks import Ranks
 
@@ -14,8 +14,8 @@ from dpedf.parallel.ranks import Ranks
 def run(main):
     """Call main(ranks) and exit with the status that it returns.
 
-    0 or None: finished.  A UserError is one line and status 2; any other error is a traceback, ends
-    all ranks, and has status 1.
+    0 or None: finished.  A UserError is one line and status 2, a RunError one line and status 1; any
+    other error is a traceback, ends all ranks, and has status 1.
     """
     ranks = Ranks()
 
@@ -28,12 +28,12 @@ def run(main):
     try:
         launcher.expect_one_world(ranks)
         status = main(ranks)
-    except UserError as error:
-        if ranks.rank == 0 or not isinstance(error, AgreedError):
+    except (UserError, RunError) as error:
+        if ranks.rank == 0 or not error.agreed:
             print_error(str(error))
-        if not isinstance(error, AgreedError):
-            abort(ranks, 2)
-        status = 2
+        if not error.agreed:
+            abort(ranks, error.status)
+        status = error.status
     except BaseException as error:
         if ranks.size == 1:
             raise
