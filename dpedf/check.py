@@ -1,13 +1,14 @@
 """Checks for debugging: gradients by finite differences, and every value for nan."""
 
 from contextlib import contextmanager
-from functools import partial
+from functools import partial, wraps
+from math import inf
 
 import numpy as np
 
 from dpedf.device import host
 from dpedf.edf import Backward, CompNode, CompNodes, Forward, Input, Parameters
-from dpedf.errors import UserError
+from dpedf.errors import RunError, UserError
 from dpedf.program import connect, context, inputs_of, program
 
 
@@ -124,19 +125,59 @@ def compare(ell, leaves, samples, tolerance, seed):
 
 
 def nan(ell):
-    """From now on, FloatingPointError names the node that makes the first nan."""
-    names = program(ell).names
-    for n in CompNodes(ell):
+    """From now on, a RunError names the node that makes the first nan."""
+
+    def tell(place, what):
+        raise RunError(f"step {context.step + 1}: {what}, expected a number")
+
+    watch(ell, np.isnan, tell)
+
+
+def first_not_finite(ell, compute):
+    """(place, "z1 = Exp: forward made z1[0, 3] inf") of what a pass first makes that is not finite.
+
+    compute(): runs Forward and Backward, once or several times.  Places are in the order of the
+    program, forward before backward, so that those of several ranks can be compared.
+    """
+    found = [(inf, "no node makes such a number when the step is repeated")]
+    for p in Parameters(ell):
+        if what := described(p, p.name, p.value, not_finite):
+            before = "before the step, by an earlier gradient, whose node run.check_nan=true names"
+            found.append((-1, f"{what} {before}"))
+    watch(ell, not_finite, lambda *place_and_what: found.append(place_and_what))
+    compute()
+    return min(found, key=lambda place_and_what: place_and_what[0])
+
+
+def not_finite(array):
+    return ~np.isfinite(array)
+
+
+def watch(ell, wrong, tell):
+    """From now on, tell(place, what) when a node has made a number for which wrong is true."""
+    names, last = program(ell).names, 2 * len(CompNodes(ell))
+
+    for place, n in enumerate(CompNodes(ell)):
 
         def value(n=n):
-            return [(names[n], n.value)]
+            return [(n, names[n], n.value)]
 
         def gradients(n=n):
             found = [(i, array) for i in inputs_of(n) for array in so_far(i)]
-            return [(f"{names.get(i) or i.name}.grad", array) for i, array in found]
+            return [(i, f"{names.get(i) or i.name}.grad", array) for i, array in found]
 
-        n.forward = watched(n.forward, f"{names[n]} = {type(n).__name__}: forward", value)
-        n.backward = watched(n.backward, f"{names[n]} = {type(n).__name__}: backward", gradients)
+        def watched(method, place, results, n=n):
+            def call():
+                method()
+                for result in results():
+                    if what := described(*result, wrong):
+                        direction = method.__name__
+                        tell(place, f"{names[n]} = {type(n).__name__}: {direction} made {what}")
+
+            return wraps(method)(call)
+
+        n.forward = watched(n.forward, place, value)
+        n.backward = watched(n.backward, last - place, gradients)
 
 
 def so_far(n):
@@ -147,16 +188,15 @@ def so_far(n):
     return [] if n.grad is None else [n.grad]
 
 
-def watched(method, who, results):
-    """The method, after which no array of results() may hold a nan."""
+def described(n, name, array, wrong):
+    """The first number of a node's array that is wrong, as "z1[0, 3] inf"; None where none is.
 
-    def call():
-        method()
-        for name, array in results():
-            if np.isnan(array).any():
-                at = np.argwhere(host(np.isnan(array)))[0].tolist()
-                raise FloatingPointError(
-                    f"step {context.step}: {who} made {name}{at} nan, expected a number"
-                )
-
-    return call
+    Rows are numbered in the global minibatch.
+    """
+    if not (found := host(wrong(array))).any():
+        return None
+    at = np.argwhere(found)[0].tolist()
+    number = host(array)[tuple(at)]
+    if n.batched:
+        at[0] += context.row
+    return f"{name}{at or ''} {number}"

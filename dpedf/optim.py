@@ -1,7 +1,8 @@
 """Update rules over the vector Phi, and learning-rate schedules.
 
 A rule is called as update(eta, step), the first step being 0, and overwrites the gradient of its
-Phi.  On a GPU both numbers may be arrays there, which a replayed step reads again.
+Phi.  On a GPU both numbers may be arrays there, which a replayed step reads again.  From the step
+on whose loss was not finite, Phi.failed is nan, and a rule only counts in Phi.skipped.
 state: name -> vector, what a rule remembers from step to step; checkpoints keep it.
 """
 
@@ -36,7 +37,8 @@ class Momentum:
 
     def __call__(self, eta, step):
         phi = self.phi
-        momentum(phi.value, phi.grad, *self.state.values(), eta, self.mu, self.nesterov, self.decay)
+        vectors = phi.value, phi.grad, phi.failure, *self.state.values()
+        momentum(*vectors, eta, self.mu, self.nesterov, self.decay)
 
 
 class Adam:
@@ -60,7 +62,8 @@ class Adam:
 
     def __call__(self, eta, step):
         phi = self.phi
-        adam(phi.value, phi.grad, *self.state.values(), eta, step, *self.constants)
+        vectors = phi.value, phi.grad, phi.failure, *self.state.values()
+        adam(*vectors, eta, step, *self.constants)
 
 
 class AdamW(Adam):
@@ -94,7 +97,8 @@ class RMSProp:
 
     def __call__(self, eta, step):
         phi = self.phi
-        rmsprop(phi.value, phi.grad, *self.state.values(), eta, *self.constants)
+        vectors = phi.value, phi.grad, phi.failure, *self.state.values()
+        rmsprop(*vectors, eta, *self.constants)
 
 
 def zeros(phi, used=True):

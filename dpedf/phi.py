@@ -63,6 +63,9 @@ class Phi:
 
     value, grad: (n,), in program order.  The value and grad of every parameter become views of
     them, so that SGD([Phi], eta), a broadcast or a sum over ranks moves one array.
+    failed: (1,), behind grad in memory, so that it is summed over ranks with it: 0, or nan from the
+    step on whose loss was not finite on some rank.  From then on update rules only count in
+    skipped, (1,).  failure: both.
     state: by name, the running values of computed nodes, which belong to the model as well.
     put: brings an array to the device that computes.
     """
@@ -77,7 +80,8 @@ class Phi:
         self.value = put(value)
         for p, view in zip(self.parameters, self.views(self.value), strict=True):
             p.value = view
-        self.differentiate_into(np.zeros_like(self.value, shape=(1, len(self.value))))
+        self.skipped = np.zeros_like(self.value, shape=1, dtype=np.int64)
+        self.differentiate_into(np.zeros_like(self.value, shape=(1, len(self.value) + 1)))
         for n, name in program(loss).names.items():
             running = getattr(n, "state", None)  # in a user's node, this may be an input
             for key, array in running.items() if isinstance(running, dict) else ():
@@ -88,10 +92,12 @@ class Phi:
         lead, parts = vectors.shape[:-1], zip(pairwise(self.offsets), self.parameters, strict=True)
         return [vectors[..., a:b].reshape(lead + p.value.shape) for (a, b), p in parts]
 
-    def differentiate_into(self, grads):
-        """From now on, Backward leaves the gradient in the first of these vectors, (K, n)."""
-        self.grads, self.grad = grads, grads[0]
-        for p, view in zip(self.parameters, self.views(grads), strict=True):
+    def differentiate_into(self, summed):
+        """From now on, grad and failed are the first of these vectors, (K, n + 1)."""
+        n = len(self.value)
+        self.summed, self.grad, self.failed = summed, summed[0, :n], summed[0, n:]
+        self.failure = self.failed, self.skipped
+        for p, view in zip(self.parameters, self.views(summed), strict=True):
             p.differentiate_into(view)
 
     def sha256(self):

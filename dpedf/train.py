@@ -13,6 +13,7 @@ import time
 from contextlib import closing
 from math import inf
 
+import numpy as np
 from threadpoolctl import threadpool_limits
 
 from dpedf.optim import schedule, update_rule
@@ -21,6 +22,7 @@ from dpedf.parallel.agreement import Agreement
 from dpedf.parallel.trial import choose
 from dpedf.run.config import seconds
 from dpedf.run.evaluate import evaluate
+from dpedf.run.failure import expect_finite
 from dpedf.run.report import Report, introduce
 from dpedf.run.setup import Setup
 from dpedf.run.step import Step
@@ -51,6 +53,7 @@ class Training:
         self.saved = 0.0  # seconds of this run at its last checkpoint
 
     def save(self, name):
+        expect_finite(self)
         state = self.step.state() | self.report.state() | {"best": self.best}
         self.directory.save(name, self.phi, **state)
 
@@ -72,6 +75,7 @@ class Training:
                     self.evaluate()
                 self.link.raise_errors()
                 if agreement.meet():  # about twice a second
+                    expect_finite(self)
                     report.progress()
                 if self.checkpoint_due():
                     self.save("checkpoint.h5")
@@ -91,6 +95,7 @@ class Training:
         length = self.step(x, y, B, eta, measure=logs)
         self.report.learned(B)
         if logs:
+            expect_finite(self)
             self.report.train(B, eta, length)
 
     def checkpoint_due(self):
@@ -99,6 +104,7 @@ class Training:
         return self.step.number % self.settings.train.checkpoint_every == 0
 
     def evaluate(self):
+        expect_finite(self)
         start = time.monotonic()
         loss, accuracy = self.measured(self.data.valid)
         sha256, took = self.phi.sha256(), time.monotonic() - start
@@ -123,7 +129,8 @@ def main(ranks):
         return 0
     setup = Setup(sys.argv[1:], ranks)
     run = setup.settings.run
-    with closing(setup.device), threadpool_limits(setup.threads, "blas"):
+    warnings = np.errstate(all="ignore")  # what is not finite has a line of its own, in failure.py
+    with closing(setup.device), threadpool_limits(setup.threads, "blas"), warnings:
         training = Training(setup)
         setup.read()  # after the handlers of signals are set, since it may take long
         watchdog.watch(ranks, run.timeout)

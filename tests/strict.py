@@ -14,6 +14,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from dpedf.kernels.activation import relu_gradient
 from dpedf.kernels.attention import attention_weights, scores_gradient, swapped
 from dpedf.kernels.embedding import scattered
+from dpedf.kernels.losses import add_losses
 from dpedf.kernels.normalization import (
     layer_norm,
     layer_norm_gradient,
@@ -22,7 +23,8 @@ from dpedf.kernels.normalization import (
 )
 from dpedf.kernels.philox import uniform
 from dpedf.kernels.pool import average_pool, average_pool_gradient, max_pool, max_pool_gradient
-from dpedf.kernels.slices import add_losses, merge, product_in_tree, sum_of_rows
+from dpedf.kernels.slices import merge, product_in_tree, sum_of_rows
+from dpedf.kernels.vector import adam, momentum, rmsprop
 from dpedf.kernels.windows import columns, patches, sum_of_patches
 
 METHODS = {
@@ -186,6 +188,7 @@ POOLS = max_pool, max_pool_gradient, average_pool, average_pool_gradient
 OF_IMAGES = columns, patches, sum_of_patches, *POOLS
 OF_ROWS = layer_norm, layer_norm_gradient, rms_norm, rms_norm_gradient
 OF_SEQUENCES = attention_weights, scores_gradient, swapped, scattered
+UPDATES = momentum, adam, rmsprop
 OF_SLICES = add_losses, merge, product_in_tree, sum_of_rows
-for meaning in *OF_IMAGES, *OF_ROWS, *OF_SEQUENCES, *OF_SLICES, relu_gradient, uniform:
+for meaning in *OF_IMAGES, *OF_ROWS, *OF_SEQUENCES, *OF_SLICES, *UPDATES, relu_gradient, uniform:
     kernel(meaning)

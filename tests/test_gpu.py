@@ -316,8 +316,17 @@ def test_a_gpu_without_memory_for_a_step_ends_the_run_and_names_the_rows_of_a_pa
     """And does not give away what graphs still write, as CuPy's own pools would."""
     how = f"data.file={few_digits}", "train.rows=192", f"run.capture={capture}"
     error = train(*WIDE, *how, status=1, **SHORT_OF_MEMORY)
-    *_, what, note = error.splitlines()
-    assert "MemoryError" in what and "ut of memory" in what and note.startswith("train.rows")
+    *_, line = error.splitlines()
+    assert line.startswith("out of memory in a step: Out of memory") and "train.rows sets" in line
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("capture", ["auto", "off"])
+def test_a_loss_that_is_not_finite_ends_a_run_with_the_line_of_the_cpu(train, capture):
+    diverges = "model.sizes=[64,128,64,10]", "train.learning_rate=1e9", "--overwrite"
+    on_gpu = train(*diverges, f"run.capture={capture}", status=1)
+    assert on_gpu == train(*diverges, "run.device=cpu", status=1)
+    assert on_gpu.startswith("step 3, epoch 1: the loss is not finite") and on_gpu.count("\n") == 1
 
 
 @alone

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from emulator import Emulated, Emulator, compiler, put
 from products import each
-from sliced import in_slices
+from sliced import fine, in_slices
 
 from dpedf import kernels
 from dpedf.edf import Package, Parameter
@@ -39,6 +39,7 @@ from dpedf.kernels.cublaslt.operands import rounded
 from dpedf.kernels.cublaslt.reused import Pieces, Reused
 from dpedf.kernels.embedding import scattered
 from dpedf.kernels.gemm import add_products
+from dpedf.kernels.losses import add_losses
 from dpedf.kernels.normalization import (
     layer_norm,
     layer_norm_gradient,
@@ -53,7 +54,7 @@ from dpedf.kernels.recurrent import (
     lstm_cell,
     lstm_cell_gradient,
 )
-from dpedf.kernels.slices import WHOLE, Slices, add_losses, merge, product_in_tree, sum_of_rows
+from dpedf.kernels.slices import WHOLE, Slices, merge, product_in_tree, sum_of_rows
 from dpedf.kernels.softmax import log_loss, log_loss_gradient
 from dpedf.kernels.sum_over_rows import sum_over_rows
 from dpedf.kernels.vector import CACHED, adam, add_in_order, momentum, norm, rmsprop, shorten
@@ -535,8 +536,8 @@ def test_momentum_on_a_gpu_has_the_bits_of_numpy(gpu, n, mu, nesterov, decay, dt
     on_gpu = put(Phi), put(v)
     for step, rate in enumerate([0.1, 0.02, 0.3]):
         grad, eta = numbers(n, dtype, 2 + step), np.array(rate, dtype)
-        momentum(on_gpu[0], put(grad), on_gpu[1], put(eta), mu, nesterov, decay)
-        momentum(Phi, grad, v, eta, mu, nesterov, decay)
+        momentum(on_gpu[0], put(grad), fine(dtype, put), on_gpu[1], put(eta), mu, nesterov, decay)
+        momentum(Phi, grad, fine(dtype), v, eta, mu, nesterov, decay)
         same_bits(on_gpu[0], Phi)
         same_bits(on_gpu[1], v)
 
@@ -546,7 +547,7 @@ def test_momentum_on_a_gpu_has_the_bits_of_numpy(gpu, n, mu, nesterov, decay, dt
 def test_without_momentum_v_is_left_alone(gpu, nesterov, dtype):
     v = put(np.full(300, np.nan, dtype))
     Phi, grad = put(numbers(300, dtype)), put(numbers(300, dtype, 1))
-    momentum(Phi, grad, v, put(np.array(0.1, dtype)), 0.0, nesterov, 0.01)
+    momentum(Phi, grad, fine(dtype, put), v, put(np.array(0.1, dtype)), 0.0, nesterov, 0.01)
     assert np.isnan(v).all() and np.isfinite(Phi).all()
 
 
@@ -561,8 +562,8 @@ def test_adam_on_a_gpu_has_the_bits_of_numpy(gpu, n, betas, decay, decoupled, dt
     for step, rate in (0, 0.1), (1, 0.02), (10**9, 0.3):
         grad, eta, rest = numbers(n, dtype, 3), np.array(rate, dtype), (1e-8, decay, decoupled)
         counter = put(np.array(step, np.int64))
-        adam(on_gpu[0], put(grad), *on_gpu[1:], put(eta), counter, *betas, *rest)
-        adam(Phi, grad, m, v, eta, step, *betas, *rest)
+        adam(on_gpu[0], put(grad), fine(dtype, put), *on_gpu[1:], put(eta), counter, *betas, *rest)
+        adam(Phi, grad, fine(dtype), m, v, eta, step, *betas, *rest)
         for found, expected in zip(on_gpu, (Phi, m, v), strict=True):
             same_bits(found, expected)
 
@@ -572,9 +573,8 @@ def test_the_step_of_adam_may_be_an_int_or_an_array_of_the_gpu(gpu, dtype):
     found = []
     for step in 0, put(np.array(0, np.int64)), 1:
         Phi, grad, m, v = (put(numbers(300, dtype, seed)) for seed in (0, 1, 2, 2))
-        adam(
-            Phi, grad, m, np.square(v), put(np.array(0.1, dtype)), step, 0.9, 0.9, 1e-8, 0.0, False
-        )
+        vectors = Phi, grad, fine(dtype, put), m, np.square(v)
+        adam(*vectors, put(np.array(0.1, dtype)), step, 0.9, 0.9, 1e-8, 0.0, False)
         found.append(Phi.tobytes())
     assert found[0] == found[1] != found[2]
 
@@ -592,8 +592,10 @@ def test_rmsprop_on_a_gpu_has_the_bits_of_numpy(gpu, n, mu, decay, dtype):
     on_gpu = put(Phi), put(s), put(v)
     for seed, rate in enumerate([0.1, 0.02, 0.3]):
         grad, eta = numbers(n, dtype, 3 + seed), np.array(rate, dtype)
-        rmsprop(on_gpu[0], put(grad), *on_gpu[1:], put(eta), 0.99, 1e-8, mu, decay)
-        rmsprop(Phi, grad, s, v, eta, 0.99, 1e-8, mu, decay)
+        rmsprop(
+            on_gpu[0], put(grad), fine(dtype, put), *on_gpu[1:], put(eta), 0.99, 1e-8, mu, decay
+        )
+        rmsprop(Phi, grad, fine(dtype), s, v, eta, 0.99, 1e-8, mu, decay)
         for found, expected in zip(on_gpu, (Phi, s, v), strict=True):
             same_bits(found, expected)
 
@@ -804,15 +806,55 @@ def test_losses_are_added_on_a_gpu_in_float64(gpu, b, dtype):
         expected = ell.reshape(len(cut), -1).sum(axis=1, dtype=np.float64)
         for place in np.array, put:
             sums, totals = place(np.full(len(cut), 7.0)), place(np.full(len(cut), 1.0))
-            add_losses(place(ell), cut, sums, totals)
+            failed = place(np.zeros(1, dtype))
+            add = partial(add_losses, place(ell), cut, sums, totals, failed)
+            add()
             np.testing.assert_allclose(sums, expected, 1e-14)
             np.testing.assert_allclose(totals, 1 + expected, 1e-14)
-            add_losses(place(ell), cut, sums, totals, last=False)
+            add(last=False)
             np.testing.assert_allclose(sums, expected, 1e-14)
             np.testing.assert_allclose(totals, 1 + expected, 1e-14)
-            add_losses(place(ell), cut, sums, totals, first=False)
+            add(first=False)
             np.testing.assert_allclose(sums, 2 * expected, 1e-14)
             np.testing.assert_allclose(totals, 1 + 3 * expected, 1e-14)
+            assert failed[0] == 0
+
+
+@each_dtype
+@each("number", [np.nan, np.inf, -np.inf])
+@each("row", [0, 40, 99])
+def test_a_loss_that_is_not_finite_is_noted(gpu, row, number, dtype):
+    ell = numbers((100,), dtype)
+    for cut in in_slices(100, 4), in_slices(99, 3), WHOLE:
+        n, V = cut.ends[-1] if cut.ends else 100, len(cut)
+        for place in np.array, put:
+            failed, sums = place(np.zeros(1, dtype)), (place(np.zeros(V)), place(np.zeros(V)))
+            for wrong in 0, number, 0:  # nan, once it is there, stays
+                losses = ell[:n].copy()
+                losses[row : row + 1] = wrong
+                add_losses(place(losses), cut, *sums, failed)
+                if wrong == 0 and not np.isnan(failed[0]):
+                    assert failed[0] == 0
+            assert np.isnan(failed[0]) == (row < n)
+
+
+@each_dtype
+def test_updates_are_skipped_and_counted_once_a_step_has_failed(gpu, dtype):
+    rules = {
+        momentum: (1, [0.9, True, 0.01]),
+        adam: (2, [3, 0.9, 0.99, 1e-8, 0.01, True]),
+        rmsprop: (2, [0.99, 1e-8, 0.9, 0.01]),
+    }
+    for rule, (n, constants) in rules.items():
+        for place in np.array, put:
+            Phi, grad, *state = (place(numbers(300, dtype, seed) ** 2) for seed in range(2 + n))
+            failure = failed, skipped = fine(dtype, place)
+            for number, count in (np.nan, 1), (np.nan, 2), (0, 2):
+                before = [np.array(vector) for vector in (Phi, *state)]
+                failed[0] = number
+                rule(Phi, grad, failure, *state, place(np.array(0.1, dtype)), *constants)
+                same = map(np.array_equal, (Phi, *state), before)
+                assert set(same) == {bool(np.isnan(number))} and skipped[0] == count
 
 
 @each_dtype

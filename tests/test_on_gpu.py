@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from products import each
-from sliced import in_slices
+from sliced import fine, in_slices
 from test_ops import CASES, move, move_state, passed
 
 from dpedf import models
@@ -644,8 +644,8 @@ def test_momentum_agrees_with_numpy(gpu, mu, nesterov, decay, dtype):
     for eta in 0.1, 0.2:
         grad = here[1].copy()
         there[1].set(grad)
-        momentum(*here, eta, mu, nesterov, decay)  # which uses grad up
-        momentum(*there, eta, mu, nesterov, decay)
+        momentum(*here[:2], fine(dtype), here[2], eta, mu, nesterov, decay)  # which uses grad up
+        momentum(*there[:2], fine(dtype, gpu.put), there[2], eta, mu, nesterov, decay)
         here[1][...] = -grad
     near(there[0], here[0])
     near(there[2], here[2])
@@ -656,15 +656,15 @@ def test_momentum_agrees_with_numpy(gpu, mu, nesterov, decay, dtype):
 def test_adam_agrees_with_numpy_called_recorded_and_replayed(gpu, decay, decoupled, dtype):
     constants = 0.9, 0.999, 1e-8, decay, decoupled
     here = [normal(1000, dtype=dtype), *np.zeros((2, 1000), dtype)]
-    there = [gpu.put(a.copy()) for a in here]
+    there, failure = [gpu.put(a.copy()) for a in here], fine(dtype, gpu.put)
 
     def update(grad, eta, step):
-        adam(there[0], grad, *there[1:], eta, step, *constants)
+        adam(there[0], grad, failure, *there[1:], eta, step, *constants)
 
     for step in range(5):
         grad, rate = normal(1000 + step, dtype=dtype)[:1000], dtype(0.1 / (step + 1))
         gpu.run(("adam", decay, decoupled), update, gpu.put(grad.copy()), rate, step)
-        adam(here[0], grad, *here[1:], rate, step, *constants)  # which uses grad up
+        adam(here[0], grad, fine(dtype), *here[1:], rate, step, *constants)  # which uses grad up
         for found, expected in zip(there, here, strict=True):
             near(found, expected)
     assert not gpu.graphs.eager
@@ -678,8 +678,18 @@ def test_rmsprop_agrees_with_numpy(gpu, mu, decay, dtype):
     there = [gpu.put(a.copy()) for a in here]
     for step, eta in enumerate([0.1, 0.2, 0.05]):
         grad = normal(1000 + step, dtype=dtype)[:1000]
-        rmsprop(there[0], gpu.put(grad.copy()), *there[1:], eta, 0.99, 1e-8, mu, decay)
-        rmsprop(here[0], grad, *here[1:], eta, 0.99, 1e-8, mu, decay)
+        rmsprop(
+            there[0],
+            gpu.put(grad.copy()),
+            fine(dtype, gpu.put),
+            *there[1:],
+            eta,
+            0.99,
+            1e-8,
+            mu,
+            decay,
+        )
+        rmsprop(here[0], grad, fine(dtype), *here[1:], eta, 0.99, 1e-8, mu, decay)
         for found, expected in zip(there, here, strict=True):
             near(found, expected)
 

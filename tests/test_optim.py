@@ -16,9 +16,9 @@ N = 2 * CACHED + 17  # longer than what is updated at a time, and no multiple of
 
 def vectors(n, dtype=np.float64):
     random = np.random.default_rng(0)
-    return SimpleNamespace(
-        value=random.normal(size=n).astype(dtype), grad=random.normal(size=n).astype(dtype)
-    )
+    value, grad = (random.normal(size=n).astype(dtype) for _ in range(2))
+    failure = np.zeros(1, dtype), np.zeros(1, int)
+    return SimpleNamespace(value=value, grad=grad, failure=failure)
 
 
 RULES = {
@@ -114,7 +114,8 @@ def test_adam_moves_by_eta_whatever_the_size_of_a_constant_gradient(betas):
 
 def test_after_many_steps_adam_corrects_nothing():
     """m = v = 1, and betas**t is less than any float."""
-    phi = SimpleNamespace(value=np.zeros(5), grad=np.ones(5))
+    phi = vectors(5)
+    phi.value[...], phi.grad[...] = 0, 1
     update = Adam(phi, epsilon=0.25)
     for vector in update.state.values():
         vector[...] = 1
@@ -156,7 +157,8 @@ def test_plain_sgd_keeps_no_state():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_device_is_updated_to_the_same_bits_in_its_dtype(dtype, rule):
     host = vectors(N, dtype)
-    device = SimpleNamespace(value=put(host.value), grad=put(host.grad))
+    failure = tuple(map(put, host.failure))
+    device = SimpleNamespace(value=put(host.value), grad=put(host.grad), failure=failure)
     for phi in host, device:
         update = rule_of(phi, rule, weight_decay=0.01)
         update(0.1, 0)

@@ -88,7 +88,7 @@ def test_nodes_find_the_rows_of_the_whole_minibatch_in_their_context_and_where_t
 def test_the_gradients_of_slices_begin_at_multiples_of_256_bytes(dtype):
     """On which the choice of a GEMM may depend, and so the bits of a slice."""
     gradient = on_ranks(1, lambda ranks: seen_by(ranks, 8, dtype)[1])[0]
-    addresses = [vector.ctypes.data for vector in gradient.grads]
+    addresses = [vector.ctypes.data for vector in gradient.summed]
     assert len(addresses) > 2 and not any((a - addresses[0]) % 256 for a in addresses)
 
 
@@ -195,25 +195,27 @@ def test_a_bucket_holds_only_numbers_of_parameters_that_are_complete(size):
     sizes = 3, 1, 2, 5, 2, 7, 1, 4
     offsets = [0, *np.cumsum(sizes).tolist()]
     random, parameters = np.random.default_rng(0), list("abcdefgh")
-    phi = SimpleNamespace(parameters=parameters, offsets=offsets, value=np.zeros(offsets[-1]))
+    numbers = offsets[-1] + 1  # and the one that says whether a step has failed
+    phi = SimpleNamespace(parameters=parameters, offsets=offsets, summed=np.zeros((1, numbers)))
     buckets = Buckets(phi, size)
     for order in [*(random.permutation(8) for _ in range(20)), range(8), range(8)[::-1]]:
         buckets.restart()
-        done, end = np.zeros(offsets[-1], bool), offsets[-1]
+        done, end = np.zeros(numbers, bool), numbers
+        done[-1] = True
         for k in order:
             done[offsets[k] : offsets[k + 1]] = True
             for low, high in buckets.complete(parameters[k]):
                 assert high == end and high - low == size and done[low:high].all()
                 end = low
-            complete = offsets[-1] - max(np.flatnonzero(~done), default=-1) - 1
-            assert offsets[-1] - end == complete // size * size  # none waits that could go
-        assert buckets.left == end == offsets[-1] % size
+            complete = numbers - max(np.flatnonzero(~done), default=-1) - 1
+            assert numbers - end == complete // size * size  # none waits that could go
+        assert buckets.left == end == numbers % size
 
 
 @pytest.mark.parametrize("slices", [0, 4])
 def test_sums_that_a_recording_began_and_gave_up_are_not_waited_for(slices):
     def learn(ranks):
-        gradient = seen_by(ranks, slices, overlap=True, bucket=1)[1]
+        gradient = seen_by(ranks, slices, overlap=True, bucket=2)[1]
         x = np.full(2, 3.0)
         gradient.add_slices(np.ones(2), x, 4)
         given_up = list(gradient.over_ranks.pending)

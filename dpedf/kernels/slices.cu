@@ -28,24 +28,6 @@ extern "C" __global__ void sum_of_rows(const T *x, T *y, double factor, long lon
     *y = add ? *y + (T)factor * sum : (T)factor * sum;
 }
 
-// sums, totals: (V,), of ell, (V, n).  A warp adds a slice.
-extern "C" __global__ void add_losses(const T *ell, double *sums, double *totals, long long V,
-                                      long long n, long long first, long long last) {
-    long long v = (blockIdx.x * (long long)blockDim.x + threadIdx.x) / 32;
-    if (v >= V)
-        return;
-    double sum = 0;
-#pragma unroll 8
-    for (long long row = threadIdx.x % 32; row < n; row += 32)
-        sum += ell[v * n + row];
-    sum = sum_of_warp(sum);
-    if (threadIdx.x % 32)
-        return;
-    sums[v] = first ? sum : sums[v] + sum;
-    if (last)
-        totals[v] += sums[v];
-}
-
 // vectors: rows of stride numbers.  parts: rows of n.  steps: (count, 3), as merging(tree) has them.
 extern "C" __global__ void merge(T *vectors, const T *parts, const long long *steps,
                                  long long count, long long stride, long long n) {

@@ -225,26 +225,3 @@ def launch_sums(x, y, factor, parts, add):
     each, columns = (b, 8 if b <= FEW else 2) if parts == 1 else (FEW, 8)
     sizes = int(add), V, b, n, parts, each, columns, *strides_of(x)
     cuda.sum_of_rows(32 * V * parts * -(-n // columns), x, y, float(factor), *sizes)
-
-
-@function
-def add_losses(ell, slices, sums, totals, first=True, last=True):
-    """Leave in sums[v] the sum over the rows of slice v of ell, (N,), and add it to totals[v].
-
-    Both are float64.  Of rows in several passes, the first begins sums[v] anew, and the last adds
-    to totals[v].
-    """
-    for these, part in slices.cut(ell):
-        added = part.sum(axis=1, dtype=np.float64)
-        sums[these] = added if first else sums[these] + added
-        if last:
-            here = totals[these]
-            here += sums[these]
-
-
-@on_gpu(add_losses)
-def add_losses_on_gpu(ell, slices, sums, totals, first=True, last=True):
-    for these, part in slices.cut(packed(ell)):
-        V, n = part.shape
-        how = int(first), int(last)
-        cuda.add_losses(32 * V, part, sums[these], totals[these], V, n, *how)

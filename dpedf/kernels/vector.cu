@@ -1,11 +1,19 @@
 // What is done to whole vectors: the update of Phi, sums in a tree, a length.
 // T is float or double.
 
+// Does an update leave everything as it is?  Then thread 0 counts.
+__device__ bool skips(long long i, const T *failed, long long *skipped) {
+    if (i == 0 && isnan(*failed))
+        ++*skipped;
+    return isnan(*failed);
+}
+
 // v: as Phi where mu, else unused.  eta: one number.
-extern "C" __global__ void momentum(T *Phi, const T *grad, T *v, const T *eta, double mu,
-                                    long long nesterov, double decay, long long n) {
+extern "C" __global__ void momentum(T *Phi, const T *grad, const T *failed, long long *skipped,
+                                    T *v, const T *eta, double mu, long long nesterov, double decay,
+                                    long long n) {
     long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x;
-    if (i >= n)
+    if (skips(i, failed, skipped) || i >= n)
         return;
     T g = grad[i];
     if (decay)
@@ -29,11 +37,11 @@ extern "C" __global__ void corrections(T *both, const long long *step, double be
 }
 
 // m, v: as Phi.  eta: one number.  both: what corrections wrote.
-extern "C" __global__ void adam(T *Phi, const T *grad, T *m, T *v, const T *eta, const T *both,
-                                double beta1, double beta2, double decay, long long decoupled,
-                                long long n) {
+extern "C" __global__ void adam(T *Phi, const T *grad, const T *failed, long long *skipped, T *m,
+                                T *v, const T *eta, const T *both, double beta1, double beta2,
+                                double decay, long long decoupled, long long n) {
     long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x;
-    if (i >= n)
+    if (skips(i, failed, skipped) || i >= n)
         return;
     T g = grad[i];
     if (decay && !decoupled)
@@ -47,10 +55,11 @@ extern "C" __global__ void adam(T *Phi, const T *grad, T *m, T *v, const T *eta,
 }
 
 // s: as Phi.  v: as Phi where mu, else unused.  eta: one number.
-extern "C" __global__ void rmsprop(T *Phi, const T *grad, T *s, T *v, const T *eta, double alpha,
-                                   double epsilon, double mu, double decay, long long n) {
+extern "C" __global__ void rmsprop(T *Phi, const T *grad, const T *failed, long long *skipped, T *s,
+                                   T *v, const T *eta, double alpha, double epsilon, double mu,
+                                   double decay, long long n) {
     long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x;
-    if (i >= n)
+    if (skips(i, failed, skipped) || i >= n)
         return;
     T g = grad[i];
     if (decay)

@@ -1,7 +1,7 @@
 """Functions of whole vectors such as Phi: updates, sums in a tree, the Euclidean length."""
 
-import math
 from functools import cache
+from math import isnan, sqrt
 
 import numpy as np
 
@@ -30,8 +30,16 @@ def constant_of(shape, dtype, number, gpu_name):
     return gpu.put(np.full(shape, number, dtype))
 
 
+def skips(failed, skipped):
+    """Has failed become nan?  Then an update leaves everything as it is, and is counted here."""
+    if isnan(failed[0]):
+        skipped[0] += 1
+        return True
+    return False
+
+
 @function
-def momentum(Phi, grad, v, eta, mu, nesterov, decay):
+def momentum(Phi, grad, failure, v, eta, mu, nesterov, decay):
     """One step of SGD with momentum mu and weight decay lambda, in place.
 
     g = grad + lambda Phi
@@ -39,7 +47,10 @@ def momentum(Phi, grad, v, eta, mu, nesterov, decay):
     Phi <- Phi - eta v,  or with Nesterov's momentum  Phi - eta (g + mu v)
 
     Phi, grad, v: (n,); grad is overwritten, and v is not read if mu is 0.  eta: one number.
+    failure: (failed, skipped), of Phi.
     """
+    if skips(*failure):
+        return
     for low in range(0, len(Phi), CACHED):
         part = slice(low, low + CACHED)
         g = grad[part]
@@ -55,13 +66,13 @@ def momentum(Phi, grad, v, eta, mu, nesterov, decay):
 
 
 @on_gpu(momentum)
-def momentum_on_gpu(Phi, grad, v, eta, mu, nesterov, decay):
+def momentum_on_gpu(Phi, grad, failure, v, eta, mu, nesterov, decay):
     n, eta = len(Phi), number(eta, Phi.dtype)
-    cuda.momentum(n, Phi, grad, v, eta, float(mu), int(nesterov), float(decay), n)
+    cuda.momentum(n, Phi, grad, *failure, v, eta, float(mu), int(nesterov), float(decay), n)
 
 
 @function
-def adam(Phi, grad, m, v, eta, step, beta1, beta2, epsilon, decay, decoupled):
+def adam(Phi, grad, failure, m, v, eta, step, beta1, beta2, epsilon, decay, decoupled):
     """One step of Adam with weight decay lambda, in place.
 
     g = grad + lambda Phi,  or decoupled  g = grad
@@ -71,7 +82,10 @@ def adam(Phi, grad, m, v, eta, step, beta1, beta2, epsilon, decay, decoupled):
     Phi <- Phi - eta d,  or decoupled  Phi - eta (d + lambda Phi)
 
     Phi, grad, m, v: (n,); grad is overwritten.  eta, step: one number each.
+    failure: (failed, skipped), of Phi.
     """
+    if skips(*failure):
+        return
     scale, least = corrections(step, beta1, beta2, epsilon)
     for low in range(0, len(Phi), CACHED):
         part = slice(low, low + CACHED)
@@ -93,19 +107,20 @@ def adam(Phi, grad, m, v, eta, step, beta1, beta2, epsilon, decay, decoupled):
 def corrections(step, beta1, beta2, epsilon):
     """(a, b) with d = m / (a sqrt(v) + b), which corrects two numbers instead of two vectors."""
     bias = 1 - beta1 ** (step + 1)
-    return bias / math.sqrt(1 - beta2 ** (step + 1)), bias * epsilon
+    return bias / sqrt(1 - beta2 ** (step + 1)), bias * epsilon
 
 
 @on_gpu(adam)
-def adam_on_gpu(Phi, grad, m, v, eta, step, beta1, beta2, epsilon, decay, decoupled):
+def adam_on_gpu(Phi, grad, failure, m, v, eta, step, beta1, beta2, epsilon, decay, decoupled):
     n, eta, step = len(Phi), number(eta, Phi.dtype), number(step, np.int64)
     beta1, beta2, both = float(beta1), float(beta2), np.empty(2, Phi.dtype, like=Phi)
     cuda.corrections(1, both, step, beta1, beta2, float(epsilon))
-    cuda.adam(n, Phi, grad, m, v, eta, both, beta1, beta2, float(decay), int(decoupled), n)
+    constants = both, beta1, beta2, float(decay), int(decoupled)
+    cuda.adam(n, Phi, grad, *failure, m, v, eta, *constants, n)
 
 
 @function
-def rmsprop(Phi, grad, s, v, eta, alpha, epsilon, mu, decay):
+def rmsprop(Phi, grad, failure, s, v, eta, alpha, epsilon, mu, decay):
     """One step of RMSProp with momentum mu and weight decay lambda, in place.
 
     g = grad + lambda Phi
@@ -114,7 +129,10 @@ def rmsprop(Phi, grad, s, v, eta, alpha, epsilon, mu, decay):
     Phi <- Phi - eta v,  or without momentum  Phi - eta g / (sqrt(s) + epsilon)
 
     Phi, grad, s, v: (n,); grad is overwritten, and v is not read if mu is 0.  eta: one number.
+    failure: (failed, skipped), of Phi.
     """
+    if skips(*failure):
+        return
     for low in range(0, len(Phi), CACHED):
         part = slice(low, low + CACHED)
         phi, g, square = Phi[part], grad[part], s[part]
@@ -135,9 +153,9 @@ def rmsprop(Phi, grad, s, v, eta, alpha, epsilon, mu, decay):
 
 
 @on_gpu(rmsprop)
-def rmsprop_on_gpu(Phi, grad, s, v, eta, alpha, epsilon, mu, decay):
+def rmsprop_on_gpu(Phi, grad, failure, s, v, eta, alpha, epsilon, mu, decay):
     n, eta, constants = len(Phi), number(eta, Phi.dtype), map(float, (alpha, epsilon, mu, decay))
-    cuda.rmsprop(n, Phi, grad, s, v, eta, *constants, n)
+    cuda.rmsprop(n, Phi, grad, *failure, s, v, eta, *constants, n)
 
 
 @function

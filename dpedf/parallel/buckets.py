@@ -2,9 +2,9 @@
 
 
 class Buckets:
-    """The suffix of phi.grad that is complete so far in Backward, cut into buckets.
+    """The suffix of phi.summed that is complete so far in Backward, cut into buckets.
 
-    size: the numbers of a bucket.  left: the numbers at the start of phi.grad in no bucket yet.
+    size: the numbers of a bucket.  left: the numbers at the start of phi.summed in no bucket yet.
     """
 
     def __init__(self, phi, size):
@@ -12,7 +12,7 @@ class Buckets:
         self.restart()
 
     def restart(self):
-        self.done, self.left = set(), len(self.phi.value)
+        self.done, self.left = set(), self.phi.summed.shape[1]
 
     def complete(self, p):
         """Yield (low, high) of each bucket that is complete now that p.grad is."""

@@ -7,7 +7,8 @@ With slices = 0 each rank is one slice, and the MPI library chooses the order of
 import numpy as np
 
 from dpedf.edf import Backward, CompNodes, Forward
-from dpedf.kernels.slices import add_losses, merge
+from dpedf.kernels.losses import add_losses
+from dpedf.kernels.slices import merge
 from dpedf.parallel.buckets import Buckets
 from dpedf.parallel.passes import Passes
 from dpedf.parallel.sums import sum_over
@@ -31,18 +32,18 @@ class Gradient:
         self.buckets, self.passes = Buckets(phi, bucket), Passes(slices, link.rank, link.size)
         self.over_ranks, self.in_nodes = (sum_over(link, self.passes) for _ in range(2))
         self.mixer = next((n for n in CompNodes(ell) if getattr(n, "mixes", False)), None)
-        self.train, self.shard, self.grads = True, self.passes.shard, ()
+        self.train, self.shard, self.summed = True, self.passes.shard, ()
         self.losses, self.totals = (np.zeros(self.passes.V, like=phi.value) for _ in range(2))
         self.compute_in(1 if self.mixer else self.passes.most)
 
     def compute_in(self, passes):
         """From now on, compute the rows of a rank in so many passes, or in fewer."""
         self.passes.divide(passes)
-        if len(self.grads) != self.passes.vectors:
-            n, vectors = len(self.phi.value), self.passes.vectors
+        if len(self.summed) != self.passes.vectors:
+            n, vectors = self.phi.summed.shape[1], self.passes.vectors
             # Each begins at a multiple of 256 bytes, on which the choice of a GEMM may depend.
             aligned = -(-n // 64) * 64
-            self.grads = np.zeros_like(self.phi.value, shape=(vectors, aligned))[:, :n]
+            self.summed = np.zeros_like(self.phi.value, shape=(vectors, aligned))[:, :n]
 
     def __call__(self, x, y, B):
         self.add_slices(x, y, B)
@@ -50,8 +51,8 @@ class Gradient:
 
     def add_slices(self, x, y, B):
         """Compute this rank's part of the gradient; buckets start their sum over ranks."""
-        if self.phi.grads is not self.grads:  # at first, or after another Gradient
-            self.phi.differentiate_into(self.grads)
+        if self.phi.summed is not self.summed:  # at first, or after another Gradient
+            self.phi.differentiate_into(self.summed)
         self.buckets.restart()
         self.over_ranks.pending.clear()  # what an abandoned recording (device/graphs.py) left
         first, passes, whole = self.shard(B)[0], self.passes.of(B), self.passes.slices > 0
@@ -61,7 +62,7 @@ class Gradient:
             with during(B=B, row=first + rows.start, slices=slices, add=self.add_in_nodes):
                 self.put(x[rows], y[rows])
                 Forward(self.ell, self.train)
-                sums = self.losses[numbers], self.totals[numbers]
+                sums = self.losses[numbers], self.totals[numbers], self.phi.failed
                 add_losses(self.ell.value, slices, *sums, whole or begins, whole or ends)
                 Backward(self.ell, B, ready, keep=False)
 
@@ -69,7 +70,7 @@ class Gradient:
         """Finish the sum over ranks, of which add_slices may have started some buckets."""
         self.start(0, self.buckets.left)
         if self.link.size > 1:
-            self.over_ranks.finish(self.grads)
+            self.over_ranks.finish(self.summed)
 
     def ready(self, p):
         """Start the sum over ranks of the buckets that are complete, now that p.grad is."""
@@ -77,16 +78,16 @@ class Gradient:
             self.start(low, high)
 
     def start(self, low, high):
-        """Start the sum over ranks of phi.grad[low:high], in the pieces that the link asks for."""
+        """Start the sum over ranks of phi.summed[0, low:high], in pieces that the link takes."""
         if self.link.size == 1 or low == high:
             return
         piece = self.link.piece or high - low
         for end in range(high, low, -piece):
-            self.over_ranks.start(self.grads, max(low, end - piece), end, self.overlap)
+            self.over_ranks.start(self.summed, max(low, end - piece), end, self.overlap)
 
     def add_in_nodes(self, parts):
         """The sum over all slices, of all ranks, of parts, (slices of this rank, n): (n,)"""
-        vectors = np.zeros_like(parts, shape=(len(self.grads), parts.shape[1]))
+        vectors = np.zeros_like(parts, shape=(len(self.summed), parts.shape[1]))
         merge(vectors, parts, self.passes.whole_tree())
         if self.link.size > 1:
             self.in_nodes.start(vectors, 0, parts.shape[1], overlap=False)

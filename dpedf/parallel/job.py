@@ -14,8 +14,8 @@ from dpedf.parallel.ranks import Ranks
 def run(main):
     """Call main(ranks) and exit with the status that it returns.
 
-    0 or None: finished.  A UserError is one line and status 2, a RunError one line and status 1; any
-    other error is a traceback, ends all ranks, and has status 1.
+    0 or None: finished.  A UserError is one line and status 2, a RunError one line and status 1.
+    Any other error is a traceback, ends all ranks, and has status 1.
     """
     ranks = Ranks()
 

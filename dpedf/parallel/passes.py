@@ -2,21 +2,22 @@
 
 from itertools import pairwise
 
-from dpedf.errors import UserError
+from dpedf.errors import RunError, UserError, one_line
 from dpedf.kernels.slices import WHOLE, Slices
 from dpedf.parallel.sums import cuts, plan
 
 
 class memory_of_passes:  # noqa: N801, a word of the with statement
-    """Inside the block, a MemoryError says which setting decides how much a pass takes."""
+    """A MemoryError in the block is a RunError that says which setting decides what a pass takes."""
 
     def __enter__(self):
         pass
 
     def __exit__(self, kind, error, trace):
         if isinstance(error, MemoryError):
+            found = f"out of memory in a step: {one_line(error) or 'none is left'}"
             less = "fewer take less memory, down to those of a slice, of train.slices"
-            error.add_note(f"train.rows sets how many rows a pass takes: {less}")
+            raise RunError(f"{found}; train.rows sets how many rows a pass takes: {less}") from None
 
 
 class Passes:

@@ -62,7 +62,7 @@ def found(gradient, x, y, B, passes=None):
     """The sums of gradients that this rank has after so many passes: by default, of one slice."""
     gradient.compute_in(passes or gradient.passes.most)
     gradient.add_slices(x, y, B)
-    return gradient.grads[: gradient.passes.left].copy()
+    return gradient.summed[: gradient.passes.left].copy()
 
 
 def differing(gradient, passes, x, y, B):

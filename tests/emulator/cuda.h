@@ -13,6 +13,8 @@
 #define __global__
 #define __device__
 
+using std::isfinite, std::isnan;
+
 namespace {
 
 struct uint3 {
