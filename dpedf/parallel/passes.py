@@ -8,7 +8,7 @@ from dpedf.parallel.sums import cuts, plan
 
 
 class memory_of_passes:  # noqa: N801, a word of the with statement
-    """A MemoryError in the block is a RunError that says which setting decides what a pass takes."""
+    """A MemoryError in the block becomes a RunError, which says what decides the size of a pass."""
 
     def __enter__(self):
         pass
