@@ -7,14 +7,13 @@ Each is a file of dpedf/tools.
 """
 
 import ast
-import os
 import sys
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 
 from dpedf import tools
-from dpedf.errors import UserError, print_error
+from dpedf.errors import UserError, flush, one_line, print_error
 
 
 def listed():
@@ -40,15 +39,20 @@ def run(name="--help", *words):
 
 def main():
     try:
-        return run(*sys.argv[1:])
+        status = run(*sys.argv[1:])
+        sys.stdout.flush()
     except UserError as error:
         print_error(str(error))
-        return 2
+        status = 2
     except BrokenPipeError:  # the reader of the output, such as head, has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        status = 1
+    except OSError as error:
+        print_error(f"{error.filename or 'standard output'}: {one_line(error)}")
+        status = 1
     except KeyboardInterrupt:
-        return 130
+        status = 130
+    flush()
+    return status
 
 
 if __name__ == "__main__":

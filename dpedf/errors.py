@@ -1,5 +1,6 @@
 """Errors that end a run with one line, and how lines are written."""
 
+import os
 import sys
 from contextlib import contextmanager
 
@@ -44,6 +45,18 @@ def plural(n, noun):
     return f"{n:,} {noun}{'s' * (n != 1)}"
 
 
+def grouped(noun, numbers):
+    """ "rank 3", "ranks 0-2, 5"."""
+    ranges = []
+    for n in sorted(numbers):
+        if ranges and n == ranges[-1][1] + 1:
+            ranges[-1][1] = n
+        else:
+            ranges.append([n, n])
+    shown = (str(low) if low == high else f"{low}-{high}" for low, high in ranges)
+    return f"{noun}{'s' * (len(numbers) > 1)} {', '.join(shown)}"
+
+
 @contextmanager
 def concerning(what):
     """Inside the with block, a UserError begins with what it concerns, such as a file."""
@@ -53,7 +66,66 @@ def concerning(what):
         raise type(error)(f"{what}: {error}") from None
 
 
+def print_line(text):
+    """Print a line on stdout, at once."""
+    write("stdout", text)
+
+
 def print_error(text):
     """Print on stderr in one call, so that the lines of several ranks do not mix."""
-    sys.stderr.write(text.rstrip("\n") + "\n")
-    sys.stderr.flush()
+    write("stderr", text.rstrip("\n"))
+
+
+def write(name, text):
+    """Write a line on the stream of sys with this name.
+
+    Printing never stands in the way: on a stream that is full, closed, missing or read no more,
+    nothing is written, now or later.
+    """
+    stream = getattr(sys, name)
+    try:
+        encoding = stream.encoding or "utf-8"
+        stream.write(f"{text}\n".encode(encoding, "backslashreplace").decode(encoding))
+        stream.flush()
+    except (OSError, ValueError, AttributeError, RuntimeError) as error:
+        # of the file; closed; None; RuntimeError: a handler of signals interrupted another write
+        if isinstance(error, OSError):
+            give_up(name, error)
+
+
+def flush():
+    """Bring what a program has printed to its streams, if they are still there."""
+    for name in "stdout", "stderr":
+        try:
+            getattr(sys, name).flush()
+        except OSError as error:
+            give_up(name, error)
+        except (ValueError, AttributeError, RuntimeError):  # closed, None, or being written to
+            continue
+
+
+def give_up(name, error):
+    """Connect a stream that has failed to nothing, so that Python's own flush at its end works."""
+    stream = getattr(sys, name)
+    try:
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, stream.fileno())
+        os.close(nothing)
+        stream.flush()  # what it still holds
+    except (OSError, ValueError):  # it has no file of its own
+        setattr(sys, name, None)
+    if name == "stdout" and not isinstance(error, BrokenPipeError):
+        print_error(f"standard output: {one_line(error)}: it is not written any more")
+
+
+def open_streams():
+    """Open those of stdin, stdout and stderr that a shell has closed (>&-).
+
+    Otherwise a file of a run would get the number of one, and what libraries print there.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    for name in "stdout", "stderr":
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))

@@ -11,14 +11,15 @@ A directory that already holds a run is left alone, unless --resume goes on from
 import sys
 import time
 from contextlib import closing
+from functools import partial
 from math import inf
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from dpedf.optim import schedule, update_rule
-from dpedf.parallel import job, watchdog
-from dpedf.parallel.agreement import Agreement
+from dpedf.parallel import job
+from dpedf.parallel.agreement import Agreement, to_go_on
 from dpedf.parallel.trial import choose
 from dpedf.run.config import seconds
 from dpedf.run.evaluate import evaluate
@@ -74,7 +75,7 @@ class Training:
                 if self.step.number % eval_every == 0 or self.finished:
                     self.evaluate()
                 self.link.raise_errors()
-                if agreement.meet():  # about twice a second
+                if agreement.meet(self.step.number):  # about twice a second
                     expect_finite(self)
                     report.progress()
                 if self.checkpoint_due():
@@ -132,8 +133,10 @@ def main(ranks):
     warnings = np.errstate(all="ignore")  # what is not finite has a line of its own, in failure.py
     with closing(setup.device), threadpool_limits(setup.threads, "blas"), warnings:
         training = Training(setup)
-        setup.read()  # after the handlers of signals are set, since it may take long
-        watchdog.watch(ranks, run.timeout)
+        stopped = partial(training.agreement.stops_before, training.step.number)
+        if stopped():
+            return STOPPED
+        setup.read()
         note = choose(training.step, training.minibatches(0), setup, training.state)
         setup.watch_nan()
         introduce(setup, training.step.number, note)
@@ -141,10 +144,13 @@ def main(ranks):
             ranks.say(f"{run.dir}: finished at step {training.step.number}, nothing is left to do")
             return 0
         setup.check_gradients(training.step)
+        if stopped():
+            return STOPPED
         setup.begin(training.step.number)
         training.run()
         if not training.finished:
-            ranks.say(f"stopped at step {training.step.number}, to go on with --resume")
+            at = f"stopped at step {training.step.number}"
+            ranks.say(f"{at}, to go on with --resume: {to_go_on()}")
             return STOPPED
         training.test()
         return 0

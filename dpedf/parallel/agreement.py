@@ -1,10 +1,12 @@
 """What the ranks agree on: their settings, and while they train, whether to stop and the time."""
 
-import signal
+import shlex
+import sys
 import time
 from itertools import zip_longest
 
 from dpedf.errors import AgreedError
+from dpedf.parallel import signals
 
 EVERY = 0.5  # seconds between two meetings, about
 
@@ -12,33 +14,45 @@ EVERY = 0.5  # seconds between two meetings, about
 class Agreement:
     """About twice a second the ranks meet, and agree on what each of them knows by itself.
 
-    stop: was any rank told to stop, by SIGUSR1 or SIGTERM?  seconds: since the run began.
+    stop: was any rank told to stop, by a signal?  seconds: since the run began.
     """
 
     def __init__(self, ranks):
         self.ranks, self.began = ranks, time.monotonic()
-        self.told, self.stop, self.seconds = False, False, 0.0
+        self.told, self.stop, self.seconds = signals.told, False, 0.0
         self.interval, self.left = 1, 1  # steps between two meetings, and until the next
-        for number in signal.SIGUSR1, signal.SIGTERM:
-            signal.signal(number, self.tell)
 
-    def tell(self, number, frame):
-        self.told = True
-
-    def meet(self):
+    def meet(self, step=None):
         """After each step: meet, if it is time, and return whether the ranks met.
 
         All ranks count the same number of steps to the next meeting, from the agreed seconds.
         """
-        self.ranks.alive()
+        self.ranks.alive(step)
         self.left -= 1
         if self.left:
             return False
         before, now = self.seconds, time.monotonic() - self.began
-        self.stop, self.seconds = self.ranks.largest(self.told, now)
+        self.stop, self.seconds = self.ranks.largest(self.told.stop, now)
         steps = int(self.interval * EVERY / max(self.seconds - before, 1e-3))
         self.interval = self.left = max(1, min(steps, 2 * self.interval))
         return True
+
+    def stops_before(self, begun):
+        """Was any rank told to stop already?  Rank 0 says what this leaves.  begun: a run, before.
+
+        Only with the next steps a run writes to its directory.
+        """
+        self.stop = self.ranks.largest(self.told.stop)[0]
+        if self.stop:
+            left = "the run is as it was" if begun else "there is nothing to resume"
+            self.ranks.say(f"stopped before the first step: {left}")
+        return self.stop
+
+
+def to_go_on():
+    """The command that resumes a run that was stopped."""
+    words = [word for word in sys.argv[1:] if word not in ("--resume", "--overwrite")]
+    return shlex.join(["python", "-m", "dpedf.train", *words, "--resume"])
 
 
 def expect_same(ranks, what, text):

@@ -1,13 +1,12 @@
 """How a job starts and ends: one rank that fails ends all of them."""
 
-import os
 import sys
 import threading
-import time
 import traceback
 
-from dpedf.errors import RunError, UserError, print_error
-from dpedf.parallel import launcher
+from dpedf.errors import RunError, UserError, flush, print_error
+from dpedf.parallel import launcher, signals, watchdog
+from dpedf.parallel.ending import end, forget
 from dpedf.parallel.ranks import Ranks
 
 
@@ -17,34 +16,34 @@ def run(main):
     0 or None: finished.  A UserError is one line and status 2, a RunError one line and status 1.
     Any other error is a traceback, ends all ranks, and has status 1.
     """
-    ranks = Ranks()
-
-    def failed(kind, error, trace, thread=None):
-        lines = traceback.format_exception(kind, error, trace)
-        print_error(f"rank {ranks.rank}:\n" + "".join(lines))
-        abort(ranks, 1)
-
-    threading.excepthook = lambda args: failed(*args)
+    signals.listen()
+    launcher.expect_numbers()
+    ranks = signals.told.ranks = Ranks()
+    watchdog.watch(ranks)
+    threading.excepthook = lambda args: end(ranks, 1, described(ranks, args.exc_value))
     try:
         launcher.expect_one_world(ranks)
         status = main(ranks)
     except (UserError, RunError) as error:
-        if ranks.rank == 0 or not error.agreed:
-            print_error(str(error))
-        if not error.agreed:
-            abort(ranks, error.status)
         status = error.status
+        if not error.agreed:
+            end(ranks, status, str(error))
+        if ranks.rank == 0:
+            print_error(str(error))
     except BaseException as error:
-        if ranks.size == 1:
-            raise
-        failed(type(error), error, error.__traceback__)
+        end(ranks, 1, described(ranks, error))
+    if ranks.host_rank == 0:
+        forget(ranks)
+    signals.told.forget()
+    flush()
     sys.exit(status)
 
 
-def abort(ranks, status):
-    """End all ranks."""
-    sys.stdout.flush()
-    if ranks.size > 1:
-        time.sleep(0.5)  # Abort also ends the launcher, which has to pass on first what was said
-        ranks.comm.Abort(status)
-    os._exit(status)
+def described(ranks, error):
+    """The traceback of an error; a line, where a program was told to end itself."""
+    rank = f"rank {ranks.rank}:" if ranks.size > 1 else ""
+    if isinstance(error, (SystemExit, KeyboardInterrupt)):
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        what = f"{type(error).__name__}({error}) in {last.filename}:{last.lineno} {last.name}"
+        return f"{rank} {what}, which ends the job".lstrip()
+    return f"{rank}\n{''.join(traceback.format_exception(error))}".lstrip()

@@ -1,14 +1,31 @@
 """What the launcher of a run says: how many processes there are, and which one this is."""
 
 import os
+import sys
 
-from dpedf.errors import AgreedError
+from dpedf.errors import AgreedError, UserError, print_error
 
 LAUNCHERS = {
     "PMI_SIZE": "PMI_RANK",
     "OMPI_COMM_WORLD_SIZE": "OMPI_COMM_WORLD_RANK",
     "SLURM_STEP_NUM_TASKS": "SLURM_PROCID",
 }
+
+
+def expect_numbers():
+    """Exit with one line and status 2, where a variable is no number: MPI could not start."""
+    for pair in LAUNCHERS.items():
+        for name in pair:
+            found, rank = (os.environ.get(variable, "0") for variable in (name, pair[1]))
+            if not is_number(found):
+                if not is_number(rank) or int(rank) == 0:  # so that only one of them prints it
+                    expected = "a number, as a launcher sets it, or no such variable"
+                    print_error(f'{name} = "{found}", expected {expected}')
+                sys.exit(UserError.status)
+
+
+def is_number(text):
+    return text.isdecimal() and len(text) < 10
 
 
 def expect_one_world(ranks):

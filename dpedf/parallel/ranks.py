@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from dpedf.errors import AgreedError, UserError
+from dpedf.errors import AgreedError, UserError, print_line
 
 
 class Ranks:
@@ -18,6 +18,7 @@ class Ranks:
 
     recordable = True  # may sums over ranks be part of a CUDA graph?  With one rank there are none.
     piece = None  # how many numbers are added at a time: any
+    timeout, words, step = 600.0, None, 0  # of watchdog.py: seconds, a folder, the last step
 
     def __init__(self):
         try:
@@ -40,7 +41,7 @@ class Ranks:
     def say(self, line):
         """Rank 0 alone talks, a line a call."""
         if self.rank == 0:
-            print(line, flush=True)
+            print_line(line)
 
     def wait(self):
         if self.size > 1:
@@ -100,6 +101,6 @@ class Ranks:
             if found:
                 raise AgreedError(found)
 
-    def alive(self):
-        """This rank does not stand still."""
-        self.last_alive = time.monotonic()
+    def alive(self, step=None):
+        """This rank does not stand still; so many steps were made."""
+        self.last_alive, self.step = time.monotonic(), self.step if step is None else step

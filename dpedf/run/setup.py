@@ -7,6 +7,7 @@ from dpedf.data import Data
 from dpedf.device.choose import choose
 from dpedf.device.threads import blas_threads
 from dpedf.errors import concerning
+from dpedf.parallel import watchdog
 from dpedf.parallel.agreement import expect_same
 from dpedf.parallel.gradient import Gradient
 from dpedf.parallel.links import link_between
@@ -56,6 +57,7 @@ class Setup:
         self.ranks, self.resuming = ranks, "--resume" in words
         with ranks.together():
             self.path, self.settings, flags = config.from_command_line(words)
+            ranks.timeout = self.settings.run.timeout
             with concerning(self.path):
                 self.device = choose(self.settings, ranks)
         try:
@@ -81,6 +83,7 @@ class Setup:
                 self.directory = RunDirectory(run.dir, ranks)
             self.directory.claim(may_hold_a_run)
             self.state = self.directory.resume(self.phi, settings) if self.resuming else {}
+        watchdog.leave_words_in(self.directory.path, ranks)
         expect_same(ranks, "the model", outline(self.ell))
         expect_same(ranks, "the data", self.data.description())
         expect_same(ranks, "the settings", config.text(settings))
@@ -92,7 +95,7 @@ class Setup:
             self.data.keep(self.settings.data.cache, self.ranks)
         elif self.ranks.host_rank == 0:
             self.data.read_through()
-        self.ranks.wait()  # for the reader, which may take longer than run.timeout
+        self.ranks.wait()  # for the reader
 
     def watch_nan(self):
         """Watch for nan, if run.check_nan asks for it."""

@@ -1,0 +1,36 @@
+"""How one rank ends all of them, whatever the others do, and whatever becomes of its words."""
+
+import os
+import shutil
+import time
+from threading import Timer
+
+from dpedf.errors import flush, print_error
+
+SECONDS = 2  # after which a rank ends itself, at the latest
+
+
+def end(ranks, status, why):
+    """Say why, and end all ranks with this status; ranks may be None, before there are any."""
+    try:
+        # Printing may stand still, where nobody reads, and Abort may wait for a stopped rank.
+        Timer(SECONDS, os._exit, [status]).start()
+        print_error(why)
+        flush()
+        if ranks and ranks.size > 1:
+            time.sleep(
+                0.5
+            )  # Abort also ends the launcher, which has to pass on first what was said
+        forget(ranks)
+    finally:
+        try:
+            if ranks and ranks.size > 1:
+                ranks.comm.Abort(status)
+        finally:
+            os._exit(status)
+
+
+def forget(ranks):
+    """Remove the words that the watchdogs of ranks have left."""
+    if ranks and ranks.words:
+        shutil.rmtree(ranks.words, ignore_errors=True)
