@@ -35,6 +35,12 @@ class AgreedRunError(RunError):
     agreed = True
 
 
+class StoppedError(AgreedRunError):
+    """A run was told to stop before it began."""
+
+    status = 75
+
+
 def one_line(error):
     """The text of an error in one line; HDF5's span several."""
     return " ".join(str(getattr(error, "strerror", None) or error).split())

@@ -11,7 +11,6 @@ A directory that already holds a run is left alone, unless --resume goes on from
 import sys
 import time
 from contextlib import closing
-from functools import partial
 from math import inf
 
 import numpy as np
@@ -133,9 +132,7 @@ def main(ranks):
     warnings = np.errstate(all="ignore")  # what is not finite has a line of its own, in failure.py
     with closing(setup.device), threadpool_limits(setup.threads, "blas"), warnings:
         training = Training(setup)
-        stopped = partial(training.agreement.stops_before, training.step.number)
-        if stopped():
-            return STOPPED
+        training.agreement.expect_no_stop(training.step.number)
         setup.read()
         note = choose(training.step, training.minibatches(0), setup, training.state)
         setup.watch_nan()
@@ -144,13 +141,11 @@ def main(ranks):
             ranks.say(f"{run.dir}: finished at step {training.step.number}, nothing is left to do")
             return 0
         setup.check_gradients(training.step)
-        if stopped():
-            return STOPPED
+        training.agreement.expect_no_stop(training.step.number)
         setup.begin(training.step.number)
         training.run()
         if not training.finished:
-            at = f"stopped at step {training.step.number}"
-            ranks.say(f"{at}, to go on with --resume: {to_go_on()}")
+            ranks.say(f"stopped at step {training.step.number}, {to_go_on()}")
             return STOPPED
         training.test()
         return 0

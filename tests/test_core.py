@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "source": "edf errors phi program shapes",
     "tools": "data device edf errors kernels optim parallel program run source",
     "__main__": "errors tools",
-    "__init__": "ops",
+    "__init__": "ops parallel",
 }
 
 

@@ -2,7 +2,6 @@
 
 import math
 import os
-import signal
 import threading
 from functools import partial
 from types import SimpleNamespace
@@ -17,7 +16,7 @@ from dpedf.kernels import philox
 from dpedf.kernels.vector import add_in_order
 from dpedf.ops import Affine, BatchNorm, LogLoss, Softmax, Tanh
 from dpedf.optim import Momentum
-from dpedf.parallel import agreement, job, watchdog
+from dpedf.parallel import agreement, ending, job
 from dpedf.parallel.agreement import Agreement
 from dpedf.parallel.buckets import Buckets
 from dpedf.parallel.gradient import Gradient
@@ -488,41 +487,24 @@ def test_without_slices_passes_which_change_bits_have_to_be_faster_by_far(clock,
     assert passes_chosen(clock, [{1: 0.1, 2: 0.095, 4: 0.2}] * 2, slices) == [chosen] * 2
 
 
-def test_a_rank_is_watched_from_when_the_watch_begins():
-    """What went before, such as the reading of a file, may have taken longer than the timeout."""
-    (lived,) = on_ranks(1, lambda ranks: [watchdog.watch(ranks, 60), ranks.lived][1])
-    assert lived == 1
-
-
 # What ranks agree on.
 
 
-@pytest.fixture
-def signals(monkeypatch):
-    """The handlers that an Agreement sets, which are those of this process otherwise."""
-    handlers = {}
-    names = {"SIGUSR1": signal.SIGUSR1, "SIGTERM": signal.SIGTERM}
-    monkeypatch.setattr(agreement, "signal", SimpleNamespace(signal=handlers.__setitem__, **names))
-    return handlers
-
-
 @pytest.mark.parametrize("told", [(), (0,), (1,), (2,), (0, 2), (0, 1, 2)], ids=str)
-def test_all_ranks_stop_where_one_of_them_was_told_to(signals, told):
+def test_all_ranks_stop_where_one_of_them_was_told_to(told):
     def meet(ranks):
         agreed = Agreement(ranks)
-        if ranks.rank in told:
-            agreed.tell(signal.SIGUSR1, None)
+        agreed.told = SimpleNamespace(stop=ranks.rank in told)
         assert agreed.meet()
         return bool(agreed.stop), agreed.seconds, ranks.lived
 
     found = on_ranks(3, meet)
     assert {stop for stop, _, _ in found} == {bool(told)}
     assert len({seconds for _, seconds, _ in found}) == 1 and found[0][2] == 1
-    assert set(signals) == {signal.SIGUSR1, signal.SIGTERM}
 
 
 @pytest.mark.parametrize("step", [0.001, 0.02, 0.1, 0.7])
-def test_ranks_meet_about_twice_a_second_however_long_a_step_takes(signals, monkeypatch, step):
+def test_ranks_meet_about_twice_a_second_however_long_a_step_takes(monkeypatch, step):
     clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
     monkeypatch.setattr(agreement, "time", clock)
 
@@ -559,6 +541,10 @@ class EndedError(Exception):
 def ended(monkeypatch, capsys):
     """ended(error, rank): how job.run ends rank 1 of 3 whose main raises it, and what it prints."""
     monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    monkeypatch.setattr(job.signals, "listen", lambda: None)
+    monkeypatch.setattr(job.watchdog, "watch", lambda ranks: None)
+    monkeypatch.setattr(ending, "Timer", lambda *arguments: SimpleNamespace(start=lambda: None))
+    monkeypatch.setattr(ending, "os", SimpleNamespace(_exit=lambda status: None))
     for name in [name for name in os.environ if name.startswith(("PMI", "OMPI", "SLURM"))]:
         monkeypatch.delenv(name)
 
@@ -567,6 +553,7 @@ def ended(monkeypatch, capsys):
             raise EndedError(status)
 
         ranks = SimpleNamespace(rank=rank, size=3, comm=SimpleNamespace(Abort=abort))
+        ranks.words, ranks.host_rank = None, rank
         monkeypatch.setattr(job, "Ranks", lambda: ranks)
 
         def main(ranks):

@@ -59,7 +59,7 @@ class Rank(Ranks):
         vector[cuts[0] : cuts[-1]] = np.concatenate(self.gather(vector[part].copy()))
         return Done()
 
-    def alive(self):
+    def alive(self, step=None):
         self.lived += 1
 
 

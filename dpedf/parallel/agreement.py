@@ -5,7 +5,7 @@ import sys
 import time
 from itertools import zip_longest
 
-from dpedf.errors import AgreedError
+from dpedf.errors import AgreedError, StoppedError
 from dpedf.parallel import signals
 
 EVERY = 0.5  # seconds between two meetings, about
@@ -37,22 +37,21 @@ class Agreement:
         self.interval = self.left = max(1, min(steps, 2 * self.interval))
         return True
 
-    def stops_before(self, begun):
-        """Was any rank told to stop already?  Rank 0 says what this leaves.  begun: a run, before.
+    def expect_no_stop(self, step):
+        """StoppedError: a rank was told to stop before the first step after this one.
 
-        Only with the next steps a run writes to its directory.
+        Until then a run writes nothing to its directory.
         """
-        self.stop = self.ranks.largest(self.told.stop)[0]
-        if self.stop:
-            left = "the run is as it was" if begun else "there is nothing to resume"
-            self.ranks.say(f"stopped before the first step: {left}")
-        return self.stop
+        if self.ranks.largest(self.told.stop)[0]:
+            left = "the run is as it was" if step else "there is nothing to resume"
+            raise StoppedError(f"stopped before the first step: {left}")
 
 
 def to_go_on():
-    """The command that resumes a run that was stopped."""
+    """How to resume a run that was stopped."""
     words = [word for word in sys.argv[1:] if word not in ("--resume", "--overwrite")]
-    return shlex.join(["python", "-m", "dpedf.train", *words, "--resume"])
+    command = shlex.join(["python", "-m", "dpedf.train", *words, "--resume"])
+    return f"to go on with --resume: {command}"
 
 
 def expect_same(ranks, what, text):

@@ -29,13 +29,13 @@ GRACE = 3  # seconds that a rank leaves to the one that is to speak before it
 def watch(ranks):
     """From now on, watch these ranks instead of those of an earlier job of this process."""
     ranks.alive()
-    Watchdog.of_this_process = Watchdog(ranks)
-    Watchdog.of_this_process.start()
     try:
         folder = mkdtemp(prefix="dpedf-") if ranks.host_rank == 0 and ranks.size > 1 else None
     except OSError:  # no disk is writable: ranks know nothing of each other
         folder = None
     ranks.words = ranks.host.bcast(folder) if ranks.size > 1 else None
+    Watchdog.of_this_process = Watchdog(ranks)
+    Watchdog.of_this_process.start()
 
 
 def leave_words_in(directory, ranks):
@@ -64,7 +64,7 @@ class Watchdog(Thread):
     def __init__(self, ranks):
         super().__init__(name="watchdog", daemon=True)
         self.ranks, self.number, self.seen = ranks, 0, {}
-        self.since = self.looked = time.monotonic()
+        self.since = self.looked = self.left = time.monotonic()
 
     def run(self):
         while Watchdog.of_this_process is self:
@@ -73,7 +73,7 @@ class Watchdog(Thread):
 
     @property
     def interval(self):
-        return min(1, max(0.01, self.ranks.timeout / 20))
+        return min(0.2, max(0.01, self.ranks.timeout / 20))
 
     def look(self, now):
         """Leave a word; end the job, if no rank has been alive for too long."""
@@ -82,7 +82,10 @@ class Watchdog(Thread):
             self.since, self.seen = now, {}
         self.looked = now
         mine = self.word(now)
-        self.leave(mine)
+        rarely = min(5, timeout / 20) if self.ranks.hosts > 1 else 0  # on a disk of many hosts
+        if now - self.left >= rarely:
+            self.leave(mine)
+            self.left = now
         if mine.quiet < timeout / 2:
             self.seen.clear()
             return
@@ -159,7 +162,7 @@ def verdict(words, stopped, culprits, unknown):
             word = words[rank]
             since = f"since step {word.step}" if word.step else "before its first step"
             if rank in stopped:
-                what = f"not running (stopped, or held by a library) {since} in {word.place}"
+                what = f"not running (stopped, or held by a library) {since}, last in {word.place}"
             elif rank in culprits and not word.waits:
                 what = f"standing still {since} in {word.place}"
             else:

@@ -93,4 +93,5 @@ def assert_timeout_ends(n, config, *arguments, limit=LIMIT, **options):
     os.kill(ranks[-1], signal.SIGSTOP)
     _, err = job.communicate(timeout=3 + LIMIT)
     assert time.monotonic() - began < 3 + limit
-    assert job.returncode not in (0, 2, 75) and "no step for 3 seconds" in err
+    assert f"rank {n - 1} not running" in err, err
+    assert job.returncode not in (0, 2, 75) and "no rank was alive for 3 seconds" in err

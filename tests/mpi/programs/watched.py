@@ -3,24 +3,24 @@ how long a job takes to come so far says how busy the machine is.
 """
 
 import os
-from functools import partial
+import sys
 
 from dpedf import train
 from dpedf.parallel import job
 
-watch, learn = train.watchdog.watch, train.Training.learn
+learn = train.Training.learn
+timeouts = [word for word in sys.argv if word.startswith("run.timeout=")]
+sys.argv = [word for word in sys.argv if word not in timeouts]
 
 
 def main(ranks):
-    begin = []
-
     def trains(self, *minibatch):
         learn(self, *minibatch)
         if self.step.number == 5:  # all kernels are compiled by now, and the step is recorded
-            begin.pop()()
+            for word in timeouts:
+                ranks.timeout = float(word.split("=")[1])
             ranks.say(f"training {' '.join(map(str, ranks.gather(os.getpid())))}")
 
-    train.watchdog.watch = lambda *arguments: begin.append(partial(watch, *arguments))
     train.Training.learn = trains
     return train.main(ranks)
 
