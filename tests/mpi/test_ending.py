@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from launcher import ENVIRONMENT, LIMIT, PROGRAMS, ROOT, start_watched
+from launcher import ENVIRONMENT, LIMIT, PROGRAMS, ROOT
 
 MODEL = PROGRAMS / "faulty.py"
 
