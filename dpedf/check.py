@@ -76,7 +76,7 @@ def gradients_collected(node):
             connect(n)
 
 
-def gradients(ell, samples=10, tolerance=1e-6, seed=0):
+def gradients(ell, samples=10, tolerance=1e-6, seed=0, alive=lambda: None):
     """Compare p.grad of Backward(ell) with central differences, in each p of float64.
 
     For some numbers of each parameter (samples of them, or all), with L = 1/B sum_b ell[b],
@@ -84,11 +84,11 @@ def gradients(ell, samples=10, tolerance=1e-6, seed=0):
         (L(p + h) - L(p - h)) / 2h,  h = 1e-6 max(1, |p|)
 
     has to agree to tolerance times the largest of |p.grad| and 0.01.  UserError says where it
-    does not.
+    does not.  alive() is called after each pass.
     """
     Forward(ell, train=True)
     Backward(ell)
-    compare(ell, of_parameters(ell), samples, tolerance, seed)
+    compare(ell, of_parameters(ell), samples, tolerance, seed, alive)
 
 
 def of_parameters(ell):
@@ -96,7 +96,7 @@ def of_parameters(ell):
     return [(p.name, p, p.grad) for p in Parameters(ell)]
 
 
-def compare(ell, leaves, samples, tolerance, seed):
+def compare(ell, leaves, samples, tolerance, seed, alive=lambda: None):
     """UserError, unless these gradients (name, leaf, gradient) agree with central differences."""
     random = np.random.default_rng(seed)
     for name, leaf, grad in leaves:
@@ -113,6 +113,7 @@ def compare(ell, leaves, samples, tolerance, seed):
                 leaf.value[at] = shifted
                 Forward(ell, train=True)
                 L.append(float(ell.value.mean()))
+                alive()
             leaf.value[at] = value
             difference = (L[0] - L[1]) / (2 * h)
             if not abs(difference - grad[at]) <= most:

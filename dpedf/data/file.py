@@ -194,11 +194,14 @@ class Data:
         lines.append(one_line(f"scale {self.scale}, shift {self.shift}, {self.y.classes} classes"))
         return "\n".join(lines)
 
-    def read_through(self):
-        """Read the file once, in order, if memory can hold it; then its rows come from there."""
+    def read_through(self, alive=lambda: None):
+        """Read the file once, in order, if memory can hold it; then its rows come from there.
+
+        alive() is called after each piece.
+        """
         with open(self.path, "rb") as file:
             while fits_in_memory(os.path.getsize(self.path)) and file.read(1 << 24):
-                pass
+                alive()
 
     def keep(self, where, ranks):
         """Copy all rows to the "memory" of each host or to each "device", to gather them there."""
@@ -208,6 +211,7 @@ class Data:
             if isinstance(rows, TextWindows):
                 put = self.device.put if on_device else np.asarray
                 return rows.moved_to(copy(rows.text), put)
+            ranks.alive()
             if rows not in copies:
                 if on_device:
                     copies[rows] = DeviceRows(rows, self.device)

@@ -94,7 +94,7 @@ class Setup:
         if self.settings.data.cache != "none":
             self.data.keep(self.settings.data.cache, self.ranks)
         elif self.ranks.host_rank == 0:
-            self.data.read_through()
+            self.data.read_through(self.ranks.alive)
         self.ranks.wait()  # for the reader
 
     def watch_nan(self):
@@ -108,7 +108,7 @@ class Setup:
         if self.settings.run.check_gradients:
             with self.ranks.together(), unchanged(step), step.context():
                 self.data.put(*self.data.train.load(self.data.train.numbers[:4]))
-                check.gradients(self.ell)
+                check.gradients(self.ell, alive=self.ranks.alive)
 
     def begin(self, step):
         """Write the settings as they were resolved; the metrics go on after this step."""
