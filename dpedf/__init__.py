@@ -3,10 +3,13 @@
 import sys
 
 # While Python looks for the program of `python -m dpedf.train`, argv[0] is "-m".
-if sys.argv[:1] == ["-m"] and "dpedf.train" in sys.orig_argv:
+if sys.argv[:1] == ["-m"]:
     from dpedf.parallel import signals
 
-    signals.listen()  # before what takes long to import
+    if "dpedf.train" in sys.orig_argv:
+        signals.listen()  # before what takes long to import
+    elif "dpedf" in sys.orig_argv:
+        signals.leave_quietly()
 
 from dpedf import ops as ops  # gives the nodes of dpedf.edf their operators
 

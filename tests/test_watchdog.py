@@ -94,3 +94,17 @@ def test_without_words_the_rank_that_stands_still_speaks_first(tmp_path, monkeyp
 def test_what_was_paused_is_watched_anew(tmp_path, monkeypatch):
     after, _, why = ended(tmp_path, monkeypatch, WAITS, STANDS, pause=(10, 100))
     assert 120 <= after < 121 and "rank 1 standing still" in why
+
+
+def test_ranks_of_several_hosts_leave_their_words_in_the_directory_of_the_run(tmp_path):
+    here, run = tmp_path / "here", tmp_path / "run"
+    here.mkdir()
+    (run / ".ranks").mkdir(parents=True)
+    (run / ".ranks" / "9").touch()  # of a job that was killed
+    ranks = SimpleNamespace(rank=0, host_rank=0, hosts=1, words=str(here))
+    watchdog.leave_words_in(run, ranks)
+    assert ranks.words == str(here) and here.exists()
+    ranks.hosts = 2
+    watchdog.leave_words_in(run, ranks)
+    assert ranks.words == str(run / ".ranks") and not here.exists()
+    assert list((run / ".ranks").iterdir()) == []

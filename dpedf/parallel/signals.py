@@ -4,6 +4,7 @@ This is imported before all that takes long, so that no signal finds a program w
 """
 
 import signal
+import sys
 import time
 from math import inf
 
@@ -47,3 +48,9 @@ def listen():
         ignored = number == signal.SIGINT and signal.getsignal(number) == signal.SIG_IGN
         if not ignored:  # as by a shell, for what it runs in the background
             signal.signal(number, told.tell)
+
+
+def leave_quietly():
+    """From now on, Ctrl-C ends this process with status 130, without a traceback."""
+    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+        signal.signal(signal.SIGINT, lambda number, frame: sys.exit(130))

@@ -13,7 +13,7 @@ import time
 from collections import namedtuple
 from pathlib import Path
 from shutil import rmtree
-from tempfile import mkdtemp
+from tempfile import gettempdir, mkdtemp
 from threading import Thread, main_thread
 
 from dpedf.errors import grouped
@@ -23,19 +23,31 @@ from dpedf.parallel.ending import end, forget
 # where its main thread is, and whether it waits for other ranks there.
 Word = namedtuple("Word", "number quiet step place waits")
 PARALLEL, LIBRARY = (str(Path(file).parent) + os.sep for file in (__file__, os.__file__))
+PREFIX, DAY = "dpedf-ranks-", 24 * 3600
 GRACE = 3  # seconds that a rank leaves to the one that is to speak before it
 
 
 def watch(ranks):
     """From now on, watch these ranks instead of those of an earlier job of this process."""
     ranks.alive()
-    try:
-        folder = mkdtemp(prefix="dpedf-") if ranks.host_rank == 0 and ranks.size > 1 else None
-    except OSError:  # no disk is writable: ranks know nothing of each other
-        folder = None
-    ranks.words = ranks.host.bcast(folder) if ranks.size > 1 else None
+    if ranks.size > 1:
+        ranks.words = ranks.host.bcast(new_folder() if ranks.host_rank == 0 else None)
     Watchdog.of_this_process = Watchdog(ranks)
     Watchdog.of_this_process.start()
+
+
+def new_folder():
+    """A folder for the words of a host's ranks; None, where no disk can be written.
+
+    The ranks then know nothing of each other.  What jobs left that were killed goes after a day.
+    """
+    try:
+        for old in Path(gettempdir()).glob(f"{PREFIX}*"):
+            if time.time() - old.stat().st_mtime > DAY:
+                rmtree(old, ignore_errors=True)
+        return mkdtemp(prefix=PREFIX)
+    except OSError:
+        return None
 
 
 def leave_words_in(directory, ranks):
