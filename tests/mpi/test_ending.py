@@ -30,7 +30,8 @@ def job(digits, tmp_path):
         told = dict(WHERE=where, WHAT=what, WHO=str(n - 1), REACHED=str(reached))
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": ROOT}
         told["PYTHONUNBUFFERED"] = ""  # so that a print of the model's meets its stream later
-        options = pipes | {"env": ENVIRONMENT | told, "start_new_session": True} | options
+        environment = options.pop("env", ENVIRONMENT) | told
+        options = pipes | {"env": environment, "start_new_session": True} | options
         started.append(subprocess.Popen([*launcher, *shell], **options))
         started[-1].ready = reached.exists
         return started[-1]
@@ -119,9 +120,10 @@ def test_a_rank_that_stands_still_is_named_and_ends_the_job(job, n, where, what,
 
 def test_a_rank_that_evaluates_slowly_and_says_so_ends_nothing(job):
     words = "run.timeout=2", "data.valid=1000", "train.steps=30", "train.eval_every=30"
-    ended = job(2, "evaluation", "time.sleep(1.5)", *words)  # of 2 blocks, and once more of 1
+    ended = job(2, "evaluation", "time.sleep(0.8)", *words, env=ENVIRONMENT | {"LABELS": "100"})
+    began = time.monotonic()
     err = ended.communicate(timeout=LIMIT)[1]
-    assert ended.returncode == 0, err
+    assert ended.returncode == 0 and time.monotonic() - began > 4, err  # 5 blocks of 10
 
 
 @pytest.mark.parametrize("n", [1, 3])

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from dpedf import models
 from dpedf.edf import CompNode, context
+from dpedf.run import evaluate
 
+evaluate.LABELS = int(os.environ.get("LABELS", evaluate.LABELS))
 RANK = os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK", "0"))
 
 
