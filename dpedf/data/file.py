@@ -59,7 +59,11 @@ class Data:
         else:
             self.hold_out(valid, seed)
         scale, mean, std = (self.scaling(*a) for a in (("scale", 1), ("mean", 0), ("std", 1)))
-        self.scale, self.shift = (scale / std).astype(dtype), (-mean / std).astype(dtype)
+        with np.errstate(over="ignore"):
+            self.scale, self.shift = (scale / std).astype(dtype), (-mean / std).astype(dtype)
+        if not (np.isfinite(self.scale).all() and np.isfinite(self.shift).all()):
+            found = one_line(f"x * {self.scale} + {self.shift} by attributes scale, mean and std")
+            raise UserError(f"{path}: {found}, expected what {self.dtype} can hold")
         self.device_scale = self.device.put(self.scale) if (self.scale != 1).any() else None
         self.device_shift = self.device.put(self.shift) if self.shift.any() else None
         numbers = symbols = {"dtype": self.dtype}
@@ -132,18 +136,18 @@ class Data:
     def scaling(self, name, default):
         """An attribute that scales the rows of the file, as float64; a text has none."""
         found = default if self.window else self.stored.attribute(name, default)
+        numbers, shape = np.asarray(found), self.train.x.shape[1:]
         try:
-            numbers = np.array(found, np.float64)
-            np.broadcast_to(numbers, self.train.x.shape[1:])
-            fits = np.isfinite(numbers).all() and not (name == "std" and (numbers == 0).any())
-        except (ValueError, TypeError):
+            np.broadcast_to(numbers, shape)
+            fits = numbers.dtype.kind in "iuf" and np.isfinite(numbers).all()
+        except ValueError:
             fits = False
-        if not fits:
-            what = f"numbers for rows of {self.train.x.shape[1:]}, and no std of 0"
+        if not fits or (name == "std" and (numbers == 0).any()):
+            what = f"numbers for rows of {shape}, and no std of 0"
             raise UserError(
                 f"{self.path}: attribute {name} = {one_line(repr(found))}, expected {what}"
             )
-        return numbers
+        return numbers.astype(np.float64)
 
     def classes(self):
         """How many classes the labels have, or symbols a text has; every one of them is checked."""
