@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from damage import damaged
 
-from dpedf.data import Data, memory
+from dpedf.data import Data, memory, write
 from dpedf.errors import RunError, UserError
 from dpedf.parallel.ranks import Ranks
 
@@ -298,3 +298,36 @@ def test_a_file_damaged_anywhere_has_the_right_rows_or_is_refused(tmp_path):
             assert str(error).startswith(str(path)) and "\n" not in str(error)
             refused += 1
     assert 100 < refused < 300
+
+
+def test_a_bit_of_a_file_that_write_made_is_noticed_or_is_of_no_account(tmp_path, refused):
+    path, chance, noticed = tmp_path / "rows.h5", random.Random(1), 0
+    about = {"name": "a", "source": "b", "licence": "c", "classes": N, "scale": 0.5}
+    x = np.arange(N * 3, dtype=np.uint8).reshape(N, 3)
+    write(path, **about, train=(x, Y), test=(x, Y))
+    whole = path.read_bytes()
+    for _ in range(200):
+        content = bytearray(whole)
+        content[chance.randrange(len(whole))] ^= 1 << chance.randrange(8)
+        path.unlink()
+        path.write_bytes(content)
+        try:
+            opened = Data(path)
+            opened.read_through(Ranks())
+            opened.put(*opened.train.load(Y))
+            assert (opened.x.value == x / 2).all() and (opened.y.value == Y).all()
+            assert opened.y.classes == N
+        except UserError as error:
+            assert str(error).startswith(str(path)) and "\n" not in str(error)
+            noticed += 1
+    assert noticed > 50
+
+
+def test_rows_that_were_changed_since_they_were_written_are_named(tmp_path, refused):
+    path = tmp_path / "rows.h5"
+    write(path, name="a", source="b", licence="c", train=(X, Y), test=(X[:9], Y[:9]))
+    Data(path).read_through(Ranks())
+    with h5py.File(path, "a") as file:
+        file["test/x"][3, 1] += 1
+    with refused(f"{path}: test/x", "CRC-32"):
+        Data(path).read_through(Ranks())

@@ -3,13 +3,15 @@
 A contiguous dataset is mapped into memory, and its rows are gathered in any order.  Others are
 read by whole chunks.  The rows of a text are windows, cut from it as they are gathered.
 
-Rows of floats are finite: they are checked when they are first read.
+Rows of floats are finite: they are checked when they are first read.  Where the file says which
+checksum rows have, so are those of any type when all of them are read, in order.
 """
 
 import mmap
 import os
 from math import ceil, prod
 from threading import Lock
+from zlib import crc32
 
 import h5py
 import numpy as np
@@ -63,28 +65,38 @@ class DeviceRows:
 
 
 class StoredRows:
-    """Rows in a file.  Subclasses read(first, end) them, in order, and gather them.
+    """Rows in a file.  Subclasses read(first, end) and gather them.
 
-    at_a_time: how many are read at once.  checked: is every number known to be finite?
+    at_a_time: how many are read at once, in order.  checked: is every number known to be finite?
+    crc32: what the checksum of all of them has to be; None where nobody says, or it is right.
     """
 
-    def __init__(self, stored, name, shape, dtype, at_a_time):
-        self.stored, self.where = stored, f"{stored.path}: {name}"
-        self.shape, self.dtype, self.at_a_time = shape, dtype, at_a_time
-        self.nbytes, self.checked = prod(shape) * dtype.itemsize, dtype.kind != "f"
+    def __init__(self, stored, name, dataset):
+        self.stored, self.where, self.dataset = stored, f"{stored.path}: {name}", dataset
+        with reading(self.where):
+            self.shape, self.dtype = dataset.shape, dataset.dtype
+            self.crc32 = int(dataset.attrs["crc32"]) if "crc32" in dataset.attrs else None
+        self.nbytes, self.checked = prod(self.shape) * self.dtype.itemsize, self.dtype.kind != "f"
 
     def blocks(self):
         """Yield (number of the first row, rows) in order, some rows at a time, which are checked.
 
         UserError: they are damaged, or not finite.
         """
+        found = 0
         for first in range(0, self.shape[0], self.at_a_time):
             end = min(first + self.at_a_time, self.shape[0])
             rows = self.read(first, end)
             if not self.checked:
                 expect_finite(self.where, rows, range(first, end))
+            if self.crc32 is not None:
+                found = crc32(rows, found)
             yield first, rows
         self.stored.expect_unchanged()
+        if self.crc32 not in (None, found):
+            what = f"CRC-32 {found}, expected {self.crc32} as when it was written"
+            raise UserError(f"{self.where}: {what}: it is damaged, or was changed since")
+        self.crc32 = None
 
     def read_all(self, out, alive):
         """All rows, in order; alive() is called now and then."""
@@ -96,16 +108,17 @@ class StoredRows:
 class MappedRows(StoredRows, ArrayRows):
     """The rows of a contiguous dataset."""
 
-    def __init__(self, stored, name, shape, dtype, offset):
-        at_a_time = max(1, BLOCK * shape[0] // (prod(shape) * dtype.itemsize))
-        super().__init__(stored, name, shape, dtype, at_a_time)
-        self.offset = offset
+    def __init__(self, stored, name, dataset):
+        super().__init__(stored, name, dataset)
+        self.at_a_time = max(1, BLOCK * self.shape[0] // self.nbytes)
         with reading(self.where):
-            end = offset + self.nbytes
+            self.offset = dataset.id.get_offset()
+            end = self.offset + self.nbytes
             if end > stored.size_and_time()[0]:
                 raise UserError(f"{self.where} ends beyond the file, expected a whole file")
             mapped = mmap.mmap(stored.descriptor, end, access=mmap.ACCESS_READ)
-            self.array = np.frombuffer(mapped, dtype, prod(shape), offset).reshape(shape)
+            flat = np.frombuffer(mapped, self.dtype, prod(self.shape), self.offset)
+            self.array = flat.reshape(self.shape)
 
     def read(self, first, end):
         """These rows, read from the file: so a disk that cannot read them raises an error."""
@@ -130,10 +143,14 @@ class MappedRows(StoredRows, ArrayRows):
 class ChunkedRows(StoredRows):
     """The rows of a dataset that is read by whole chunks, of which the newest are kept."""
 
-    def __init__(self, stored, name, dataset, shape, dtype, chunk):
-        super().__init__(stored, name, shape, dtype, chunk)
-        self.dataset, self.chunk, self.kept, self.lock = dataset, chunk, {}, Lock()
-        self.window = max(2, WINDOW * shape[0] // (chunk * self.nbytes))  # chunks
+    def __init__(self, stored, name, dataset):
+        super().__init__(stored, name, dataset)
+        N, row = self.shape[0], self.nbytes // self.shape[0]
+        chunk = dataset.chunks[0] if dataset.chunks else max(1, min(4096, BLOCK // row))
+        self.chunk = self.at_a_time = min(N, chunk)
+        expect_memory(f"{self.where}: chunks of {self.chunk:,} rows", 2 * self.chunk * row)
+        self.kept, self.lock = {}, Lock()
+        self.window = max(2, WINDOW // (self.chunk * row))  # chunks
 
     def read(self, first, end):
         with reading(self.where):
@@ -205,18 +222,15 @@ def rows_of(stored, name):
             raise UserError(f"{where}: {found}, expected rows of numbers")
         if not shape[0]:
             raise UserError(f"{where}: 0 rows, expected some")
-        # HDF5 makes up what is not stored, and converts numbers of an unusual format
-        row, offset = prod(shape[1:]) * dtype.itemsize, dataset.id.get_offset()
         if chunks:
             expected = prod(ceil(n / size) for n, size in zip(shape, chunks, strict=True))
             found, what = dataset.id.get_num_chunks(), "chunks"
         else:
-            found, expected, what = dataset.id.get_storage_size(), shape[0] * row, "bytes"
-        usual = dataset.id.get_type().equal(h5py.h5t.py_create(dtype))
-    if found < expected:
-        raise UserError(f"{where}: {found:,} {what} are stored, expected {expected:,}")
-    if offset is not None and usual:
-        return MappedRows(stored, name, shape, dtype, offset)
-    chunk = min(shape[0], chunks[0] if chunks else max(1, min(4096, BLOCK // row)))
-    expect_memory(f"{where}: chunks of {chunk:,} rows", 2 * chunk * row)
-    return ChunkedRows(stored, name, dataset, shape, dtype, chunk)
+            expected = prod(shape) * dtype.itemsize
+            found, what = dataset.id.get_storage_size(), "bytes"
+        if found < expected:  # HDF5 makes up the rest
+            raise UserError(f"{where}: {found:,} {what} are stored, expected {expected:,}")
+        # of numbers in a format that is not this machine's, HDF5 makes such
+        as_stored = dataset.id.get_type().equal(h5py.h5t.py_create(dtype))
+        mapped = as_stored and dataset.id.get_offset() is not None
+    return (MappedRows if mapped else ChunkedRows)(stored, name, dataset)
