@@ -233,7 +233,7 @@ def test_a_target_that_is_not_finite_is_named_too(path, refused):
 
 
 def shorter(path):
-    os.truncate(path, 3000)
+    os.truncate(path, os.path.getsize(path) - 8)  # of its last page, so that no map can kill
 
 
 def rewritten(path):
