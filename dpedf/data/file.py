@@ -14,15 +14,13 @@ import os
 import numpy as np
 
 from dpedf.data.layout import ArrayRows, DeviceRows, TextWindows, rows_of
-from dpedf.data.memory import expect_memory
+from dpedf.data.memory import MEMORY, expect_memory
 from dpedf.data.split import Split
 from dpedf.data.stored import Stored
 from dpedf.device import CPU
 from dpedf.edf import Input
 from dpedf.errors import UserError, concerning, one_line
 from dpedf.parallel.shared_memory import shared_array
-
-MEMORY = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def fits_in_memory(nbytes):
