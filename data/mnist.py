@@ -20,6 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from dpedf.data import write
+from dpedf.data.disk import expect_regular
 from dpedf.errors import UserError, one_line
 
 ABOUT = {
@@ -86,9 +87,10 @@ def local(name, folder):
     for path in folder / name, folder / f"{name}.gz":
         if path.exists():
             try:
+                expect_regular(path)
                 return idx(name, path.read_bytes())
             except BROKEN as error:
-                raise UserError(f"{path}: {error}") from None
+                raise UserError(f"{path}: {one_line(error)}") from None
     raise UserError(f"{folder}: no {name}, expected it there, gzipped or not")
 
 

@@ -12,12 +12,19 @@ from pathlib import Path
 import numpy as np
 
 from dpedf.data import write
+from dpedf.data.disk import expect_regular
+from dpedf.data.memory import expect_memory
 from dpedf.errors import UserError, one_line, plural
+
+TIMES = 7  # bytes of memory for each of a text, most of all
+PIECE = 1 << 22  # characters that become numbers at a time
 
 
 def symbols(file):
     """(the text in a file as numbers of characters, these characters in one string)."""
     try:
+        expect_regular(file)
+        expect_memory(f"{file}: to make a data file of it", TIMES * file.stat().st_size)
         text = file.read_bytes().decode("utf-8")
     except OSError as error:
         raise UserError(f"{file}: {one_line(error)}, expected a text") from None
@@ -26,8 +33,12 @@ def symbols(file):
     if len(text) < 2 or "\0" in text:
         found = "a NUL" if "\0" in text else plural(len(text), "character")
         raise UserError(f"{file}: {found}, expected a text")
-    characters, numbers = np.unique(np.array([text]).view("U1"), return_inverse=True)
-    return numbers.astype(np.min_scalar_type(len(characters) - 1)), "".join(characters)
+    characters = "".join(sorted(set(text)))
+    numbers = np.zeros(ord(characters[-1]) + 1, np.min_scalar_type(len(characters) - 1))
+    numbers[[*map(ord, characters)]] = np.arange(len(characters))
+    pieces = (text[first : first + PIECE] for first in range(0, len(text), PIECE))
+    coded = (np.frombuffer(piece.encode("utf-32-le"), np.uint32) for piece in pieces)
+    return np.concatenate([numbers[piece] for piece in coded]), characters
 
 
 def main():
@@ -38,9 +49,9 @@ def main():
     add("file", metavar="FILE", type=Path, help="the text")
     add("--output", metavar="FILE", type=Path, help="write FILE")
     args = parser.parse_args()
-    name = args.file.stem
-    output = args.output or Path(__file__).with_name(f"{name}.h5")
-    about = {"name": name, "source": args.file.name, "licence": "that of the text"}
+    output = args.output or Path(__file__).with_name(f"{args.file.stem}.h5")
+    name, source = (n.encode("utf-8", "replace").decode() for n in (args.file.stem, args.file.name))
+    about = {"name": name, "source": source, "licence": "that of the text"}
     try:
         text, characters = symbols(args.file)
         train, valid = np.split(text, [len(text) * 9 // 10])

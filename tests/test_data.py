@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from dpedf.data import Data, layout, write
 from dpedf.data.layout import ArrayRows, ChunkedRows
 from dpedf.data.split import Split
+from dpedf.data.stored import Stored
 from dpedf.device import CPU
-from dpedf.errors import UserError
+from dpedf.errors import RunError, UserError
 from dpedf.parallel.ranks import Ranks
 from dpedf.parallel.sums import cuts
 
@@ -132,7 +133,7 @@ def test_any_layout_gives_the_same_rows(layout, cache, tmp_path):
     assert isinstance(opened.train.x, ArrayRows if layout == "contiguous" else ChunkedRows)
     if cache == "memory":
         opened.keep("memory", Ranks())
-        opened.file.close()
+        opened.stored.file.close()
         assert np.shares_memory(opened.train.x.array, opened.valid.x.array)  # one copy
     expected = rows_of(N).numbers[opened.train.numbers]
     in_order = Split(ArrayRows(X), ArrayRows(ROWS), expected, CPU())
@@ -454,7 +455,7 @@ from pathlib import Path
 import numpy as np
 from dpedf.data import Data
 from dpedf.device import CPU
-from dpedf.errors import UserError
+from dpedf.errors import RunError, UserError
 
 for path in sorted(Path().glob("*.cut")):
     try:
@@ -488,11 +489,10 @@ def test_a_file_that_was_cut_off_is_refused_and_no_process_dies_of_it(layout, tm
 
 
 def test_a_file_that_is_cut_off_while_it_is_opened_is_refused(path, refused):
-    with h5py.File(path) as file:
-        dataset = file["train/y"]
-        os.truncate(path, dataset.id.get_offset() + 5)
-        with refused(path, "train/y"):
-            layout.rows_of(path, dataset)
+    stored = Stored(path)
+    os.truncate(path, stored.dataset("train/y").id.get_offset() + 5)
+    with refused(path, "train/y"):
+        layout.rows_of(stored, "train/y")
 
 
 def damage(path, name):
@@ -516,7 +516,7 @@ OPEN = """
 import os, sys
 from dpedf.data import Data
 from dpedf.device import CPU
-from dpedf.errors import UserError
+from dpedf.errors import RunError, UserError
 
 Data("rows.h5")  # so that all is imported
 os.geteuid() or os.setresuid(65534, 65534, 65534)
@@ -586,7 +586,7 @@ def test_a_row_of_a_text_starts_a_stride_after_the_one_before(stride, layout, ca
     opened = Data(make_text(tmp_path / "text.h5", layout, train=TEXT), window=T, stride=stride)
     if cache == "memory":
         opened.keep("memory", Ranks())
-        opened.file.close()
+        opened.stored.file.close()
         assert np.shares_memory(opened.train.x.text.array, opened.train.y.text.array)  # one copy
     for split, step in (opened.train, stride or T), (opened.test, T):
         starts = range(0, M - T, step)  # the last symbol of all is one to predict
@@ -785,8 +785,8 @@ def test_to_read_through_reads_the_file_once(tmp_path):
             return int(file.readline().split()[1])
 
     before = read_so_far()
-    opened.read_through()
-    size = os.path.getsize(opened.path)
+    opened.read_through(Ranks())
+    size = 2 * (x.nbytes + 5000 * 8)  # to train and to test
     assert size <= read_so_far() - before < 1.1 * size
 
 
@@ -822,6 +822,6 @@ def test_what_fails_in_the_loader_reaches_its_caller(tmp_path):
     path = make(tmp_path / "rows.h5", "compressed", train=(X, ROWS))
     damage(path, "train/x")
     opened = Data(path)
-    with pytest.raises(OSError):
+    with pytest.raises(RunError, match="train/x"):
         list(epoch_of(opened.train, 4))
     assert not loaders()

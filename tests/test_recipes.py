@@ -313,15 +313,29 @@ def test_a_text_of_any_characters_is_kept(text, dtype, tmp_path):
         (b"a", "1 character,"),
         (b"a\0b", "NUL"),
         (b"Gr\xfc\xdfe", "0xfc"),
-        (None, "Is a directory"),
+        (Path.mkdir, "Is a directory"),
+        (os.mkfifo, "not a regular file"),
+        (lambda path: path.symlink_to(path), "symbolic links"),
+        (lambda path: path.touch() or os.truncate(path, 1 << 40), "free memory"),
     ],
-    ids=["empty", "one character", "NUL", "Latin-1", "a folder"],
+    ids=[
+        *("empty", "one character", "NUL", "Latin-1"),
+        *("a folder", "a FIFO", "a link to itself", "larger than memory"),
+    ],
 )
 def test_what_is_no_text_is_one_line(content, what, tmp_path):
     path = tmp_path / "text.txt"
-    path.mkdir() if content is None else path.write_bytes(content)
+    content(path) if callable(content) else path.write_bytes(content)
     assert_refused(run("text.py", path, "--output", tmp_path / "text.h5"), f"{path}: ", what)
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_disk_that_is_too_small_is_one_line_and_leaves_nothing(on_a_small_disk, tmp_path):
+    (tmp_path / "text.txt").write_text("Rosen sind rot. " * 16_000)
+    arguments = ROOT / "data" / "text.py", tmp_path / "text.txt", "--output", "text.h5"
+    ran, kept = on_a_small_disk(*arguments)
+    assert_refused(ran, "text.h5: No space left on device")
+    assert list(kept.iterdir()) == []
 
 
 # Mirrors that fail at once, with what the recipe says of them, and mirrors that take their time.
@@ -465,13 +479,14 @@ def test_a_folder_that_lacks_the_last_file_is_one_line(copies, tmp_path):
         (f"{IMAGES}.gz", PACKED[:5000], "file ended before the end-of-stream marker"),
         (f"{IMAGES}.gz", PACKED, "100000 bytes unpacked, MD5 "),
         (IMAGES, b"", "MD5 d41d8cd98f00b204e9800998ecf8427e, expected 6bbc9ace"),
-        (IMAGES, None, "Is a directory"),
+        (IMAGES, Path.mkdir, "Is a directory"),
+        (IMAGES, os.mkfifo, "not a regular file"),
     ],
-    ids=["cut off", "another file", "empty", "a folder"],
+    ids=["cut off", "another file", "empty", "a folder", "a FIFO"],
 )
 def test_a_bad_local_copy_is_one_line(name, data, what, tmp_path):
     path = tmp_path / name
-    path.mkdir() if data is None else path.write_bytes(data)
+    data(path) if callable(data) else path.write_bytes(data)
     ran = run("mnist.py", "--from", tmp_path, "--output", tmp_path / "mnist.h5")
     assert_refused(ran, f"{path}: ", what)
     assert list(tmp_path.iterdir()) == [path]

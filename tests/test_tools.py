@@ -260,9 +260,10 @@ def test_generate_refuses_a_run_that_cannot_go_on_as_text(trained, python):
     (folder / "run" / "best.h5").unlink()
     (folder / "run" / "checkpoint.h5").unlink()
     assert_refused(python(*words, cwd=folder), "run/checkpoint.h5", "expected a whole checkpoint")
-    with h5py.File(folder / "letters.h5", "a") as file:
-        del file.attrs["characters"]
-    assert_refused(python(*words, cwd=folder), "letters.h5", "characters")
+    for characters in 7, "":
+        with h5py.File(folder / "letters.h5", "a") as file:
+            file.attrs["characters"] = characters
+        assert_refused(python(*words, cwd=folder), "letters.h5", "attribute characters")
     (folder / "letters.h5").unlink()
     assert_refused(python(*words, cwd=folder), "letters.h5", "no such file")
     config.write_text(config.read_text().replace("window = 8", "window = 0"))

@@ -896,13 +896,18 @@ def test_a_nan_is_named_with_the_node_that_made_it(train, numbers, settings_of):
     assert "z1 = Root" in ran.stderr.splitlines()[-1] and "nan" in ran.stderr.splitlines()[-1]
 
 
-def test_a_nan_in_the_data_is_named_with_the_node_that_it_comes_to(train, numbers, settings_of):
+def test_a_nan_in_the_data_is_named_before_an_old_run_is_overwritten(
+    train, run, numbers, settings_of
+):
     x = np.random.default_rng(0).normal(size=(100, 3))
+    numbers(x)
+    phi_sha256(train(*settings_of("linear"), "train.epochs=1"))
+    before = contents(run)
     x[57, 1] = np.nan
     numbers(x)
-    ran = train(*settings_of("linear"), "run.check_nan=true", "data.valid=0")
-    assert ran.returncode == 1
-    assert "z1 = Affine" in ran.stderr.splitlines()[-1]
+    ran = train(*settings_of("linear"), "--overwrite")
+    assert_refused(ran, "numbers.h5: train/x: nan in row 57")
+    assert contents(run) == before
 
 
 def test_a_model_of_a_users_file_learns_what_is_no_label(train, run, numbers, settings_of):

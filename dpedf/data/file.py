@@ -11,18 +11,16 @@ x[i] is text[i*stride : i*stride + T], and y[i] the same shifted by one.
 
 import os
 
-import h5py
 import numpy as np
 
 from dpedf.data.layout import ArrayRows, DeviceRows, TextWindows, rows_of
+from dpedf.data.memory import MEMORY, expect_memory
 from dpedf.data.split import Split
+from dpedf.data.stored import Stored
 from dpedf.device import CPU
 from dpedf.edf import Input
-from dpedf.errors import UserError, one_line
+from dpedf.errors import UserError, concerning, one_line
 from dpedf.parallel.shared_memory import shared_array
-
-MEMORY = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-CHECKED = 1 << 22  # rows whose labels are checked at a time
 
 
 def fits_in_memory(nbytes):
@@ -46,22 +44,24 @@ class Data:
         if stride and not window:
             raise UserError(f"data.stride = {stride}, expected 0, or data.window too")
         try:
-            with open(path, "rb"):  # whose errors are clearer than HDF5's
-                self.file = h5py.File(path, "r", locking=False)
+            self.stored = Stored(path)
         except FileNotFoundError:
             recipe = f"{os.path.splitext(path)[0]}.py"
             made_by = "python data/text.py FILE" if window else "dpedf.data.write"
             make = f"python {recipe}" if os.path.exists(recipe) else made_by
             raise UserError(f"{path}: no such file, make it with: {make}") from None
-        except OSError as error:
-            raise UserError(f"{path}: {one_line(error)}, expected a whole HDF5 file") from None
-        self.train, self.test = self.split("train"), self.split("test")
-        if "valid" in self.file:
+        self.train = self.split("train")
+        self.test = self.split("test")
+        if self.stored.has("valid"):
             self.valid = self.split("valid")
         else:
             self.hold_out(valid, seed)
         scale, mean, std = (self.scaling(*a) for a in (("scale", 1), ("mean", 0), ("std", 1)))
-        self.scale, self.shift = (scale / std).astype(dtype), (-mean / std).astype(dtype)
+        with np.errstate(over="ignore"):
+            self.scale, self.shift = (scale / std).astype(dtype), (-mean / std).astype(dtype)
+        if not (np.isfinite(self.scale).all() and np.isfinite(self.shift).all()):
+            found = one_line(f"x * {self.scale} + {self.shift} by attributes scale, mean and std")
+            raise UserError(f"{path}: {found}, expected what {self.dtype} can hold")
         self.device_scale = self.device.put(self.scale) if (self.scale != 1).any() else None
         self.device_shift = self.device.put(self.shift) if self.shift.any() else None
         numbers = symbols = {"dtype": self.dtype}
@@ -74,45 +74,47 @@ class Data:
         """The Split of a group, whose datasets are checked."""
         if self.window:
             return self.windows(self.text(group), self.stride if group == "train" else self.window)
-        for name in "xy":
-            if not isinstance(self.file.get(f"{group}/{name}"), h5py.Dataset):
-                has_text = f"{group}/text" in self.file
+        x, y = (rows_of(self.stored, f"{group}/{name}") for name in "xy")
+        for name, found in ("x", x), ("y", y):
+            if found is None:
+                has_text = self.stored.dataset(f"{group}/text")
                 expected = "data.window, since it has a text" if has_text else "x and y"
                 raise UserError(f"{self.path}: no dataset {group}/{name}, expected {expected}")
-        x, y = self.file[group]["x"], self.file[group]["y"]
-        for name, found in ("x", x), ("y", y):
-            first, kind = self.file["train"].get(name, found), found.dtype.kind
-            if kind not in "iuf" or not found.shape or 0 in found.shape[1:]:
-                what = f"{found.dtype} of shape {found.shape}, expected rows of numbers"
-            elif not 0 < len(found) == len(x):
-                what = f"{len(found)} rows, expected as many as x has, and some"
+            first = found if group == "train" else getattr(self.train, name)
+            if found.shape[0] != x.shape[0]:
+                what = f"{found.shape[0]:,} rows, expected {x.shape[0]:,} as x has"
             elif found.shape[1:] != first.shape[1:]:
                 what = f"rows of {found.shape[1:]}, expected {first.shape[1:]} as in train"
-            elif name == "y" and (kind == "f") != (first.dtype.kind == "f"):
+            elif name == "y" and (found.dtype.kind == "f") != (first.dtype.kind == "f"):
                 what = f"{found.dtype}, expected {first.dtype} as in train"
             else:
                 continue
-            raise UserError(f"{self.path}: {group}/{name}: {what}")
-        stored = (rows_of(self.path, dataset) for dataset in (x, y))
-        return Split(*stored, np.arange(len(x)), self.device)
+            raise UserError(f"{found.where}: {what}")
+        return self.whole(x, y)
+
+    def whole(self, x, y):
+        """The Split of all rows."""
+        n = x.shape[0]
+        expect_memory(f"{self.path}: the numbers of {n:,} rows", 16 * n)  # in order, and shuffled
+        return Split(x, y, np.arange(n), self.device)
 
     def text(self, group):
         """The text of a group, which is checked."""
-        found, T = self.file.get(f"{group}/text"), self.window
-        if not isinstance(found, h5py.Dataset):
+        found, T = rows_of(self.stored, f"{group}/text"), self.window
+        if found is None:
             what = f"no dataset, expected one, since data.window = {T}"
-        elif found.dtype.kind not in "iu" or len(found.shape or ()) != 1:
+        elif found.dtype.kind not in "iu" or len(found.shape) != 1:
             what = f"{found.dtype} of shape {found.shape}, expected integers, one after the other"
-        elif len(found) <= T:
-            what = f"{len(found)} symbols, expected more than data.window = {T}"
+        elif found.shape[0] <= T:
+            what = f"{found.shape[0]} symbols, expected more than data.window = {T}"
         else:
-            return rows_of(self.path, found)
+            return found
         raise UserError(f"{self.path}: {group}/text: {what}")
 
     def windows(self, text, stride):
         """The Split of a text into rows that are so many symbols apart."""
         x, y = (TextWindows(text, self.window, stride, shift) for shift in (0, 1))
-        return Split(x, y, np.arange(x.shape[0]), self.device)
+        return self.whole(x, y)
 
     def hold_out(self, valid, seed):
         """Split rows of validation off train, which also loses the rows that overlap them."""
@@ -131,48 +133,42 @@ class Data:
 
     def scaling(self, name, default):
         """An attribute that scales the rows of the file, as float64; a text has none."""
-        found = default if self.window else self.file.attrs.get(name, default)
+        found = default if self.window else self.stored.attribute(name, default)
+        numbers, shape = np.asarray(found), self.train.x.shape[1:]
         try:
-            numbers = np.array(found, np.float64)
-            np.broadcast_to(numbers, self.train.x.shape[1:])
-            fits = np.isfinite(numbers).all() and not (name == "std" and (numbers == 0).any())
-        except (ValueError, TypeError):
+            np.broadcast_to(numbers, shape)
+            fits = numbers.dtype.kind in "iuf" and np.isfinite(numbers).all()
+        except ValueError:
             fits = False
-        if not fits:
-            what = f"numbers for rows of {self.train.x.shape[1:]}, and no std of 0"
+        if not fits or (name == "std" and (numbers == 0).any()):
+            what = f"numbers for rows of {shape}, and no std of 0"
             raise UserError(
                 f"{self.path}: attribute {name} = {one_line(repr(found))}, expected {what}"
             )
-        return numbers
+        return numbers.astype(np.float64)
 
     def classes(self):
         """How many classes the labels have, or symbols a text has; every one of them is checked."""
-        name, says = "y", "label {} in row {}"
-        if self.window:
-            name, says = "text", "symbol {} at {}"
-        largest = 0
-        for _, labels in self.blocks("train", name) if "classes" not in self.file.attrs else ():
-            largest = max(largest, int(labels.max()))
-        classes = self.file.attrs.get("classes", largest + 1)
-        if not np.issubdtype(type(classes), np.integer):
+        says = "symbol {} at {}" if self.window else "label {} in row {}"
+        classes, stored = self.stored.attribute("classes", None), self.stored_rows("y")
+        if classes is None:
+            largest = max(int(labels.max()) for _, labels in stored[0].blocks())
+            classes = largest + 1
+        if not isinstance(classes, int | np.integer):
             found = one_line(repr(classes))
             raise UserError(f"{self.path}: attribute classes = {found}, expected an integer")
-        for group in (g for g in ("train", "valid", "test") if g in self.file):
-            for first, labels in self.blocks(group, name):
+        for rows in stored:
+            for first, labels in rows.blocks():
                 for at in np.argwhere((labels < 0) | (labels >= classes))[:1]:
                     label = says.format(labels[tuple(at)], first + at[0])
-                    expected = f"expected 0..{classes - 1}"
-                    raise UserError(f"{self.path}: {group}/{name}: {label}, {expected}")
+                    raise UserError(f"{rows.where}: {label}, expected 0..{classes - 1}")
         return int(classes)
 
-    def blocks(self, group, name):
-        """Yield (number of the first row, rows) of a dataset, some rows at a time."""
-        dataset = self.file[group][name]
-        for first in range(0, len(dataset), CHECKED):
-            try:
-                yield first, dataset[first : first + CHECKED]
-            except OSError as error:
-                raise UserError(f"{self.path}: {group}/{name}: {one_line(error)}") from None
+    def stored_rows(self, names="xy"):
+        """What is stored of x, of y, or of both, each once."""
+        splits = self.train, self.valid, self.test
+        rows = [getattr(split, name) for split in splits for name in names]
+        return list(dict.fromkeys(getattr(r, "text", r) for r in rows))
 
     def put(self, x, y):
         """Set the Inputs to these rows, as the graph computes with them."""
@@ -194,30 +190,46 @@ class Data:
         lines.append(one_line(f"scale {self.scale}, shift {self.shift}, {self.y.classes} classes"))
         return "\n".join(lines)
 
-    def read_through(self, alive=lambda: None):
-        """Read the file once, in order, if memory can hold it; then its rows come from there.
+    def read_through(self, ranks):
+        """Read all rows once, in order, if memory can hold them; then they come from there.
 
-        alive() is called after each piece.
+        AgreedError: they are damaged, or not finite.
         """
-        with open(self.path, "rb") as file:
-            while fits_in_memory(os.path.getsize(self.path)) and file.read(1 << 24):
-                alive()
+        stored = self.stored_rows()
+        if fits_in_memory(sum(rows.nbytes for rows in stored)):
+            with ranks.together():
+                for rows in stored if ranks.host_rank == 0 else ():
+                    for _ in rows.blocks():
+                        ranks.alive()
+            for rows in stored:
+                rows.checked = True
 
     def keep(self, where, ranks):
-        """Copy all rows to the "memory" of each host or to each "device", to gather them there."""
-        copies, on_device = {}, where == "device"
+        """Copy all rows to the "memory" of each host or to each "device", to gather them there.
+
+        AgreedError: there is not enough memory, or the rows are damaged, or not finite.
+        """
+        copies, on_device, stored = {}, where == "device", self.stored_rows()
+        if not on_device:
+            with ranks.together():
+                needed = sum(rows.nbytes for rows in stored)
+                expect_memory(f"data.cache = 'memory': all rows of {self.path}", needed)
+        for rows in stored:
+            if on_device:
+                with ranks.together():
+                    copies[rows] = DeviceRows(rows, self.device, ranks.alive)
+                continue
+            with concerning("data.cache = 'memory'"):
+                array = shared_array(ranks, rows.shape, rows.dtype)
+            with ranks.together():
+                if ranks.host_rank == 0:
+                    rows.read_all(array, ranks.alive)
+            copies[rows] = ArrayRows(array)
 
         def copy(rows):
             if isinstance(rows, TextWindows):
                 put = self.device.put if on_device else np.asarray
-                return rows.moved_to(copy(rows.text), put)
-            ranks.alive()
-            if rows not in copies:
-                if on_device:
-                    copies[rows] = DeviceRows(rows, self.device)
-                else:
-                    array = shared_array(ranks, rows.shape, rows.dtype, rows.read_all)
-                    copies[rows] = ArrayRows(array)
+                return rows.moved_to(copies[rows.text], put)
             return copies[rows]
 
         for split in self.train, self.valid, self.test:

@@ -2,18 +2,34 @@
 
 A contiguous dataset is mapped into memory, and its rows are gathered in any order.  Others are
 read by whole chunks.  The rows of a text are windows, cut from it as they are gathered.
+
+Rows of floats are finite: they are checked when they are first read.  Where the file says which
+checksum rows have, so are those of any type when all of them are read, in order.
 """
 
+import mmap
 import os
+from math import ceil, prod
 from threading import Lock
+from zlib import crc32
 
+import h5py
 import numpy as np
 
+from dpedf.data.memory import expect_memory
+from dpedf.data.stored import reading
 from dpedf.device import overwrite
-from dpedf.errors import UserError
+from dpedf.errors import UserError, one_line
 
-COPIED = 1 << 25  # bytes that are copied to the device at a time
+BLOCK = 1 << 24  # bytes that are read at a time
 WINDOW = 1 << 27  # bytes of chunks that are shuffled together
+
+
+def expect_finite(where, rows, numbers):
+    """UserError: one of these rows, of which the numbers are given, holds nan or inf."""
+    if rows.dtype.kind == "f" and not (finite := np.isfinite(rows)).all():
+        at = tuple(np.argwhere(~finite)[0])
+        raise UserError(f"{where}: {rows[at]} in row {numbers[at[0]]}, expected finite numbers")
 
 
 class ArrayRows:
@@ -28,53 +44,134 @@ class ArrayRows:
         else:  # bytes in the order of another machine
             out[...] = self.array[numbers]
 
-    def read_all(self, out):
-        """All rows, in order."""
-        out[...] = self.array
-
 
 class DeviceRows:
     """Rows that are kept on the device: only their numbers are sent there."""
 
-    def __init__(self, stored, device):
+    def __init__(self, stored, device, alive):
         self.shape, self.dtype = stored.shape, stored.dtype.newbyteorder("=")
-        self.array, N = device.empty(self.shape, self.dtype), self.shape[0]
-        size = max(1, COPIED * N // self.array.nbytes)  # rows at a time
-        for first in range(0, N, size):
-            numbers = np.arange(first, min(first + size, N))
-            rows = np.empty((len(numbers), *self.shape[1:]), self.dtype)
-            stored.gather(numbers, rows)
-            overwrite(self.array[first : first + size], rows)
+        try:
+            self.array = device.empty(self.shape, self.dtype)
+        except MemoryError as error:
+            found = f"data.cache = 'device': {one_line(error)}"
+            raise UserError(f"{found}, expected 'memory' or 'none'") from None
+        for first, rows in stored.blocks():
+            overwrite(self.array[first : first + len(rows)], rows.astype(self.dtype))
+            alive()
 
     def take_on_device(self, numbers):
         """These rows, on the device, where their numbers are as well."""
         return self.array.take(numbers, axis=0)
 
 
-class ChunkedRows:
-    """The rows of a dataset that is read by whole chunks, of which the newest are kept."""
+class StoredRows:
+    """Rows in a file.  Subclasses read(first, end) and gather them.
 
-    def __init__(self, dataset, chunk):
-        self.dataset, self.shape, self.dtype = dataset, dataset.shape, dataset.dtype
-        self.chunk, self.kept, self.lock = chunk, {}, Lock()
-        self.window = max(2, WINDOW * len(dataset) // (chunk * dataset.nbytes))  # chunks
+    at_a_time: how many are read at once, in order.  checked: is every number known to be finite?
+    crc32: what the checksum of all of them has to be; None where nobody says, or it is right.
+    """
+
+    def __init__(self, stored, name, dataset):
+        self.stored, self.where, self.dataset = stored, f"{stored.path}: {name}", dataset
+        with reading(self.where):
+            self.shape, self.dtype = dataset.shape, dataset.dtype
+            self.crc32 = int(dataset.attrs["crc32"]) if "crc32" in dataset.attrs else None
+        self.nbytes, self.checked = prod(self.shape) * self.dtype.itemsize, self.dtype.kind != "f"
+
+    def blocks(self):
+        """Yield (number of the first row, rows) in order, some rows at a time, which are checked.
+
+        UserError: they are damaged, or not finite.
+        """
+        found = 0
+        for first in range(0, self.shape[0], self.at_a_time):
+            end = min(first + self.at_a_time, self.shape[0])
+            rows = self.read(first, end)
+            if not self.checked:
+                expect_finite(self.where, rows, range(first, end))
+            if self.crc32 is not None:
+                found = crc32(rows, found)
+            yield first, rows
+        self.stored.expect_unchanged()
+        if self.crc32 not in (None, found):
+            what = f"CRC-32 {found}, expected {self.crc32} as when it was written"
+            raise UserError(f"{self.where}: {what}: it is damaged, or was changed since")
+        self.crc32 = None
+
+    def read_all(self, out, alive):
+        """All rows, in order; alive() is called now and then."""
+        for first, rows in self.blocks():
+            out[first : first + len(rows)] = rows
+            alive()
+
+
+class MappedRows(StoredRows, ArrayRows):
+    """The rows of a contiguous dataset."""
+
+    def __init__(self, stored, name, dataset):
+        super().__init__(stored, name, dataset)
+        self.at_a_time = max(1, BLOCK * self.shape[0] // self.nbytes)
+        with reading(self.where):
+            self.offset = dataset.id.get_offset()
+            end = self.offset + self.nbytes
+            if end > stored.size_and_time()[0]:
+                raise UserError(f"{self.where} ends beyond the file, expected a whole file")
+            mapped = mmap.mmap(stored.descriptor, end, access=mmap.ACCESS_READ)
+            flat = np.frombuffer(mapped, self.dtype, prod(self.shape), self.offset)
+            self.array = flat.reshape(self.shape)
+
+    def read(self, first, end):
+        """These rows, read from the file: so a disk that cannot read them raises an error."""
+        rows, done = np.empty((end - first, *self.shape[1:]), self.dtype), 0
+        content, offset = rows.reshape(-1).view(np.uint8), self.offset + self.array[:first].nbytes
+        while done < len(content):
+            with reading(self.where):
+                got = os.preadv(self.stored.descriptor, [content[done:]], offset + done)
+            if not got:
+                raise UserError(f"{self.where} ends beyond the file, expected a whole file")
+            done += got
+        return rows
 
     def gather(self, numbers, out):
+        self.stored.expect_unchanged()
+        super().gather(numbers, out)
+        self.stored.expect_unchanged()  # or the end of a page may have become zeros
+        if not self.checked:
+            expect_finite(self.where, out, numbers)
+
+
+class ChunkedRows(StoredRows):
+    """The rows of a dataset that is read by whole chunks, of which the newest are kept."""
+
+    def __init__(self, stored, name, dataset):
+        super().__init__(stored, name, dataset)
+        N, row = self.shape[0], self.nbytes // self.shape[0]
+        chunk = dataset.chunks[0] if dataset.chunks else max(1, min(4096, BLOCK // row))
+        self.chunk = self.at_a_time = min(N, chunk)
+        expect_memory(f"{self.where}: chunks of {self.chunk:,} rows", 2 * self.chunk * row)
+        self.kept, self.lock = {}, Lock()
+        self.window = max(2, WINDOW // (self.chunk * row))  # chunks
+
+    def read(self, first, end):
+        with reading(self.where):
+            return self.dataset[first:end]
+
+    def gather(self, numbers, out):
+        self.stored.expect_unchanged()
         chunk = numbers // self.chunk
         with self.lock:  # the loader's thread and an evaluation may both be here
             for c in np.unique(chunk):
+                first = c * self.chunk
                 if c not in self.kept:
                     if len(self.kept) > 2 * self.window:
                         del self.kept[next(iter(self.kept))]
-                    self.kept[c] = self.dataset[c * self.chunk : (c + 1) * self.chunk]
+                    rows = self.read(first, first + self.chunk)
+                    if not self.checked:
+                        expect_finite(self.where, rows, range(first, first + self.chunk))
+                    self.kept[c] = rows
                 of_this_chunk = chunk == c
-                out[of_this_chunk] = self.kept[c][numbers[of_this_chunk] - c * self.chunk]
-
-    def read_all(self, out):
-        """All rows, in order."""
-        for first in range(0, len(out), self.chunk):
-            part = slice(first, first + self.chunk)
-            out[part] = self.dataset[part]
+                out[of_this_chunk] = self.kept[c][numbers[of_this_chunk] - first]
+        self.stored.expect_unchanged()
 
 
 class TextWindows:
@@ -108,11 +205,32 @@ class TextWindows:
         return TextWindows(text, self.T, self.stride, self.shift, put)
 
 
-def rows_of(path, dataset):
-    """The rows of an HDF5 dataset, as fast as its layout allows."""
-    offset = dataset.id.get_offset()
-    if offset is None:
-        return ChunkedRows(dataset, dataset.chunks[0] if dataset.chunks else 4096)
-    if offset + dataset.nbytes > os.path.getsize(path):  # touching such a map kills the process
-        raise UserError(f"{path}: {dataset.name} ends beyond the file, expected a whole file")
-    return ArrayRows(np.asarray(np.memmap(path, dataset.dtype, "r", offset, dataset.shape)))
+def rows_of(stored, name):
+    """The rows of a dataset, as fast as its layout allows; None where there is no such dataset.
+
+    UserError: it is damaged, or holds no rows of numbers, or not all rows that it declares.
+    """
+    where, dataset = f"{stored.path}: {name}", stored.dataset(name)
+    if dataset is None:
+        return None
+    with reading(where):
+        if dataset.is_virtual or dataset.external:
+            raise UserError(f"{where}: rows in other files, expected all rows in this one")
+        shape, dtype, chunks = dataset.shape, dataset.dtype, dataset.chunks
+        if dtype.kind not in "iuf" or not shape or 0 in shape[1:]:
+            found = f"{dtype} of shape {shape}"
+            raise UserError(f"{where}: {found}, expected rows of numbers")
+        if not shape[0]:
+            raise UserError(f"{where}: 0 rows, expected some")
+        if chunks:
+            expected = prod(ceil(n / size) for n, size in zip(shape, chunks, strict=True))
+            found, what = dataset.id.get_num_chunks(), "chunks"
+        else:
+            expected = prod(shape) * dtype.itemsize
+            found, what = dataset.id.get_storage_size(), "bytes"
+        if found < expected:  # HDF5 makes up the rest
+            raise UserError(f"{where}: {found:,} {what} are stored, expected {expected:,}")
+        # of numbers in a format that is not this machine's, HDF5 makes such
+        as_stored = dataset.id.get_type().equal(h5py.h5t.py_create(dtype))
+        mapped = as_stored and dataset.id.get_offset() is not None
+    return (MappedRows if mapped else ChunkedRows)(stored, name, dataset)

@@ -6,6 +6,8 @@ from math import prod
 
 import numpy as np
 
+from dpedf.errors import RunError, UserError
+
 BLOCK = 16  # minibatches that the loader's thread hands over at a time
 BYTES = 1 << 25  # that it hands over at a time at most, where minibatches are large
 
@@ -89,7 +91,10 @@ class Split:
         """Yield (x, y) for each list of row numbers, while a thread gathers the next ones."""
 
         def load(block, buffer):
-            buffer.send(self.pack(np.concatenate(block), buffer.empty))
+            try:
+                buffer.send(self.pack(np.concatenate(block), buffer.empty))
+            except UserError as error:  # a file that was damaged since, amid a run
+                raise RunError(str(error)) from None
 
         row = sum(prod(rows.shape[1:]) * rows.dtype.itemsize for rows in (self.x, self.y))
         most = max(1, min(BLOCK, BYTES // (1 + row * max(map(len, batches), default=0))))

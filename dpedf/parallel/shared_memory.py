@@ -1,19 +1,57 @@
 """Memory that the ranks of a host share."""
 
+import errno
+import mmap
+import os
+from contextlib import contextmanager
+from math import prod
+from tempfile import NamedTemporaryFile
+
 import numpy as np
 
+from dpedf.errors import UserError, one_line
 
-def shared_array(ranks, shape, dtype, fill):
-    """An array that the ranks of each host share; fill(array) is called by one of them."""
+FOLDER = "/dev/shm"
+
+
+def shared_array(ranks, shape, dtype):
+    """An array that the ranks of each host share, for one of them to fill.
+
+    It is a file in memory, which loses its name as soon as all ranks have it, so that nothing
+    outlives them.  It is reserved, for to touch a page that there is no memory for kills a process.
+    AgreedError: there is not enough.
+    """
     if ranks.size == 1:
-        array = np.empty(shape, dtype)
-        fill(array)
-        return array
-    dtype = np.dtype(dtype)
-    nbytes = int(np.prod(shape)) * dtype.itemsize if ranks.host_rank == 0 else 0
-    window = ranks.MPI.Win.Allocate_shared(nbytes, dtype.itemsize, comm=ranks.host)
-    array = np.ndarray(shape, dtype, window.Shared_query(0)[0])
-    if ranks.host_rank == 0:
-        fill(array)
-    window.Fence()
-    return array
+        return np.empty(shape, dtype)
+    dtype, first = np.dtype(dtype), ranks.host_rank == 0
+    nbytes = prod(shape) * dtype.itemsize
+    with ranks.together(), asking_for(nbytes):
+        named = NamedTemporaryFile(prefix="dpedf-", dir=FOLDER) if first else None
+        if first:
+            named.truncate(nbytes)
+    try:
+        name = ranks.host.bcast(named and named.name)
+        with ranks.together(), asking_for(nbytes):
+            file = open(name, "r+b")
+    finally:
+        if first:
+            named.close()
+    with file, ranks.together(), asking_for(nbytes):
+        if first:
+            os.posix_fallocate(file.fileno(), 0, nbytes)
+        mapped = mmap.mmap(file.fileno(), nbytes)
+    return np.frombuffer(mapped, dtype).reshape(shape)
+
+
+@contextmanager
+def asking_for(nbytes):
+    """What is wrong in the with block becomes a UserError."""
+    try:
+        yield
+    except OSError as error:
+        what = f"{FOLDER}: {one_line(error)}"
+        if error.errno == errno.ENOSPC:
+            there = os.statvfs(FOLDER)
+            free = there.f_bavail * there.f_frsize
+            what = f"{nbytes:,} bytes, expected at most the {free:,} that are free in {FOLDER}"
+        raise UserError(what) from None

@@ -7,12 +7,11 @@ renamed.
 """
 
 import io
-import os
-from pathlib import Path
 
 import h5py
 import numpy as np
 
+from dpedf.data.disk import replace
 from dpedf.device import host, overwrite
 from dpedf.errors import UserError, one_line
 
@@ -33,19 +32,6 @@ def save(path, phi, **state):
             else:
                 file.attrs[name] = thing
     replace(path, image.getbuffer())
-
-
-def replace(path, content):
-    """Write bytes to a file, which appears or replaces another as a whole or not at all."""
-    unfinished = Path(f"{path}.unfinished")
-    try:
-        with open(unfinished, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def load(path, phi):

@@ -5,9 +5,10 @@ import json
 from math import inf
 from pathlib import Path
 
+from dpedf.data.disk import replace
 from dpedf.errors import UserError, one_line, print_error
 from dpedf.run import config
-from dpedf.run.checkpoint import load, replace, save
+from dpedf.run.checkpoint import load, save
 
 FILES = "config.toml", "metrics.jsonl", "checkpoint.h5", "best.h5"
 

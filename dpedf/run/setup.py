@@ -90,12 +90,14 @@ class Setup:
         self.threads = blas_threads(settings, ranks)
 
     def read(self):
-        """Copy the rows to where they are kept, or read a streamed file into the page cache."""
+        """Read all rows once: to where they are kept, or a streamed file into the page cache.
+
+        AgreedError: they are damaged, or not finite, or memory cannot keep them.
+        """
         if self.settings.data.cache != "none":
             self.data.keep(self.settings.data.cache, self.ranks)
-        elif self.ranks.host_rank == 0:
-            self.data.read_through(self.ranks.alive)
-        self.ranks.wait()  # for the reader
+        else:
+            self.data.read_through(self.ranks)
 
     def watch_nan(self):
         """Watch for nan, if run.check_nan asks for it."""

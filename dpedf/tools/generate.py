@@ -32,7 +32,9 @@ def trained(run):
         if not T:
             raise UserError("data.window = 0, expected a run on a text")
         data, Q, ell, phi = assemble(settings, CPU())
-        characters = data.file.attrs.get("characters", "")
+        characters = data.stored.attribute("characters", "")
+        if not isinstance(characters, str):
+            raise UserError(f"{file}: attribute characters, expected a string")
         if len(characters) != data.x.classes:
             found = f"{len(characters)} characters for {data.x.classes} classes"
             raise UserError(f"{file}: attribute characters holds {found}, expected one for each")
