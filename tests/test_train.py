@@ -728,7 +728,7 @@ class Timed(Training):
     def evaluate(self):
         pass
 
-    def meet(self):
+    def meet(self, step):
         self.agreement.seconds = float(self.step.number)
         return True
 
