@@ -7,24 +7,25 @@ from threading import Timer
 
 from dpedf.errors import flush, print_error
 
-SECONDS = 2  # after which a rank ends itself, at the latest
+SECONDS = 3  # after which a rank ends itself, at the latest
 
 
 def end(ranks, status, why):
     """Say why, and end all ranks with this status; ranks may be None, before there are any."""
+    several = ranks and ranks.size > 1
     try:
         # Printing may stand still, where nobody reads, and Abort may wait for a stopped rank.
         Timer(SECONDS, os._exit, [status]).start()
+        if several and ranks.rank > 0:
+            time.sleep(1)  # rank 0 says it once, if it has the same to say
         print_error(why)
         flush()
-        if ranks and ranks.size > 1:
-            time.sleep(
-                0.5
-            )  # Abort also ends the launcher, which has to pass on first what was said
+        if several:
+            time.sleep(0.5)  # Abort also ends the launcher, which passes on first what was said
         forget(ranks)
     finally:
         try:
-            if ranks and ranks.size > 1:
+            if several:
                 ranks.comm.Abort(status)
         finally:
             os._exit(status)

@@ -27,8 +27,6 @@ class Told:
     def tell(self, number, frame):
         self.stop, now = True, time.monotonic()
         if number == signal.SIGINT and now - self.interrupted > APART:
-            if self.ranks and self.ranks.rank:
-                time.sleep(1)  # rank 0 says it, unless it cannot
             end(self.ranks, 1, "interrupted twice, which ends the job")
         if number == signal.SIGINT:
             self.interrupted = now
