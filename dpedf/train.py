@@ -51,6 +51,7 @@ class Training:
         self.saved = 0.0  # seconds of this run at its last checkpoint
 
     def save(self, name):
+        self.step.expect_equal(self.ranks)
         state = self.step.state() | self.report.state() | {"best": self.best}
         self.directory.save(name, self.phi, **state)
 
@@ -90,6 +91,7 @@ class Training:
         eta = self.eta(self.step.number)
         length = self.step(x, y, B, eta, measure=logs)
         self.report.learned(B)
+        self.step.expect_equal(self.ranks, self.settings.run.check_every)
         if logs:
             self.report.train(B, eta, length)
 

@@ -64,6 +64,7 @@ class RunSection(Section):
     threads: Count = 0  # of BLAS in a rank; 0: one with slices, else this rank's cores
     log_every: Positive = 100  # steps
     timeout: Annotated[float, Meta(gt=0)] = 600.0  # seconds without a step that end the job
+    check_every: Count = 1000  # steps after which ranks are compared; 0: at checkpoints alone
     check_gradients: bool = False  # by finite differences, before the first step
     check_nan: bool = False  # after every node
 
