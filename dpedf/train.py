@@ -54,6 +54,7 @@ class Training:
 
     def save(self, name):
         expect_finite(self)
+        self.step.expect_equal(self.ranks)
         state = self.step.state() | self.report.state() | {"best": self.best}
         self.directory.save(name, self.phi, **state)
 
@@ -94,6 +95,7 @@ class Training:
         eta = self.eta(self.step.number)
         length = self.step(x, y, B, eta, measure=logs)
         self.report.learned(B)
+        self.step.expect_equal(self.ranks, self.settings.run.check_every)
         if logs:
             expect_finite(self)
             self.report.train(B, eta, length)

@@ -1,17 +1,22 @@
 """dpedf.run.config: what a configuration may say, and one line for each thing that is wrong."""
 
 import math
+import os
 import string
 import tomllib
 from pathlib import Path
+from random import Random
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dpedf.device import CPU
 from dpedf.errors import UserError
-from dpedf.run import config
+from dpedf.parallel.ranks import Ranks
+from dpedf.run import config, memory
+from dpedf.run.setup import Setup, assemble
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.toml"))
 SOUND = """
@@ -281,10 +286,124 @@ def test_a_file_that_is_not_there_or_is_none_is_named(tmp_path, refused):
         config.load(tmp_path / "empty.toml")
 
 
+MANY = 500, 15_000  # brackets in each other
+HOSTILE = {
+    **{f"{n} lists": SOUND + "x = " + n * "[" + n * "]" for n in MANY},
+    **{f"{n} tables": SOUND + "x = " + n * "{a = " + n * "}" for n in MANY},
+    "500 dotted keys": SOUND.replace("sizes", 500 * "a." + "a"),
+    "500 names of a section": SOUND + f"[{500 * 'a.'}a]",
+    "a huge file": SOUND + 100_000 * "#",
+    "a number of 400 digits": SOUND.replace("epochs = 2", f"epochs = {10**400}"),
+    "a number of 5,000 digits": SOUND.replace("epochs = 2", f"epochs = 1{5000 * '0'}"),
+    "a number of 20,000 bits": SOUND.replace("epochs = 2", f"epochs = 0x{5000 * 'f'}"),
+    "a rate of 400 digits": SOUND.replace("0.1", str(10**400)),
+    "a rate that is infinite": SOUND.replace("0.1", "1e400"),
+    "NUL in a name": SOUND.replace("digits.h5", "\\u0000"),
+    "a surrogate": SOUND.replace("digits.h5", "\\ud800"),
+    "a key of two lines": SOUND + '"a\\nb" = 1',
+    "a key that sounds like a place": SOUND + '"a` - at `$.train" = 1',
+    "an escape sequence as a key": SOUND + '"\\u001b[31m" = 1',
+    "an escape sequence as a value": SOUND.replace("epochs = 2", 'epochs = "\\u001b[31m"'),
+    "control characters": SOUND + "\x1b[31m\x07",
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_what_nobody_means_is_one_line_that_can_be_printed(path, what):
+    path.write_text(HOSTILE[what])
+    with pytest.raises(UserError) as caught:
+        config.load(path)
+    line = str(caught.value)
+    assert line.isprintable() and len(line.removeprefix(str(path))) < 350
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        5000 * "a." + "b=1",
+        "model.sizes=" + 500 * "[" + 500 * "]",
+        "\udcff",
+        "run.dir=\udcff",
+        "train.\udcff=1",
+        "a\nb=1",
+        "train.epochs=1\n[run]",
+        "train.epochs=1\nx=1",
+        "train.epochs=" + 5000 * "9",
+        "model.__class__.x.\x1b=\0",
+    ],
+    ids=range(10),
+)
+def test_a_word_that_nobody_means_is_one_line_that_can_be_printed(path, word):
+    with pytest.raises(UserError) as caught:
+        config.from_command_line([str(path), word])
+    line = str(caught.value)
+    assert line.isprintable() and len(line.removeprefix(str(path))) < 350
+
+
+def test_a_pipe_or_a_device_is_not_waited_for(tmp_path, refused):
+    os.mkfifo(tmp_path / "pipe")
+    for path in tmp_path / "pipe", "/dev/zero":
+        with refused(path, "no regular file"):
+            config.load(path)
+
+
+def test_a_byte_order_mark_is_none_of_the_text(path):
+    path.write_bytes(b"\xef\xbb\xbf" + SOUND.encode())
+    assert config.load(path).seed == 3
+
+
+NOISE = [
+    *("0", "-1", "1e400", "nan", "true", '""', "[]", "{}", "1979-05-27", str(10**400), "[[[[]]]]"),
+    *(
+        '"\\u001b[31m"',
+        '"\\u0000"',
+        '"ü\u202e"',
+        "\x1b",
+        "=",
+        "[x]",
+        "a.b.c = 1",
+        '"""',
+        "10000000000000",
+    ),
+]
+
+
+def mutated(lines, random):
+    """The lines of a config, one of them otherwise."""
+    i, j, noise = random.randrange(len(lines)), random.randrange(len(lines)), random.choice(NOISE)
+    key, equals, value = lines[i].partition(" = ")
+    other = lines[j].partition(" = ")[2]
+    line = random.choice(
+        [
+            *([], [lines[i], lines[i]], [lines[j]], [f"{key} = {noise}"], [f"{key} = {other}"]),
+            *([f"{noise} = {value}"], [f"{key}x = {value}"], [noise], [value], [lines[i][:-1]]),
+        ]
+    )
+    return lines[:i] + line + lines[i + 1 :]
+
+
+def test_a_mutated_config_is_taken_or_refused_in_one_line(tmp_path, digits, few=300):
+    random = Random(0)
+    for number in range(few):
+        config_file = random.choice(CONFIGS)
+        path = tmp_path / config_file.name
+        lines = config_file.read_text().splitlines()
+        for _ in range(random.choice([1, 1, 2, 3])):
+            lines = mutated(lines, random) or [""]
+        path.write_text("\n".join(lines))
+        try:
+            settings = config.load(path)
+            data = msgspec.structs.replace(settings.data, file=str(digits), window=0, valid=0)
+            assemble(msgspec.structs.replace(settings, data=data), CPU())
+        except UserError as error:
+            line = str(error).removeprefix(str(path))
+            assert "\n" not in line and line.isprintable(), (number, line)
+
+
 # Whatever is said.
 
 NAMES = st.text(string.ascii_letters + string.digits + "_-", min_size=1, max_size=8)
-TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
 PLAIN = st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats() | TEXT
 VALUES = st.recursive(
     PLAIN, lambda v: st.lists(v, max_size=3) | st.dictionaries(NAMES, v), max_leaves=5
@@ -443,3 +562,38 @@ def test_a_rate_to_end_with_is_of_the_cosine_schedule(tmp_path, refused):
     with refused("train.min_learning_rate = 0.01", "expected none", "constant"):
         config.load(tmp_path / "c.toml")
     assert config.load(tmp_path / "c.toml", ["train.schedule=cosine"]).train.schedule == "cosine"
+
+
+# What this machine cannot do.
+
+
+@pytest.mark.parametrize(
+    ("override", "found"),
+    [
+        ("train.slices=65", ["train.slices = 65", "at most 64"]),
+        ("train.slices=9223372036854775807", ["train.slices = 9223372036854775807", "at most 64"]),
+        ("run.threads=1000000", ["run.threads = 1000000", "cores"]),
+        ("model.sizes=[64, 1000000000, 10]", ["model", "1000000000", "GiB"]),
+        ("model.sizes=[64, 100000000000000000000, 10]", ["model.sizes", "64 bits"]),
+        ("model.sizes=[64, 9223372036854775807, 10]", ["model", "too big"]),
+    ],
+)
+def test_what_the_machine_cannot_do_is_one_line(tmp_path, digits, override, found, refused):
+    path = tmp_path / "large.toml"
+    path.write_text(SOUND.replace("data/digits.h5", str(digits)))
+    with refused(path, *found):
+        Setup([str(path), f"run.dir={tmp_path}/run", override], Ranks())
+
+
+def test_parameters_and_rows_that_memory_cannot_hold_are_refused_before_it_is_asked_for(
+    tmp_path, digits, refused, monkeypatch
+):
+    path = tmp_path / "large.toml"
+    path.write_text(SOUND.replace("data/digits.h5", str(digits)))
+    for there, found in (
+        (5200 - 1, "model: 650 parameters"),
+        (5200 + 1, "train.batch_size: 64 rows"),
+    ):
+        monkeypatch.setattr(memory, "memory", lambda there=there: there)
+        with refused(path, found, "GiB of memory"):
+            Setup([str(path), f"run.dir={tmp_path}/run"], Ranks())

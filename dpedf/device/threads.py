@@ -3,12 +3,23 @@
 import os
 import socket
 
+from dpedf.errors import UserError
+
 
 def cores():
     """The numbers of the cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))  # macOS binds no process to cores
+
+
+def expect_cores(settings):
+    """UserError: run.threads are more than the machine has cores."""
+    threads, most = settings.run.threads, os.cpu_count() or 1
+    if threads > most:
+        raise UserError(
+            f"run.threads = {threads}, expected at most the {most} cores of the machine"
+        )
 
 
 def blas_threads(settings, ranks):

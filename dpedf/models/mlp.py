@@ -20,7 +20,7 @@ def expect_sizes(sizes, activation, x):
     """UserError: these do not describe layers that begin with x."""
     if activation not in [*ACTIVATIONS]:
         expected = f"one of {', '.join(ACTIVATIONS)}"
-        raise UserError(f'model.activation = "{activation}", expected {expected}')
+        raise UserError(f"model.activation = {activation!r}, expected {expected}")
     positive = isinstance(sizes, list) and all(type(n) is int and n > 0 for n in sizes)
     if not positive or len(sizes) < 2:
         raise UserError(f"model.sizes = {sizes}, expected a list of two or more positive numbers")

@@ -1,7 +1,6 @@
 """Configurations: TOML and overrides to typed, frozen settings."""
 
 import re
-import tomllib
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from dpedf.errors import UserError, concerning
+from dpedf.run.tree import expect_plain, override, plain, read, shown, shown_key
 
 Count = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(ge=1)]
@@ -64,6 +64,7 @@ class RunSection(Section):
     threads: Count = 0  # of BLAS in a rank; 0: one with slices, else this rank's cores
     log_every: Positive = 100  # steps
     timeout: Annotated[float, Meta(gt=0)] = 600.0  # seconds without a step that end the job
+    check_every: Count = 1000  # steps after which ranks are compared; 0: at checkpoints alone
     check_gradients: bool = False  # by finite differences, before the first step
     check_nan: bool = False  # after every node
 
@@ -81,21 +82,20 @@ def load(path, overrides=()):
 
     UserError: no such file, no TOML, an unknown or missing key, a wrong type or value.
     """
-    try:
-        tree = tomllib.loads(Path(path).read_text("utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}, expected a configuration in TOML") from None
-    except ValueError as error:  # a TOMLDecodeError, or bytes that are no text
-        raise UserError(f"{path}: {error}, expected TOML") from None
-    for override in overrides:
-        override_key(tree, override)
+    tree = read(path)
+    for word in overrides:
+        override(tree, word)
+    with concerning(path):
+        expect_plain(tree)
+        expect_known(tree)
     try:
         config = msgspec.convert(tree, Config)
     except msgspec.ValidationError as error:
         raise UserError(f"{path}: {explained(str(error), tree)}") from None
-    if not isinstance(config.model.get("build"), str):
-        found = config.model.get("build", "nothing")
-        raise UserError(f"{path}: model.build = {found!r}, expected the name of a model")
+    build = config.model.get("build")
+    if not (isinstance(build, str) and build.isprintable()):
+        found = "nothing" if build is None else shown(build)
+        raise UserError(f"{path}: model.build = {found}, expected the name of a model")
     if not (config.train.epochs or config.train.steps):
         raise UserError(f"{path}: train.epochs = 0, expected at least 1, or train.steps")
     with concerning(path):
@@ -148,6 +148,9 @@ def dtype(config):
 
 def from_command_line(words):
     """(path, Config, flags) of "CONFIG [section.key=value ...] [--resume | --overwrite]"."""
+    for word in words:
+        if not plain(word):
+            raise UserError(f"{ascii(word)}: expected words in UTF-8")
     flags = {word for word in words if word in ("--resume", "--overwrite")}
     path, *overrides = [word for word in words if word not in flags] or [""]
     if not path or "=" in path or path.startswith("-"):
@@ -157,20 +160,19 @@ def from_command_line(words):
     return path, load(path, overrides), flags
 
 
-def override_key(tree, override):
-    """Set section.key=value, value in TOML or a bare string, in a tree of tables."""
-    key, equals, value = override.removeprefix("--").partition("=")
-    *sections, name = key.split(".")
-    if not equals or not name:
-        raise UserError(f"{override}: expected section.key=value")
-    for section in sections:
-        tree = tree.setdefault(section, {})
-        if not isinstance(tree, dict):
-            raise UserError(f"{override}: {section} is no section, expected section.key=value")
-    try:
-        tree[name] = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        tree[name] = value
+def expect_known(tree):
+    """UserError: in a tree is a key that nobody reads; [model] has any."""
+    tables = [("", tree, Config)]
+    for field in msgspec.structs.fields(Config):
+        section = tree.get(field.name)
+        if isinstance(section, dict) and field.type is not dict:
+            tables.append((f"{field.name}.", section, field.type))
+    for dot, table, cls in tables:
+        names = [field.name for field in msgspec.structs.fields(cls)]
+        for unknown in table.keys() - {*names}:
+            near = get_close_matches(unknown[:80], names)
+            expected = near[0] if near else ", ".join(names)
+            raise UserError(f"{dot}{shown_key(unknown)} is unknown, expected {expected}")
 
 
 def explained(error, tree):
@@ -180,16 +182,12 @@ def explained(error, tree):
     for name in (at or "").split(".") if at else ():
         found, fields = found[name], msgspec.structs.fields(cls)
         cls = next(f.type for f in fields if f.name == name)
-    dot = f"{at}." if at else ""
-    if unknown := re.search(r"unknown field `(.*)`", what):
-        near = get_close_matches(unknown[1], names := [f.name for f in msgspec.structs.fields(cls)])
-        return f"{dot}{unknown[1]} is unknown, expected {near[0] if near else ', '.join(names)}"
     if missing := re.search(r"missing required field `(.*)`", what):
-        return f"no {dot}{missing[1]}, expected one"
+        return f"no {at}.{missing[1]}, expected one" if at else f"no {missing[1]}, expected one"
     if "enum" in what:
         what = "expected one of " + ", ".join(map(str, cls.__args__))
     what = re.sub("`str` matching regex .*", 'a number of steps, or a time such as "10m"', what)
-    return f"{at} = {found!r}, {what[0].lower()}{what[1:]}".replace("`", "")
+    return f"{at} = {shown(found)}, {what[0].lower()}{what[1:]}".replace("`", "")
 
 
 def text(config):

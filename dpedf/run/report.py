@@ -8,6 +8,7 @@ from tqdm import tqdm
 from dpedf import __version__
 from dpedf.device import host
 from dpedf.errors import plural
+from dpedf.parallel.equality import mixture
 
 LINE_EVERY = 5  # seconds between lines of progress, where there is no bar
 
@@ -31,6 +32,8 @@ def introduce(setup, step, note):
     ]
     if note:
         lines.append(f"{settings.model['build']}: {note}")
+    if differing := mixture(ranks, setup.threads):
+        lines.append(differing)
     if device.note:
         lines.append(f"{device.name}: {device.note}")
     if not data.train.global_shuffle:

@@ -5,8 +5,8 @@ from msgspec.structs import replace
 from dpedf import check
 from dpedf.data import Data
 from dpedf.device.choose import choose
-from dpedf.device.threads import blas_threads
-from dpedf.errors import concerning
+from dpedf.device.threads import blas_threads, expect_cores
+from dpedf.errors import UserError, concerning
 from dpedf.parallel import watchdog
 from dpedf.parallel.agreement import expect_same
 from dpedf.parallel.gradient import Gradient
@@ -14,7 +14,7 @@ from dpedf.parallel.links import link_between
 from dpedf.parallel.trial import unchanged
 from dpedf.phi import Phi
 from dpedf.program import inputs_of, program
-from dpedf.run import build, config
+from dpedf.run import build, config, memory
 from dpedf.run.directory import RunDirectory
 
 
@@ -25,8 +25,10 @@ def assemble(settings, device):
     """
     asked, seed, dtype = settings.data, settings.seed, config.dtype(settings)
     data = Data(asked.file, asked.valid, seed, dtype, device, asked.window, asked.stride)
-    Q, ell = build.build(settings.model, data.x, data.y)
-    phi = Phi(ell, seed, dtype, device.put)
+    with memory.enough():
+        Q, ell = build.build(settings.model, data.x, data.y)
+        memory.expect_room_for_phi(ell, settings)
+        phi = Phi(ell, seed, dtype, device.put)
     build.expect_fit(Q, ell, data)
     return data, Q, ell, phi
 
@@ -59,6 +61,7 @@ class Setup:
             self.path, self.settings, flags = config.from_command_line(words)
             ranks.timeout = self.settings.run.timeout
             with concerning(self.path):
+                expect_cores(self.settings)
                 self.device = choose(self.settings, ranks)
         try:
             self.make(may_hold_a_run=bool(flags))
@@ -75,10 +78,15 @@ class Setup:
             with concerning(self.path):
                 self.data, self.Q, self.ell, self.phi = assemble(settings, device)
                 slices, run = settings.train.slices, settings.run
+                B = min(settings.train.batch_size, len(self.data.train))
+                if slices > B:
+                    found = f"train.slices = {slices}"
+                    raise UserError(f"{found}, expected at most {B}, the rows of a minibatch")
                 how = slices, run.allreduce == "buckets", run.bucket
                 self.gradient = Gradient(self.ell, self.phi, self.link, self.data.put, *how)
+                if device.unit == "cpu":
+                    memory.expect_room_for_rows(self.ell, self.gradient.passes.rows_of_slice(B))
                 if settings.train.rows and not self.gradient.mixer:
-                    B = min(settings.train.batch_size, len(self.data.train))
                     self.gradient.passes.needed(settings.train.rows, B)  # or it is a UserError
                 self.directory = RunDirectory(run.dir, ranks)
             self.directory.claim(may_hold_a_run)

@@ -8,6 +8,7 @@ from dpedf.device import CPU, host, overwrite
 from dpedf.kernels.gemm import unchanging
 from dpedf.kernels.vector import norm
 from dpedf.optim import clip
+from dpedf.parallel.equality import expect_equal
 from dpedf.parallel.passes import memory_of_passes
 from dpedf.program import during
 
@@ -77,6 +78,17 @@ class Step:
         self.losses.fill(0)
         return losses
 
+    def vectors(self):
+        """All that is the same on every rank, by name."""
+        phi = self.gradient.phi
+        return {"phi": phi.value, **self.update.state, **phi.state}
+
+    def expect_equal(self, ranks, every=1):
+        """After every so many steps; 0: never.  AgreedRunError: the ranks differ in a vector."""
+        if ranks.size > 1 and every and self.number % every == 0:
+            found = {name: host(vector) for name, vector in self.vectors().items()}
+            expect_equal(ranks, self.number, found)
+
     def state(self):
         """What a checkpoint keeps of it beside Phi."""
         vectors = {name: host(vector) for name, vector in self.update.state.items()}
@@ -93,8 +105,7 @@ class Step:
 
         Returns the state of rank 0 without its vectors.
         """
-        phi = self.gradient.phi
-        for name, vector in {"phi": phi.value, **self.update.state, **phi.state}.items():
+        for name, vector in self.vectors().items():
             values = state.pop(name, host(vector))
             ranks.broadcast(values)
             overwrite(vector, values)
