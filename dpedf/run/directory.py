@@ -115,7 +115,7 @@ class RunDirectory:
                     return
         self.best = None
         if known[0]:
-            state.pop("best")  # the next one is the best of those that are there
+            del state["best"], state["best_step"]  # the next evaluation is the best one then
             found = f"not that of step {known[0]:,}, the best one so far"
             self.notes.append(f"{self.path / BEST}: {found}; the next evaluation begins anew")
 
