@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 
 from dpedf import tools
-from dpedf.errors import UserError, flush, one_line, print_error
+from dpedf.errors import UserError, flush, one_line, print_error, visible
 
 
 def listed():
@@ -42,7 +42,7 @@ def main():
         status = run(*sys.argv[1:])
         sys.stdout.flush()
     except UserError as error:
-        print_error(str(error))
+        print_error(visible(str(error)))
         status = 2
     except BrokenPipeError:  # the reader of the output, such as head, has gone
         status = 1

@@ -46,6 +46,14 @@ def one_line(error):
     return " ".join(str(getattr(error, "strerror", None) or error).split())
 
 
+def visible(text, keep=""):
+    """A text in which nothing moves the cursor or hides: ESC reads \\x1b.  keep: such as newlines.
+
+    What comes from a file may hold anything.
+    """
+    return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
+
+
 def plural(n, noun):
     """ "1 rank", "4 ranks"."""
     return f"{n:,} {noun}{'s' * (n != 1)}"
@@ -90,7 +98,7 @@ def write(name, text):
     """
     stream = getattr(sys, name)
     try:
-        encoding = stream.encoding or "utf-8"
+        encoding, text = stream.encoding or "utf-8", visible(text, "\n\t")
         stream.write(f"{text}\n".encode(encoding, "backslashreplace").decode(encoding))
         stream.flush()
     except (OSError, ValueError, AttributeError, RuntimeError) as error:

@@ -124,6 +124,12 @@ def clip(grad, max_norm):
     return before
 
 
+def last_step(train, rows):
+    """The steps of a whole run, for a [train] section and the rows that it learns from."""
+    steps_per_epoch = -(-rows // train.batch_size)
+    return min(train.epochs * steps_per_epoch or math.inf, train.steps or math.inf)
+
+
 def schedule(train, steps):
     """eta(step) for a [train] section and the steps of the whole run; the first step is 0.
 

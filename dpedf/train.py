@@ -16,7 +16,7 @@ from math import inf
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from dpedf.optim import schedule, update_rule
+from dpedf.optim import last_step, schedule, update_rule
 from dpedf.parallel import job
 from dpedf.parallel.agreement import Agreement, to_go_on
 from dpedf.parallel.trial import choose
@@ -41,7 +41,7 @@ class Training:
         update, seed = update_rule(self.phi, train), self.settings.seed
         self.step = Step(self.gradient, update, self.device, seed, train.grad_clip)
         self.steps_per_epoch = -(-len(self.data.train) // train.batch_size)
-        self.last_step = min(train.epochs * self.steps_per_epoch or inf, train.steps or inf)
+        self.last_step = last_step(train, len(self.data.train))
         self.eta = schedule(train, self.last_step)
         self.report = Report(setup, self.step, self.last_step, self.steps_per_epoch)
         self.agreement = Agreement(self.ranks)
@@ -49,14 +49,14 @@ class Training:
         self.state = state = self.step.restore(setup.state, self.ranks)
         self.report.restore(state)
         self.tested = state.get("tested", False) and self.finished
-        self.best = state.get("best", inf)  # the lowest loss of validation
+        self.best, self.best_step = state.get("best", inf), state.get("best_step", 0)  # validated
         self.saved = 0.0  # seconds of this run at its last checkpoint
 
     def save(self, name):
         expect_finite(self)
         self.step.expect_equal(self.ranks)
-        state = self.step.state() | self.report.state() | {"best": self.best}
-        self.directory.save(name, self.phi, **state)
+        best = {"best": self.best, "best_step": self.best_step}
+        self.directory.save(name, self.phi, **self.step.state(), **self.report.state(), **best)
 
     def minibatches(self, epoch, first=0):
         """This rank's shards of the minibatches of an epoch, from the first on."""
@@ -112,7 +112,7 @@ class Training:
         sha256, took = self.phi.sha256(), time.monotonic() - start
         self.report.evaluated(loss, accuracy, sha256, took)
         if loss is not None and loss < self.best:
-            self.best = loss
+            self.best, self.best_step = loss, self.step.number
             self.save("best.h5")
 
     def test(self):
@@ -144,7 +144,7 @@ def main(ranks):
             return 0
         setup.check_gradients(training.step)
         training.agreement.expect_no_stop(training.step.number)
-        setup.begin(training.step.number)
+        setup.begin(training)
         training.run()
         if not training.finished:
             ranks.say(f"stopped at step {training.step.number}, {to_go_on()}")

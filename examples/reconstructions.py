@@ -48,12 +48,12 @@ def main():
     arguments = parser.parse_args()
     try:
         settings = config.load(arguments.run / "config.toml")
-        data, output, ell, phi = assemble(settings, CPU())
-        load(arguments.run / "best.h5", phi)
         if settings.model["build"] != "autoencoder":
             raise UserError(
                 f"{arguments.run}: a run of {settings.model['build']}, expected autoencoder"
             )
+        data, output, ell, phi = assemble(settings, CPU())
+        load(arguments.run / "best.h5", phi)
     except UserError as error:
         parser.exit(2, f"{error}\n")
 

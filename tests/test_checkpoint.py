@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import h5py
 import numpy as np
 import pytest
+from damage import prove
 
 from dpedf.data import write
 from dpedf.edf import Input, Parameter
@@ -21,6 +22,7 @@ from dpedf.ops import Affine, LogLoss, Softmax
 from dpedf.phi import Phi, dense
 from dpedf.run import checkpoint, config
 from dpedf.run.directory import RunDirectory
+from dpedf.run.resume import Identity
 
 FILES = "config.toml", "metrics.jsonl", "checkpoint.h5", "best.h5"
 ALONE = SimpleNamespace(rank=0, size=1)
@@ -58,13 +60,16 @@ def settings(tmp_path):
 
 @pytest.fixture
 def claimed(settings):
-    """claimed(held): a directory that was claimed anew, by a job of its own."""
+    """claimed(held, new): a directory that was claimed anew, by a job of its own.
+
+    new: its settings, where they are others.
+    """
     live = []
 
-    def claim(held=False):
+    def claim(held=False, new=None):
         for directory in live:
             directory.lock.close()  # as when its job ends
-        directory = RunDirectory(settings.run.dir, ALONE)
+        directory = RunDirectory(settings.run.dir, ALONE, Identity(new or settings, 80, "x", "z"))
         directory.claim(held)
         live.append(directory)
         return directory
@@ -178,6 +183,7 @@ def test_a_checkpoint_without_phi_is_none(path, refused):
     checkpoint.save(path, model())
     with h5py.File(path, "a") as file:
         del file["phi"]
+    prove(path)
     with refused(path, "phi"):
         checkpoint.load(path, model())
 
@@ -379,7 +385,7 @@ def test_a_file_system_without_locks_raises_no_more_than_a_users_error(tmp_path,
 def test_the_other_ranks_touch_nothing(tmp_path, settings):
     directory = RunDirectory(tmp_path / "run", SimpleNamespace(rank=1))
     directory.claim(False)
-    assert directory.resume(model(), settings) == {}
+    assert directory.resume(model()) == {}
     directory.begin(settings, 0)
     directory.event("train", step=1)
     directory.save("checkpoint.h5", model())
@@ -390,14 +396,14 @@ def test_the_other_ranks_touch_nothing(tmp_path, settings):
 
 
 def test_where_there_is_no_checkpoint_there_is_nothing_to_resume(claimed, settings):
-    assert claimed().resume(model(), settings) == {}
+    assert claimed().resume(model()) == {}
 
 
 def test_a_run_goes_on_from_its_checkpoint(claimed, settings):
     old, new, directory = model(seed=1), model(seed=2), claimed()
     directory.begin(settings, 0)
     directory.save("checkpoint.h5", old, step=7, v=np.arange(3.0))
-    state = claimed(held=True).resume(new, settings)
+    state = claimed(held=True).resume(new)
     assert state["step"] == 7 and state["v"].tolist() == [0, 1, 2] and not state["tested"]
     assert new.value.tobytes() == old.value.tobytes()
 
@@ -407,9 +413,9 @@ def test_a_run_that_was_tested_at_its_checkpoint_is_known_as_finished(claimed, s
     directory.begin(settings, 0)
     directory.save("checkpoint.h5", model(), step=7)
     directory.event("test", step=6)
-    assert not claimed(held=True).resume(model(), settings)["tested"]
+    assert not claimed(held=True).resume(model())["tested"]
     directory.event("test", step=7)
-    assert claimed(held=True).resume(model(), settings)["tested"]
+    assert claimed(held=True).resume(model())["tested"]
 
 
 def test_a_run_with_other_settings_does_not_go_on(claimed, settings, refused, tmp_path):
@@ -417,11 +423,9 @@ def test_a_run_with_other_settings_does_not_go_on(claimed, settings, refused, tm
     directory.begin(settings, 0)
     directory.save("checkpoint.h5", model(), step=7)
     other = config.load(tmp_path / "digits.toml", ["train.batch_size=9"])
-    with refused("train.batch_size", 9, 8):
-        claimed(held=True).resume(model(), other)
-    (directory.path / "config.toml").write_text("")  # by a job that was killed
-    with refused(directory.path / "config.toml"):
-        claimed(held=True).resume(model(), settings)
+    (directory.path / "config.toml").unlink()  # what it says is for people
+    with refused(directory.path / "checkpoint.h5", "train.batch_size = 9, expected 8"):
+        claimed(held=True, new=other).resume(model())
 
 
 EVENTS = [

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import h5py
 import numpy as np
 import pytest
+from damage import prove
 from strict import DeviceArray, get, put
 
 from dpedf.device import CPU
@@ -221,6 +222,7 @@ def test_a_checkpoint_without_running_values_is_refused_and_changes_nothing(tmp_
         with h5py.File(path, "a") as file:
             del file[f"running/{name}"]
             file["phi"][...] = 7
+        prove(path)
         before = phi.value.copy()
         with refused(path, name, "(5,)"):
             checkpoint.load(path, phi)

@@ -623,7 +623,8 @@ def test_losses_of_before_a_run_went_on_are_counted_once_and_not_once_a_rank(sli
         step, setup = Step(gradient, Momentum(gradient.phi)), SimpleNamespace(ranks=ranks)
         setup.directory = None
         report = Report(setup, step, 10, 5)
-        state = {"losses": np.array(losses), "rows": 40} if ranks.rank == 0 else {}
+        state = {"losses": np.array(losses), "rows": 40} | step.update.state
+        state = state if ranks.rank == 0 else {}
         report.restore(step.restore(state, ranks))
         return [report.state() for _ in range(2)]
 

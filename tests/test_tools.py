@@ -7,6 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from damage import prove
 
 from dpedf.data import write
 
@@ -130,6 +131,7 @@ def overwrite(checkpoint, W):
     """Give the bigram in a checkpoint these scores."""
     with h5py.File(checkpoint, "a") as file:
         file["phi"][...] = W.reshape(-1)
+    prove(checkpoint)
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +139,7 @@ def generate(python):
     """generate(folder, *words): what dpedf generate prints of the run there."""
 
     def run(folder, *words):
-        ran = python("-m", "dpedf", "generate", "run", *words, cwd=folder)
+        ran = python("-m", "dpedf", "generate", "run", *words, "--trust", cwd=folder)
         assert (ran.returncode, ran.stderr) == (0, "")
         return ran.stdout.removesuffix("\n")
 
@@ -251,12 +253,14 @@ WRONG = {
 @pytest.mark.parametrize("what", WRONG)
 def test_generate_refuses(what, cycle, python):
     words, named = WRONG[what]
-    assert_refused(python("-m", "dpedf", "generate", *words, cwd=cycle), *named)
+    assert_refused(python("-m", "dpedf", "generate", *words, "--trust", cwd=cycle), *named)
 
 
 def test_generate_refuses_a_run_that_cannot_go_on_as_text(trained, python):
     folder = trained("abcdé" * 40)
-    words, config = ("-m", "dpedf", "generate", "run", "a"), folder / "run" / "config.toml"
+    words, config = ["-m", "dpedf", "generate", "run", "a"], folder / "run" / "config.toml"
+    assert_refused(python(*words, cwd=folder), "run/config.toml", "model.py", "--trust")
+    words.append("--trust")
     (folder / "run" / "best.h5").unlink()
     (folder / "run" / "checkpoint.h5").unlink()
     assert_refused(python(*words, cwd=folder), "run/checkpoint.h5", "expected a whole checkpoint")

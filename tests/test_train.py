@@ -170,10 +170,11 @@ def untimed(run):
 
 
 def saved(path):
-    """All that a checkpoint holds, as bytes or numbers."""
+    """All that a checkpoint holds, as bytes or numbers, but where it lies and how long it took."""
     with h5py.File(path) as file:
         arrays = {name: file[name][...].tobytes() for name in file if name != "parameters"}
-        return arrays | dict(file.attrs)
+        rest = {key: its for key, its in file.attrs.items() if key not in ("settings", "seconds")}
+        return arrays | rest
 
 
 def contents(run):

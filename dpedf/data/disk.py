@@ -1,9 +1,67 @@
-"""Files on disk: regular ones are read, and what is written appears as a whole or not at all."""
+"""Files on disk: regular ones are read, and what is written is whole and at its place.
+
+A file appears, or replaces another, as a whole or not at all, and never through a link: a link is
+replaced, and what it leads to stays as it was.
+"""
 
 import errno
 import os
 import stat
+from contextlib import contextmanager
 from pathlib import Path
+
+from dpedf.errors import RunError, one_line
+
+
+def replace(path, content, previous=None):
+    """Write bytes to a file.  previous: the name that the file before it is kept under.
+
+    OSError: the file is as it was before.
+    """
+    path, unfinished = Path(path), Path(f"{path}.unfinished")
+    try:
+        unfinished.unlink(missing_ok=True)
+        with open(unfinished, "xb", opener=no_link) as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if previous and path.exists():
+            keep(path, previous)
+        unfinished.replace(path)
+        sync(path.parent)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def keep(path, previous):
+    """Give a file another name too, so that at every moment it has one of them at least."""
+    Path(previous).unlink(missing_ok=True)
+    try:
+        os.link(path, previous, follow_symlinks=False)
+    except OSError:  # this file system has no second names
+        os.rename(path, previous)
+
+
+def no_link(path, flags):
+    """Open a file, but not the one that a link leads to."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+
+
+def create(path, flags):
+    """The same, and make the file where there is none."""
+    return no_link(path, flags | os.O_CREAT)
+
+
+def sync(directory):
+    """Wait until the names in a directory are on the disk."""
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network file systems cannot, and need not
+            raise
+    finally:
+        os.close(handle)
 
 
 def expect_regular(path):
@@ -16,14 +74,16 @@ def expect_regular(path):
         raise OSError(errno.EINVAL, "not a regular file")
 
 
-def replace(path, content):
-    """Write bytes to a file, which appears or replaces another as a whole or not at all."""
-    unfinished = Path(f"{path}.unfinished")
+def content_of(path):
+    """The bytes of a file.  OSError: there is none, or nothing that could be read to its end."""
+    expect_regular(path)
+    return Path(path).read_bytes()
+
+
+@contextmanager
+def writing(path):
+    """Inside the with block, an OSError is a RunError that names this file."""
     try:
-        with open(unfinished, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        raise RunError(f"{path}: {one_line(error)}, expected a disk that can be written") from None

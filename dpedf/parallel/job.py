@@ -4,7 +4,7 @@ import sys
 import threading
 import traceback
 
-from dpedf.errors import RunError, UserError, flush, print_error
+from dpedf.errors import RunError, UserError, flush, print_error, visible
 from dpedf.parallel import launcher, signals, watchdog
 from dpedf.parallel.ending import end, forget
 from dpedf.parallel.ranks import Ranks
@@ -29,7 +29,7 @@ def run(main):
         if not error.agreed:
             end(ranks, status, str(error))
         if ranks.rank == 0:
-            print_error(str(error))
+            print_error(visible(str(error)))
     except BaseException as error:
         end(ranks, 1, described(ranks, error))
     if ranks.host_rank == 0:

@@ -1,37 +1,60 @@
-"""Checkpoints: the state of a run in an HDF5 file.
+"""Checkpoints: the state of a run in an HDF5 file, which proves that it is whole.
 
 A checkpoint holds phi, the name, offset and shape of each parameter, and the running values of
-computed nodes; then the rest of the state, arrays as datasets and numbers as attributes.  It
-replaces the previous one as a whole: it is written under another name, synchronized to disk, and
-renamed.
+computed nodes; then the rest of the state, arrays as datasets, numbers and texts as attributes.
+Before all this stands a line, in what HDF5 calls the user block: how many bytes follow, and their
+SHA-256.  No byte can change unnoticed, and HDF5 never reads a damaged one.
 """
 
+import errno
+import hashlib
 import io
 
 import h5py
 import numpy as np
 
-from dpedf.data.disk import replace
+from dpedf.data.disk import content_of, replace
 from dpedf.device import host, overwrite
-from dpedf.errors import UserError, one_line
+from dpedf.errors import RunError, UserError, concerning, one_line
+
+HEAD = 512  # bytes of the user block, the fewest that HDF5 allows
+HDF5 = b"\x89HDF\r\n\x1a\n"
+NOT_OURS = OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError  # from h5py
 
 
-def save(path, phi, **state):
-    """Write phi, a Phi, and more state.  OSError: the file is as it was before."""
+class DamagedError(UserError):
+    """A file is not what was once saved there."""
+
+
+def save(path, phi, previous=None, **state):
+    """Write phi, a Phi, and more state.  previous: where the checkpoint before it is kept.
+
+    OSError, or a RunError where something is not finite: the file is as it was before.
+    """
+    running = {f"running/{name}": host(array) for name, array in phi.state.items()}
+    arrays = {"phi": host(phi.value)} | running
+    arrays |= {name: thing for name, thing in state.items() if isinstance(thing, np.ndarray)}
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise RunError(f"{path}: {name} is not finite, so what was saved before it stays")
     image = io.BytesIO()  # on a full disk, HDF5 itself can end the process
-    with h5py.File(image, "w") as file:
-        file["phi"] = host(phi.value)
+    with h5py.File(image, "w", userblock_size=HEAD) as file:
+        for name, array in arrays.items():
+            file[name] = array
         parameters = file.create_group("parameters", track_order=True)
         for p, offset in zip(phi.parameters, phi.offsets, strict=False):
             parameters.create_group(p.name).attrs.update(offset=offset, shape=p.value.shape)
-        for name, array in phi.state.items():
-            file[f"running/{name}"] = host(array)
-        for name, thing in state.items():
-            if isinstance(thing, np.ndarray):
-                file[name] = thing
-            else:
-                file.attrs[name] = thing
-    replace(path, image.getbuffer())
+        file.attrs.update({name: thing for name, thing in state.items() if name not in arrays})
+    content = image.getbuffer()
+    content[:HEAD] = proof(content)
+    replace(path, content, previous)
+
+
+def proof(content):
+    """What the first HEAD bytes have to be, by those after them."""
+    body = memoryview(content)[HEAD:]
+    sha256 = hashlib.sha256(body).hexdigest()
+    return f"dpedf checkpoint: {len(body)} bytes follow, SHA-256 {sha256}\n".encode().ljust(HEAD)
 
 
 def load(path, phi):
@@ -39,28 +62,73 @@ def load(path, phi):
 
     UserError: no whole checkpoint, or one of other parameters.
     """
+    return install(path, read(path), phi)
+
+
+def read(path):
+    """What a checkpoint holds.
+
+    UserError: there is none.  DamagedError: it is not what was once saved.
+    """
     try:
-        with h5py.File(path, "r", locking=False) as file:
-            there = {name: list(p.attrs["shape"]) for name, p in file["parameters"].items()}
-            state = {name: number.item() for name, number in file.attrs.items()} | {
+        content = content_of(path)
+    except OSError as error:
+        kind = DamagedError if error.errno == errno.EIO else UserError
+        raise kind(f"{path}: {one_line(error)}, expected a whole checkpoint") from None
+    if content[: len(HDF5)] == HDF5:
+        what = "HDF5 without the SHA-256 of its bytes, as older versions of dpedf wrote"
+        raise UserError(f"{path}: {what}, expected a checkpoint of this version")
+    if content[:HEAD] != proof(content):
+        what = "damaged, its bytes have another SHA-256"
+        raise DamagedError(f"{path}: {what}, expected a whole checkpoint")
+    try:
+        with h5py.File(io.BytesIO(content), "r") as file:
+            there = {
+                name: (p.attrs["offset"].item(), p.attrs["shape"].tolist())
+                for name, p in file["parameters"].items()
+            }
+            rest = {
+                name: thing.item() if isinstance(thing, np.generic) else thing
+                for name, thing in file.attrs.items()
+            } | {
                 name: thing[...] for name, thing in file.items() if isinstance(thing, h5py.Dataset)
             }
-            value = state.pop("phi")
             running = {name: array[...] for name, array in file.get("running", {}).items()}
-    except (OSError, KeyError) as error:
+            return {"phi": rest.pop("phi"), "parameters": there, "running": running, "rest": rest}
+    except NOT_OURS as error:
         raise UserError(f"{path}: {one_line(error)}, expected a whole checkpoint") from None
-    here = {p.name: list(p.value.shape) for p in phi.parameters}
-    for name in here | there:
-        if here.get(name) != there.get(name):
-            found, expected = there.get(name, "missing"), here.get(name, "no such parameter")
-            raise UserError(f"{path}: {name} is {found}, expected {expected} as in the model")
-    if list(there) != list(here) or value.dtype != phi.value.dtype:
-        found = f"{', '.join(there)} in {value.dtype}"
-        raise UserError(f"{path}: {found}, expected {', '.join(here)} in {phi.value.dtype}")
-    for name, array in phi.state.items():
-        if name not in running or running[name].shape != array.shape:
-            raise UserError(f"{path}: no running values of {name}, expected {array.shape}")
+
+
+def install(path, found, phi):
+    """Set phi.value to what was read, and return the rest.  UserError: it is of another model."""
+    there, value, running = found["parameters"], found["phi"], found["running"]
+    shapes = {p.name: list(p.value.shape) for p in phi.parameters}
+    for name in shapes | there:
+        was = there[name][1] if name in there else "missing"
+        if was != shapes.get(name):
+            expected = shapes.get(name, "no such parameter")
+            raise UserError(f"{path}: {name} is {was}, expected {expected} as in the model")
+    offsets = dict(zip(shapes, phi.offsets, strict=False))
+    if {name: offset for name, (offset, _) in there.items()} != offsets or [*there] != [*shapes]:
+        found, expected = ", ".join(there), ", ".join(shapes)
+        raise UserError(f"{path}: {found}, expected {expected}")
+    with concerning(path):
+        expect_vectors({"phi": value}, {"phi": phi.value})
+        expect_vectors(running, phi.state)
     overwrite(phi.value, value)
     for name, array in phi.state.items():
         overwrite(array, running[name])
-    return state
+    return found["rest"]
+
+
+def expect_vectors(there, here):
+    """UserError: the arrays of a checkpoint have not just the names, types and shapes of these."""
+    there, here = ({name: described(a) for name, a in arrays.items()} for arrays in (there, here))
+    for name in here | there:
+        if there.get(name) != here.get(name):
+            found, expected = there.get(name, "missing"), here.get(name, "no such vector")
+            raise UserError(f"{name} is {found}, expected {expected}")
+
+
+def described(array):
+    return f"{array.dtype} {array.shape}"

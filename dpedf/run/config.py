@@ -193,21 +193,3 @@ def explained(error, tree):
 def text(config):
     """A Config as TOML with all defaults, from which load makes it again."""
     return msgspec.toml.encode(config).decode()
-
-
-# What a resumed run has to keep: with other values its state would have no meaning.
-FIXED_ON_RESUME = (
-    *("seed", "model", "data.file", "data.valid", "data.window", "data.stride"),
-    *("train.batch_size", "train.precision", "train.optimizer", "train.momentum"),
-    *("train.betas", "train.smoothing", "train.epsilon"),
-)
-
-
-def expect_resumable(old, new):
-    """UserError: a run of the Config old cannot go on as new."""
-    for key in FIXED_ON_RESUME:
-        was, now = old, new
-        for name in key.split("."):
-            was, now = getattr(was, name), getattr(now, name)
-        if was != now:
-            raise UserError(f"{key} = {now!r}, expected {was!r} as in the run to be resumed")

@@ -1,31 +1,48 @@
 """The directory of a run: who may write there, its metrics, and what it goes on from."""
 
 import fcntl
-import json
+import os
+from contextlib import suppress
 from math import inf
 from pathlib import Path
 
-from dpedf.data.disk import replace
-from dpedf.errors import UserError, one_line, print_error
-from dpedf.run import config
-from dpedf.run.checkpoint import load, save
+from dpedf.data.disk import create, no_link, replace, sync, writing
+from dpedf.errors import UserError, concerning, one_line, print_error
+from dpedf.run import config, metrics
+from dpedf.run.checkpoint import DamagedError, install, read, save
 
-FILES = "config.toml", "metrics.jsonl", "checkpoint.h5", "best.h5"
+CHECKPOINT, BEST, METRICS = "checkpoint.h5", "best.h5", "metrics.jsonl"
+PREVIOUS = {CHECKPOINT: "checkpoint.previous.h5", BEST: "best.previous.h5"}
+DROPPED = "best.dropped.h5"
+FILES = CHECKPOINT, *PREVIOUS.values(), BEST, DROPPED, "config.toml", METRICS
 
 
 class RunDirectory:
-    """The directory of a live run.  Rank 0 alone reads and writes it."""
+    """The directory of a live run.  Rank 0 alone reads and writes it.
 
-    def __init__(self, path, ranks):
-        self.path, self.writes = Path(path), ranks.rank == 0
+    identity: what the run is, an Identity of resume.py.
+    source: the checkpoint that the run goes on from, or None.  notes: lines on what was found.
+    best: the file of the best step so far, None where it is lost.  best_is_kept: is it the one
+    that the newest checkpoint knows of?  Then it is kept until the next checkpoint, for a run that
+    goes on from this one.
+    """
+
+    def __init__(self, path, ranks, identity=None):
+        self.path, self.writes, self.identity = Path(path), ranks.rank == 0, identity
+        self.source, self.notes = None, []
+        self.metrics, self.told = None, 0  # told: events, but for that of the test
+        self.best, self.best_is_kept = BEST, True
 
     def claim(self, may_hold_a_run):
         """Make the directory ours.  UserError: it holds a run, or a live job writes there."""
         if not self.writes:
             return
+        lock = self.path / ".lock"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self.lock = open(self.path / ".lock", "w")  # locked as long as it is open
+            if lock.is_symlink():
+                raise UserError(f"{lock}: a link, expected a file of the run itself")
+            self.lock = open(lock, "r+b", 0, opener=create)  # locked as long as it is open
         except OSError as error:
             raise UserError(
                 f"{self.path}: {one_line(error)}, expected a writable directory"
@@ -36,49 +53,143 @@ class RunDirectory:
             raise UserError(f"{self.path}: a live job trains there, expected none") from None
         except OSError as error:  # as on many shared file systems
             print_error(f"{self.path}: {one_line(error)}: nothing would keep a second job away")
-        if not may_hold_a_run and any((self.path / name).exists() for name in FILES):
+        if not may_hold_a_run and self.held():
             raise UserError(f"{self.path}: holds a run, expected none, or --resume or --overwrite")
 
-    def save(self, name, phi, **state):
-        if self.writes:
-            save(self.path / name, phi, **state)
+    def held(self):
+        """The files of a run that are there, a link that leads nowhere among them."""
+        return [name for name in FILES if os.path.lexists(self.path / name)]
 
-    def resume(self, phi, settings):
-        """Set phi from checkpoint.h5, and return the rest of its state; {} where there is none.
+    def resume(self, phi):
+        """Set phi from the newest whole checkpoint, and return the rest of its state.
 
-        "tested" in the state: did the run come to its end?
+        {} where there is no run.  "tested" in the state: did the run come to its end?
+        UserError: there is a run, but it cannot go on.
         """
-        if not self.writes or not (self.path / "checkpoint.h5").exists():
+        held = self.held() if self.writes else []
+        if not held:
             return {}
-        if (self.path / "config.toml").exists():
-            config.expect_resumable(config.load(self.path / "config.toml"), settings)
-        state = load(self.path / "checkpoint.h5", phi)
-        last = ("test", state["step"])
-        return state | {"tested": last in [(e["event"], e["step"]) for e in self.events()]}
+        for name in held:
+            if not (self.path / name).exists():
+                raise UserError(f"{self.path / name}: a link to nothing, expected a file")
+        if CHECKPOINT not in held:
+            found = f"no {CHECKPOINT} beside {', '.join(held)}, expected one to resume from"
+            raise UserError(f"{self.path}: {found}, or --overwrite")
+        self.source, found = self.newest()
+        with concerning(self.source):
+            self.notes += self.identity.compare(found["rest"])
+        state = install(self.source, found, phi)
+        self.find_best(state)
+        events, bad = self.events()
+        kept, told = before(events, state["step"]), state.pop("events", None)
+        if told not in (None, len(kept)):
+            at = f"events up to step {state['step']:,}"
+            bad.append(f"{self.path / METRICS}: {len(kept):,} {at}, expected {told:,}")
+        self.notes += bad
+        tested = ("test", state["step"]) in [(e["event"], e["step"]) for e in events]
+        return state | {"source": str(self.source), "tested": tested}
+
+    def newest(self):
+        """(path, what it holds) of checkpoint.h5, or if that is damaged, of the one before it."""
+        newest, older = self.path / CHECKPOINT, self.path / PREVIOUS[CHECKPOINT]
+        try:
+            return newest, read(newest)
+        except DamagedError as error:
+            if not older.exists():
+                raise
+            try:
+                found = read(older)
+            except UserError as another:
+                raise UserError(f"{error}; {another}") from None
+            self.notes.append(f"{newest}: damaged, so {older} is taken, the one before it")
+            return older, found
+
+    def find_best(self, state):
+        """Which file holds the best step that this state knows of?  Where it is lost, say so."""
+        known = state.get("best_step", 0), state.get("best", inf)
+        for name in BEST, PREVIOUS[BEST]:
+            with suppress(UserError):
+                rest = read(self.path / name)["rest"]
+                if (rest["step"], rest["best"]) == known:
+                    self.best = name
+                    return
+        self.best = None
+        if known[0]:
+            del state["best"], state["best_step"]  # the next evaluation is the best one then
+            found = f"not that of step {known[0]:,}, the best one so far"
+            self.notes.append(f"{self.path / BEST}: {found}; the next evaluation begins anew")
 
     def events(self):
-        """The events of metrics.jsonl, up to a line that a crash cut short."""
-        file, events = self.path / "metrics.jsonl", []
-        for event in file.read_text().splitlines() if file.exists() else ():
-            try:
-                events.append(json.loads(event))
-            except ValueError:
-                break
-        return events
+        """(the events of metrics.jsonl, lines on what else stands there)."""
+        file = self.path / METRICS
+        try:
+            return metrics.read(file)
+        except FileNotFoundError:
+            return [], []
+        except OSError as error:
+            raise UserError(f"{file}: {one_line(error)}, expected the metrics of a run") from None
 
-    def begin(self, settings, step):
-        """Write config.toml, and keep the metrics up to this step; at step 0, keep no file."""
+    def begin(self, settings, step, save=lambda: None):
+        """Write config.toml, and keep the metrics up to this step.
+
+        At step 0, save() is called, which is to save the first checkpoint; where the run does not
+        go on from one, all files of an earlier run are gone by then.
+        """
         if self.writes:
-            kept = [e for e in self.events() if e["step"] <= step and e["event"] != "test"]
-            for name in FILES if step == 0 else ():
-                (self.path / name).unlink(missing_ok=True)
-            replace(self.path / "config.toml", config.text(settings).encode())
-            lines = "".join(json.dumps(event) + "\n" for event in kept)
-            replace(self.path / "metrics.jsonl", lines.encode())
-            self.metrics = open(self.path / "metrics.jsonl", "a", buffering=1)
+            with writing(self.path):
+                self.take_up() if self.source or step else self.clear()
+        if step == 0:
+            save()
+        if self.writes:
+            kept = before(self.events()[0], step)
+            self.write("config.toml", config.text(settings))
+            self.write(METRICS, "".join(map(metrics.line, kept)))
+            with writing(self.path / METRICS):
+                self.metrics = open(self.path / METRICS, "a", buffering=1, opener=no_link)
+            self.told = len(kept)
+
+    def clear(self):
+        """Remove a run, its checkpoints first, so that a part of it cannot be resumed."""
+        for name in FILES:
+            (self.path / name).unlink(missing_ok=True)
+            sync(self.path)
+
+    def take_up(self):
+        """Give the files that the run goes on from their names."""
+        if self.source == self.path / PREVIOUS[CHECKPOINT]:
+            self.source.replace(self.path / CHECKPOINT)
+        best = self.path / BEST
+        if self.best == PREVIOUS[BEST]:
+            (self.path / self.best).replace(best)
+        elif self.best is None and best.exists():
+            best.replace(self.path / DROPPED)
+
+    def write(self, name, text):
+        with writing(self.path / name):
+            replace(self.path / name, text.encode())
+
+    def save(self, name, phi, **state):
+        """Save checkpoint.h5 or best.h5; with a checkpoint, the events so far are safe as well."""
+        if not self.writes:
+            return
+        if name == CHECKPOINT and self.metrics:
+            with writing(self.path / METRICS):
+                os.fsync(self.metrics.fileno())
+        keeps = name == CHECKPOINT or self.best_is_kept
+        previous = self.path / PREVIOUS[name] if keeps else None
+        texts = self.identity.texts() if self.identity else {}
+        with writing(self.path / name):
+            save(self.path / name, phi, previous=previous, events=self.told, **texts, **state)
+        self.best_is_kept = name == CHECKPOINT
 
     def event(self, kind, **values):
-        """Append one line to metrics.jsonl, with null for nan and infinity."""
+        """Append one line to metrics.jsonl."""
         if self.writes:
-            numbers = {k: None if v != v or v in (inf, -inf) else v for k, v in values.items()}
-            self.metrics.write(json.dumps({"event": kind, **numbers}) + "\n")
+            with writing(self.path / METRICS):
+                self.metrics.write(metrics.line({"event": kind, **values}))
+            self.told += kind != "test"
+
+
+def before(events, step):
+    """Those up to this step, but for that of the test, which is told anew."""
+    return [e for e in events if e["step"] <= step and e["event"] != "test"]

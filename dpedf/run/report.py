@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 from dpedf import __version__
 from dpedf.device import host
-from dpedf.errors import plural
+from dpedf.errors import plural, visible
 from dpedf.parallel.equality import mixture
 
 LINE_EVERY = 5  # seconds between lines of progress, where there is no bar
@@ -40,9 +40,10 @@ def introduce(setup, step, note):
         window = f"windows of {split.window * split.chunk:,} rows"
         lines.append(f"{path}: shuffled by chunks in {window}, which is not a global shuffle")
     if step:
-        lines.append(f"resumed from {settings.run.dir}/checkpoint.h5 at step {step:,}")
+        lines.append(f"resumed from {setup.directory.source} at step {step:,}")
     elif setup.resuming:
-        lines.append(f"{settings.run.dir}: no checkpoint to resume from, starting afresh")
+        lines.append(f"{settings.run.dir}: no checkpoint of a step to resume, starting afresh")
+    lines += setup.directory.notes
     ranks.say("\n".join(lines))
 
 
@@ -85,6 +86,7 @@ class Report:
     def restore(self, state):
         """Go on from what state() returned, if that is there."""
         self.rows = state.get("rows", 0)
+        self.began -= state.get("seconds", 0)
 
     def open_bar(self):
         seen = self.ranks.rank == 0 and sys.stderr.isatty()
@@ -100,7 +102,7 @@ class Report:
         if self.bar.disable:
             self.ranks.say(line)
         else:
-            self.bar.write(line)  # above the bar
+            self.bar.write(visible(line, "\n"))  # above the bar
 
     def learned(self, B):
         """One more step was made, of B examples."""
@@ -122,8 +124,9 @@ class Report:
         )
 
     def state(self):
-        """What a checkpoint keeps: the losses of all ranks, and of how many rows they are."""
-        return {"losses": self.of_all_ranks(self.step.losses), "rows": self.rows}
+        """What a checkpoint keeps: the losses of all ranks, of how many rows, and the seconds."""
+        losses, seconds = self.of_all_ranks(self.step.losses), time.monotonic() - self.began
+        return {"losses": losses, "rows": self.rows, "seconds": seconds}
 
     def of_all_ranks(self, losses):
         losses = host(losses).copy()

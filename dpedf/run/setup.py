@@ -1,5 +1,7 @@
 """From a command line to everything that a run is made of."""
 
+from functools import partial
+
 from msgspec.structs import replace
 
 from dpedf import check
@@ -16,6 +18,7 @@ from dpedf.phi import Phi
 from dpedf.program import inputs_of, program
 from dpedf.run import build, config, memory
 from dpedf.run.directory import RunDirectory
+from dpedf.run.resume import Identity, described, listing
 
 
 def assemble(settings, device):
@@ -88,9 +91,13 @@ class Setup:
                     memory.expect_room_for_rows(self.ell, self.gradient.passes.rows_of_slice(B))
                 if settings.train.rows and not self.gradient.mixer:
                     self.gradient.passes.needed(settings.train.rows, B)  # or it is a UserError
-                self.directory = RunDirectory(run.dir, ranks)
+                about = described(self.data) if ranks.rank == 0 else ""
+                of = Identity(
+                    settings, len(self.data.train), about, listing(self.ell, outline(self.ell))
+                )
+                self.directory = RunDirectory(run.dir, ranks, of)
             self.directory.claim(may_hold_a_run)
-            self.state = self.directory.resume(self.phi, settings) if self.resuming else {}
+            self.state = self.directory.resume(self.phi) if self.resuming else {}
         watchdog.leave_words_in(self.directory.path, ranks)
         expect_same(ranks, "the model", outline(self.ell))
         expect_same(ranks, "the data", self.data.description())
@@ -120,11 +127,13 @@ class Setup:
                 self.data.put(*self.data.train.load(self.data.train.numbers[:4]))
                 check.gradients(self.ell, alive=self.ranks.alive)
 
-    def begin(self, step):
-        """Write the settings as they were resolved; the metrics go on after this step."""
+    def begin(self, training):
+        """Write the settings as they were resolved, and before its first step, a checkpoint."""
         overlap = "buckets" if self.gradient.overlap else "whole"
         found = dict(device=self.device.unit, threads=self.threads, allreduce=overlap)
         run, train = replace(self.settings.run, **found), self.settings.train
         if not self.gradient.mixer:  # which takes all rows of a rank, whatever their number
             train = replace(train, rows=self.gradient.passes.rows(train.batch_size))
-        self.directory.begin(replace(self.settings, run=run, train=train), step)
+        settings = replace(self.settings, run=run, train=train)
+        save = partial(training.save, "checkpoint.h5")
+        self.directory.begin(settings, training.step.number, save)

@@ -5,12 +5,14 @@ from functools import partial
 import numpy as np
 
 from dpedf.device import CPU, host, overwrite
+from dpedf.errors import concerning
 from dpedf.kernels.gemm import unchanging
 from dpedf.kernels.vector import norm
 from dpedf.optim import clip
 from dpedf.parallel.equality import expect_equal
 from dpedf.parallel.passes import memory_of_passes
 from dpedf.program import during
+from dpedf.run.checkpoint import expect_vectors
 
 
 class Step:
@@ -103,8 +105,14 @@ class Step:
     def restore(self, state, ranks):
         """Start from rank 0's Phi, and from the state that rank 0 found in a checkpoint, if any.
 
-        Returns the state of rank 0 without its vectors.
+        Returns the state of rank 0 without its vectors.  UserError: they are not those of the
+        update rule.
         """
+        with ranks.together(), concerning(state.pop("source", "state")):
+            if state:
+                found = {k: its for k, its in state.items() if isinstance(its, np.ndarray)}
+                found.pop("losses", None)
+                expect_vectors(found, self.update.state)
         for name, vector in self.vectors().items():
             values = state.pop(name, host(vector))
             ranks.broadcast(values)

@@ -5,6 +5,7 @@ exits with 2.
 """
 
 import argparse
+from pathlib import Path
 
 from dpedf.errors import UserError
 
@@ -18,3 +19,14 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message):
         raise UserError(f"{self.prog}: {message}; --help says more")
+
+
+def expect_own_code(settings, run):
+    """UserError: the settings of a run name code that lies outside of its directory.
+
+    Who opens a run need not trust who wrote it.
+    """
+    file, colon, _ = settings.model["build"].rpartition(":")
+    if colon and not Path(file).resolve().is_relative_to(Path(run).resolve()):
+        found = f'model.build = "{settings.model["build"]}" is code outside of {run}'
+        raise UserError(f"{found}, expected --trust to run {file}")

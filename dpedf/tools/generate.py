@@ -13,21 +13,24 @@ import numpy as np
 
 from dpedf.device import CPU
 from dpedf.edf import Forward
-from dpedf.errors import UserError, concerning
+from dpedf.errors import UserError, concerning, visible
 from dpedf.parallel.ranks import Ranks
 from dpedf.run import config
 from dpedf.run.checkpoint import load
 from dpedf.run.setup import assemble
-from dpedf.tools import Parser
+from dpedf.tools import Parser, expect_own_code
 
 
-def trained(run):
+def trained(run, trusted=False):
     """(x, Q, characters): the Input and output of a trained model, and the characters of its data.
 
+    trusted: may the run name code that is not its own?
     UserError: there is no run, it is not on a text, or its model has changed.
     """
     settings = config.load(run / "config.toml")
     with concerning(run / "config.toml"):
+        if not trusted:
+            expect_own_code(settings, run)
         T, file = settings.data.window, settings.data.file
         if not T:
             raise UserError("data.window = 0, expected a run on a text")
@@ -70,12 +73,14 @@ def continued(x, Q, text, length, temperature, seed):
 
 def main(words):
     parser = Parser("generate", __doc__)
+    trust = "run the code that the run names, though it lies elsewhere"
     add = parser.add_argument
     add("run", metavar="RUN", type=Path, help="the directory of the run")
     add("prompt", metavar="TEXT", help="what is continued")
     add("--length", type=int, default=500, help="how many characters to add (500)")
     add("--temperature", type=float, default=0.8, help="0: always the likeliest (0.8)")
     add("--seed", type=int, default=0, help="of the draws (0)")
+    add("--trust", action="store_true", help=trust)
     args, ranks = parser.parse_args(words), Ranks()
     if ranks.size > 1:
         raise UserError(f"generate on {ranks.size} ranks, expected one")
@@ -84,13 +89,13 @@ def main(words):
             raise UserError(f"--{name} {found}, expected at least 0, and less than 2**63")
     if not args.prompt:
         raise UserError("an empty TEXT, expected at least one character to continue")
-    x, Q, characters = trained(args.run)
+    x, Q, characters = trained(args.run, args.trust)
     numbers = {character: k for k, character in enumerate(characters)}
     for character in args.prompt:
         if character not in numbers:
             raise UserError(f"{character!r} in TEXT, expected characters that the data has")
     text = [numbers[character] for character in args.prompt]
-    print(args.prompt, end="", flush=True)
+    print(visible(args.prompt, "\n\t"), end="", flush=True)
     for k in continued(x, Q, text, args.length, args.temperature, args.seed):
-        print(characters[k], end="", flush=True)
+        print(visible(characters[k], "\n\t"), end="", flush=True)
     print()

@@ -1,0 +1,52 @@
+"""metrics.jsonl: what a run has told of itself, an event a line."""
+
+import json
+from math import isfinite
+
+from dpedf.data.disk import content_of
+from dpedf.errors import plural
+
+KINDS = "train", "eval", "test"
+SHOWN = 5  # numbers of lines
+
+
+def line(event):
+    """An event in JSON, with null for nan and infinity."""
+    finite = {k: None if isinstance(v, float) and not isfinite(v) else v for k, v in event.items()}
+    return json.dumps(finite) + "\n"
+
+
+def read(path):
+    """(events, a list of one line that says which lines are none, or of none).
+
+    OSError: the file cannot be read.
+    """
+    events, bad = [], []
+    for number, text in enumerate(content_of(path).split(b"\n"), 1):
+        event = parsed(text) if text else None
+        if event:
+            events.append(event)
+        elif text:
+            bad.append(number)
+    if not bad:
+        return events, []
+    at = ", ".join(map(str, bad[:SHOWN])) + ", ..." * (len(bad) > SHOWN)
+    what = "is no event of a run and is" if len(bad) == 1 else "are no events of a run and are"
+    return events, [f"{path}: {plural(len(bad), 'line')} {what} left out: {at}"]
+
+
+def parsed(text):
+    """The event in a line; None if it is not one that line() could have made."""
+    try:
+        event = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(event, dict) or event.get("event") not in KINDS:
+        return None
+    whole = type(event.get("step")) is int and event["step"] >= 0
+    return event if whole and all(map(plain, event.values())) else None
+
+
+def plain(value):
+    """Is it null, a text, or a finite number?"""
+    return value is None or type(value) in (str, int) or (type(value) is float and isfinite(value))

@@ -1,0 +1,116 @@
+"""What a run is, as every checkpoint keeps it, and what of it may change when the run goes on."""
+
+import hashlib
+from itertools import zip_longest
+
+import msgspec
+import numpy as np
+
+from dpedf.errors import UserError, one_line, visible
+from dpedf.optim import last_step, schedule
+from dpedf.program import program
+from dpedf.run import config
+
+# These settings may change when a run is resumed: how and for how long it trains, and where.
+MAY_CHANGE = (
+    *("run", "data.cache", "train.epochs", "train.steps", "train.rows"),
+    *("train.eval_every", "train.checkpoint_every"),
+)
+# These may change, and a line says so: they change what is learnt from here on, or its last bits.
+# A file elsewhere has to hold the same rows.
+CHANGE_IS_SAID = (
+    *("data.file", "train.learning_rate", "train.schedule", "train.min_learning_rate"),
+    *("train.warmup_steps", "train.decay_steps", "train.decay_rate"),
+    *("train.weight_decay", "train.grad_clip", "train.slices"),
+)
+# With another of any other setting the state would be of another run, so that is refused.
+
+SAMPLED = 64  # rows of a split, from the first to the last
+
+
+class Identity:
+    """What a run is: its settings, its data and its program, a text of each.
+
+    rows: how many it learns from.
+    """
+
+    def __init__(self, settings, rows, data="", program=""):
+        self.settings, self.rows, self.data, self.program = settings, rows, data, program
+
+    def texts(self):
+        return {"settings": config.text(self.settings), "data": self.data, "program": self.program}
+
+    def compare(self, state):
+        """The lines that say what has changed since this state of a checkpoint was saved.
+
+        The texts are taken out of it.  UserError: it is of another run.
+        """
+        texts = {name: state.pop(name, "") for name in self.texts()}
+        try:
+            old = msgspec.toml.decode(texts["settings"], type=config.Config)
+        except msgspec.DecodeError as error:  # a ValidationError too
+            raise UserError(f"its settings: {one_line(error)}, expected those of today") from None
+        said = expect_resumable(old, self.settings)
+        for name in "data", "program":
+            now = getattr(self, name).split("\n")
+            for found, expected in zip_longest(now, texts[name].split("\n"), fillvalue="nothing"):
+                if found != expected:
+                    what = f"the {name} is now {found}, expected {expected}"
+                    raise UserError(f"{what}, as in the run to be resumed")
+        return [*said, *self.rate(old, state["step"])]
+
+    def rate(self, old, step):
+        """A line, if the learning rate of the next step is not what it would have been."""
+        was, now = (
+            schedule(s.train, last_step(s.train, self.rows))(step) for s in (old, self.settings)
+        )
+        if was != now:
+            yield f"the learning rate of step {step + 1:,} is {now:g}, and would have been {was:g}"
+
+
+def flat(settings):
+    """{"train.epochs": 2, ...}"""
+    tree = msgspec.to_builtins(settings)
+    inner = {
+        f"{name}.{key}": its for name in tree if name != "seed" for key, its in tree[name].items()
+    }
+    return {"seed": tree["seed"], **inner}
+
+
+def expect_resumable(old, new):
+    """Lines that say which settings have changed.  UserError: one has that may not."""
+    was, now = flat(old), flat(new)
+    changed = [key for key in was | now if was.get(key) != now.get(key)]
+    changed = [key for key in changed if not {key, key.split(".")[0]} & {*MAY_CHANGE}]
+
+    def text(settings, key):
+        return repr(settings[key]) if key in settings else "nothing"
+
+    if refused := [key for key in changed if key not in CHANGE_IS_SAID]:
+        found = "; ".join(f"{k} = {text(now, k)}, expected {text(was, k)}" for k in refused)
+        raise UserError(f"{found} as in the run to be resumed")
+    return [f"{key} was {text(was, key)}, is now {text(now, key)}" for key in changed]
+
+
+def described(data):
+    """The data of a run in some lines, the last of which is a hash of rows from all over it."""
+    sha256 = hashlib.sha256()
+    for numbers in data.scale, data.shift:
+        sha256.update(numbers.tobytes())
+    for split in data.train, data.valid, data.test:
+        chosen = np.linspace(0, len(split) - 1, min(SAMPLED, len(split))).astype(int)
+        for array in split.pack(split.numbers[chosen]):
+            sha256.update(array.tobytes())
+    name = data.stored.attribute("name", "no name")
+    lines = [f"named {name}", *data.description().split("\n"), f"of rows {sha256.hexdigest()}"]
+    return "\n".join(map(visible, lines))
+
+
+def listing(loss, outline):
+    """An outline of a program, and the numbers and words that each of its nodes holds."""
+    lines = outline.split("\n")
+    for k, n in enumerate(program(loss).nodes):
+        held = {key: its for key, its in vars(n).items() if type(its) in (bool, int, float, str)}
+        held.pop("number", None)  # counts the nodes of the process
+        lines[k] += "".join(f", {key} = {its!r}" for key, its in held.items())
+    return "\n".join(map(visible, lines))
