@@ -11,7 +11,6 @@ A directory that already holds a run is left alone, unless --resume goes on from
 import sys
 import time
 from contextlib import closing
-from math import inf
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -20,10 +19,10 @@ from dpedf.optim import last_step, schedule, update_rule
 from dpedf.parallel import job
 from dpedf.parallel.agreement import Agreement, to_go_on
 from dpedf.parallel.trial import choose
-from dpedf.run.config import seconds
 from dpedf.run.evaluate import evaluate
 from dpedf.run.failure import expect_finite
 from dpedf.run.report import Report, introduce
+from dpedf.run.saves import Saves
 from dpedf.run.setup import Setup
 from dpedf.run.step import Step
 
@@ -45,18 +44,10 @@ class Training:
         self.eta = schedule(train, self.last_step)
         self.report = Report(setup, self.step, self.last_step, self.steps_per_epoch)
         self.agreement = Agreement(self.ranks)
-        self.checkpoint_seconds = seconds(train.checkpoint_every)
         self.state = state = self.step.restore(setup.state, self.ranks)
         self.report.restore(state)
+        self.saves = Saves(self, state)
         self.tested = state.get("tested", False) and self.finished
-        self.best, self.best_step = state.get("best", inf), state.get("best_step", 0)  # validated
-        self.saved = 0.0  # seconds of this run at its last checkpoint
-
-    def save(self, name):
-        expect_finite(self)
-        self.step.expect_equal(self.ranks)
-        best = {"best": self.best, "best_step": self.best_step}
-        self.directory.save(name, self.phi, **self.step.state(), **self.report.state(), **best)
 
     def minibatches(self, epoch, first=0):
         """This rank's shards of the minibatches of an epoch, from the first on."""
@@ -78,12 +69,11 @@ class Training:
                 if agreement.meet(self.step.number):  # about twice a second
                     expect_finite(self)
                     report.progress()
-                if self.checkpoint_due():
-                    self.save("checkpoint.h5")
-                    self.saved = agreement.seconds
+                if self.saves.due():
+                    self.saves.checkpoint()
                 if agreement.stop or self.finished:
                     break
-        self.save("checkpoint.h5")
+        self.saves.checkpoint()
         report.bar.close()
 
     @property
@@ -100,20 +90,13 @@ class Training:
             expect_finite(self)
             self.report.train(B, eta, length)
 
-    def checkpoint_due(self):
-        if self.checkpoint_seconds:
-            return self.agreement.seconds - self.saved >= self.checkpoint_seconds
-        return self.step.number % self.settings.train.checkpoint_every == 0
-
     def evaluate(self):
         expect_finite(self)
         start = time.monotonic()
         loss, accuracy = self.measured(self.data.valid)
         sha256, took = self.phi.sha256(), time.monotonic() - start
         self.report.evaluated(loss, accuracy, sha256, took)
-        if loss is not None and loss < self.best:
-            self.best, self.best_step = loss, self.step.number
-            self.save("best.h5")
+        self.saves.compare(loss)
 
     def test(self):
         """Evaluate on the test rows, once."""
@@ -130,7 +113,6 @@ def main(ranks):
         ranks.say(__doc__)
         return 0
     setup = Setup(sys.argv[1:], ranks)
-    run = setup.settings.run
     warnings = np.errstate(all="ignore")  # what is not finite has a line of its own, in failure.py
     with closing(setup.device), threadpool_limits(setup.threads, "blas"), warnings:
         training = Training(setup)
@@ -140,7 +122,7 @@ def main(ranks):
         setup.watch_nan()
         introduce(setup, training.step.number, note)
         if training.tested:
-            ranks.say(f"{run.dir}: finished at step {training.step.number}, nothing is left to do")
+            ranks.say(f"finished at step {training.step.number}, nothing is left to do")
             return 0
         setup.check_gradients(training.step)
         training.agreement.expect_no_stop(training.step.number)

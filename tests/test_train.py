@@ -16,8 +16,8 @@ import pytest
 
 from dpedf.data import write
 from dpedf.parallel.ranks import Ranks
-from dpedf.run.config import seconds
 from dpedf.run.report import Report
+from dpedf.run.saves import Saves
 from dpedf.train import Training
 
 # 1,300 rows to learn from: an epoch is 20 minibatches and one of 20 rows.
@@ -703,18 +703,22 @@ def test_a_checkpoint_is_due_every_so_many_steps(train, run):
     assert saved(run / "checkpoint.h5")["step"] == 12
 
 
-class Timed(Training):
-    """Its loop alone, of 100 steps that take a second each by a clock of its own.
+class Noted(Saves):
+    """at: the steps at which it saved."""
 
-    saves: the steps at which it saved.
-    """
+    def save(self, name):
+        vars(self).setdefault("at", []).append(self.training.step.number)
+
+
+class Timed(Training):
+    """Its loop alone, of 100 steps that take a second each by a clock of its own."""
 
     def __init__(self, every):
-        self.saves, self.steps_per_epoch, self.last_step, self.saved = [], 40, 100, 0.0
+        self.steps_per_epoch, self.last_step = 40, 100
         self.step = SimpleNamespace(number=0)
         self.ell, self.ranks, self.phi = None, None, SimpleNamespace(skipped=np.zeros(1, int))
         self.settings = SimpleNamespace(train=SimpleNamespace(eval_every=0, checkpoint_every=every))
-        self.checkpoint_seconds = seconds(every)
+        self.saves = Noted(self, {})
         self.agreement = SimpleNamespace(stop=False, seconds=0.0, meet=self.meet)
         self.link = SimpleNamespace(raise_errors=lambda: None)
         bar = SimpleNamespace(close=lambda: None)
@@ -733,15 +737,12 @@ class Timed(Training):
         self.agreement.seconds = float(self.step.number)
         return True
 
-    def save(self, name):
-        self.saves.append(self.step.number)
-
 
 @pytest.mark.parametrize("every, step", [("15s", 15), ("1m", 60), (30, 30), (45, 45)])
 def test_after_a_checkpoint_the_next_one_is_due_as_long_after_it(every, step):
     training = Timed(every)
     training.run()
-    assert training.saves == [*range(step, 100, step), 100]  # at the end, too
+    assert training.saves.at == [*range(step, 100, step), 100]  # at the end, too
 
 
 def test_the_time_of_an_evaluation_is_not_that_of_training(monkeypatch):
@@ -756,7 +757,7 @@ def test_the_time_of_an_evaluation_is_not_that_of_training(monkeypatch):
 
     monkeypatch.setattr("dpedf.train.evaluate", evaluate_slowly)
     training, events = Timed(1000), []
-    training.ranks, training.best, training.Q, training.ell = Ranks(), 0.0, None, None
+    training.ranks, training.saves.best, training.Q = Ranks(), 0.0, None
     training.data = SimpleNamespace(valid=None)
     training.phi.sha256 = lambda: ""
     training.step.take_losses, training.step.context = lambda: np.zeros(1), nullcontext

@@ -8,6 +8,7 @@ from dpedf.errors import RunError, UserError, flush, print_error, visible
 from dpedf.parallel import launcher, signals, watchdog
 from dpedf.parallel.ending import end, forget
 from dpedf.parallel.ranks import Ranks
+from dpedf.parallel.segments import unlink_segments
 
 
 def run(main):
@@ -19,6 +20,7 @@ def run(main):
     signals.listen()
     launcher.expect_numbers()
     ranks = signals.told.ranks = Ranks()
+    unlink_segments()
     watchdog.watch(ranks)
     threading.excepthook = lambda args: end(ranks, 1, described(ranks, args.exc_value))
     try:

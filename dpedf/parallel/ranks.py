@@ -11,7 +11,6 @@ from contextlib import contextmanager
 import numpy as np
 
 from dpedf.errors import AgreedError, UserError, print_line
-from dpedf.parallel.segments import unlink_segments
 
 
 class Ranks:
@@ -38,7 +37,6 @@ class Ranks:
             self.host = self.comm.Split_type(MPI.COMM_TYPE_SHARED)
             self.host_rank = self.host.rank
             self.hosts = self.gather(self.host_rank).count(0)
-        unlink_segments()  # all ranks are past MPI_Init
 
     def say(self, line):
         """Rank 0 alone talks, a line a call."""

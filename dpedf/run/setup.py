@@ -1,7 +1,5 @@
 """From a command line to everything that a run is made of."""
 
-from functools import partial
-
 from msgspec.structs import replace
 
 from dpedf import check
@@ -135,5 +133,4 @@ class Setup:
         if not self.gradient.mixer:  # which takes all rows of a rank, whatever their number
             train = replace(train, rows=self.gradient.passes.rows(train.batch_size))
         settings = replace(self.settings, run=run, train=train)
-        save = partial(training.save, "checkpoint.h5")
-        self.directory.begin(settings, training.step.number, save)
+        self.directory.begin(settings, training.step.number, training.saves.checkpoint)
