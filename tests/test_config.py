@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from dpedf.device import CPU
 from dpedf.errors import UserError
 from dpedf.parallel.ranks import Ranks
-from dpedf.run import config, memory
+from dpedf.run import config
 from dpedf.run.resume import expect_resumable
 from dpedf.run.setup import Setup, assemble
 
@@ -589,11 +589,13 @@ def test_parameters_and_rows_that_memory_cannot_hold_are_refused_before_it_is_as
     tmp_path, digits, refused, monkeypatch
 ):
     path = tmp_path / "large.toml"
-    path.write_text(SOUND.replace("data/digits.h5", str(digits)))
+    sound = SOUND.replace("data/digits.h5", str(digits)).replace("[64, 10]", "[64, 64, 10]")
+    path.write_text(sound)
+    needed = 2 * 4 * 4810  # bytes of Phi and its gradient, more than the data take
     for there, found in (
-        (5200 - 1, "model: 650 parameters"),
-        (5200 + 1, "train.batch_size: 64 rows"),
+        (needed - 1, "model: 4,810 parameters, 2 numbers for each"),
+        (needed, "train.batch_size: 64 rows"),
     ):
-        monkeypatch.setattr(memory, "memory", lambda there=there: there)
-        with refused(path, found, "GiB of memory"):
+        monkeypatch.setattr("dpedf.data.memory.available", lambda there=there: there)
+        with refused(path, found, "of free memory"):
             Setup([str(path), f"run.dir={tmp_path}/run"], Ranks())

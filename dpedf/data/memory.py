@@ -1,4 +1,4 @@
-"""How much memory this host, or the part of it that a job may use, has for rows."""
+"""How much memory this host has, or the part of it that a job may use."""
 
 import os
 from pathlib import Path

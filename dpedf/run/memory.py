@@ -1,48 +1,25 @@
-"""Does a run fit into the memory of this host?  Found out before it is asked for.
+"""Does a run fit into memory?  Found out before it is asked for.
 
 Linux promises more memory than there is, and later ends the process that uses it.
 """
 
-import os
 from contextlib import contextmanager
 from math import prod
-from pathlib import Path
 
+from dpedf.data.memory import available, expect_memory
 from dpedf.edf import CompNodes, Parameters
 from dpedf.errors import UserError, one_line
 from dpedf.run.config import dtype
 
-GROUPS = Path("/sys/fs/cgroup")
-
-
-def memory():
-    """The bytes that a process may have: those of the machine, or of its control group."""
-    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for limit in GROUPS / "memory.max", GROUPS / "memory" / "memory.limit_in_bytes":
-        if limit.exists() and (text := limit.read_text().strip()).isdigit():
-            found.append(int(text))
-    return min(found)
-
-
-def expect_room(what, nbytes):
-    """UserError: what takes more bytes than there are."""
-    if nbytes > (there := memory()):
-        raise UserError(f"{what} take {gib(nbytes)}, expected at most the {gib(there)} of memory")
-
-
-def gib(nbytes):
-    """24.3 GiB"""
-    return f"{nbytes / 2**30:,.1f} GiB"
+REMEMBERED = {"adam": 2, "adamw": 2, "rmsprop": 1}  # vectors, beside that of momentum
 
 
 def expect_room_for_phi(ell, settings):
     """UserError: Phi, its gradient and the state of the optimizer do not fit."""
     train, n = settings.train, sum(p.value.size for p in Parameters(ell))
-    vectors = (
-        2 + {"adam": 2, "adamw": 2, "rmsprop": 1}.get(train.optimizer, 0) + (train.momentum > 0)
-    )
-    nbytes = n * vectors * (8 if dtype(settings) == "float64" else 4)
-    expect_room(f"model: {n:,} parameters, {vectors} numbers for each,", nbytes)
+    each = 2 + REMEMBERED.get(train.optimizer, 0) + (train.momentum > 0)
+    nbytes = n * each * (8 if dtype(settings) == "float64" else 4)
+    expect_memory(f"model: {n:,} parameters, {each} numbers for each", nbytes)
 
 
 def expect_room_for_rows(ell, rows):
@@ -52,7 +29,7 @@ def expect_room_for_rows(ell, rows):
     """
     values = [n.value for n in CompNodes(ell) if n.batched]
     row = sum(prod(value.shape[1:]) * value.itemsize for value in values)
-    expect_room(f"train.batch_size: {rows:,} rows in a pass, {row:,} bytes for each,", rows * row)
+    expect_memory(f"train.batch_size: {rows:,} rows in a pass, {row:,} bytes for each", rows * row)
 
 
 @contextmanager
@@ -61,5 +38,5 @@ def enough():
     try:
         yield
     except MemoryError as error:
-        expected = f"expected sizes that fit into {gib(memory())}"
+        expected = f"expected sizes that fit into the {available():,} bytes of free memory"
         raise UserError(f"model: {one_line(error)}, {expected}") from None
