@@ -289,6 +289,14 @@ def test_nothing_is_written_through_a_link(begun, claimed, settings, tmp_path, r
     assert precious.read_text() == "precious"
 
 
+def test_a_file_larger_than_memory_is_one_line(tmp_path, refused):
+    path = tmp_path / "checkpoint.h5"
+    with open(path, "wb") as file:
+        file.truncate(1 << 43)  # of which the disk holds nothing
+    with refused(path, "free memory"):
+        checkpoint.load(path, model())
+
+
 def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(begun, claimed, refused):
     for name in "metrics.jsonl", "checkpoint.h5":
         (begun / name).unlink()
