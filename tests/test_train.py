@@ -681,6 +681,43 @@ def test_a_run_does_not_go_on_with_another(override, key, train, run):
     assert contents(run) == before
 
 
+def test_a_run_does_not_go_on_with_other_rows_or_another_model_under_the_same_name(
+    train, run, digits, tmp_path
+):
+    copy, models = tmp_path / "copy.h5", tmp_path / "models.py"
+    copy.write_bytes(digits.read_bytes())
+    words = "data.file=copy.h5", "model.build=models.py:interrupted"
+    assert train(*words, "train.steps=3").returncode == 0
+    before, text = contents(run), models.read_text()
+    with h5py.File(copy, "a") as file:
+        file["train/x"][...] = file["train/x"][...][::-1]
+    assert_refused(train(*words, "train.steps=6", "--resume"), "checkpoint.h5", "the data is now")
+    copy.write_bytes(digits.read_bytes())
+    models.write_text(text.replace("self.ell = ell", "self.ell, self.rate = ell, 2"))
+    assert_refused(train(*words, "train.steps=6", "--resume"), "the program is now", "rate = 2")
+    assert contents(run) == before
+    models.write_text(text)
+    (tmp_path / "elsewhere.h5").write_bytes(digits.read_bytes())
+    ran = train("data.file=elsewhere.h5", words[1], "train.steps=6", "--resume")
+    assert ran.returncode == 0 and "data.file was 'copy.h5', is now" in ran.stdout
+    assert "the learning rate of step 4 is" in ran.stdout  # the cosine had ended
+
+
+def test_best_is_of_a_step_that_was_made_where_a_run_goes_on_with_another_rate(train, run):
+    words = *OFTEN[:2], "train.checkpoint_every=12", "train.schedule=constant"
+    assert train(*words, STEP="18", SIGNAL="9").returncode == -9
+    gone = saved(run / "best.h5")
+    assert gone["step"] == 15 > saved(run / "checkpoint.h5")["step"] == 12
+    ran = train(*words, "train.learning_rate=0.0001", "train.steps=17", "--resume")
+    assert ran.returncode == 0 and "train.learning_rate was 0.2, is now 0.0001" in ran.stdout
+    evaluated = events_of(run, "eval")
+    best, state = min(evaluated, key=lambda e: e["valid_loss"]), saved(run / "best.h5")
+    assert (state["step"], state["best"]) == (best["step"], best["valid_loss"])
+    assert hashlib.sha256(state["phi"]).hexdigest() == best["phi_sha256"]
+    seconds = [e["seconds"] for e in evaluated]
+    assert seconds == sorted(seconds)
+
+
 @pytest.mark.parametrize(("old", "new"), [(0, 0.9), (0.9, 0)])
 def test_a_run_goes_on_with_another_momentum_or_is_refused(old, new, train):
     plain = "train.nesterov=false", "train.schedule=constant"
@@ -834,7 +871,8 @@ job.run(train.main)
 def test_a_disk_that_fills_up_leaves_a_run_that_can_be_resumed(train, whole, on_a_small_disk):
     words = *OFTEN[1:], "train.slices=8"
     ran, kept = on_a_small_disk("-c", FILL, "../digits.toml", *words, "run.dir=run")
-    assert ran.returncode == 1 and "No space left on device" in ran.stderr
+    assert ran.returncode == 1 and ran.stderr.count("\n") == 1
+    assert ran.stderr.startswith("run/best.h5: No space left on device")
     assert not list(kept.glob("run/*.unfinished"))
     assert saved(kept / "run" / "checkpoint.h5")["step"] == 4
     assert train(*words, "--resume", f"run.dir={kept / 'run'}").returncode == 0

@@ -9,11 +9,13 @@ SHA-256.  No byte can change unnoticed, and HDF5 never reads a damaged one.
 import errno
 import hashlib
 import io
+import os
 
 import h5py
 import numpy as np
 
 from dpedf.data.disk import content_of, replace
+from dpedf.data.memory import expect_memory
 from dpedf.device import host, overwrite
 from dpedf.errors import RunError, UserError, concerning, one_line
 
@@ -71,6 +73,7 @@ def read(path):
     UserError: there is none.  DamagedError: it is not what was once saved.
     """
     try:
+        expect_memory(path, os.path.getsize(path))
         content = content_of(path)
     except OSError as error:
         kind = DamagedError if error.errno == errno.EIO else UserError

@@ -74,7 +74,9 @@ class RunDirectory:
                 raise UserError(f"{self.path / name}: a link to nothing, expected a file")
         if CHECKPOINT not in held:
             found = f"no {CHECKPOINT} beside {', '.join(held)}, expected one to resume from"
-            raise UserError(f"{self.path}: {found}, or --overwrite")
+            older = PREVIOUS[CHECKPOINT]
+            rename = f"{older} under that name, " if older in held else ""
+            raise UserError(f"{self.path}: {found}, {rename}or --overwrite")
         self.source, found = self.newest()
         with concerning(self.source):
             self.notes += self.identity.compare(found["rest"])
