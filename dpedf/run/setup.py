@@ -14,7 +14,7 @@ from dpedf.parallel.links import link_between
 from dpedf.parallel.trial import unchanged
 from dpedf.phi import Phi
 from dpedf.program import inputs_of, program
-from dpedf.run import build, config, memory
+from dpedf.run import build, config, room
 from dpedf.run.directory import RunDirectory
 from dpedf.run.resume import Identity, described, listing
 
@@ -26,9 +26,9 @@ def assemble(settings, device):
     """
     asked, seed, dtype = settings.data, settings.seed, config.dtype(settings)
     data = Data(asked.file, asked.valid, seed, dtype, device, asked.window, asked.stride)
-    with memory.enough():
+    with room.enough():
         Q, ell = build.build(settings.model, data.x, data.y)
-        memory.expect_room_for_phi(ell, settings)
+        room.expect_room_for_phi(ell, settings)
         phi = Phi(ell, seed, dtype, device.put)
     build.expect_fit(Q, ell, data)
     return data, Q, ell, phi
@@ -86,7 +86,7 @@ class Setup:
                 how = slices, run.allreduce == "buckets", run.bucket
                 self.gradient = Gradient(self.ell, self.phi, self.link, self.data.put, *how)
                 if device.unit == "cpu":
-                    memory.expect_room_for_rows(self.ell, self.gradient.passes.rows_of_slice(B))
+                    room.expect_room_for_rows(self.ell, self.gradient.passes.rows_of_slice(B))
                 if settings.train.rows and not self.gradient.mixer:
                     self.gradient.passes.needed(settings.train.rows, B)  # or it is a UserError
                 about = described(self.data) if ranks.rank == 0 else ""

@@ -1,4 +1,4 @@
-"""Does a run fit into memory?  Found out before it is asked for.
+"""Is there room in memory for what a run computes?  Found out before it is asked for.
 
 Linux promises more memory than there is, and later ends the process that uses it.
 """
@@ -11,15 +11,14 @@ from dpedf.edf import CompNodes, Parameters
 from dpedf.errors import UserError, one_line
 from dpedf.run.config import dtype
 
-REMEMBERED = {"adam": 2, "adamw": 2, "rmsprop": 1}  # vectors, beside that of momentum
-
 
 def expect_room_for_phi(ell, settings):
     """UserError: Phi, its gradient and the state of the optimizer do not fit."""
     train, n = settings.train, sum(p.value.size for p in Parameters(ell))
-    each = 2 + REMEMBERED.get(train.optimizer, 0) + (train.momentum > 0)
-    nbytes = n * each * (8 if dtype(settings) == "float64" else 4)
-    expect_memory(f"model: {n:,} parameters, {each} numbers for each", nbytes)
+    vectors = 2 + {"adam": 2, "adamw": 2, "rmsprop": 1}.get(train.optimizer, 0)
+    vectors += train.momentum > 0
+    nbytes = n * vectors * (8 if dtype(settings) == "float64" else 4)
+    expect_memory(f"model: {n:,} parameters, {vectors} numbers for each", nbytes)
 
 
 def expect_room_for_rows(ell, rows):
@@ -29,7 +28,8 @@ def expect_room_for_rows(ell, rows):
     """
     values = [n.value for n in CompNodes(ell) if n.batched]
     row = sum(prod(value.shape[1:]) * value.itemsize for value in values)
-    expect_memory(f"train.batch_size: {rows:,} rows in a pass, {row:,} bytes for each", rows * row)
+    what = f"train.batch_size: {rows:,} rows in a pass, {row:,} bytes for each"
+    expect_memory(what, rows * row)
 
 
 @contextmanager
