@@ -22,7 +22,7 @@ from dpedf.ops import (
     Tanh,
 )
 from dpedf.phi import Phi, dense
-from dpedf.run.setup import outline
+from dpedf.run.outline import outline
 from dpedf.source.listing import listing
 
 

@@ -497,7 +497,7 @@ import sys, numpy as np
 from dpedf.edf import CompNodes, Package, Parameter, Parameters
 from dpedf.ops import Sigmoid, Square, Tanh
 from dpedf.phi import Phi
-from dpedf.run.setup import outline
+from dpedf.run.outline import outline
 junk = [np.empty(1 + n % 97) for n in range(int(sys.argv[1]))]
 del junk[::3]
 nodes = []

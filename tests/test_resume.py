@@ -189,6 +189,14 @@ def test_other_data_and_another_program_are_refused_with_the_line_that_differs(
         claimed(program="ell = Other(z1)").resume(model())
 
 
+def test_code_of_the_user_that_has_changed_is_said(settings):
+    """Of which a comment may be all that changed, so it is not refused."""
+    old, new = (Identity(settings(), 80, "rows", "ell", code) for code in ("aa", "bb"))
+    (line,) = new.compare(old.texts() | {"step": 3})
+    assert "mlp has changed" in line
+    assert old.compare(old.texts() | {"step": 3}) == []
+
+
 def test_the_best_step_is_one_that_the_checkpoint_knows(begun, claimed, settings):
     directory = claimed()
     directory.resume(model())

@@ -2,14 +2,15 @@
 
 import hashlib
 from itertools import zip_longest
+from pathlib import Path
 
 import msgspec
 import numpy as np
 
 from dpedf.errors import UserError, one_line, visible
 from dpedf.optim import last_step, schedule
-from dpedf.program import program
 from dpedf.run import config
+from dpedf.run.outline import outline
 
 # These settings may change when a run is resumed: how and for how long it trains, and where.
 MAY_CHANGE = (
@@ -29,16 +30,18 @@ SAMPLED = 64  # rows of a split, from the first to the last
 
 
 class Identity:
-    """What a run is: its settings, its data and its program, a text of each.
+    """What a run is: its settings, its data, its program and the user's code, a text of each.
 
     rows: how many it learns from.
     """
 
-    def __init__(self, settings, rows, data="", program=""):
+    def __init__(self, settings, rows, data="", program="", code=""):
         self.settings, self.rows, self.data, self.program = settings, rows, data, program
+        self.code = code
 
     def texts(self):
-        return {"settings": config.text(self.settings), "data": self.data, "program": self.program}
+        texts = {"data": self.data, "program": self.program, "code": self.code}
+        return {"settings": config.text(self.settings), **texts}
 
     def compare(self, state):
         """The lines that say what has changed since this state of a checkpoint was saved.
@@ -57,6 +60,8 @@ class Identity:
                 if found != expected:
                     what = f"the {name} is now {found}, expected {expected}"
                     raise UserError(f"{what}, as in the run to be resumed")
+        if self.code != texts["code"]:
+            said.append(f"{self.settings.model['build']} has changed: its code of today goes on")
         return [*said, *self.rate(old, state["step"])]
 
     def rate(self, old, step):
@@ -92,6 +97,13 @@ def expect_resumable(old, new):
     return [f"{key} was {text(was, key)}, is now {text(now, key)}" for key in changed]
 
 
+def identity(settings, data, ell):
+    """The Identity of a run that trains this loss on this data."""
+    file, colon, _ = settings.model["build"].rpartition(":")
+    code = hashlib.sha256(Path(file).read_bytes()).hexdigest() if colon else ""
+    return Identity(settings, len(data.train), described(data), outline(ell), code)
+
+
 def described(data):
     """The data of a run in some lines, the last of which is a hash of rows from all over it."""
     sha256 = hashlib.sha256()
@@ -103,14 +115,4 @@ def described(data):
             sha256.update(array.tobytes())
     name = data.stored.attribute("name", "no name")
     lines = [f"named {name}", *data.description().split("\n"), f"of rows {sha256.hexdigest()}"]
-    return "\n".join(map(visible, lines))
-
-
-def listing(loss, outline):
-    """An outline of a program, and the numbers and words that each of its nodes holds."""
-    lines = outline.split("\n")
-    for k, n in enumerate(program(loss).nodes):
-        held = {key: its for key, its in vars(n).items() if type(its) in (bool, int, float, str)}
-        held.pop("number", None)  # counts the nodes of the process
-        lines[k] += "".join(f", {key} = {its!r}" for key, its in held.items())
     return "\n".join(map(visible, lines))

@@ -13,10 +13,10 @@ from dpedf.parallel.gradient import Gradient
 from dpedf.parallel.links import link_between
 from dpedf.parallel.trial import unchanged
 from dpedf.phi import Phi
-from dpedf.program import inputs_of, program
 from dpedf.run import build, config, room
 from dpedf.run.directory import RunDirectory
-from dpedf.run.resume import Identity, described, listing
+from dpedf.run.outline import outline
+from dpedf.run.resume import identity
 
 
 def assemble(settings, device):
@@ -32,20 +32,6 @@ def assemble(settings, device):
         phi = Phi(ell, seed, dtype, device.put)
     build.expect_fit(Q, ell, data)
     return data, Q, ell, phi
-
-
-def outline(loss):
-    """The program of a loss, a line a node: z1 = Affine(Phi1.w (784, 10), Phi1.b (10,), x)."""
-    names, parameters = program(loss).names, {*program(loss).parameters}
-
-    def shown(n):
-        shape = f" {n.value.shape}" if n in parameters else ""
-        return f"{names.get(n) or getattr(n, 'name', type(n).__name__)}{shape}"
-
-    return "\n".join(
-        f"{names[n]} = {type(n).__name__}({', '.join(map(shown, inputs_of(n)))})"
-        for n in program(loss).nodes
-    )
 
 
 class Setup:
@@ -78,22 +64,9 @@ class Setup:
         with ranks.together():
             with concerning(self.path):
                 self.data, self.Q, self.ell, self.phi = assemble(settings, device)
-                slices, run = settings.train.slices, settings.run
-                B = min(settings.train.batch_size, len(self.data.train))
-                if slices > B:
-                    found = f"train.slices = {slices}"
-                    raise UserError(f"{found}, expected at most {B}, the rows of a minibatch")
-                how = slices, run.allreduce == "buckets", run.bucket
-                self.gradient = Gradient(self.ell, self.phi, self.link, self.data.put, *how)
-                if device.unit == "cpu":
-                    room.expect_room_for_rows(self.ell, self.gradient.passes.rows_of_slice(B))
-                if settings.train.rows and not self.gradient.mixer:
-                    self.gradient.passes.needed(settings.train.rows, B)  # or it is a UserError
-                about = described(self.data) if ranks.rank == 0 else ""
-                of = Identity(
-                    settings, len(self.data.train), about, listing(self.ell, outline(self.ell))
-                )
-                self.directory = RunDirectory(run.dir, ranks, of)
+                self.gradient = self.make_gradient()
+                what = identity(settings, self.data, self.ell)
+                self.directory = RunDirectory(settings.run.dir, ranks, what)
             self.directory.claim(may_hold_a_run)
             self.state = self.directory.resume(self.phi) if self.resuming else {}
         watchdog.leave_words_in(self.directory.path, ranks)
@@ -101,6 +74,21 @@ class Setup:
         expect_same(ranks, "the data", self.data.description())
         expect_same(ranks, "the settings", config.text(settings))
         self.threads = blas_threads(settings, ranks)
+
+    def make_gradient(self):
+        """The Gradient that the settings ask for.  UserError: it cannot be cut like this."""
+        train, run = self.settings.train, self.settings.run
+        B = min(train.batch_size, len(self.data.train))
+        if train.slices > B:
+            found = f"train.slices = {train.slices}"
+            raise UserError(f"{found}, expected at most {B}, the rows of a minibatch")
+        how = train.slices, run.allreduce == "buckets", run.bucket
+        gradient = Gradient(self.ell, self.phi, self.link, self.data.put, *how)
+        if self.device.unit == "cpu":
+            room.expect_room_for_rows(self.ell, gradient.passes.rows_of_slice(B))
+        if train.rows and not gradient.mixer:
+            gradient.passes.needed(train.rows, B)  # or it is a UserError
+        return gradient
 
     def read(self):
         """Read all rows once: to where they are kept, or a streamed file into the page cache.
