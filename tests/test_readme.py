@@ -69,7 +69,11 @@ def test_the_demonstration_of_the_readme_ends_with_one_phi_on_any_number_of_rank
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/architectures.md", "data/README.md", "tests/README.md"]
+    "page",
+    [
+        *("README.md", "data/README.md", "tests/README.md"),
+        *("docs/architectures.md", "docs/inside.md", "docs/reliability.md"),
+    ],
 )
 def test_a_page_names_files_that_exist(page):
     for path in re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text()):
@@ -84,6 +88,18 @@ def test_the_breakages_in_the_page_on_tests_are_those_that_can_be_made():
         assert (ROOT / breakage["file"]).read_text().count(breakage["this"]) == 1, breakage
         file, test = breakage["test"].split("::")
         assert f"def {test}(" in (ROOT / "tests" / file).read_text(), test
+
+
+def test_every_promise_of_the_page_on_reliability_has_a_test_that_exists():
+    page = (ROOT / "docs" / "reliability.md").read_text()
+    rows = [row for row in page.splitlines() if row.startswith("| ") and "---" not in row]
+    promises = [row.split(" | ")[1] for row in rows if not row.startswith("| promise")]
+    assert len(promises) > 20
+    for tests in promises:
+        for file, named in re.findall(r"([\w/]+\.py): ((?:`\w+`(?:, )?)+)", tests):
+            source = (ROOT / "tests" / file).read_text()
+            assert all(f"def {test}(" in source for test in re.findall(r"`(\w+)`", named)), tests
+        assert ".py: `test_" in tests, tests
 
 
 def test_the_model_and_the_node_of_the_docs_work_as_they_stand(python, digits, tmp_path):
