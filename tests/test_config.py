@@ -176,6 +176,7 @@ WRONG = {
     "seed=18446744073709551616": ["seed", "18446744073709551616"],
     "seed=2026-01-01": ["seed", "int"],
     "train=3": ["train", "3"],
+    "seed={}": ["seed", "{}"],
     "model=mlp": ["model", "'mlp'"],
     "data=[1, 2]": ["data", "[1, 2]"],
     "model.build=3": ["model.build", "3"],

@@ -164,9 +164,9 @@ def expect_known(tree):
     """UserError: in a tree is a key that nobody reads; [model] has any."""
     tables = [("", tree, Config)]
     for field in msgspec.structs.fields(Config):
-        section = tree.get(field.name)
-        if isinstance(section, dict) and field.type is not dict:
-            tables.append((f"{field.name}.", section, field.type))
+        section, cls = tree.get(field.name), field.type
+        if isinstance(section, dict) and isinstance(cls, type) and issubclass(cls, Section):
+            tables.append((f"{field.name}.", section, cls))
     for dot, table, cls in tables:
         names = [field.name for field in msgspec.structs.fields(cls)]
         for unknown in table.keys() - {*names}:

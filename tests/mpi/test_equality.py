@@ -36,16 +36,18 @@ def faulty(x, y):
 FORGETFUL = """
 from dpedf import train
 from dpedf.parallel import job
+from dpedf.run.saves import Saves
 
 def main(ranks):
-    save = train.Training.save
+    save = Saves.save
 
     def forget_and_save(self, name):
-        if ranks.rank == 1 and self.step.number >= 25:
-            self.step.update.state["v"][3] = 1.0
+        step = self.training.step
+        if ranks.rank == 1 and step.number >= 25:
+            step.update.state["v"][3] = 1.0
         save(self, name)
 
-    train.Training.save = forget_and_save
+    Saves.save = forget_and_save
     return train.main(ranks)
 
 job.run(main)
