@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from dpedf.data import write
-from dpedf.errors import one_line
+from dpedf.errors import one_line, print_line
 
 ABOUT = {
     "name": "Digits",
@@ -36,7 +36,7 @@ def main(recipe=__file__, about=__doc__, label=lambda y: y, classes=10):
         write(args.output, **ABOUT, classes=classes, scale=1 / 16, train=train, test=test)
     except OSError as error:
         parser.exit(2, f"{args.output}: {one_line(error)}\n")
-    print(f"{args.output}: {len(train[0])} images to train, {len(test[0])} to test")
+    print_line(f"{args.output}: {len(train[0])} images to train, {len(test[0])} to test")
 
 
 if __name__ == "__main__":

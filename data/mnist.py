@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from dpedf.data import write
 from dpedf.data.disk import expect_regular
-from dpedf.errors import UserError, one_line
+from dpedf.errors import UserError, one_line, print_line
 
 ABOUT = {
     "name": "MNIST",
@@ -97,11 +97,11 @@ def local(name, folder):
 def remote(name, mirrors, timeout):
     """The array in the file of that name on the first mirror that gives it."""
     for mirror in list(mirrors):
-        print(f"{name} from {mirror}", flush=True)
+        print_line(f"{name} from {mirror}")
         try:
             return idx(name, download(f"{mirror.rstrip('/')}/{name}.gz", timeout))
         except BROKEN as error:
-            print(f"{name} from {mirror}: failed: {one_line(error)}", flush=True)
+            print_line(f"{name} from {mirror}: failed: {one_line(error)}")
             mirrors.append(mirrors.pop(0))  # the next file starts with one that works
     raise UserError(f"{name}: every mirror failed, expected another --mirror URL or --from DIR")
 
@@ -127,7 +127,7 @@ def main():
         parser.exit(2, f"{one_line(error)}\n")
     except OSError as error:
         parser.exit(2, f"{args.output}: {one_line(error)}\n")
-    print(f"{args.output}: {len(files[0])} images to train, {len(files[2])} to test")
+    print_line(f"{args.output}: {len(files[0])} images to train, {len(files[2])} to test")
 
 
 if __name__ == "__main__":

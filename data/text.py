@@ -14,7 +14,7 @@ import numpy as np
 from dpedf.data import write
 from dpedf.data.disk import expect_regular
 from dpedf.data.memory import expect_memory
-from dpedf.errors import UserError, one_line, plural
+from dpedf.errors import UserError, one_line, plural, print_line
 
 TIMES = 7  # bytes of memory for each of a text, most of all
 PIECE = 1 << 22  # characters that become numbers at a time
@@ -61,7 +61,7 @@ def main():
         parser.exit(2, f"{error}\n")
     except OSError as error:
         parser.exit(2, f"{output}: {one_line(error)}\n")
-    print(
+    print_line(
         f"{output}: {len(train):,} characters to train, of {len(characters)} kinds, and "
         f"{len(valid):,} to validate, which are also those to test"
     )

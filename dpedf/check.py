@@ -143,8 +143,7 @@ def first_not_finite(ell, compute):
     found = [(inf, "no node makes such a number when the step is repeated")]
     for p in Parameters(ell):
         if what := described(p, p.name, p.value, not_finite):
-            before = "before the step, by an earlier gradient, whose node run.check_nan=true names"
-            found.append((-1, f"{what} {before}"))
+            found.append((-1, f"{what} before the step, by the gradient of an earlier one"))
     watch(ell, not_finite, lambda *place_and_what: found.append(place_and_what))
     compute()
     return min(found, key=lambda place_and_what: place_and_what[0])

@@ -97,14 +97,16 @@ def write(name, text):
     nothing is written, now or later.
     """
     stream = getattr(sys, name)
+    if stream is None:
+        return
+    encoding, text = stream.encoding or "utf-8", visible(str(text), "\n\t")
     try:
-        encoding, text = stream.encoding or "utf-8", visible(text, "\n\t")
         stream.write(f"{text}\n".encode(encoding, "backslashreplace").decode(encoding))
         stream.flush()
-    except (OSError, ValueError, AttributeError, RuntimeError) as error:
-        # of the file; closed; None; RuntimeError: a handler of signals interrupted another write
-        if isinstance(error, OSError):
-            give_up(name, error)
+    except OSError as error:
+        give_up(name, error)
+    except (ValueError, RuntimeError):  # it is closed, or a thread is writing to it
+        return
 
 
 def flush():

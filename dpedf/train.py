@@ -47,7 +47,6 @@ class Training:
         self.state = state = self.step.restore(setup.state, self.ranks)
         self.report.restore(state)
         self.saves = Saves(self, state)
-        self.tested = state.get("tested", False) and self.finished
 
     def minibatches(self, epoch, first=0):
         """This rank's shards of the minibatches of an epoch, from the first on."""
@@ -109,6 +108,7 @@ class Training:
 
 
 def main(ranks):
+    job.watch(ranks)
     if {"--help", "-h"} & set(sys.argv):
         ranks.say(__doc__)
         return 0
@@ -121,7 +121,7 @@ def main(ranks):
         note = choose(training.step, training.minibatches(0), setup, training.state)
         setup.watch_nan()
         introduce(setup, training.step.number, note)
-        if training.tested:
+        if training.state.get("tested") and training.finished:
             ranks.say(f"finished at step {training.step.number}, nothing is left to do")
             return 0
         setup.check_gradients(training.step)

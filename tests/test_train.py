@@ -753,7 +753,11 @@ class Timed(Training):
     def __init__(self, every):
         self.steps_per_epoch, self.last_step = 40, 100
         self.step = SimpleNamespace(number=0)
-        self.ell, self.ranks, self.phi = None, None, SimpleNamespace(skipped=np.zeros(1, int))
+        self.ell, self.ranks, self.phi = (
+            None,
+            None,
+            SimpleNamespace(skipped=np.zeros(1, int), value=np.zeros(1)),
+        )
         self.settings = SimpleNamespace(train=SimpleNamespace(eval_every=0, checkpoint_every=every))
         self.saves = Noted(self, {})
         self.agreement = SimpleNamespace(stop=False, seconds=0.0, meet=self.meet)

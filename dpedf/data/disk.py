@@ -19,6 +19,8 @@ def replace(path, content, previous=None):
     OSError: the file is as it was before.
     """
     path, unfinished = Path(path), Path(f"{path}.unfinished")
+    if os.path.lexists(path) and not (path.is_symlink() or path.is_file()):
+        raise OSError(errno.EINVAL, f"{path.name} is no regular file")
     try:
         unfinished.unlink(missing_ok=True)
         with open(unfinished, "xb", opener=no_link) as file:

@@ -68,7 +68,7 @@ class StoredRows:
     """Rows in a file.  Subclasses read(first, end) and gather them.
 
     at_a_time: how many are read at once, in order.  checked: is every number known to be finite?
-    crc32: what the checksum of all of them has to be; None where nobody says, or it is right.
+    crc32: what the checksum of all of them has to be, None where nobody says; proven: is it?
     """
 
     def __init__(self, stored, name, dataset):
@@ -76,6 +76,7 @@ class StoredRows:
         with reading(self.where):
             self.shape, self.dtype = dataset.shape, dataset.dtype
             self.crc32 = int(dataset.attrs["crc32"]) if "crc32" in dataset.attrs else None
+            self.proven = self.crc32 is None
         self.nbytes, self.checked = prod(self.shape) * self.dtype.itemsize, self.dtype.kind != "f"
 
     def blocks(self):
@@ -89,14 +90,14 @@ class StoredRows:
             rows = self.read(first, end)
             if not self.checked:
                 expect_finite(self.where, rows, range(first, end))
-            if self.crc32 is not None:
+            if not self.proven:
                 found = crc32(rows, found)
             yield first, rows
         self.stored.expect_unchanged()
-        if self.crc32 not in (None, found):
+        if not self.proven and found != self.crc32:
             what = f"CRC-32 {found}, expected {self.crc32} as when it was written"
             raise UserError(f"{self.where}: {what}: it is damaged, or was changed since")
-        self.crc32 = None
+        self.proven = True
 
     def read_all(self, out, alive):
         """All rows, in order; alive() is called now and then."""

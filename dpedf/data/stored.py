@@ -52,9 +52,12 @@ class Stored:
         with reading(self.path):
             now, before = self.size_and_time(), self.as_opened
         if now != before:
+            changed = f"its size was {before[0]:,} bytes and is {now[0]:,}"
+            if now[0] == before[0]:
+                changed = "it has another time of change"
             raise UserError(
-                f"{self.path}: somebody writes to it, {before[0]:,} bytes before and {now[0]:,} "
-                "now, expected a file that stays as it is"
+                f"{self.path}: somebody has written to it, {changed}, expected a file that stays "
+                "as it is"
             )
 
     def dataset(self, name):

@@ -1,5 +1,6 @@
 """How one rank ends all of them, whatever the others do, and whatever becomes of its words."""
 
+import faulthandler
 import os
 import shutil
 import time
@@ -31,7 +32,16 @@ def end(ranks, status, why):
             os._exit(status)
 
 
+def end_later(seconds):
+    """End this process after so many seconds, wherever it then stands, which is printed.
+
+    faulthandler.cancel_dump_traceback_later() is the way out.
+    """
+    faulthandler.dump_traceback_later(seconds, exit=True, file=2)
+
+
 def forget(ranks):
     """Remove the words that the watchdogs of ranks have left."""
-    if ranks and ranks.words:
-        shutil.rmtree(ranks.words, ignore_errors=True)
+    for _ in range(10):  # another rank may be leaving one
+        if ranks and ranks.words and os.path.exists(ranks.words):
+            shutil.rmtree(ranks.words, ignore_errors=True)

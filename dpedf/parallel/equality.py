@@ -14,26 +14,22 @@ from dpedf.errors import AgreedRunError
 def expect_equal(ranks, step, vectors):
     """AgreedRunError: after this step, one of the vectors, {name: vector}, differs between ranks.
 
-    Those that differ are the ones that do not have what most have, or rank 0 if nobody has most.
+    The first such vector is named, and the ranks that do not have what most have, or what rank 0
+    has, if there is no most.
     """
     mine = {name: hashlib.sha256(vector).digest() for name, vector in vectors.items()}
     found = ranks.gather((socket.gethostname(), mine))
-    names, others = [], set()
     for name in mine:
         hashes = [theirs[name] for _, theirs in found]
         usual = Counter(hashes).most_common(1)[0][0]
-        differ = {rank for rank, its in enumerate(hashes) if its != usual}
-        if differ:
-            names.append(name)
-            others |= differ
-    if others:
-        who = ", ".join(f"rank {rank} ({found[rank][0]})" for rank in sorted(others))
-        right = min({*range(ranks.size)} - others)
-        raise AgreedRunError(
-            f"step {step:,}: {who} and rank {right} differ in {', '.join(names)}, "
-            "expected the same bits on every rank; "
-            "look for what depends on the rank, or at the memory of that machine"
-        )
+        others = [rank for rank, its in enumerate(hashes) if its != usual]
+        if others:
+            who = ", ".join(f"rank {rank} ({found[rank][0]})" for rank in others)
+            raise AgreedRunError(
+                f"step {step:,}: {who} and rank {hashes.index(usual)} differ in {name}, "
+                "expected the same bits on every rank; "
+                "look for what depends on the rank, or at the memory of that machine"
+            )
 
 
 def arithmetic(threads):

@@ -17,11 +17,9 @@ def run(main):
     0 or None: finished.  A UserError is one line and status 2, a RunError one line and status 1.
     Any other error is a traceback, ends all ranks, and has status 1.
     """
-    signals.listen()
     launcher.expect_numbers()
-    ranks = signals.told.ranks = Ranks()
+    ranks = Ranks()
     unlink_segments()
-    watchdog.watch(ranks)
     threading.excepthook = lambda args: end(ranks, 1, described(ranks, args.exc_value))
     try:
         launcher.expect_one_world(ranks)
@@ -36,9 +34,19 @@ def run(main):
         end(ranks, 1, described(ranks, error))
     if ranks.host_rank == 0:
         forget(ranks)
-    signals.told.forget()
+    signals.forget()
     flush()
     sys.exit(status)
+
+
+def watch(ranks):
+    """From now on, signals tell this job to stop, and it ends where no rank is alive any more.
+
+    A program that calls this has to look at signals.told.stop, and to call ranks.alive(), as
+    Agreement does, about once a second.
+    """
+    signals.listen(ranks)
+    watchdog.watch(ranks)
 
 
 def described(ranks, error):

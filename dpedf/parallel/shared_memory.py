@@ -5,21 +5,22 @@ import mmap
 import os
 from contextlib import contextmanager
 from math import prod
-from tempfile import NamedTemporaryFile
+from tempfile import NamedTemporaryFile, gettempdir
 
 import numpy as np
 
 from dpedf.errors import UserError, one_line
 
-FOLDER = "/dev/shm"
+FOLDER = "/dev/shm" if os.path.isdir("/dev/shm") else gettempdir()  # as on macOS
+PIECE = 1 << 24  # bytes that are written at a time
 
 
 def shared_array(ranks, shape, dtype):
     """An array that the ranks of each host share, for one of them to fill.
 
     It is a file in memory, which loses its name as soon as all ranks have it, so that nothing
-    outlives them.  It is reserved, for to touch a page that there is no memory for kills a process.
-    AgreedError: there is not enough.
+    outlives them.  Its memory is reserved first: a process that touches a page for which there is
+    none is killed.  AgreedError: there is not enough.
     """
     if ranks.size == 1:
         return np.empty(shape, dtype)
@@ -38,9 +39,19 @@ def shared_array(ranks, shape, dtype):
             named.close()
     with file, ranks.together(), asking_for(nbytes):
         if first:
-            os.posix_fallocate(file.fileno(), 0, nbytes)
+            reserve(file, nbytes)
         mapped = mmap.mmap(file.fileno(), nbytes)
     return np.frombuffer(mapped, dtype).reshape(shape)
+
+
+def reserve(file, nbytes):
+    """OSError: there is no room for so many bytes."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, nbytes)
+    else:
+        for first in range(0, nbytes, PIECE):
+            file.write(bytes(min(PIECE, nbytes - first)))
+        file.flush()
 
 
 @contextmanager

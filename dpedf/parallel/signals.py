@@ -1,54 +1,79 @@
 """Signals: SIGUSR1, SIGTERM and SIGINT (Ctrl-C) tell a run to stop; a second SIGINT ends it.
 
 This is imported before all that takes long, so that no signal finds a program without handlers.
+Python calls a handler only when its main thread comes out of the library in which it may be
+waiting.  So the numbers of signals go through a pipe to a thread of their own.
 """
 
+import os
 import signal
 import sys
 import time
 from math import inf
+from threading import Thread
 
 from dpedf.errors import open_streams
-from dpedf.parallel.ending import end
+from dpedf.parallel.ending import end, end_later
 
 STOPS = signal.SIGUSR1, signal.SIGTERM, signal.SIGINT
 APART = 0.1  # seconds; sooner, it is the same Ctrl-C, from a terminal and from a wrapper
+START = 600  # seconds in which a program has to import what it needs, and MPI to start
 
 
 class Told:
     """What signals have told this process.
 
     stop: to stop?  ranks: those that a second SIGINT ends, once there are any.
+    stops: the signals, without those that a shell ignores for what it runs in the background.
     """
 
     def __init__(self):
-        self.stop, self.interrupted, self.ranks = False, inf, None
-
-    def tell(self, number, frame):
-        self.stop, now = True, time.monotonic()
-        if number == signal.SIGINT and now - self.interrupted > APART:
-            end(self.ranks, 1, "interrupted twice, which ends the job")
-        if number == signal.SIGINT:
-            self.interrupted = now
+        self.hears, self.stops = False, [n for n in STOPS if signal.getsignal(n) != signal.SIG_IGN]
+        self.forget()
 
     def forget(self):
         """A run has ended, and another one may begin in this process."""
         self.stop, self.interrupted, self.ranks = False, inf, None
 
+    def hear(self, pipe):
+        while True:
+            self.tell(os.read(pipe, 1)[0])
+
+    def tell(self, number):
+        self.stop, now = self.stop or number in STOPS, time.monotonic()
+        if number == signal.SIGINT:
+            if now - self.interrupted > APART:
+                end(self.ranks, 1, "interrupted twice, which ends the job")
+            self.interrupted = now
+
 
 told = Told()
 
 
-def listen():
-    """From now on, signals tell this process to stop."""
+def listen(ranks=None):
+    """From now on, signals tell this process to stop.  None: before there are ranks."""
+    told.ranks = ranks
     open_streams()
-    for number in STOPS:
-        ignored = number == signal.SIGINT and signal.getsignal(number) == signal.SIG_IGN
-        if not ignored:  # as by a shell, for what it runs in the background
-            signal.signal(number, told.tell)
+    if ranks is None:
+        end_later(START)
+    if not told.hears:
+        told.hears, (pipe, write) = True, os.pipe()
+        os.set_blocking(write, False)
+        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        Thread(target=told.hear, args=[pipe], name="signals", daemon=True).start()
+    for number in told.stops:
+        signal.signal(number, lambda number, frame: None)
+
+
+def forget():
+    """A run has ended: from now on signals change nothing, least of all its status."""
+    told.forget()
+    for number in told.stops if told.hears else ():
+        signal.signal(number, signal.SIG_IGN)
 
 
 def leave_quietly():
     """From now on, Ctrl-C ends this process with status 130, without a traceback."""
+    open_streams()
     if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
         signal.signal(signal.SIGINT, lambda number, frame: sys.exit(130))

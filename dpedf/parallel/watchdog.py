@@ -3,14 +3,17 @@ stands still.
 
 MPI cannot say for which rank the others wait.  So a thread of each rank leaves its word in a small
 file, and reads those of the others once its own rank has not been alive for half of the timeout.
-The folder of the words is one of the host's; with several hosts, later one in run.dir.
+The files lie in a folder of the host; with several hosts, they move to run.dir once it is claimed.
 """
 
+import faulthandler
 import json
 import os
 import sys
 import time
 from collections import namedtuple
+from contextlib import suppress
+from math import inf
 from pathlib import Path
 from shutil import rmtree
 from tempfile import gettempdir, mkdtemp
@@ -29,6 +32,7 @@ GRACE = 3  # seconds that a rank leaves to the one that is to speak before it
 
 def watch(ranks):
     """From now on, watch these ranks instead of those of an earlier job of this process."""
+    faulthandler.cancel_dump_traceback_later()  # of signals.listen
     ranks.alive()
     if ranks.size > 1:
         ranks.words = ranks.host.bcast(new_folder() if ranks.host_rank == 0 else None)
@@ -43,8 +47,9 @@ def new_folder():
     """
     try:
         for old in Path(gettempdir()).glob(f"{PREFIX}*"):
-            if time.time() - old.stat().st_mtime > DAY:
-                rmtree(old, ignore_errors=True)
+            with suppress(FileNotFoundError):  # another job removes it
+                if time.time() - old.stat().st_mtime > DAY:
+                    rmtree(old, ignore_errors=True)
         return mkdtemp(prefix=PREFIX)
     except OSError:
         return None
@@ -76,7 +81,8 @@ class Watchdog(Thread):
     def __init__(self, ranks):
         super().__init__(name="watchdog", daemon=True)
         self.ranks, self.number, self.seen = ranks, 0, {}
-        self.since = self.looked = self.left = time.monotonic()
+        self.since = self.looked = time.monotonic()
+        self.left = -inf  # when, its last word
 
     def run(self):
         while Watchdog.of_this_process is self:
@@ -92,10 +98,8 @@ class Watchdog(Thread):
         timeout = self.ranks.timeout
         if now - self.looked > self.interval + timeout / 2:
             self.since, self.seen = now, {}
-        self.looked = now
-        mine = self.word(now)
-        rarely = min(5, timeout / 20) if self.ranks.hosts > 1 else 0  # on a disk of many hosts
-        if now - self.left >= rarely:
+        self.looked, mine = now, self.word(now)
+        if now - self.left >= min(1, timeout / 20):
             self.leave(mine)
             self.left = now
         if mine.quiet < timeout / 2:
@@ -103,19 +107,22 @@ class Watchdog(Thread):
             return
         words, stopped = self.read(now)
         words[self.ranks.rank] = mine
-        lively = (r for r, word in words.items() if r not in stopped and word.quiet < timeout)
-        if next(lively, None) is not None:
-            return
-        busy = [r for r, word in words.items() if not word.waits and r not in stopped]
-        unknown = sorted({*range(self.ranks.size)} - {*words})
+        if all(rank in stopped or word.quiet >= timeout for rank, word in words.items()):
+            self.judge(words, stopped)
+
+    def judge(self, words, stopped):
+        """No rank is alive: end the job, if it is this rank's turn to say so."""
+        ranks, timeout = self.ranks, self.ranks.timeout
+        busy = [rank for rank, word in words.items() if not word.waits and rank not in stopped]
+        unknown = sorted({*range(ranks.size)} - {*words})
         culprits = sorted(stopped) or busy or unknown or [*words]
-        speakers = sorted(words, key=lambda r: (r in culprits, r))
-        patience = GRACE * min(2, speakers.index(self.ranks.rank))
-        if unknown and not (stopped or busy):  # one of which may stand still, and will say so
+        turn = sorted(words, key=lambda rank: (rank in culprits, rank)).index(ranks.rank)
+        patience = GRACE * min(2, turn)
+        if unknown and not (stopped or busy):  # one of them may stand still, and will say so
             patience += timeout / 2
-        if mine.quiet >= timeout + patience:
+        if words[ranks.rank].quiet >= timeout + patience:
             lines = verdict(words, stopped, culprits, unknown)
-            end(self.ranks, 1, f"no rank was alive for {timeout:g} seconds: {lines}")
+            end(ranks, 1, f"no rank was alive for {timeout:g} seconds: {lines}")
 
     def word(self, now):
         """This rank's."""

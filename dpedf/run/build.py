@@ -39,6 +39,11 @@ def build(settings, x, y):
     return made
 
 
+def own_file(name):
+    """The file that a name such as path/to/file.py:mine begins with; "" of a model of dpedf."""
+    return name.rpartition(":")[0]
+
+
 def find(name):
     """The procedure of a name such as mlp or path/to/file.py:mine."""
     file, colon, procedure = name.rpartition(":")

@@ -13,8 +13,9 @@ from dpedf.run.tree import expect_plain, override, plain, read, shown, shown_key
 
 Count = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(ge=1)]
+Bucket = Annotated[int, Meta(ge=64)]
 Rate = Annotated[float, Meta(ge=0, le=1e9)]
-Time = Annotated[str, Meta(pattern=r"^[1-9][0-9]*[smh]\Z")]
+Time = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,8}[smh]\Z")]
 Fraction = Annotated[float, Meta(ge=0, lt=1)]
 
 
@@ -60,7 +61,7 @@ class RunSection(Section):
     device: Literal["auto", "cpu", "gpu"] = "auto"
     capture: Literal["auto", "off"] = "auto"  # on a GPU, record a step as a CUDA graph, if possible
     allreduce: Literal["auto", "whole", "buckets"] = "auto"
-    bucket: Positive = 1 << 18  # numbers that are summed over ranks at a time, of "buckets"
+    bucket: Bucket = 1 << 18  # numbers that are summed over ranks at a time, of "buckets"
     threads: Count = 0  # of BLAS in a rank; 0: one with slices, else this rank's cores
     log_every: Positive = 100  # steps
     timeout: Annotated[float, Meta(gt=0)] = 600.0  # seconds without a step that end the job

@@ -53,6 +53,9 @@ class RunDirectory:
             raise UserError(f"{self.path}: a live job trains there, expected none") from None
         except OSError as error:  # as on many shared file systems
             print_error(f"{self.path}: {one_line(error)}: nothing would keep a second job away")
+        for name in (*FILES, *(f"{name}.unfinished" for name in FILES)):
+            if (self.path / name).is_dir():
+                raise UserError(f"{self.path / name}: a directory, expected a file or nothing")
         if not may_hold_a_run and self.held():
             raise UserError(f"{self.path}: holds a run, expected none, or --resume or --overwrite")
 
@@ -112,7 +115,7 @@ class RunDirectory:
         for name in BEST, PREVIOUS[BEST]:
             with suppress(UserError):
                 rest = read(self.path / name)["rest"]
-                if (rest["step"], rest["best"]) == known:
+                if (rest.get("step"), rest.get("best")) == known:
                     self.best = name
                     return
         self.best = None

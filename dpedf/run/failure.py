@@ -6,31 +6,41 @@ from dpedf import check
 from dpedf.device import host
 from dpedf.errors import AgreedRunError
 
+ADVICE = "try a smaller train.learning_rate, train.warmup_steps or train.grad_clip"
+
 
 def expect_finite(training):
-    """AgreedRunError: the loss of a step so far was not finite.  All ranks call this together.
+    """AgreedRunError: the loss of a step so far was not finite, or Phi is not.
 
-    Phi was not updated by that step and those after it, so the step can be made once more, to find
-    the node in which it begins.
+    All ranks call this together.  Phi was not updated by the step whose loss was not finite, nor
+    by those after it, so the step can be made once more, to find the node in which it begins.
     """
-    step, ranks, ell, phi = training.step, training.ranks, training.ell, training.phi
+    phi, finite = training.phi, np.isfinite(training.phi.value)
     skipped = host(phi.skipped).item()
-    if not skipped:
+    if not skipped and host(finite.all()):
         return
-    number = step.number - skipped
+    number = training.step.number - max(skipped, 1)
     epoch, first = divmod(number, training.steps_per_epoch)
+    if skipped:
+        found, what = "the loss is not finite", beginning(training, number, epoch, first)
+    else:
+        found = "the gradient was not finite, and so Phi is not"
+        what = "to go back with --resume run.check_nan=true names the node"
+    numbers = host(phi.value)[host(finite)]
+    largest = f"{np.abs(numbers).max():g}" if len(numbers) else "nan"
+    raise AgreedRunError(
+        f"step {number + 1}, epoch {epoch + 1}: {found}, at learning rate "
+        f"{training.eta(number):g}, with |Phi| up to {largest}: {what}; {ADVICE}"
+    )
+
+
+def beginning(training, number, epoch, first):
+    """Which node is the first whose value or gradient is not finite in this step, on any rank."""
     x, y, B = next(training.minibatches(epoch, first))
     training.device.stop_recording("the loss is not finite")
 
     def compute():
-        step.add_slices(x, y, number, B)
+        training.step.add_slices(x, y, number, B)
 
-    Phi = host(phi.value)
-    largest = np.max(np.abs(Phi), where=np.isfinite(Phi), initial=0)
-    where = check.first_not_finite(ell, compute)
-    _, what = min(ranks.gather(where), key=lambda place_and_what: place_and_what[0])
-    raise AgreedRunError(
-        f"step {number + 1}, epoch {epoch + 1}: the loss is not finite, at learning rate "
-        f"{training.eta(number):g}, with |Phi| up to {largest:g}: "
-        f"{what}; try a smaller train.learning_rate, train.warmup_steps or train.grad_clip"
-    )
+    where = check.first_not_finite(training.ell, compute)
+    return min(training.ranks.gather(where), key=lambda place_and_what: place_and_what[0])[1]

@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 from dpedf import __version__
 from dpedf.device import host
-from dpedf.errors import plural, visible
+from dpedf.errors import plural
 from dpedf.parallel.equality import mixture
 
 LINE_EVERY = 5  # seconds between lines of progress, where there is no bar
@@ -102,7 +102,8 @@ class Report:
         if self.bar.disable:
             self.ranks.say(line)
         else:
-            self.bar.write(visible(line, "\n"))  # above the bar
+            with self.bar.external_write_mode():  # above the bar
+                self.ranks.say(line)
 
     def learned(self, B):
         """One more step was made, of B examples."""

@@ -1,6 +1,7 @@
 """What a run is, as every checkpoint keeps it, and what of it may change when the run goes on."""
 
 import hashlib
+import sys
 from itertools import zip_longest
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 from dpedf.errors import UserError, one_line, visible
 from dpedf.optim import last_step, schedule
 from dpedf.run import config
+from dpedf.run.build import own_file
 from dpedf.run.outline import outline
 
 # These settings may change when a run is resumed: how and for how long it trains, and where.
@@ -24,7 +26,7 @@ CHANGE_IS_SAID = (
     *("train.warmup_steps", "train.decay_steps", "train.decay_rate"),
     *("train.weight_decay", "train.grad_clip", "train.slices"),
 )
-# With another of any other setting the state would be of another run, so that is refused.
+# Any other setting has to stay: with another one, the state would be of another run.
 
 SAMPLED = 64  # rows of a split, from the first to the last
 
@@ -61,7 +63,8 @@ class Identity:
                     what = f"the {name} is now {found}, expected {expected}"
                     raise UserError(f"{what}, as in the run to be resumed")
         if self.code != texts["code"]:
-            said.append(f"{self.settings.model['build']} has changed: its code of today goes on")
+            build = self.settings.model["build"]
+            said.append(f"{build} has changed, or what it imports from its folder")
         return [*said, *self.rate(old, state["step"])]
 
     def rate(self, old, step):
@@ -99,9 +102,20 @@ def expect_resumable(old, new):
 
 def identity(settings, data, ell):
     """The Identity of a run that trains this loss on this data."""
-    file, colon, _ = settings.model["build"].rpartition(":")
-    code = hashlib.sha256(Path(file).read_bytes()).hexdigest() if colon else ""
+    code = hash_of_code(own_file(settings.model["build"]))
     return Identity(settings, len(data.train), described(data), outline(ell), code)
+
+
+def hash_of_code(file):
+    """The SHA-256 of a user's file, and of what was imported from its folder; "" for no file."""
+    if not file:
+        return ""
+    folder, loaded = Path(file).resolve().parent, {Path(file).resolve()}
+    for module in [*sys.modules.values()]:
+        its = Path(getattr(module, "__file__", None) or "/").resolve()
+        if its.is_relative_to(folder) and its.suffix == ".py" and "site-packages" not in its.parts:
+            loaded.add(its)
+    return hashlib.sha256(b"".join(its.read_bytes() for its in sorted(loaded))).hexdigest()
 
 
 def described(data):
@@ -109,6 +123,8 @@ def described(data):
     sha256 = hashlib.sha256()
     for numbers in data.scale, data.shift:
         sha256.update(numbers.tobytes())
+    for rows in data.stored_rows():
+        sha256.update(str(rows.crc32).encode())  # of all rows, where the file has it
     for split in data.train, data.valid, data.test:
         chosen = np.linspace(0, len(split) - 1, min(SAMPLED, len(split))).astype(int)
         for array in split.pack(split.numbers[chosen]):

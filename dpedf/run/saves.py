@@ -16,7 +16,7 @@ class Saves:
     def __init__(self, training, state):
         self.training, self.every = training, training.settings.train.checkpoint_every
         self.best, self.best_step = state.get("best", inf), state.get("best_step", 0)
-        self.saved = 0.0  # seconds of this run at its last checkpoint
+        self.saved, self.saved_at = 0.0, None  # at its last checkpoint: seconds of this run, step
 
     def due(self):
         """Is it time for a checkpoint?"""
@@ -25,8 +25,9 @@ class Saves:
         return self.training.step.number % self.every == 0
 
     def checkpoint(self):
-        self.save("checkpoint.h5")
-        self.saved = self.training.agreement.seconds
+        if self.saved_at != self.training.step.number:
+            self.save("checkpoint.h5")
+        self.saved, self.saved_at = self.training.agreement.seconds, self.training.step.number
 
     def compare(self, loss):
         """Save best.h5, if this loss of validation, or None, is the lowest so far."""

@@ -8,6 +8,7 @@ import argparse
 from pathlib import Path
 
 from dpedf.errors import UserError
+from dpedf.run.build import own_file
 
 
 class Parser(argparse.ArgumentParser):
@@ -26,7 +27,7 @@ def expect_own_code(settings, run):
 
     Who opens a run need not trust who wrote it.
     """
-    file, colon, _ = settings.model["build"].rpartition(":")
-    if colon and not Path(file).resolve().is_relative_to(Path(run).resolve()):
+    file = own_file(settings.model["build"])
+    if file and not Path(file).resolve().is_relative_to(Path(run).resolve()):
         found = f'model.build = "{settings.model["build"]}" is code outside of {run}'
         raise UserError(f"{found}, expected --trust to run {file}")

@@ -17,6 +17,7 @@ from dpedf.errors import UserError, concerning, visible
 from dpedf.parallel.ranks import Ranks
 from dpedf.run import config
 from dpedf.run.checkpoint import load
+from dpedf.run.resume import identity
 from dpedf.run.setup import assemble
 from dpedf.tools import Parser, expect_own_code
 
@@ -45,7 +46,10 @@ def trained(run, trusted=False):
             found = f"(B, {', '.join(map(str, Q.value.shape[1:]))})"
             raise UserError(f"model.build: the output is {found}, expected (B, T, classes)")
     best = run / "best.h5"
-    load(best if best.exists() else run / "checkpoint.h5", phi)
+    file = best if best.exists() else run / "checkpoint.h5"
+    state = load(file, phi)
+    with concerning(file):
+        identity(settings, data, ell).compare(state)
     return data.x, Q, characters
 
 

@@ -124,7 +124,7 @@ def mutated(text, random):
 @each_number
 def test_a_mutated_configuration_is_refused_in_one_line_or_trains(count, digits, go, tmp_path):
     random, commands = Random(count), []
-    configs = [path.read_text() for path in sorted(DIGITS.parent.glob("digits.toml"))]
+    configs = [path.read_text() for path in sorted(DIGITS.parent.glob("*.toml"))]
     for k in range(count):
         file = tmp_path / f"{k}.toml"
         file.write_text(mutated(random.choice(configs), random))
