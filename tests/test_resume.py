@@ -231,6 +231,17 @@ def test_a_run_without_its_checkpoint_is_left_alone(name, link, claimed, refused
     assert (directory.path / name).read_text() == "precious"
 
 
+@pytest.mark.parametrize("name", ["config.toml", "best.h5", "checkpoint.h5.unfinished"])
+def test_a_directory_in_the_place_of_a_file_is_refused_before_anything_is_removed(
+    name, begun, claimed, refused
+):
+    (begun / name).unlink(missing_ok=True)
+    (begun / name).mkdir()
+    with refused(begun / name, "a directory"):
+        claimed()
+    assert (begun / "checkpoint.h5").exists()
+
+
 def test_a_new_run_removes_the_old_checkpoints_first(begun, claimed, settings, monkeypatch):
     """A kill in between cannot bring the old run back."""
     gone, unlink = [], type(begun).unlink

@@ -256,6 +256,15 @@ def test_generate_refuses(what, cycle, python):
     assert_refused(python("-m", "dpedf", "generate", *words, "--trust", cwd=cycle), *named)
 
 
+def test_generate_refuses_other_data_than_the_run_has_learned_from(trained, python):
+    folder = trained("abcdé" * 40, "train.steps=1")
+    other = np.array([CHARACTERS.index(c) for c in "aabbcdé" * 40], np.uint8)
+    about = ABOUT | {"classes": len(CHARACTERS), "characters": CHARACTERS}
+    write(folder / "letters.h5", **about, train=other, valid=other, test=other)
+    ran = python("-m", "dpedf", "generate", "run", "a", "--trust", cwd=folder)
+    assert_refused(ran, "run/best.h5", "the data is now")
+
+
 def test_generate_refuses_a_run_that_cannot_go_on_as_text(trained, python):
     folder = trained("abcdé" * 40)
     words, config = ["-m", "dpedf", "generate", "run", "a"], folder / "run" / "config.toml"

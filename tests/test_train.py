@@ -734,6 +734,12 @@ def test_a_checkpoint_may_be_due_by_time(train, run):
     assert 4 <= saved(run / "checkpoint.h5")["step"] <= 12
 
 
+def test_the_checkpoint_before_the_last_is_an_earlier_one(train, run):
+    train("train.epochs=0", "train.steps=12", "train.checkpoint_every=6")
+    names = "checkpoint.previous.h5", "checkpoint.h5"
+    assert [saved(run / name)["step"] for name in names] == [6, 12]
+
+
 def test_a_checkpoint_is_due_every_so_many_steps(train, run):
     words = *OFTEN[:-1], "train.checkpoint_every=6"
     assert train(*words, STEP="17", SIGNAL="9").returncode == -9
@@ -988,3 +994,23 @@ def test_the_bar_is_shown_on_a_terminal_and_not_elsewhere(train, tmp_path, envir
     assert job.returncode == 0
     assert b"21/21" in shown and b"loss" in shown  # that of the last steps
     assert b"valid loss" in out and b"21/21" not in out
+
+
+def test_on_a_terminal_too_a_run_whose_output_nobody_reads_comes_to_its_end(
+    train, tmp_path, environment
+):
+    terminal, stderr = os.openpty()
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "dpedf.train", "digits.toml", "train.epochs=2"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=write, stderr=stderr
+    ) as job:
+        os.close(stderr)
+        shown = b""
+        with suppress(OSError):
+            while piece := os.read(terminal, 4096):
+                shown += piece
+    for end in terminal, write:
+        os.close(end)
+    assert job.returncode == 0 and b"Error" not in shown

@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from launcher import ENVIRONMENT, LIMIT, PROGRAMS, ROOT
+from launcher import ENVIRONMENT, LIMIT, PROGRAMS, ROOT, start_watched
 
 MODEL = PROGRAMS / "faulty.py"
 
@@ -171,6 +171,50 @@ def test_one_rank_that_is_interrupted_twice_ends_all_with_one_line(job):
     err = ended.communicate(timeout=LIMIT)[1]
     assert ended.returncode == 1 and ours(err) == ["interrupted twice, which ends the job"]
     assert "Traceback" not in err
+
+
+def test_a_rank_that_waits_for_another_in_mpi_is_interrupted_too(digits, tmp_path):
+    """There no handler of Python's runs."""
+    model = f"model.build={MODEL}:faulty"
+    faults = dict(WHERE="forward", WHAT="time.sleep(1e6)", WHO="1", REACHED=f"{tmp_path}/there")
+    settings = ROOT / "configs" / "digits.toml", f"data.file={digits}", f"run.dir={tmp_path}/run"
+    job, (waits, _) = start_watched(2, *settings, model, env=ENVIRONMENT | faults)
+    while not (tmp_path / "there").exists():
+        time.sleep(0.01)
+    time.sleep(0.5)  # until rank 0 waits for the step of rank 1
+    for _ in range(2):
+        os.kill(waits, signal.SIGINT)
+        time.sleep(0.3)
+    err = job.communicate(timeout=LIMIT)[1]
+    assert job.returncode == 1 and ours(err) == ["interrupted twice, which ends the job"]
+
+
+def test_a_program_that_never_comes_to_its_run_ends():
+    """Such as one that a library holds while it is imported; here, for a second."""
+    code = "from dpedf.parallel.ending import end_later; end_later(1); sum(range(10**15))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=LIMIT
+    )
+    assert done.returncode == 1 and 'File "<string>", line 1' in done.stderr
+
+
+PLAIN = """
+import signal, threading
+from dpedf.parallel import job
+
+def main(ranks):
+    plain = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    print(plain, [thread.name for thread in threading.enumerate()])
+
+job.run(main)
+"""
+
+
+def test_a_program_of_ones_own_is_neither_watched_nor_deaf_unless_it_asks_for_it():
+    done = subprocess.run(
+        [sys.executable, "-c", PLAIN], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True
+    )
+    assert done.stdout == "True ['MainThread']\n"
 
 
 def test_sys_exit_in_a_model_is_status_1_and_one_line(job):

@@ -113,6 +113,15 @@ def test_the_ranks_that_differ_from_most_are_named(phis, who):
         on_ranks(len(phis), compare)
 
 
+def test_ranks_that_differ_in_different_vectors_are_an_error_too():
+    def compare(rank):
+        vectors = {name: np.full(3, float(rank.rank == k)) for k, name in enumerate(("phi", "v"))}
+        equality.expect_equal(rank, 1, vectors)
+
+    with pytest.raises(AgreedRunError, match="differ in phi"):
+        on_ranks(2, compare)
+
+
 def test_equal_ranks_are_not_disturbed():
     on_ranks(3, lambda rank: equality.expect_equal(rank, 1, {"phi": np.ones(3)}))
 
