@@ -46,7 +46,7 @@ class Training:
         self.agreement = Agreement(self.ranks)
         self.state = state = self.step.restore(setup.state, self.ranks)
         self.report.restore(state)
-        self.saves = Saves(self, state)
+        self.saves = Saves(train.checkpoint_every, state)
 
     def minibatches(self, epoch, first=0):
         """This rank's shards of the minibatches of an epoch, from the first on."""
@@ -68,11 +68,11 @@ class Training:
                 if agreement.meet(self.step.number):  # about twice a second
                     expect_finite(self)
                     report.progress()
-                if self.saves.due():
-                    self.saves.checkpoint()
+                if self.saves.due(self):
+                    self.saves.checkpoint(self)
                 if agreement.stop or self.finished:
                     break
-        self.saves.checkpoint()
+        self.saves.checkpoint(self)
         report.bar.close()
 
     @property
@@ -95,7 +95,7 @@ class Training:
         loss, accuracy = self.measured(self.data.valid)
         sha256, took = self.phi.sha256(), time.monotonic() - start
         self.report.evaluated(loss, accuracy, sha256, took)
-        self.saves.compare(loss)
+        self.saves.compare(self, loss)
 
     def test(self):
         """Evaluate on the test rows, once."""

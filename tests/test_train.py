@@ -749,8 +749,8 @@ def test_a_checkpoint_is_due_every_so_many_steps(train, run):
 class Noted(Saves):
     """at: the steps at which it saved."""
 
-    def save(self, name):
-        vars(self).setdefault("at", []).append(self.training.step.number)
+    def save(self, name, training):
+        vars(self).setdefault("at", []).append(training.step.number)
 
 
 class Timed(Training):
@@ -765,7 +765,7 @@ class Timed(Training):
             SimpleNamespace(skipped=np.zeros(1, int), value=np.zeros(1)),
         )
         self.settings = SimpleNamespace(train=SimpleNamespace(eval_every=0, checkpoint_every=every))
-        self.saves = Noted(self, {})
+        self.saves = Noted(every, {})
         self.agreement = SimpleNamespace(stop=False, seconds=0.0, meet=self.meet)
         self.link = SimpleNamespace(raise_errors=lambda: None)
         bar = SimpleNamespace(close=lambda: None)

@@ -7,37 +7,36 @@ from dpedf.run.failure import expect_finite
 
 
 class Saves:
-    """Saves checkpoint.h5 when it is due, and best.h5 at the lowest loss of validation.
+    """Saves checkpoint.h5 of a Training when it is due, and best.h5 at the lowest validation loss.
 
-    state: of the checkpoint that a run goes on from.
+    every: steps, or a time, between checkpoints.  state: of the checkpoint that a run goes on from.
     best: the lowest loss so far; best_step: after which step.
     """
 
-    def __init__(self, training, state):
-        self.training, self.every = training, training.settings.train.checkpoint_every
+    def __init__(self, every, state):
+        self.every = every
         self.best, self.best_step = state.get("best", inf), state.get("best_step", 0)
         self.saved, self.saved_at = 0.0, None  # at its last checkpoint: seconds of this run, step
 
-    def due(self):
+    def due(self, training):
         """Is it time for a checkpoint?"""
         if duration := seconds(self.every):
-            return self.training.agreement.seconds - self.saved >= duration
-        return self.training.step.number % self.every == 0
+            return training.agreement.seconds - self.saved >= duration
+        return training.step.number % self.every == 0
 
-    def checkpoint(self):
-        if self.saved_at != self.training.step.number:
-            self.save("checkpoint.h5")
-        self.saved, self.saved_at = self.training.agreement.seconds, self.training.step.number
+    def checkpoint(self, training):
+        if self.saved_at != training.step.number:
+            self.save("checkpoint.h5", training)
+        self.saved, self.saved_at = training.agreement.seconds, training.step.number
 
-    def compare(self, loss):
+    def compare(self, training, loss):
         """Save best.h5, if this loss of validation, or None, is the lowest so far."""
         if loss is not None and loss < self.best:
-            self.best, self.best_step = loss, self.training.step.number
-            self.save("best.h5")
+            self.best, self.best_step = loss, training.step.number
+            self.save("best.h5", training)
 
-    def save(self, name):
+    def save(self, name, training):
         """RunError: what would be saved is not finite, or not the same on all ranks."""
-        training = self.training
         expect_finite(training)
         training.step.expect_equal(training.ranks)
         best = {"best": self.best, "best_step": self.best_step}

@@ -1,5 +1,7 @@
 """From a command line to everything that a run is made of."""
 
+from functools import partial
+
 from msgspec.structs import replace
 
 from dpedf import check
@@ -121,4 +123,5 @@ class Setup:
         if not self.gradient.mixer:  # which takes all rows of a rank, whatever their number
             train = replace(train, rows=self.gradient.passes.rows(train.batch_size))
         settings = replace(self.settings, run=run, train=train)
-        self.directory.begin(settings, training.step.number, training.saves.checkpoint)
+        save = partial(training.saves.checkpoint, training)
+        self.directory.begin(settings, training.step.number, save)

@@ -41,11 +41,11 @@ from dpedf.run.saves import Saves
 def main(ranks):
     save = Saves.save
 
-    def forget_and_save(self, name):
-        step = self.training.step
+    def forget_and_save(self, name, training):
+        step = training.step
         if ranks.rank == 1 and step.number >= 25:
             step.update.state["v"][3] = 1.0
-        save(self, name)
+        save(self, name, training)
 
     Saves.save = forget_and_save
     return train.main(ranks)
