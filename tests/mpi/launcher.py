@@ -26,6 +26,11 @@ ENVIRONMENT = os.environ | SEARCH | OPEN_MPI
 LIMIT = 300  # seconds: nothing that does not hang takes so long, on the busiest machine
 
 
+def hear_ctrl_c():
+    """In a process that starts: a shell ignores SIGINT for what it runs in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def command(n, *arguments):
     return ["mpirun", "-n", str(n), sys.executable, *map(str, arguments)]
 
@@ -33,7 +38,8 @@ def command(n, *arguments):
 def start(n, *arguments, **options):
     """A job of n ranks of `python arguments`, running."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": ROOT}
-    return subprocess.Popen(command(n, *arguments), **(pipes | {"env": ENVIRONMENT} | options))
+    options = pipes | {"env": ENVIRONMENT, "preexec_fn": hear_ctrl_c} | options
+    return subprocess.Popen(command(n, *arguments), **options)
 
 
 def mpirun(n, *arguments, timeout=LIMIT, **options):

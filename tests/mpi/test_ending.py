@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from launcher import ENVIRONMENT, LIMIT, PROGRAMS, ROOT, start_watched
+from launcher import ENVIRONMENT, LIMIT, PROGRAMS, ROOT, hear_ctrl_c, start_watched
 
 MODEL = PROGRAMS / "faulty.py"
 
@@ -31,7 +31,8 @@ def job(digits, tmp_path):
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": ROOT}
         told["PYTHONUNBUFFERED"] = ""  # so that a print of the model's meets its stream later
         environment = options.pop("env", ENVIRONMENT) | told
-        options = pipes | {"env": environment, "start_new_session": True} | options
+        alone = {"start_new_session": True, "preexec_fn": hear_ctrl_c}
+        options = pipes | {"env": environment} | alone | options
         started.append(subprocess.Popen([*launcher, *shell], **options))
         started[-1].ready = reached.exists
         return started[-1]
