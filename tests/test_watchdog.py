@@ -91,6 +91,15 @@ def test_without_words_the_rank_that_stands_still_speaks_first(tmp_path, monkeyp
     assert 35 <= after < 36 and "without a word" in why
 
 
+def test_ranks_whose_launcher_has_died_end(tmp_path, monkeypatch):
+    """Which MPI would not tell them.  A rank alone may outlive the shell that started it."""
+    monkeypatch.setattr(watchdog.os, "getppid", iter([7, 7, 1]).__next__)
+    found = ended(tmp_path, monkeypatch, WORKS, WORKS)
+    assert found[2] == "rank 0: the launcher of this job has ended"
+    monkeypatch.setattr(watchdog.os, "getppid", iter([7, 1]).__next__)
+    assert ended(tmp_path, monkeypatch, WORKS, seconds=5) is None
+
+
 def test_what_was_paused_is_watched_anew(tmp_path, monkeypatch):
     after, _, why = ended(tmp_path, monkeypatch, WAITS, STANDS, pause=(10, 100))
     assert 120 <= after < 121 and "rank 1 standing still" in why

@@ -43,8 +43,12 @@ class Agreement:
         Until then a run writes nothing to its directory.
         """
         if self.ranks.largest(self.told.stop)[0]:
-            left = "the run is" if step else "there is nothing to resume, and the directory is"
-            raise StoppedError(f"stopped before the first step: {left} as it was")
+            left = (
+                "the run is as it was"
+                if step
+                else "there is nothing to resume, and nothing was removed"
+            )
+            raise StoppedError(f"stopped before the first step: {left}")
 
 
 def to_go_on():

@@ -82,6 +82,7 @@ class Watchdog(Thread):
         super().__init__(name="watchdog", daemon=True)
         self.ranks, self.number, self.seen = ranks, 0, {}
         self.since = self.looked = time.monotonic()
+        self.parent = os.getppid()
         self.left = -inf  # when, its last word
 
     def run(self):
@@ -94,8 +95,10 @@ class Watchdog(Thread):
         return min(0.2, max(0.01, self.ranks.timeout / 20))
 
     def look(self, now):
-        """Leave a word; end the job, if no rank has been alive for too long."""
+        """Leave a word; end the job if no rank is alive any more, or its launcher has died."""
         timeout = self.ranks.timeout
+        if self.ranks.size > 1 and os.getppid() != self.parent:
+            end(self.ranks, 1, f"rank {self.ranks.rank}: the launcher of this job has ended")
         if now - self.looked > self.interval + timeout / 2:
             self.since, self.seen = now, {}
         self.looked, mine = now, self.word(now)

@@ -57,7 +57,8 @@ class RunDirectory:
             if (self.path / name).is_dir():
                 raise UserError(f"{self.path / name}: a directory, expected a file or nothing")
         if not may_hold_a_run and self.held():
-            raise UserError(f"{self.path}: holds a run, expected none, or --resume or --overwrite")
+            how = "--resume goes on with it, --overwrite replaces it"
+            raise UserError(f"{self.path}: holds a run, expected none; {how}")
 
     def held(self):
         """The files of a run that are there, a link that leads nowhere among them."""

@@ -6,7 +6,7 @@ from dpedf import check
 from dpedf.device import host
 from dpedf.errors import AgreedRunError
 
-ADVICE = "try a smaller train.learning_rate, train.warmup_steps or train.grad_clip"
+ADVICE = "try a smaller train.learning_rate, more train.warmup_steps, or train.grad_clip"
 
 
 def expect_finite(training):

@@ -39,11 +39,11 @@ def introduce(setup, step, note):
     if not data.train.global_shuffle:
         window = f"windows of {split.window * split.chunk:,} rows"
         lines.append(f"{path}: shuffled by chunks in {window}, which is not a global shuffle")
+    lines += setup.directory.notes
     if step:
         lines.append(f"resumed from {setup.directory.source} at step {step:,}")
     elif setup.resuming:
-        lines.append(f"{settings.run.dir}: no checkpoint of a step to resume, starting afresh")
-    lines += setup.directory.notes
+        lines.append(f"{settings.run.dir}: no step was saved, starting afresh")
     ranks.say("\n".join(lines))
 
 
