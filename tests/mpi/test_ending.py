@@ -236,7 +236,8 @@ def test_a_launchers_variable_that_is_no_number_is_one_line():
         assert done.stderr.startswith(f'{name} = "abc", expected') and done.stderr.count("\n") == 1
 
 
-def test_a_tool_whose_output_nobody_reads_ends_in_silence():
-    shell = f'"{sys.executable}" -m dpedf source configs/digits.toml | true'
+def test_a_tool_whose_output_nobody_reads_ends_in_silence(digits):
+    tool = f'"{sys.executable}" -m dpedf source configs/digits.toml'
+    shell = f'{tool} "data.file={digits}" | true'
     options = {"cwd": ROOT, "env": ENVIRONMENT, "capture_output": True, "text": True}
     assert subprocess.run(["sh", "-c", shell], **options).stderr == ""
