@@ -92,11 +92,14 @@ def test_without_words_the_rank_that_stands_still_speaks_first(tmp_path, monkeyp
 
 
 def test_ranks_whose_launcher_has_died_end(tmp_path, monkeypatch):
-    """Which MPI would not tell them.  A rank alone may outlive the shell that started it."""
-    monkeypatch.setattr(watchdog.os, "getppid", iter([7, 7, 1]).__next__)
-    found = ended(tmp_path, monkeypatch, WORKS, WORKS)
-    assert found[2] == "rank 0: the launcher of this job has ended"
-    monkeypatch.setattr(watchdog.os, "getppid", iter([7, 1]).__next__)
+    """Which MPI would not tell them.  A process without one may outlive its shell."""
+    for ranks in [WORKS], [WORKS, WORKS]:
+        monkeypatch.setenv("PMI_SIZE", str(len(ranks)))
+        monkeypatch.setattr(watchdog.os, "getppid", iter([7] * len(ranks) + [1]).__next__)
+        found = ended(tmp_path, monkeypatch, *ranks)
+        assert found[2] == "rank 0: the launcher of this job has ended"
+    monkeypatch.delenv("PMI_SIZE")
+    monkeypatch.setattr(watchdog.os, "getppid", lambda: 1)
     assert ended(tmp_path, monkeypatch, WORKS, seconds=5) is None
 
 

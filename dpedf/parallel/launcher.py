@@ -24,6 +24,11 @@ def expect_numbers():
                 sys.exit(UserError.status)
 
 
+def launched():
+    """Was this process started by a launcher, be it as the only rank?"""
+    return any(size in os.environ for size in LAUNCHERS)
+
+
 def is_number(text):
     return text.isdecimal() and len(text) < 10
 

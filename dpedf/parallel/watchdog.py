@@ -21,6 +21,7 @@ from threading import Thread, main_thread
 
 from dpedf.errors import grouped
 from dpedf.parallel.ending import end, forget
+from dpedf.parallel.launcher import launched
 
 # How often it was left, for how many seconds the rank has not been alive, and since which step;
 # where its main thread is, and whether it waits for other ranks there.
@@ -82,7 +83,7 @@ class Watchdog(Thread):
         super().__init__(name="watchdog", daemon=True)
         self.ranks, self.number, self.seen = ranks, 0, {}
         self.since = self.looked = time.monotonic()
-        self.parent = os.getppid()
+        self.parent = os.getppid() if launched() else None
         self.left = -inf  # when, its last word
 
     def run(self):
@@ -97,7 +98,7 @@ class Watchdog(Thread):
     def look(self, now):
         """Leave a word; end the job if no rank is alive any more, or its launcher has died."""
         timeout = self.ranks.timeout
-        if self.ranks.size > 1 and os.getppid() != self.parent:
+        if self.parent not in (None, os.getppid()):
             end(self.ranks, 1, f"rank {self.ranks.rank}: the launcher of this job has ended")
         if now - self.looked > self.interval + timeout / 2:
             self.since, self.seen = now, {}
