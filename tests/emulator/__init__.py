@@ -86,7 +86,7 @@ class Module:
             built = library.with_suffix(f".{os.getpid()}")
             self.build(built, code, options)
             built.replace(library)
-        self.library = ctypes.CDLL(library)
+        self.loaded = ctypes.CDLL(library)
 
     def build(self, library, code, options):
         header = Path(__file__).with_name("cuda.h")
@@ -106,7 +106,7 @@ class Module:
             raise RuntimeError(compiled.stderr)
 
     def get_function(self, name, sizes):
-        return Kernel(self.library, name, sizes)
+        return Kernel(self.loaded, name, sizes)
 
 
 class Kernel:
