@@ -9,7 +9,7 @@ import numpy as np
 from dpedf.device import host
 from dpedf.edf import Backward, CompNode, CompNodes, Forward, Input, Parameters
 from dpedf.errors import RunError, UserError
-from dpedf.program import connect, context, inputs_of, program
+from dpedf.program import connect, context, during, inputs_of, program
 
 
 class Weighed(CompNode):
@@ -51,7 +51,7 @@ def check(node, tolerance=1e-6, seed=0):
             )
     Forward(node)
     w.value = random.normal(size=node.value.shape if node.batched else (3, *node.value.shape))
-    with gradients_collected(node) as grads:
+    with gradients_collected(node) as grads, during(step=context.step):
         ell = Weighed(node, w)
         Forward(ell, train=True)
         Backward(ell)
@@ -86,9 +86,10 @@ def gradients(ell, samples=10, tolerance=1e-6, seed=0, alive=lambda: None):
     has to agree to tolerance times the largest of |p.grad| and 0.01.  UserError says where it
     does not.  alive() is called after each pass.
     """
-    Forward(ell, train=True)
-    Backward(ell)
-    compare(ell, of_parameters(ell), samples, tolerance, seed, alive)
+    with during(step=context.step):  # one step, whose random draws are the same in each pass
+        Forward(ell, train=True)
+        Backward(ell)
+        compare(ell, of_parameters(ell), samples, tolerance, seed, alive)
 
 
 def of_parameters(ell):

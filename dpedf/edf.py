@@ -15,12 +15,13 @@ import numpy as np
 
 from dpedf.kernels.sum_over_rows import SumOverRows
 from dpedf.program import Numbered, context, program
+from dpedf.shapes import expect_shape
 
 
 class Node(metaclass=Numbered):
     """Something with a value."""
 
-    node_kind, value, grad = "constant", None, None
+    node_kind, name, value, grad = "constant", None, None, None
     varies = True  # does it depend on a parameter?  If not, no gradient is sent to it.
     batched = True  # is the first index of its value the batch index b?
     grads = sum_over_rows = None  # of a node without b: what its users add to grad in Backward
@@ -29,13 +30,11 @@ class Node(metaclass=Numbered):
         """grad += delta, of the shape of value or with b before it, which is summed over."""
         if self.sum_over_rows is None:
             return  # it depends on no parameter, as an Input
-        if delta.shape == self.value.shape:
-            self.sum_over_rows.add(delta, context.slices)
-        elif delta.shape[1:] == self.value.shape:
+        if delta.shape[1:] == self.value.shape != delta.shape:
             self.sum_over_rows.add_rows(delta, context.slices)  # delta[b, ...], as on the slides
         else:
-            found = f"{self.name}: addgrad of shape {delta.shape}"
-            raise ValueError(f"{found}, expected {self.value.shape}, or b before it")
+            expect_shape(self, delta)
+            self.sum_over_rows.add(delta, context.slices)
 
     def addrows(self, delta, factor=1):
         """grad += factor sum_b,... delta[b,...,:], over all indices before those of grad."""
@@ -85,17 +84,18 @@ class Parameter(Node):
 class CompNode(Node):
     """A value computed from other nodes.  Subclasses define forward and backward."""
 
-    node_kind, name, owns_grad = "computed", "a node", False  # owns_grad: it alone has this array
+    node_kind, owns_grad = "computed", False  # owns_grad: it alone has this array
 
     def addgrad(self, delta):
-        if self.sum_over_rows is not None:
-            super().addgrad(delta)
+        if self.sum_over_rows is not None or not self.varies:
+            return super().addgrad(delta)
+        expect_shape(self, delta)
+        if self.grad is None:
+            self.grad = delta  # which may be another node's grad
         elif self.owns_grad:
             self.grad += delta
-        elif self.grad is not None:
+        else:
             self.grad, self.owns_grad = self.grad + delta, True
-        elif self.varies:
-            self.grad = delta  # which may be another node's grad
 
     def own_grad(self):
         """Return grad as an array of this node alone, which the caller may add to in place."""

@@ -22,7 +22,7 @@ class Context(threading.local):
     B: rows of the global minibatch; row: which of them is the first one at hand.
     slices: how the rows at hand are cut, for sums over rows.
     seed, step, numbers: what random draws depend on, beside the row.  numbers[n] is the place of
-    a node in the running program.
+    a node in the running program.  Where nobody sets step, it counts the passes of training.
     add(parts): the sum over all slices, of all ranks, of parts, which has those at hand.
     """
 
@@ -94,7 +94,7 @@ class Program:
     """
 
     def __init__(self, loss):
-        self.loss, self.train, reached, todo = loss, False, set(), [loss]
+        self.loss, self.facts, self.steps, reached, todo = loss, {}, count(), set(), [loss]
         while todo:
             n = todo.pop()
             if n not in reached:
@@ -115,9 +115,15 @@ class Program:
         self.summed = [n for n in (*self.parameters, *self.nodes) if n.varies and not n.batched]
         self.completes = {n: [p for p in reversed(first) if first[p] is n] for n in self.nodes}
 
+    def step(self, train):
+        """The number of this step, which is counted here where no `during` says it."""
+        if "step" in vars(context):
+            return context.step
+        return next(self.steps) if train else 0
+
     def forward(self, train):
-        self.train = train
-        with during(train=train, numbers=self.numbers):
+        self.facts = {"train": train, "numbers": self.numbers, "step": self.step(train)}
+        with during(**self.facts):
             for n in self.nodes:
                 n.value = n.grad = None  # so that their memory can be used again
                 if n.batched:
@@ -132,7 +138,7 @@ class Program:
         for n in self.summed:
             n.sum_over_rows = sum_over_rows(n.value, n.grads, context.slices)
         self.loss.addgrad(constant(self.loss.value, 1 / B))
-        with during(train=self.train, numbers=self.numbers):
+        with during(**self.facts):
             for n in reversed(self.nodes):
                 if n.sum_over_rows:  # without b: for each slice by itself, unless it takes them all
                     for part, slices in n.sum_over_rows.apart(getattr(n, "takes_slices", False)):

@@ -69,6 +69,14 @@ def compute_without_rows(node):
     raise ValueError(f"{type(node).__name__} of {found}: {wrong}")
 
 
+def expect_shape(node, delta):
+    """ValueError: a delta for the gradient of a node has another shape than its value."""
+    if delta.shape != node.value.shape:
+        found = f"{node.name or type(node).__name__}: addgrad of shape {delta.shape}"
+        more = "" if node.batched else ", or b before it"
+        raise ValueError(f"{found}, expected {node.value.shape}{more}")
+
+
 def value_at(node, path):
     """The value of the node that an attribute of this one is: Phi.w."""
     for name in path.split("."):

@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "shapes": "",
     "kernels": "",
     "program": "kernels shapes",
-    "edf": "kernels program",
+    "edf": "kernels program shapes",
     "device": "errors kernels",
     "ops": "edf kernels program",
     "phi": "device edf errors program",

@@ -1,5 +1,6 @@
 """The framework: what the slides' classes need of it, and what data parallelism does."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -285,6 +286,31 @@ def test_addgrad_refuses_other_shapes(shape):
     p.name = "Phi7.w"
     with pytest.raises(ValueError, match=r"Phi7\.w: addgrad of shape .*, expected \(3, 4\)"):
         p.addgrad(np.zeros(shape))
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (2, 1), (1, 3), (2, 2, 3), (3, 2)])
+@pytest.mark.parametrize("uses", [1, 2])
+def test_addgrad_of_a_computed_node_refuses_a_shape_that_broadcasts(shape, uses):
+    class Sends(CompNode):
+        """Sends a delta of some shape after deltas that fit."""
+
+        def __init__(self, x):
+            self.x = x
+
+        def forward(self):
+            self.value = self.x.value.sum(axis=1)
+
+        def backward(self):
+            for _ in range(uses):
+                self.x.addgrad(np.ones((2, 3)))
+            self.x.addgrad(np.ones(shape))
+
+    x = Input()
+    x.value = np.ones((2, 3))
+    ell = Sends(x * Parameter(np.ones(3)))
+    Forward(ell)
+    with pytest.raises(ValueError, match=re.escape(f"addgrad of shape {shape}, expected (2, 3)")):
+        Backward(ell)
 
 
 def test_addgrad_does_not_keep_or_change_what_it_is_given():

@@ -1,5 +1,6 @@
 """Nodes that know the minibatch: BatchNorm, whose means are over its rows, and Dropout."""
 
+from itertools import combinations
 from types import SimpleNamespace
 
 import h5py
@@ -8,9 +9,11 @@ import pytest
 from damage import prove
 from strict import DeviceArray, get, put
 
+from dpedf.check import check
 from dpedf.device import CPU
 from dpedf.edf import CompNode, Forward, Input, Package, Parameter
-from dpedf.ops import Affine, BatchNorm, Dropout, LogLoss, Softmax
+from dpedf.ops import Affine, BatchNorm, Dropout, LogLoss, Softmax, Sum
+from dpedf.ops.draws import uniform
 from dpedf.optim import Momentum
 from dpedf.parallel.gradient import Gradient
 from dpedf.parallel.ranks import Ranks
@@ -290,6 +293,73 @@ def test_slices_change_a_gradient_through_dropout_by_rounding_alone(slices):
         gradient_of(x, y, ell, phi, V)(numbers(12, 4), np.arange(12) % 3, 12)
         found.append(phi.grad)
     np.testing.assert_allclose(found[1], found[0], rtol=1e-12, atol=1e-15)
+
+
+class Noise(CompNode):
+    """z = x + u, drawn in evaluation as well"""
+
+    def __init__(self, x):
+        self.x = x
+
+    def forward(self):
+        self.value = self.x.value + uniform(self, self.x.value)
+
+    def backward(self):
+        self.x.addgrad(self.grad)
+
+
+def test_a_loop_of_ones_own_draws_anew_in_each_pass_of_training_and_by_its_seed():
+    def drawn(seed):
+        z, masks = Dropout(dropout().x, 0.5), []
+        with during(seed=seed):
+            for _ in range(3):
+                Forward(z, train=True)
+                Forward(z)
+                assert (z.value == 1).all()
+                Forward(z, train=True)
+                masks.append(z.keep)
+        return masks
+
+    masks = drawn(0) + drawn(1)
+    assert all((a != b).any() for a, b in combinations(masks, 2))
+    np.testing.assert_array_equal(drawn(1), masks[3:])
+
+
+@pytest.mark.parametrize("passes", [1, 2, 4])
+def test_all_passes_of_a_minibatch_draw_for_one_step(passes):
+    x, w = Input((4,), np.float64), Parameter(np.ones(4))
+    ell = Sum(Dropout(x, 0.5) * w)
+    gradient = gradient_of(x, x, ell, Phi(ell, dtype=np.float64), slices=4)
+    gradient.compute_in(passes)
+    for step in range(3):
+        gradient(np.ones((8, 4)), np.ones((8, 4)), 8)
+        expected = dropout(shape=(8, 4), rate=0.5, step=step).value.mean(axis=0)
+        np.testing.assert_array_equal(gradient.phi.grad, expected)
+
+
+@pytest.mark.parametrize("shape", [(2000, 7), (1, 1)])
+def test_evaluation_draws_for_its_rows_and_not_what_training_draws(shape):
+    z = Noise(dropout(shape=shape).x)
+    drawn = []
+    for train, row in (True, 0), (False, 0), (False, shape[0]):
+        with during(step=3, row=row):
+            Forward(z, train)
+        drawn.append(z.value)
+    assert len({values.tobytes() for values in drawn}) == 3
+
+
+def test_a_node_without_b_draws_the_same_for_all_rows():
+    z = Noise(Parameter(np.zeros(5)))
+    values = []
+    for row in 0, 100:
+        with during(step=3, row=row):
+            Forward(z, train=True)
+        values.append(z.value)
+    np.testing.assert_array_equal(*values)
+
+
+def test_the_gradient_check_sees_the_same_draws_in_each_pass():
+    check(Dropout(Noise(Parameter(numbers(5, 7))), 0.5))
 
 
 @pytest.mark.parametrize("rate", [1, 1.0, -0.1, 2, float("nan")])

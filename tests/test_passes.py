@@ -404,7 +404,7 @@ def test_two_gradients_of_one_phi_do_not_disturb_each_other():
 
 
 def test_what_mixes_rows_does_not_compute_in_several_passes():
-    with pytest.raises(ValueError, match="in 2 passes, expected one"):
+    with pytest.raises(ValueError, match="in 2 passes, expected mixes = True"):
         on_ranks(1, partial(computed, name="residual", passes=2))
 
 

@@ -1,6 +1,7 @@
 """Random draws of a node: the same bits for any split of the rows, and on any device."""
 
 from math import prod
+from numbers import Real
 
 import numpy as np
 
@@ -11,17 +12,17 @@ DROP = {4: 40, 8: 11}  # of the 64 bits, those beyond the fraction of a float of
 
 
 @function
-def uniform(x, seed, node, step, row):
+def uniform(x, seed, node, step, row, stream=1):
     """u[b,...], drawn from U[0, 1) for each number of x[b,...], in the shape and dtype of x.
 
     A function of the seed, the number of a node in its program, the step, and row + b, where row
     is that of x[0] in the global minibatch.  Philox4x64-10 with the key (seed, node) and the
-    counter (block, 0, step, 1), where each row has as many blocks of four numbers as it needs:
+    counter (block, 0, step, stream), where each row has as many blocks of four numbers as it needs:
     Salmon et al., Parallel random numbers: as easy as 1, 2, 3, 2011.
     """
     B, n = len(x), prod(x.shape[1:])
     blocks = -(-n // 4)
-    bits = np.random.Philox(key=[seed, node], counter=[row * blocks, 0, int(step), 1])
+    bits = np.random.Philox(key=[seed, node], counter=[int(row) * blocks, 0, int(step), stream])
     raw = bits.random_raw(4 * B * blocks).reshape(B, 4 * blocks)[:, :n]
     drop = DROP[x.dtype.itemsize]
     u = (raw >> np.uint64(drop)).astype(x.dtype) * 2.0 ** (drop - 64)
@@ -29,7 +30,8 @@ def uniform(x, seed, node, step, row):
 
 
 @on_gpu(uniform)
-def uniform_on_gpu(x, seed, node, step, row):
+def uniform_on_gpu(x, seed, node, step, row, stream=1):
     u, B, n = np.empty_like(x, order="C"), len(x), prod(x.shape[1:])
-    cuda.uniform(B * -(-n // 4), u, number(step, np.int64), seed, node, row, B, n)
+    draw = cuda.uniform if isinstance(row, Real) else cuda.uniform_from
+    draw(B * -(-n // 4), u, number(step, np.int64), row, seed, node, stream, B, n)
     return u

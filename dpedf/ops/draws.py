@@ -7,7 +7,9 @@ from dpedf.program import context
 def uniform(node, x):
     """u[b,...] for x[b,...], drawn from U[0, 1) for this node and step, and row b of the minibatch.
 
-    node: a CompNode, while it runs in a program.
+    In evaluation others than in training.  Without b, the same for all rows.  node: a CompNode,
+    while it runs, or is made.
     """
-    row = context.row if node.batched else 0  # without b, the same for all rows
-    return philox.uniform(x, context.seed, context.numbers.get(node, 0), context.step, row)
+    row, stream = context.row if node.batched else 0, 1 if context.train else 2
+    place = context.numbers.get(node, 0)
+    return philox.uniform(x, context.seed, place, context.step, row, stream)

@@ -166,9 +166,10 @@ class Dropout(CompNode):
 
     x.grad += y.grad keep
 
-    keep: in training 1 / (1 - rate) with probability 1 - rate, else 0, drawn anew in each step, the
-    same for any split of the rows; otherwise 1.  Srivastava et al., 2014.  ValueError: rate is not
-    in 0 <= rate < 1.
+    keep: in training 1 / (1 - rate) with probability 1 - rate, else 0; otherwise 1.  Drawn anew in
+    each step, the same for any split of the rows.  The seed is that of the Step, or of
+    `with dpedf.program.during(seed=1):` around a loop of one's own.  Srivastava et al., 2014.
+    ValueError: rate is not in 0 <= rate < 1.
     """
 
     def __init__(self, x, rate):

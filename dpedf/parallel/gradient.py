@@ -12,7 +12,7 @@ from dpedf.kernels.slices import merge
 from dpedf.parallel.buckets import Buckets
 from dpedf.parallel.passes import Passes
 from dpedf.parallel.sums import sum_over
-from dpedf.program import during
+from dpedf.program import during, program
 
 
 class Gradient:
@@ -56,10 +56,11 @@ class Gradient:
         self.buckets.restart()
         self.over_ranks.pending.clear()  # what an abandoned recording (device/graphs.py) left
         first, passes, whole = self.shard(B)[0], self.passes.of(B), self.passes.slices > 0
+        facts = {"B": B, "add": self.add_in_nodes, "step": program(self.ell).step(self.train)}
         for rows, slices, numbers in passes:  # whole: it has all rows of its slices
             begins, ends = rows is passes[0][0], rows is passes[-1][0]
             ready = self.ready if self.overlap and ends else None
-            with during(B=B, row=first + rows.start, slices=slices, add=self.add_in_nodes):
+            with during(row=first + rows.start, slices=slices, **facts):
                 self.put(x[rows], y[rows])
                 Forward(self.ell, self.train)
                 sums = self.losses[numbers], self.totals[numbers], self.phi.failed

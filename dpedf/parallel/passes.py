@@ -56,7 +56,7 @@ class Passes:
         """The tree of all slices of this rank.  ValueError: one pass does not take them all."""
         if len(self.trees) > 1:
             found = f"a node that mixes rows, in {len(self.trees)} passes"
-            raise ValueError(f"{found}, expected one, which takes all rows of a rank")
+            raise ValueError(f"{found}, expected mixes = True in its class, which makes it one")
         return self.trees[0]
 
     def shard(self, B):
