@@ -3,7 +3,8 @@
 import numpy as np
 
 from dpedf.edf import Package, Parameter
-from dpedf.models.mlp import ACTIVATIONS, MLP, expect_sizes
+from dpedf.models import expect
+from dpedf.models.mlp import ACTIVATIONS, MLP
 from dpedf.ops import Affine, Flatten, Sigmoid, SquareLoss, Transpose
 from dpedf.phi import dense
 
@@ -14,7 +15,7 @@ def autoencoder(x, y, sizes, activation="relu"):
     sizes: of x, of each layer, and last of the code, which is Affine.  The labels y are not used.
     The output is (B, sizes[0]).
     """
-    expect_sizes(sizes, activation, x)
+    expect.layers(sizes, activation, ACTIVATIONS, x)
     Activation, bound = ACTIVATIONS[activation]
     encoder = [dense(*pair, bound) for pair in zip(sizes, sizes[1:], strict=False)]
     decoder = [

@@ -1,5 +1,7 @@
 """What models expect of their keywords and of the data."""
 
+from math import prod
+
 from dpedf.errors import UserError
 
 
@@ -16,3 +18,15 @@ def labels(y):
     """UserError: y holds no labels."""
     if y.classes is None:
         raise UserError("model.build: y holds numbers, expected labels")
+
+
+def layers(sizes, activation, activations, x):
+    """UserError: these sizes, and an activation that is none of those, describe no MLP of x."""
+    if activation not in [*activations]:
+        expected = f"one of {', '.join(activations)}"
+        raise UserError(f"model.activation = {activation!r}, expected {expected}")
+    numbers = isinstance(sizes, list) and all(type(n) is int and n > 0 for n in sizes)
+    if not numbers or len(sizes) < 2:
+        raise UserError(f"model.sizes = {sizes}, expected a list of two or more positive numbers")
+    if sizes[0] != prod(x.shape):
+        raise UserError(f"model.sizes[0] = {sizes[0]}, expected {prod(x.shape)}: x is {x.shape}")

@@ -1,8 +1,7 @@
 """Classifiers whose layers see all of x."""
 
-from math import prod
-
 from dpedf.errors import UserError
+from dpedf.models import expect
 from dpedf.ops import Affine, Flatten, LogLoss, Relu, Sigmoid, Softmax, Tanh
 from dpedf.phi import dense, glorot, he
 
@@ -16,21 +15,9 @@ def MLP(Phi, x, Activation=Sigmoid):
     return x
 
 
-def expect_sizes(sizes, activation, x):
-    """UserError: these do not describe layers that begin with x."""
-    if activation not in [*ACTIVATIONS]:
-        expected = f"one of {', '.join(ACTIVATIONS)}"
-        raise UserError(f"model.activation = {activation!r}, expected {expected}")
-    positive = isinstance(sizes, list) and all(type(n) is int and n > 0 for n in sizes)
-    if not positive or len(sizes) < 2:
-        raise UserError(f"model.sizes = {sizes}, expected a list of two or more positive numbers")
-    if sizes[0] != prod(x.shape):
-        raise UserError(f"model.sizes[0] = {sizes[0]}, expected {prod(x.shape)}: x is {x.shape}")
-
-
 def layers(sizes, activation, x, y):
     """(packages, Activation, x as vectors) of an MLP.  UserError: it does not fit x and y."""
-    expect_sizes(sizes, activation, x)
+    expect.layers(sizes, activation, ACTIVATIONS, x)
     if sizes[-1] != y.classes:
         classes = "labels" if y.classes is None else f"{y.classes}, the classes of the data"
         raise UserError(f"model.sizes[-1] = {sizes[-1]}, expected {classes}")
