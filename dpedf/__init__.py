@@ -2,6 +2,9 @@
 
 import sys
 
+if sys.flags.optimize > 1:
+    raise ImportError("python -OO has no docstrings, in which nodes say their shapes: use -O")
+
 # While Python looks for the program of `python -m dpedf.train`, argv[0] is "-m".
 if sys.argv[:1] == ["-m"]:
     from dpedf.parallel import signals

@@ -142,12 +142,18 @@ def first_not_finite(ell, compute):
     program, forward before backward, so that those of several ranks can be compared.
     """
     found = [(inf, "no node makes such a number when the step is repeated")]
-    for p in Parameters(ell):
-        if what := described(p, p.name, p.value, not_finite):
-            found.append((-1, f"{what} before the step, by the gradient of an earlier one"))
+    for what in parameters_not_finite(ell):
+        found.append((-1, f"{what} before the step, by the gradient of an earlier one"))
     watch(ell, not_finite, lambda *place_and_what: found.append(place_and_what))
     compute()
     return min(found, key=lambda place_and_what: place_and_what[0])
+
+
+def parameters_not_finite(ell):
+    """Yield "Phi1.w[0, 3] nan" for each parameter that is not finite."""
+    for p in Parameters(ell):
+        if what := described(p, p.name, p.value, not_finite):
+            yield what
 
 
 def not_finite(array):

@@ -13,6 +13,7 @@ From D. McAllester, TTIC 31230, "The Educational Framework (EDF)", 2024.
 
 import numpy as np
 
+from dpedf.kernels import own_floats
 from dpedf.kernels.sum_over_rows import SumOverRows
 from dpedf.program import Numbered, context, program
 from dpedf.shapes import expect_shape
@@ -21,7 +22,7 @@ from dpedf.shapes import expect_shape
 class Node(metaclass=Numbered):
     """Something with a value."""
 
-    node_kind, name, value, grad = "constant", None, None, None
+    node_kind, value, grad = "constant", None, None
     varies = True  # does it depend on a parameter?  If not, no gradient is sent to it.
     batched = True  # is the first index of its value the batch index b?
     grads = sum_over_rows = None  # of a node without b: what its users add to grad in Backward
@@ -73,7 +74,7 @@ class Parameter(Node):
     node_kind, batched, name, package = "parameter", False, "a parameter", None
 
     def __init__(self, value):
-        self.value = value
+        self.value = value = own_floats(value)  # of its own, since SGD changes it in place
         self.differentiate_into(np.zeros_like(value, shape=(1, *value.shape)))
 
     def differentiate_into(self, grads):
@@ -84,7 +85,7 @@ class Parameter(Node):
 class CompNode(Node):
     """A value computed from other nodes.  Subclasses define forward and backward."""
 
-    node_kind, owns_grad = "computed", False  # owns_grad: it alone has this array
+    node_kind, name, owns_grad = "computed", None, False  # owns_grad: it alone has this array
 
     def addgrad(self, delta):
         if self.sum_over_rows is not None or not self.varies:

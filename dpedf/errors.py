@@ -90,7 +90,7 @@ def print_error(text):
     write("stderr", text.rstrip("\n"))
 
 
-def write(name, text):
+def write(name, text, end="\n"):
     """Write a line on the stream of sys with this name.
 
     Printing never stands in the way: on a stream that is full, closed, missing or read no more,
@@ -101,7 +101,7 @@ def write(name, text):
         return
     encoding, text = stream.encoding or "utf-8", visible(str(text), "\n\t")
     try:
-        stream.write(f"{text}\n".encode(encoding, "backslashreplace").decode(encoding))
+        stream.write(f"{text}{end}".encode(encoding, "backslashreplace").decode(encoding))
         stream.flush()
     except OSError as error:
         give_up(name, error)

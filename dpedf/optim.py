@@ -36,8 +36,7 @@ class Momentum:
         self.state = {"v": zeros(phi, momentum)}
 
     def __call__(self, eta, step):
-        phi = self.phi
-        vectors = phi.value, phi.grad, phi.failure, *self.state.values()
+        vectors = *vectors_of(self.phi), *self.state.values()
         momentum(*vectors, eta, self.mu, self.nesterov, self.decay)
 
 
@@ -61,8 +60,7 @@ class Adam:
         self.state = {"m": zeros(phi), "v": zeros(phi)}
 
     def __call__(self, eta, step):
-        phi = self.phi
-        vectors = phi.value, phi.grad, phi.failure, *self.state.values()
+        vectors = *vectors_of(self.phi), *self.state.values()
         adam(*vectors, eta, step, *self.constants)
 
 
@@ -96,9 +94,17 @@ class RMSProp:
         self.state = {"s": zeros(phi), "v": zeros(phi, momentum)}
 
     def __call__(self, eta, step):
-        phi = self.phi
-        vectors = phi.value, phi.grad, phi.failure, *self.state.values()
+        vectors = *vectors_of(self.phi), *self.state.values()
         rmsprop(*vectors, eta, *self.constants)
+
+
+def vectors_of(phi):
+    """What a rule reads and writes.  ValueError: a parameter is no part of this Phi any more."""
+    for p, part in zip(phi.parameters, phi.parts, strict=True):
+        if p.value is not part:
+            found = f"{p.name}.value is no part of this Phi any more"
+            raise ValueError(f"{found}, expected one Phi of a loss, and {p.name}.value[...] = ...")
+    return phi.value, phi.grad, phi.failure
 
 
 def zeros(phi, used=True):

@@ -73,19 +73,25 @@ class Phi:
     def __init__(self, loss, seed=0, dtype=np.float32, put=np.asarray):
         self.parameters, self.state = Parameters(loss), {}
         name_parameters(self.parameters)
+        if frozen := [p.name for p in self.parameters if not p.varies]:
+            raise UserError(f"{frozen[0]}.varies = False, expected True: Phi holds what is trained")
         self.offsets = [0, *accumulate(p.value.size for p in self.parameters)]
         value = np.empty(self.offsets[-1], dtype)
         for p, view in zip(self.parameters, self.views(value), strict=True):
             view[...] = p.draw(seed) if isinstance(p, Uniform) else p.value
         self.value = put(value)
-        for p, view in zip(self.parameters, self.views(self.value), strict=True):
-            p.value = view
+        self.parts = self.views(self.value)
+        for p, part in zip(self.parameters, self.parts, strict=True):
+            p.value = part
         self.skipped = np.zeros_like(self.value, shape=1, dtype=np.int64)
         self.differentiate_into(np.zeros_like(self.value, shape=(1, len(self.value) + 1)))
         for n, name in program(loss).names.items():
             running = getattr(n, "state", None)  # in a user's node, this may be an input
             for key, array in running.items() if isinstance(running, dict) else ():
                 running[key] = self.state[f"{name}.{key}"] = put(array.astype(dtype))
+
+    def __reduce__(self):
+        raise TypeError("Phi cannot be copied: copy its loss, and make another Phi of that")
 
     def views(self, vectors):
         """The parts of a vector like Phi, or of several, each in the shape of its parameter."""

@@ -10,7 +10,7 @@ from itertools import count
 from dpedf.kernels.slices import WHOLE
 from dpedf.kernels.sum_over_rows import sum_over_rows
 from dpedf.kernels.vector import constant
-from dpedf.shapes import infer, kind
+from dpedf.shapes import expect_values, infer, kind
 
 counter = count()  # of nodes and packages, in the order in which they are made
 
@@ -54,9 +54,11 @@ class Numbered(type):
 
     def __call__(cls, *args, **keywords):
         thing = super().__call__(*args, **keywords)  # so that no __init__ needs super()
-        thing.number = next(counter)
-        if kind(thing) == "computed":
-            infer(thing, connect(thing))
+        computed = kind(thing) == "computed"
+        inputs = connect(thing) if computed else []
+        thing.number = max([next(counter), *(1 + i.number for i in inputs)])  # they may be unpickled
+        if computed:
+            infer(thing, inputs)
         return thing
 
 
@@ -94,11 +96,11 @@ class Program:
     """
 
     def __init__(self, loss):
-        self.loss, self.facts, self.steps, reached, todo = loss, {}, count(), set(), [loss]
+        self.loss, self.facts, self.steps, reached, todo = loss, {}, count(), {}, [loss]
         while todo:
             n = todo.pop()
             if n not in reached:
-                reached.add(n)
+                reached[n] = True
                 todo += inputs_of(n)
         ordered = sorted(reached, key=lambda n: n.number)
         self.nodes = [n for n in ordered if kind(n) == "computed"]
@@ -123,6 +125,7 @@ class Program:
 
     def forward(self, train):
         self.facts = {"train": train, "numbers": self.numbers, "step": self.step(train)}
+        expect_values(self.inputs)
         with during(**self.facts):
             for n in self.nodes:
                 n.value = n.grad = None  # so that their memory can be used again

@@ -36,6 +36,11 @@ def infer(node, inputs):
 
     ValueError: they are not what its docstring says, or what it can compute with.
     """
+    for name, thing in vars(node).items():
+        things = thing.values() if isinstance(thing, dict) else thing
+        if isinstance(thing, (dict, set)) and any(map(kind, things)):
+            found = f"{type(node).__name__}.{name} is a {type(thing).__name__} of nodes"
+            raise ValueError(f"{found}, expected a list, a tuple or a Package")
     if any(i.value is None or kind(i) == "computed" and has_rows(i) for i in inputs):
         return  # it may keep intermediate results of that many rows
     rows = [(i, i.value) for i in inputs if has_rows(i)]
@@ -67,6 +72,21 @@ def compute_without_rows(node):
         wrong = f"expected {wrong}"
     found = ", ".join(f"{path} {described(i)}" for path, i in named(node))
     raise ValueError(f"{type(node).__name__} of {found}: {wrong}")
+
+
+def expect_values(inputs):
+    """ValueError: what was put into these Inputs is not rows of their shapes, as many in each."""
+    rows = ()
+    for x in inputs:
+        if x.value is None:
+            continue
+        if not hasattr(x.value, "shape") or isinstance(x.value, (np.matrix, np.ma.MaskedArray)):
+            raise ValueError(f"an Input has a {type(x.value).__name__}, expected an array")
+        found = x.value.shape
+        rows = rows or found[:1] or ("B",)
+        expected = *rows, *(found[1:] if x.shape is None else x.shape)
+        if found != expected:
+            raise ValueError(f"an Input has the shape {found}, expected {listed(expected)}")
 
 
 def expect_shape(node, delta):
@@ -119,4 +139,4 @@ def described(node):
 
 
 def listed(sizes):
-    return f"({', '.join(sizes)}{',' * (len(sizes) == 1)})"
+    return f"({', '.join(map(str, sizes))}{',' * (len(sizes) == 1)})"

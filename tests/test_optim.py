@@ -18,7 +18,7 @@ def vectors(n, dtype=np.float64):
     random = np.random.default_rng(0)
     value, grad = (random.normal(size=n).astype(dtype) for _ in range(2))
     failure = np.zeros(1, dtype), np.zeros(1, int)
-    return SimpleNamespace(value=value, grad=grad, failure=failure)
+    return SimpleNamespace(value=value, grad=grad, failure=failure, parameters=[], parts=[])
 
 
 RULES = {

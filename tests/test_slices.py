@@ -108,7 +108,8 @@ class Passes:
             x.value = order(value[first:end])
         for p in parameters:
             p.differentiate_into(np.zeros((len(slices), *p.value.shape), p.value.dtype))
-        with during(slices=slices, row=first, B=self.B), gradients_collected(self.ell) as grads:
+        facts = dict(slices=slices, row=first, B=self.B, step=0)
+        with during(**facts), gradients_collected(self.ell) as grads:
             Forward(self.ell, train=not self.mixes)
             Backward(self.ell, self.B)
         nodes = [n for n in CompNodes(self.ell) if n.batched]

@@ -498,7 +498,7 @@ def test_what_says_slices_is_what_cuts_rows(node):
                     i.sum_over_rows = None
                 n.grad = np.ones_like(n.value)
                 says = any("x 3 slices" in line for s in made for line in (s.text, *s.steps))
-                used = bool(made) and slices.used_in(method, program(ell).train)
+                used = bool(made) and slices.used_in(method, program(ell).facts["train"])
                 assert used if says else not used or node in CUT_MORE
 
 

@@ -15,7 +15,7 @@ from dpedf.optim import Momentum
 from dpedf.parallel.gradient import Gradient
 from dpedf.parallel.ranks import Ranks
 from dpedf.phi import Phi, dense
-from dpedf.program import context, program
+from dpedf.program import context, during, program
 from dpedf.run.step import Step
 
 ROWS = np.random.default_rng(0).normal(size=(12, 4))
@@ -115,7 +115,8 @@ def test_a_node_of_two_programs_has_a_number_and_a_name_in_each():
     long, short = SquareLoss(shared, early), SquareLoss(shared, x)
     drawn = []
     for ell in long, short, long, short:
-        Forward(ell, train=True)
+        with during(step=0):
+            Forward(ell, train=True)
         drawn.append(shared.keep)
     np.testing.assert_array_equal(drawn[0], drawn[2])
     np.testing.assert_array_equal(drawn[1], drawn[3])

@@ -144,6 +144,17 @@ class Kernels:
         return self.compiled[key]
 
 
+def own_floats(values):
+    """A copy of an array, a list or a number, of floats.  ValueError: of something else."""
+    if isinstance(values, (list, tuple, Real)):
+        values = np.array(values)
+    if values.dtype.kind in "biu":
+        return values.astype(float)
+    if values.dtype.kind != "f":
+        raise ValueError(f"found {values.dtype}, expected floats")
+    return values.copy()
+
+
 def number(x, dtype):
     """A number where a kernel can read it: an array without indices, on the GPU."""
     return gpu.put(np.array(x, dtype)) if isinstance(x, Real) else x

@@ -10,9 +10,9 @@ import signal
 import sys
 import time
 from math import inf
-from threading import Thread
+from threading import Thread, current_thread, main_thread
 
-from dpedf.errors import open_streams
+from dpedf.errors import UserError, open_streams
 from dpedf.parallel.ending import end, end_later
 
 STOPS = signal.SIGUSR1, signal.SIGTERM, signal.SIGINT
@@ -52,6 +52,8 @@ told = Told()
 
 def listen(ranks=None):
     """From now on, signals tell this process to stop.  None: before there are ranks."""
+    if current_thread() is not main_thread():
+        raise UserError("a run in a thread, expected the main thread, which alone hears signals")
     told.ranks = ranks
     open_streams()
     if ranks is None:

@@ -50,7 +50,7 @@ class TrainSection(Section):
     min_learning_rate: Rate = 0.0  # where the schedule "cosine" ends
     warmup_steps: Count = 0
     decay_steps: Positive = 1000  # of the schedule "step"
-    decay_rate: Rate = 0.1
+    decay_rate: Annotated[float, Meta(ge=0, le=1)] = 0.1
     precision: Literal["float32", "float64", "tf32", "bfloat16"] = "float32"
     eval_every: Count = 0  # steps; 0: at every epoch
     checkpoint_every: Positive | Time = 1000  # steps, or "10m"

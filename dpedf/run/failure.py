@@ -4,13 +4,14 @@ import numpy as np
 
 from dpedf import check
 from dpedf.device import host
-from dpedf.errors import AgreedRunError
+from dpedf.errors import AgreedError, AgreedRunError
 
 ADVICE = "try a smaller train.learning_rate, more train.warmup_steps, or train.grad_clip"
 
 
 def expect_finite(training):
-    """AgreedRunError: the loss of a step so far was not finite, or Phi is not.
+    """AgreedRunError: the loss of a step so far was not finite, or Phi is not.  AgreedError: it
+    never was.
 
     All ranks call this together.  Phi was not updated by the step whose loss was not finite, nor
     by those after it, so the step can be made once more, to find the node in which it begins.
@@ -19,6 +20,9 @@ def expect_finite(training):
     skipped = host(phi.skipped).item()
     if not skipped and host(finite.all()):
         return
+    if not training.step.number:
+        found = f"{next(check.parameters_not_finite(training.ell))} before the first step"
+        raise AgreedError(f"model.build = {training.settings.model['build']}: {found}, expected numbers")
     number = training.step.number - max(skipped, 1)
     epoch, first = divmod(number, training.steps_per_epoch)
     if skipped:

@@ -13,7 +13,7 @@ import numpy as np
 
 from dpedf.device import CPU
 from dpedf.edf import Forward
-from dpedf.errors import UserError, concerning, visible
+from dpedf.errors import UserError, concerning, write
 from dpedf.parallel.ranks import Ranks
 from dpedf.run import config
 from dpedf.run.checkpoint import load
@@ -99,7 +99,7 @@ def main(words):
         if character not in numbers:
             raise UserError(f"{character!r} in TEXT, expected characters that the data has")
     text = [numbers[character] for character in args.prompt]
-    print(visible(args.prompt, "\n\t"), end="", flush=True)
+    write("stdout", args.prompt, end="")
     for k in continued(x, Q, text, args.length, args.temperature, args.seed):
-        print(visible(characters[k], "\n\t"), end="", flush=True)
-    print()
+        write("stdout", characters[k], end="")
+    write("stdout", "")
