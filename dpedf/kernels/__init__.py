@@ -78,6 +78,19 @@ def packed(x):
     return x if x.flags.c_contiguous else x.copy()
 
 
+def floats(*arrays):
+    """These, where integers and bools are in the type of the floats beside them, or float32.
+
+    NumPy makes float64 of float32 and integers, but a graph never changes its type.
+    """
+    dtypes = [x.dtype for x in arrays if type(x) is not float]  # numbers of Python change no type
+    kept = [dtype for dtype in dtypes if dtype.kind not in "iub"]
+    if len(kept) == len(dtypes):
+        return arrays
+    dtype = np.result_type(*kept) if kept else np.float32
+    return [x if type(x) is float or x.dtype in kept else x.astype(dtype) for x in arrays]
+
+
 def packed_for(x, *arrays):
     """These as a kernel for x reads them: packed, and of the type of x."""
     return [packed(array.astype(x.dtype, copy=False)) for array in arrays]

@@ -3,6 +3,7 @@
 import numpy as np
 
 from dpedf.edf import CompNode
+from dpedf.kernels import floats
 from dpedf.kernels.activation import gelu, gelu_gradient, sigmoid
 
 
@@ -41,8 +42,9 @@ class Silu(CompNode):
         self.x = x
 
     def forward(self):
-        self.sigmoid = sigmoid(self.x.value)
-        self.value = self.x.value * self.sigmoid
+        (x,) = floats(self.x.value)
+        self.sigmoid = sigmoid(x, out=np.empty_like(x))  # also of one number, an array
+        self.value = x * self.sigmoid
 
     def backward(self):
         delta = self.x.value - self.value

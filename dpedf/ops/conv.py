@@ -3,6 +3,15 @@
 from dpedf.edf import CompNode, context
 from dpedf.kernels.conv import convolution, convolution_gradients
 from dpedf.kernels.pool import average_pool, average_pool_gradient, max_pool, max_pool_gradient
+from dpedf.ops.indices import whole
+
+
+def one(node, sizes):
+    """The size of windows, or of their steps, along both axes: a number, or the same one twice."""
+    numbers = whole(node, sizes)
+    if len(set(numbers)) != 1 or len(numbers) > 2:
+        raise ValueError(f"{type(node).__name__} by {sizes}, expected one size for both axes")
+    return numbers[0]
 
 
 def expect_windows(x, sizes, stride, padding=0):
@@ -28,7 +37,8 @@ class Conv2D(CompNode):
     """
 
     def __init__(self, Phi, x, stride=1, padding=0):
-        self.Phi, self.x, self.stride, self.padding = Phi, x, stride, padding
+        self.Phi, self.x = Phi, x
+        self.stride, self.padding = one(self, stride), one(self, padding)
 
     def forward(self):
         x, W = self.x.value, self.Phi.w.value
@@ -49,8 +59,8 @@ class Pool(CompNode):
     """One number for each window, size by size, of a channel.  Subclasses define pooled(x)."""
 
     def __init__(self, x, size, stride=None):
-        self.x, self.size = x, size
-        self.stride = size if stride is None else stride
+        self.x, self.size = x, one(self, size)
+        self.stride = self.size if stride is None else one(self, stride)
 
     def forward(self):
         expect_windows(self.x.value, (self.size, self.size), self.stride)
