@@ -6,12 +6,11 @@ import operator
 import numpy as np
 import pytest
 from products import each
-from sliced import in_slices
-from strict import DeviceArray, put
+from strict import put
+from test_ops import CASES
 
-from dpedf.edf import Backward, CompNode, Forward, Input, Package, Parameter
+from dpedf.edf import Backward, Forward, Input, Package, Parameter
 from dpedf.ops import (
-    Affine,
     AveragePool,
     Concat,
     Conv2D,
@@ -21,10 +20,8 @@ from dpedf.ops import (
     Gelu,
     LeakyRelu,
     Log,
-    MatMul,
     MaxPool,
     Mean,
-    OneHot,
     Relu,
     Reshape,
     Sigmoid,
@@ -36,7 +33,6 @@ from dpedf.ops import (
     Tanh,
     Transpose,
 )
-from dpedf.program import during
 
 x = Input((2, 3), np.float32)
 w = Parameter(np.ones((2, 3), np.float32))
@@ -249,3 +245,29 @@ def test_integers_count_in_the_type_of_the_floats_beside_them(text, dtype, kind,
     found = z.value._host if device is put else z.value
     assert found.dtype == z.grad.dtype == p.grad.dtype == dtype
     np.testing.assert_allclose(found, expected, rtol=3e-6 if dtype == np.float32 else 2e-7)
+
+
+def run_on(case, dtype):
+    """z and the gradients of parameters, of a case on inputs of integers that are of dtype."""
+    random, leaves = np.random.default_rng(7), []
+    for (kind, *_), value in zip(case.operands, case.values(4, np.float32), strict=True):
+        if kind in "bx":
+            leaves.append(given(random.integers(1, 4, value.shape).astype(dtype)))
+        else:
+            leaves.append(Parameter(value) if kind == "p" else given(value))
+    z = case.make(*leaves)
+    Forward(z, train=True)
+    Backward(z, 1)
+    return z, [leaf.grad for leaf in leaves if isinstance(leaf, Parameter)]
+
+
+@each("case", [case for case in CASES if any(kind in "bx" for kind, *_ in case.operands)])
+@each("kind", [np.uint8, np.int64])
+@np.errstate(invalid="ignore", divide="ignore")
+def test_every_node_computes_with_integers_as_with_the_floats_that_they_are(case, kind):
+    (z, grads), (right, expected) = run_on(case, kind), run_on(case, np.float32)
+    assert right.value.dtype == np.float32
+    assert z.value.dtype == np.float32 or z.value.dtype.kind in "iu"  # only arranged, or counted
+    assert np.array_equal(z.value, right.value, equal_nan=True)
+    for grad, other in zip(grads, expected, strict=True):
+        assert grad.dtype == np.float32 and np.array_equal(grad, other, equal_nan=True)

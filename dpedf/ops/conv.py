@@ -1,6 +1,7 @@
 """Convolution and pooling, of images x[b,i,h,w]: channel i, line h, column w."""
 
 from dpedf.edf import CompNode, context
+from dpedf.kernels import floats
 from dpedf.kernels.conv import convolution, convolution_gradients
 from dpedf.kernels.pool import average_pool, average_pool_gradient, max_pool, max_pool_gradient
 from dpedf.ops.indices import whole
@@ -41,7 +42,7 @@ class Conv2D(CompNode):
         self.stride, self.padding = one(self, stride), one(self, padding)
 
     def forward(self):
-        x, W = self.x.value, self.Phi.w.value
+        x, W = floats(self.x.value, self.Phi.w.value)
         expect_windows(x, W.shape[2:], self.stride, self.padding)
         how = self.stride, self.padding
         self.value, seen = convolution(x, W, self.Phi.b.value, *how, context.slices)
@@ -49,7 +50,8 @@ class Conv2D(CompNode):
 
     def backward(self):
         x, how = self.x, (self.stride, self.padding, self.x.varies, context.slices)
-        dx = convolution_gradients(x.value, self.seen, self.Phi, self.grad, *how)
+        value, g = floats(x.value, self.grad)
+        dx = convolution_gradients(value, self.seen, self.Phi, g, *how)
         self.seen = None
         if x.varies:
             x.addgrad(dx)
@@ -96,7 +98,7 @@ class AveragePool(Pool):
     """
 
     def pooled(self, x):
-        return average_pool(x, self.size, self.stride)
+        return average_pool(*floats(x), self.size, self.stride)
 
     def backward(self):
         x = self.x
