@@ -2,15 +2,18 @@
 
 import itertools
 import operator
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 from products import each
+from sliced import in_slices
 from strict import put
 from test_ops import CASES
 
-from dpedf.edf import Backward, Forward, Input, Package, Parameter
+from dpedf.edf import Backward, CompNode, Forward, Input, Package, Parameter
 from dpedf.ops import (
+    Affine,
     AveragePool,
     Concat,
     Conv2D,
@@ -22,6 +25,7 @@ from dpedf.ops import (
     Log,
     MaxPool,
     Mean,
+    OneHot,
     Relu,
     Reshape,
     Sigmoid,
@@ -29,10 +33,12 @@ from dpedf.ops import (
     Slice,
     Sqrt,
     Square,
+    SquareLoss,
     Sum,
     Tanh,
     Transpose,
 )
+from dpedf.program import during
 
 x = Input((2, 3), np.float32)
 w = Parameter(np.ones((2, 3), np.float32))
@@ -271,3 +277,65 @@ def test_every_node_computes_with_integers_as_with_the_floats_that_they_are(case
     assert np.array_equal(z.value, right.value, equal_nan=True)
     for grad, other in zip(grads, expected, strict=True):
         assert grad.dtype == np.float32 and np.array_equal(grad, other, equal_nan=True)
+
+
+def test_rows_of_several_numbers_are_refused_not_repeated():
+    p, x, y = Parameter(np.ones(2)), given(np.ones((3, 2))), given(np.ones((1, 2)))
+    for z in x * p - y, SquareLoss(x * p, y), x @ (y * p):
+        with pytest.raises(ValueError, match=r"\(3, 2\), \(1, 2\), expected as many rows"):
+            Forward(z)
+    y.value = np.zeros((3, 2))
+    Forward(z)
+
+
+@each("node", [lambda y: Embedding(Parameter(np.ones((3, 2))), y), lambda y: OneHot(y, 3)])
+@each("wrong", [3, 200, -1, -3])
+@each("B", [1, 5])
+def test_a_label_that_there_is_not_is_refused(node, wrong, B):
+    labels = np.arange(B) % 3
+    Forward(z := node(y := given(labels)))
+    labels[-1] = wrong
+    with pytest.raises(ValueError, match=rf"(Embedding|OneHot) with label {wrong}, expected 0..2"):
+        Forward(z)
+    y.value = labels[:-1]
+    Forward(z)
+
+
+@each("kind", [np.uint8, np.int64, bool])
+def test_labels_of_any_integers_choose_rows(kind):
+    W = Parameter(np.array([[1.0, 2], [3, 4]]))
+    z = Embedding(W, given(np.array([1, 0, 1, 1], kind)))
+    assert gradient(z, W).tolist() == [[1, 1], [3, 3]]
+    assert z.value[:, 0].tolist() == [3, 1, 3, 3]
+
+
+class SlidesAffine(CompNode):
+    def __init__(self, Phi, x):
+        self.Phi, self.x = Phi, x
+
+    def forward(self):
+        self.value = np.matmul(self.x.value, self.Phi.w.value) - self.Phi.b.value
+
+    def backward(self):
+        self.x.addgrad(np.matmul(self.grad, self.Phi.w.value.transpose()))
+        self.Phi.b.addgrad(-self.grad)
+        self.Phi.w.addgrad(self.x.value[:, :, np.newaxis] * self.grad[:, np.newaxis, :])
+
+
+@each("affine", [Affine, SlidesAffine])
+@each("V", [None, 1, 2, 3])
+def test_a_weight_may_be_computed_and_its_gradient_is_summed_over_rows(affine, V):
+    """y = x W^T W, as an autoencoder of tied weights has it; and a delta with b is summed."""
+    random = np.random.default_rng(0)
+    W, x = Parameter(random.normal(size=(3, 4))), given(random.normal(size=(6, 4)))
+    c, d = Parameter(np.zeros(3)), Parameter(np.zeros(4))
+    y = affine(Package(w=W, b=d), affine(Package(w=Transpose(W), b=c * 2), x))
+    ell = SquareLoss(y, x)
+    with during(slices=in_slices(6, V)) if V else nullcontext():
+        Forward(ell)
+        Backward(ell)
+    v, w = x.value, W.value
+    error = 2 / 6 * (v @ w.T @ w - v)
+    expected = w @ (v.T @ error + error.T @ v)
+    np.testing.assert_allclose(W.grad, expected, rtol=1e-12)
+    np.testing.assert_allclose(c.grad, -2 * (error @ w.T).sum(axis=0), rtol=1e-12)

@@ -8,6 +8,7 @@ import numpy as np
 
 from dpedf.edf import CompNode, context
 from dpedf.kernels.embedding import expect_labels, scattered
+from dpedf.ops.indices import whole
 
 
 class Embedding(CompNode):
@@ -41,7 +42,7 @@ class OneHot(CompNode):
     """
 
     def __init__(self, x, J):
-        self.x, self.J = x, J
+        self.x, (self.J,) = x, whole(self, J)
 
     def forward(self):
         x = self.x.value
