@@ -10,7 +10,7 @@ from itertools import count
 from dpedf.kernels.slices import WHOLE
 from dpedf.kernels.sum_over_rows import sum_over_rows
 from dpedf.kernels.vector import constant
-from dpedf.shapes import infer, kind
+from dpedf.shapes import expect_rows, infer, kind
 
 counter = count()  # of nodes and packages, in the order in which they are made
 
@@ -117,6 +117,7 @@ class Program:
 
     def forward(self, train):
         self.train = train
+        expect_rows(self.inputs)
         with during(train=train, numbers=self.numbers):
             for n in self.nodes:
                 n.value = n.grad = None  # so that their memory can be used again

@@ -48,6 +48,14 @@ def infer(node, inputs):
             i.value = value
 
 
+def expect_rows(inputs):
+    """ValueError: these inputs have not all as many rows, which NumPy would repeat."""
+    shapes = [i.value.shape for i in inputs if i.value is not None]
+    if len({shape[:1] for shape in shapes}) > 1:
+        found = ", ".join(map(str, shapes))
+        raise ValueError(f"inputs of shapes {found}, expected as many rows in each")
+
+
 def has_rows(node):
     return node.batched and np.shape(node.value)[:1] != (0,)
 
@@ -60,7 +68,7 @@ def compute_without_rows(node):
     if all(fits(value.shape, letters, sizes) for _, letters, value in legend):
         try:
             return node.forward()
-        except (ValueError, IndexError) as error:
+        except (ValueError, IndexError, ZeroDivisionError) as error:
             wrong = str(error).strip()
     else:
         wrong = ", ".join(f"{path} {listed(letters)}" for path, letters, _ in legend)
