@@ -83,12 +83,16 @@ def floats(*arrays):
 
     NumPy makes float64 of float32 and integers, but a graph never changes its type.
     """
-    dtypes = [x.dtype for x in arrays if type(x) is not float]  # numbers of Python change no type
-    kept = [dtype for dtype in dtypes if dtype.kind not in "iub"]
-    if len(kept) == len(dtypes):
-        return arrays
-    dtype = np.result_type(*kept) if kept else np.float32
-    return [x if type(x) is float or x.dtype in kept else x.astype(dtype) for x in arrays]
+    for x in arrays:
+        if is_integer(x):
+            kept = [x.dtype for x in arrays if type(x) is not float and not is_integer(x)]
+            dtype = np.result_type(*kept) if kept else np.float32
+            return [x.astype(dtype) if is_integer(x) else x for x in arrays]
+    return arrays
+
+
+def is_integer(x):
+    return type(x) is not float and x.dtype.kind in "iub"  # a float of Python changes no type
 
 
 def packed_for(x, *arrays):

@@ -80,7 +80,7 @@ class MaxPool(Pool):
     """
 
     def pooled(self, x):
-        return max_pool(x, self.size, self.stride)
+        return max_pool(*floats(x), self.size, self.stride)
 
     def backward(self):
         x = self.x
