@@ -17,6 +17,7 @@ from dpedf.ops import (
     AveragePool,
     Concat,
     Conv2D,
+    Dropout,
     Einsum,
     Embedding,
     Exp,
@@ -80,6 +81,8 @@ REFUSED = {
     "MaxPool by (2, 3), expected one size for both axes": lambda: MaxPool(x, (2, 3)),
     "AveragePool by 1.5, expected whole numbers": lambda: AveragePool(x, 2, 1.5),
     "Conv2D by (1, 2), expected one size for both axes": lambda: Conv2D(None, x, (1, 2)),
+    "MatMul of x (), y (2, 3): expected x and y with an index": lambda: Sum(w) @ w,
+    "MatMul of x (2, 3), y (B,): expected x and y with an index": lambda: w @ Input(()),
     "Embedding of W (2, 3), x (B, 2, 3): Embedding with labels of float32": (
         lambda: Embedding(w, x)
     ),
@@ -339,3 +342,21 @@ def test_a_weight_may_be_computed_and_its_gradient_is_summed_over_rows(affine, V
     expected = w @ (v.T @ error + error.T @ v)
     np.testing.assert_allclose(W.grad, expected, rtol=1e-12)
     np.testing.assert_allclose(c.grad, -2 * (error @ w.T).sum(axis=0), rtol=1e-12)
+
+
+def test_a_product_never_sums_over_rows():
+    with pytest.raises(ValueError, match="an index after b"):
+        Forward(given(np.ones(3)) @ Parameter(np.ones((3, 2))))
+
+
+def test_dropout_of_one_number_keeps_it_or_not():
+    p = Parameter(np.array(3.0))
+    z = Dropout(p * 1, 0.5)
+    found = set()
+    for step in range(20):
+        with during(step=step, B=1):
+            Forward(z, train=True)
+            Backward(z, 1)
+        assert p.grad * 3 == z.value
+        found.add(float(z.value))
+    assert found == {0.0, 6.0}
