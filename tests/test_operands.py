@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from products import each
 from sliced import in_slices
-from strict import put
+from strict import get, put
 from test_ops import CASES
 
 from dpedf.edf import Backward, CompNode, Forward, Input, Package, Parameter
@@ -106,9 +106,10 @@ INDICES = [
 
 @each("index", INDICES)
 @each("batched", [True, False])
-def test_a_slice_is_that_of_numpy_and_so_is_its_gradient(index, batched):
+@each("device", [np.array, put])
+def test_a_slice_is_that_of_numpy_and_so_is_its_gradient(index, batched, device):
     values = np.random.default_rng(0).normal(size=(2, 4, 3))
-    p = Parameter(values)
+    p = Parameter(device(values))
     p.batched = batched
     z = Slice(p, index)
     grad = gradient(z * z, p)
@@ -116,8 +117,8 @@ def test_a_slice_is_that_of_numpy_and_so_is_its_gradient(index, batched):
     there = (slice(None), *there) if batched else there
     expected = np.zeros_like(values)
     expected[there] = 2 * values[there]
-    assert np.array_equal(z.value, values[there])
-    assert np.array_equal(grad, expected)
+    for found, right in (z.value, values[there]), (grad, expected):
+        assert np.array_equal(get(found) if device is put else found, right)
 
 
 @each(
@@ -251,7 +252,7 @@ def test_integers_count_in_the_type_of_the_floats_beside_them(text, dtype, kind,
     Forward(z)
     Backward(z, 1)
     expected = ARITHMETIC[text](values.astype(float), labels.astype(float))
-    found = z.value._host if device is put else z.value
+    found = get(z.value) if device is put else z.value
     assert found.dtype == z.grad.dtype == p.grad.dtype == dtype
     np.testing.assert_allclose(found, expected, rtol=3e-6 if dtype == np.float32 else 2e-7)
 

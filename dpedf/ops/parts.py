@@ -52,8 +52,9 @@ class Concat(CompNode):
 
 def is_slice(part):
     """Is this a slice of whole numbers?"""
-    numbers = (part.start, part.stop, part.step) if isinstance(part, slice) else [part]
-    return isinstance(part, slice) and all(i is None or is_whole(i) for i in numbers)
+    if not isinstance(part, slice):
+        return False
+    return all(i is None or is_whole(i) for i in (part.start, part.stop, part.step))
 
 
 class Slice(CompNode):
@@ -66,11 +67,13 @@ class Slice(CompNode):
     """
 
     def __init__(self, x, index):
-        self.x, self.index = x, index if isinstance(index, tuple) else (index,)
-        for part in self.index:
+        index = index if isinstance(index, tuple) else (index,)
+        for part in index:
             if not (part is ... or is_whole(part) or is_slice(part)):
                 found = f"Slice by a part of type {type(part).__name__}"
-                raise ValueError(f"{found}, expected whole numbers, slices of these, or ...")
+                expected = "whole numbers, slices of these, or ..., which do not copy"
+                raise ValueError(f"{found}, expected {expected}")
+        self.x, self.index = x, tuple(int(part) if is_whole(part) else part for part in index)
 
     def forward(self):
         x, index = self.x, self.index
@@ -91,7 +94,7 @@ class Slice(CompNode):
         free, there = iter(letters_of(self)), []
         parts = [*self.at[:-1], *[slice(None)] * self.x.value.ndim]
         for part, size in zip(parts, self.x.value.shape, strict=False):
-            whole = isinstance(part, slice)
-            start, _, step = part.indices(size) if whole else (part % size, None, None)
-            there.append(f"{start} + {step} {next(free)}" if whole else f"{start}")
+            many = isinstance(part, slice)
+            start, _, step = part.indices(size) if many else (part % size, None, None)
+            there.append(f"{start} + {step} {next(free)}" if many else f"{start}")
         return copy_equations(letters_of(self), there)
