@@ -275,6 +275,7 @@ def of_tensors():
         (slice(None), 1),
         (1, slice(0, 2)),
         slice(2, 2),
+        (..., 0),
     ):
         there = (slice(None), *index) if isinstance(index, tuple) else (slice(None), index)
         yield Case(
