@@ -92,7 +92,8 @@ def floats(*arrays):
 
 
 def is_integer(x):
-    return type(x) is not float and x.dtype.kind in "iub"  # a float of Python changes no type
+    """Is this an array of integers or bools?  It may be a float of Python, which has no dtype."""
+    return type(x) is not float and x.dtype.kind in "iub"
 
 
 def packed_for(x, *arrays):

@@ -6,6 +6,7 @@ Axes and indices leave out b, as in tensor.py.
 import numpy as np
 
 from dpedf.edf import CompNode
+from dpedf.kernels import is_integer
 from dpedf.kernels.concat import concat
 from dpedf.ops.indices import after_b, copy_equations, is_whole, letters_of, whole
 
@@ -30,8 +31,8 @@ class Concat(CompNode):
         around = {(value.shape[:axis], value.shape[axis + 1 :]) for value in values}
         if len(around) > 1:
             raise ValueError(f"expected shapes that differ along axis {self.axis} alone")
-        (before, after), dtypes = *around, {value.dtype for value in values}
-        dtype = np.result_type(*({each for each in dtypes if each.kind == "f"} or dtypes))
+        (before, after), floats = *around, [value for value in values if not is_integer(value)]
+        dtype = np.result_type(*{value.dtype for value in floats or values})
         self.value = np.empty((*before, size, *after), dtype, like=values[0])
         self.parts = concat(self.value, values, axis)
 
