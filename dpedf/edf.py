@@ -29,11 +29,9 @@ class Node(metaclass=Numbered):
 
     def addgrad(self, delta):
         """grad += delta, of the shape of value or with b before it, which is summed over."""
-        if self.sum_over_rows is None:
-            return  # it depends on no parameter, as an Input
         if delta.shape[1:] == self.value.shape != delta.shape:
-            self.sum_over_rows.add_rows(delta, context.slices)  # delta[b, ...], as on the slides
-        else:
+            self.addrows(delta)  # delta[b, ...], as on the slides
+        elif self.sum_over_rows is not None:  # else it depends on no parameter, as an Input
             expect_shape(self, delta)
             self.sum_over_rows.add(delta, context.slices)
 
@@ -143,7 +141,7 @@ def Backward(loss, B=None, ready=None, keep=True):
     loss.value: (b,), the examples at hand, perhaps a shard of the minibatch of B.  ready(p) is
     called as soon as p.grad is complete.  With keep=False each computed node drops what it used.
     """
-    program(loss).backward(B or len(loss.value) or 1, ready, keep)
+    program(loss).backward(B or max([1, *loss.value.shape[:1]]), ready, keep)
 
 
 def SGD(parameters, eta):

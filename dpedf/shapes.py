@@ -65,7 +65,7 @@ def compute_without_rows(node):
     if all(fits(value.shape, letters, sizes) for _, letters, value in legend):
         try:
             return node.forward()
-        except (ValueError, IndexError) as error:
+        except (ValueError, IndexError, ZeroDivisionError) as error:
             wrong = str(error).strip()
     else:
         wrong = ", ".join(f"{path} {listed(letters)}" for path, letters, _ in legend)

@@ -192,7 +192,7 @@ def of_indices():
 
 def of_numbers(node, reference):
     """A node that acts on each number by itself."""
-    return [Case(node, operands, node, reference) for operands in ("b", "b3", "b23", "p3")]
+    return [Case(node, operands, node, reference) for operands in ("b", "b3", "b23", "p3", "p")]
 
 
 def affine(x, w, c):
@@ -237,6 +237,7 @@ def of_tensors():
         )
     yield Case(Reshape, "p32", lambda x: Reshape(x, (2, 3)), lambda x: x.reshape(2, 3))
     yield Case(Reshape, "b1", lambda x: Reshape(x, ()), lambda x: x[:, 0])
+    yield Case(Reshape, "p1", lambda x: Silu(Reshape(x, ())), lambda x: functional().silu(x[0]))
     for axes in None, (0, 1, 2), (2, 0, 1), (1, 0, 2), (-1, 0, 1):
         order = (2, 1, 0) if axes is None else [axis % 3 for axis in axes]
         yield Case(
@@ -274,6 +275,7 @@ def of_tensors():
         (slice(None), 1),
         (1, slice(0, 2)),
         slice(2, 2),
+        (..., 0),
     ):
         there = (slice(None), *index) if isinstance(index, tuple) else (slice(None), index)
         yield Case(
@@ -571,7 +573,7 @@ CASES = [
     *(
         Case(node, operands, node, lambda x, name=name: getattr(x, name)(), 0.1)
         for node, name in ((Log, "log"), (Sqrt, "sqrt"))
-        for operands in ("b", "b3", "b23", "p3")
+        for operands in ("b", "b3", "b23", "p3", "p")
     ),
     Case(Affine, "b23 p34 p4", affine, lambda x, w, c: x @ w - c),
     Case(Affine, "x23 p34 p4", affine, lambda x, w, c: x @ w - c),

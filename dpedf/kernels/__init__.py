@@ -78,6 +78,24 @@ def packed(x):
     return x if x.flags.c_contiguous else x.copy()
 
 
+def floats(*arrays):
+    """These, where integers and bools are in the type of the floats beside them, or float32.
+
+    NumPy makes float64 of float32 and integers, but a graph never changes its type.
+    """
+    for x in arrays:
+        if is_integer(x):
+            kept = [x.dtype for x in arrays if type(x) is not float and not is_integer(x)]
+            dtype = np.result_type(*kept) if kept else np.float32
+            return [x.astype(dtype) if is_integer(x) else x for x in arrays]
+    return arrays
+
+
+def is_integer(x):
+    """Is this an array of integers or bools?  It may be a float of Python, which has no dtype."""
+    return type(x) is not float and x.dtype.kind in "iub"
+
+
 def packed_for(x, *arrays):
     """These as a kernel for x reads them: packed, and of the type of x."""
     return [packed(array.astype(x.dtype, copy=False)) for array in arrays]

@@ -20,7 +20,7 @@ def uniform(x, seed, node, step, row, stream=1):
     counter (block, 0, step, stream), where each row has as many blocks of four numbers as it needs:
     Salmon et al., Parallel random numbers: as easy as 1, 2, 3, 2011.
     """
-    B, n = len(x), prod(x.shape[1:])
+    B, n = prod(x.shape[:1]), prod(x.shape[1:])  # one row of one number, without any index
     blocks = -(-n // 4)
     bits = np.random.Philox(key=[seed, node], counter=[int(row) * blocks, 0, int(step), stream])
     raw = bits.random_raw(4 * B * blocks).reshape(B, 4 * blocks)[:, :n]
@@ -31,7 +31,7 @@ def uniform(x, seed, node, step, row, stream=1):
 
 @on_gpu(uniform)
 def uniform_on_gpu(x, seed, node, step, row, stream=1):
-    u, B, n = np.empty_like(x, order="C"), len(x), prod(x.shape[1:])
+    u, B, n = np.empty_like(x, order="C"), prod(x.shape[:1]), prod(x.shape[1:])
     draw = cuda.uniform if isinstance(row, Real) else cuda.uniform_from
     draw(B * -(-n // 4), u, number(step, np.int64), row, seed, node, stream, B, n)
     return u

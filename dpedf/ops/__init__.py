@@ -11,7 +11,8 @@ from dpedf.ops.embedding import Embedding, OneHot
 from dpedf.ops.functions import Exp, Log, Sqrt, Square
 from dpedf.ops.loss import LogLoss, Softmax, SquareLoss
 from dpedf.ops.normalization import BatchNorm, Dropout, LayerNorm, RMSNorm
+from dpedf.ops.parts import Concat, Slice
 from dpedf.ops.pointwise import Relu, Sigmoid, Tanh
 from dpedf.ops.products import MatMul
 from dpedf.ops.recurrent import GRUCell, LSTMCell, Zeros
-from dpedf.ops.tensor import Concat, Flatten, Mean, Reshape, Slice, Sum, Transpose
+from dpedf.ops.tensor import Flatten, Mean, Reshape, Sum, Transpose

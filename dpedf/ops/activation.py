@@ -3,6 +3,7 @@
 import numpy as np
 
 from dpedf.edf import CompNode
+from dpedf.kernels import floats
 from dpedf.kernels.activation import gelu, gelu_gradient, sigmoid
 
 
@@ -20,7 +21,8 @@ class LeakyRelu(CompNode):
         self.x, self.slope = x, float(slope)
 
     def forward(self):
-        self.value = np.maximum(self.x.value, self.slope * self.x.value)
+        (x,) = floats(self.x.value)
+        self.value = np.maximum(x, self.slope * x)
 
     def backward(self):
         slopes = (1 - self.slope) * (self.x.value > 0).astype(self.grad.dtype)
@@ -41,8 +43,9 @@ class Silu(CompNode):
         self.x = x
 
     def forward(self):
-        self.sigmoid = sigmoid(self.x.value)
-        self.value = self.x.value * self.sigmoid
+        (x,) = floats(self.x.value)
+        self.sigmoid = sigmoid(x, out=np.empty_like(x))  # also of one number, an array
+        self.value = x * self.sigmoid
 
     def backward(self):
         delta = self.x.value - self.value
@@ -66,7 +69,7 @@ class Gelu(CompNode):
         self.x = x
 
     def forward(self):
-        self.value, self.sigmoid = gelu(self.x.value)
+        self.value, self.sigmoid = gelu(*floats(self.x.value))
 
     def backward(self):
         self.x.addgrad(gelu_gradient(self.x.value, self.sigmoid, self.grad))

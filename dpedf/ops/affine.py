@@ -1,6 +1,7 @@
 """Affine: what a layer of weights computes."""
 
 from dpedf.edf import CompNode, context
+from dpedf.kernels import floats
 from dpedf.kernels.gemm import matrix
 from dpedf.kernels.slices import affine_of_rows, product_of_rows
 
@@ -20,12 +21,12 @@ class Affine(CompNode):
 
     def forward(self):
         x, W = self.x.value, self.Phi.w.value
-        y = affine_of_rows(matrix(x), W, self.Phi.b.value, context.slices)
+        y = affine_of_rows(*floats(matrix(x), W, self.Phi.b.value), context.slices)
         self.value = y if x.ndim == 2 else y.reshape(*x.shape[:-1], W.shape[1])
 
     def backward(self):
         g, x = matrix(self.grad), self.x
         if x.varies:
             x.addgrad(product_of_rows(g, self.Phi.w.value.T, context.slices).reshape(x.value.shape))
-        self.Phi.w.addproduct(matrix(x.value), g)
+        self.Phi.w.addproduct(*floats(matrix(x.value), g))
         self.Phi.b.addrows(g, -1)

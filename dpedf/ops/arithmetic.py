@@ -2,15 +2,16 @@
 
 The batch index of one operand meets the batch index of the other; the indices after it
 broadcast as NumPy's do.  So where ell is (B,) and x is (B, J), ell * x is ell[b] x[b,j].
-A parameter has no batch index, and a number has no index at all.
+A parameter has no batch index, and a number has no index at all.  Integers and bools, such as
+labels, count in the type of the floats that they meet, or in float32 where they meet none.
 """
 
-import math
 from numbers import Real
 
 import numpy as np
 
 from dpedf.edf import CompNode, Node
+from dpedf.kernels import floats
 from dpedf.ops.broadcast import aligned, send
 from dpedf.ops.functions import Square
 from dpedf.ops.products import MatMul
@@ -31,11 +32,15 @@ class Operator(CompNode):
     def __init__(self, x, y):
         self.x, self.y = x, y
 
+    def operands(self):
+        x, y = floats(self.x.value, self.y.value)
+        return aligned((self.x, x), (self.y, y))
+
     def forward(self):
-        self.value = self.z(*aligned((self.x, self.x.value), (self.y, self.y.value)))
+        self.value = self.z(*self.operands())
 
     def backward(self):
-        a, b = aligned((self.x, self.x.value), (self.y, self.y.value))
+        a, b = self.operands()
         if self.x.varies:
             send(self.x, self.dx(a, b, self.grad), a)
         if self.y.varies:
@@ -114,7 +119,9 @@ class Power(Operator):
     """z = x**y
 
     x.grad += z.grad y x**(y - [y != 0])
-    y.grad += z.grad z log(x + [x = 0])
+    y.grad += z.grad z log(x + [x = 0] [y >= 0])
+
+    so at x = 0 the slope along y is 0, or -infinity where y < 0, and at x < 0 it is nan
     """
 
     def z(self, x, y):
@@ -124,8 +131,8 @@ class Power(Operator):
         return g * (y * x ** (y - (y != 0)))
 
     def dy(self, x, y, g):
-        log = math.log if isinstance(x, float) else np.log
-        return g * (self.value * log(x + (x == 0)))
+        flat = ((x == 0) & (y >= 0)).astype(g.dtype)
+        return g * (self.value * np.log(x + flat))
 
 
 def square_or_power(x, y):

@@ -1,7 +1,7 @@
 """Attention: each position of a sequence looks at others."""
 
 from dpedf.edf import CompNode
-from dpedf.kernels import packed
+from dpedf.kernels import floats, packed
 from dpedf.kernels.attention import attention_weights, scores_gradient, swapped
 from dpedf.kernels.gemm import product
 
@@ -35,7 +35,7 @@ class Attention(CompNode):
 
     def headed(self, *values):
         """Each of these, (B, T, I), as (B, heads, T, I / heads)."""
-        return swapped(*map(self.split, values))
+        return swapped(*map(self.split, floats(*values)))
 
     def forward(self):
         q, k, v = self.headed(self.q.value, self.k.value, self.v.value)

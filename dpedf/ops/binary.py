@@ -3,6 +3,7 @@
 import numpy as np
 
 from dpedf.edf import CompNode
+from dpedf.kernels import floats
 from dpedf.kernels.activation import sigmoid
 
 
@@ -18,7 +19,7 @@ class BinaryLogLoss(CompNode):
         self.s, self.y = s, y
 
     def forward(self):
-        s = self.s.value
+        (s,) = floats(self.s.value)
         self.target = self.y.value.astype(s.dtype)
         self.value = np.logaddexp((1 - 2 * self.target) * s, 0.0)
 

@@ -1,8 +1,18 @@
 """Convolution and pooling, of images x[b,i,h,w]: channel i, line h, column w."""
 
 from dpedf.edf import CompNode, context
+from dpedf.kernels import floats
 from dpedf.kernels.conv import convolution, convolution_gradients
 from dpedf.kernels.pool import average_pool, average_pool_gradient, max_pool, max_pool_gradient
+from dpedf.ops.indices import whole
+
+
+def one(node, sizes):
+    """The size of windows, or of their steps, along both axes: a number, or the same one twice."""
+    numbers = whole(node, sizes)
+    if len(set(numbers)) != 1 or len(numbers) > 2:
+        raise ValueError(f"{type(node).__name__} by {sizes}, expected one size for both axes")
+    return numbers[0]
 
 
 def expect_windows(x, sizes, stride, padding=0):
@@ -28,10 +38,11 @@ class Conv2D(CompNode):
     """
 
     def __init__(self, Phi, x, stride=1, padding=0):
-        self.Phi, self.x, self.stride, self.padding = Phi, x, stride, padding
+        self.Phi, self.x = Phi, x
+        self.stride, self.padding = one(self, stride), one(self, padding)
 
     def forward(self):
-        x, W = self.x.value, self.Phi.w.value
+        x, W = floats(self.x.value, self.Phi.w.value)
         expect_windows(x, W.shape[2:], self.stride, self.padding)
         how = self.stride, self.padding
         self.value, seen = convolution(x, W, self.Phi.b.value, *how, context.slices)
@@ -39,7 +50,8 @@ class Conv2D(CompNode):
 
     def backward(self):
         x, how = self.x, (self.stride, self.padding, self.x.varies, context.slices)
-        dx = convolution_gradients(x.value, self.seen, self.Phi, self.grad, *how)
+        value, g = floats(x.value, self.grad)
+        dx = convolution_gradients(value, self.seen, self.Phi, g, *how)
         self.seen = None
         if x.varies:
             x.addgrad(dx)
@@ -49,8 +61,8 @@ class Pool(CompNode):
     """One number for each window, size by size, of a channel.  Subclasses define pooled(x)."""
 
     def __init__(self, x, size, stride=None):
-        self.x, self.size = x, size
-        self.stride = size if stride is None else stride
+        self.x, self.size = x, one(self, size)
+        self.stride = self.size if stride is None else one(self, stride)
 
     def forward(self):
         expect_windows(self.x.value, (self.size, self.size), self.stride)
@@ -68,7 +80,7 @@ class MaxPool(Pool):
     """
 
     def pooled(self, x):
-        return max_pool(x, self.size, self.stride)
+        return max_pool(*floats(x), self.size, self.stride)
 
     def backward(self):
         x = self.x
@@ -86,7 +98,7 @@ class AveragePool(Pool):
     """
 
     def pooled(self, x):
-        return average_pool(x, self.size, self.stride)
+        return average_pool(*floats(x), self.size, self.stride)
 
     def backward(self):
         x = self.x

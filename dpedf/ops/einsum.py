@@ -7,7 +7,7 @@ from string import ascii_lowercase
 import numpy as np
 
 from dpedf.edf import CompNode, context
-from dpedf.kernels import packed
+from dpedf.kernels import floats, packed
 from dpedf.kernels.gemm import product
 from dpedf.ops.indices import LETTERS, indexed
 
@@ -66,7 +66,7 @@ class Einsum(CompNode):
         return [self.x] if self.y is None else [self.x, self.y]
 
     def forward(self):
-        values = [n.value for n in self.operands]
+        values = floats(*[n.value for n in self.operands])
         self.sizes = {}
         for value, word in zip(values, self.words, strict=True):
             if value.ndim != len(word):
@@ -84,7 +84,7 @@ class Einsum(CompNode):
         for k, n in enumerate(self.operands):
             if n.varies:
                 others = self.operands[:k] + self.operands[k + 1 :]
-                values = [self.grad, *(other.value for other in others)]
+                values = floats(self.grad, *[other.value for other in others])
                 words = [self.z, *self.words[:k], *self.words[k + 1 :]]
                 cut = [self.batched, *(other.batched for other in others)]
                 known = "".join(i for i in self.words[k] if i in "".join(words))

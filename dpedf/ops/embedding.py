@@ -1,9 +1,14 @@
-"""Labels as vectors."""
+"""Labels as vectors.
+
+A label that there is not is a ValueError on a CPU; on a GPU, where a look at labels would wait, it
+is not noticed.
+"""
 
 import numpy as np
 
 from dpedf.edf import CompNode, context
-from dpedf.kernels.embedding import scattered
+from dpedf.kernels.embedding import expect_labels, scattered
+from dpedf.ops.indices import whole
 
 
 class Embedding(CompNode):
@@ -18,10 +23,13 @@ class Embedding(CompNode):
         self.W, self.x = W, x
 
     def forward(self):
-        self.value = self.W.value.take(self.x.value, axis=0)
+        W, x = self.W.value, self.x.value
+        expect_labels(x, len(W), "Embedding")
+        self.labels = x.astype(np.intp, copy=False)  # as NumPy would
+        self.value = W.take(self.labels, axis=0)
 
     def backward(self):
-        (J, I), x = self.W.value.shape, self.x.value
+        (J, I), x = self.W.value.shape, self.labels
         rows = self.grad.reshape(x.size, I), x.reshape(x.size)
         for these, *parts in context.slices.cut(*rows):
             self.W.addslices(these, scattered(*parts, J))
@@ -34,10 +42,11 @@ class OneHot(CompNode):
     """
 
     def __init__(self, x, J):
-        self.x, self.J = x, J
+        self.x, (self.J,) = x, whole(self, J)
 
     def forward(self):
         x = self.x.value
+        expect_labels(x, self.J, "OneHot")
         self.value = (np.expand_dims(x, -1) == np.arange(self.J, like=x)).astype(np.float32)
 
     def backward(self):

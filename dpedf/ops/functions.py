@@ -3,6 +3,7 @@
 import numpy as np
 
 from dpedf.edf import CompNode
+from dpedf.kernels import floats
 
 
 class Exp(CompNode):
@@ -15,7 +16,7 @@ class Exp(CompNode):
         self.x = x
 
     def forward(self):
-        self.value = np.exp(self.x.value)
+        self.value = np.exp(*floats(self.x.value))
 
     def backward(self):
         self.x.addgrad(self.grad * self.value)
@@ -31,7 +32,7 @@ class Log(CompNode):
         self.x = x
 
     def forward(self):
-        self.value = np.log(self.x.value)
+        self.value = np.log(*floats(self.x.value))
 
     def backward(self):
         self.x.addgrad(self.grad / self.x.value)
@@ -47,7 +48,7 @@ class Sqrt(CompNode):
         self.x = x
 
     def forward(self):
-        self.value = np.sqrt(self.x.value)
+        self.value = np.sqrt(*floats(self.x.value))
 
     def backward(self):
         self.x.addgrad(self.grad / (2 * self.value))
@@ -63,7 +64,7 @@ class Square(CompNode):
         self.x = x
 
     def forward(self):
-        self.value = np.square(self.x.value)
+        self.value = np.square(*floats(self.x.value))
 
     def backward(self):
         self.x.addgrad(2 * self.x.value * self.grad)

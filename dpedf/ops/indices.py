@@ -1,6 +1,9 @@
 """The indices of a node whose arguments say which: as axes, and as letters of its equations."""
 
 from math import prod
+from numbers import Integral
+
+import numpy as np
 
 LETTERS = "ijkmnopqrst"  # of indices after b
 
@@ -8,6 +11,19 @@ LETTERS = "ijkmnopqrst"  # of indices after b
 def indexed(name, index):
     """x[b,i], or x without an index."""
     return f"{name}[{','.join(index)}]" if index else name
+
+
+def is_whole(number):
+    """Is this a whole number of Python or NumPy?  True and False, which choose, are not."""
+    return isinstance(number, Integral) and not isinstance(number, bool)
+
+
+def whole(node, numbers):
+    """A tuple of int, of a whole number or several.  ValueError: there are others."""
+    several = tuple(numbers) if np.ndim(numbers) else (numbers,)
+    if not all(map(is_whole, several)):
+        raise ValueError(f"{type(node).__name__} by {numbers}, expected whole numbers")
+    return tuple(map(int, several))
 
 
 def after_b(x, axes):

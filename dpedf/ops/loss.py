@@ -3,7 +3,7 @@
 import numpy as np
 
 from dpedf.edf import CompNode
-from dpedf.kernels import packed
+from dpedf.kernels import floats, packed
 from dpedf.kernels.gemm import matrix
 from dpedf.kernels.softmax import flat_index, log_loss, log_loss_gradient, softmax, sum_of_columns
 from dpedf.ops.masked_mean import mean, spread, weights
@@ -24,7 +24,7 @@ class Softmax(CompNode):
 
     def forward(self):
         s = self.s.value
-        Q, self.shifted, self.Z = softmax(matrix(s))
+        Q, self.shifted, self.Z = softmax(*floats(matrix(s)))
         self.value = Q.reshape(s.shape)
 
     def backward(self):
@@ -60,7 +60,7 @@ class LogLoss(CompNode):
             losses, self.at = log_loss(Q.shifted, Q.Z, y.reshape(-1))
         else:
             self.at = flat_index(y.reshape(-1))
-            losses = -np.log(matrix(Q.value).T.take(self.at))
+            losses = -np.log(*floats(matrix(Q.value).T.take(self.at)))
         self.weights = weights(y, self.mask, losses)
         self.value = losses if self.weights is None else mean(losses, self.weights, y.shape)
 
@@ -92,8 +92,8 @@ class SquareLoss(CompNode):
         self.x, self.y = x, y
 
     def forward(self):
-        x = self.x.value
-        self.difference = x - self.y.value.astype(x.dtype, copy=False)  # y may be of integers
+        x, y = floats(self.x.value, self.y.value)
+        self.difference = x - y.astype(x.dtype, copy=False)
         squares = packed(np.square(self.difference))
         self.value = squares.sum(axis=tuple(range(1, squares.ndim)))
 

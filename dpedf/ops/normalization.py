@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 
 from dpedf.edf import CompNode
-from dpedf.kernels import packed
+from dpedf.kernels import floats, packed
 from dpedf.kernels.normalization import (
     layer_norm,
     layer_norm_gradient,
@@ -41,8 +41,8 @@ class LayerNorm(CompNode):
         self.Phi, self.x, self.epsilon = Phi, x, float(epsilon)
 
     def forward(self):
-        w, c = self.Phi.w.value, self.Phi.b.value
-        self.value, self.n, self.s = layer_norm(self.x.value, w, c, self.epsilon)
+        x, w, c = floats(self.x.value, self.Phi.w.value, self.Phi.b.value)
+        self.value, self.n, self.s = layer_norm(x, w, c, self.epsilon)
 
     def backward(self):
         g, n, w, varies = packed(self.grad), self.n, self.Phi.w, self.x.varies
@@ -72,7 +72,7 @@ class RMSNorm(CompNode):
         self.w, self.x, self.epsilon = w, x, float(epsilon)
 
     def forward(self):
-        self.value, self.n, self.s = rms_norm(self.x.value, self.w.value, self.epsilon)
+        self.value, self.n, self.s = rms_norm(*floats(self.x.value, self.w.value), self.epsilon)
 
     def backward(self):
         g, n, w, varies = packed(self.grad), self.n, self.w, self.x.varies
@@ -112,7 +112,7 @@ class BatchNorm(CompNode):
         self.state = {"mean": np.zeros_like(w), "variance": np.ones_like(w)}
 
     def forward(self):
-        x = self.x.value
+        x, w = floats(self.x.value, self.Phi.w.value)
         self.spread = (slice(None),) + (None,) * (x.ndim - 2)  # of a vector (J,), against x
         self.learns = context.train
         if self.learns:
@@ -121,7 +121,7 @@ class BatchNorm(CompNode):
             mean, variance = self.state["mean"], self.state["variance"]
         self.s = np.sqrt(variance + self.epsilon)
         self.n = (x - mean[self.spread]) / self.s[self.spread]
-        self.value = self.n * self.Phi.w.value[self.spread] - self.Phi.b.value[self.spread]
+        self.value = self.n * w[self.spread] - self.Phi.b.value[self.spread]
 
     def of_minibatch(self, x):
         """Mean and variance over the rows of all ranks; the running values move towards them."""
@@ -178,7 +178,7 @@ class Dropout(CompNode):
         self.x, self.rate = x, float(rate)
 
     def forward(self):
-        self.value, self.keep = self.x.value, None
+        (self.value,), self.keep = floats(self.x.value), None
         if context.train and self.rate:
             kept = uniform(self, self.value) >= self.rate
             self.keep = kept.astype(self.value.dtype) / (1 - self.rate)

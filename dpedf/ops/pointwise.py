@@ -3,6 +3,7 @@
 import numpy as np
 
 from dpedf.edf import CompNode
+from dpedf.kernels import floats
 from dpedf.kernels.activation import relu, relu_gradient
 
 
@@ -16,7 +17,7 @@ class Sigmoid(CompNode):
         self.x = x
 
     def forward(self):
-        y = np.tanh(0.5 * self.x.value)
+        y = np.tanh(0.5 * floats(self.x.value)[0])
         y += 1
         y *= 0.5
         self.value = y
@@ -38,7 +39,7 @@ class Tanh(CompNode):
         self.x = x
 
     def forward(self):
-        self.value = np.tanh(self.x.value)
+        self.value = np.tanh(*floats(self.x.value))
 
     def backward(self):
         self.x.addgrad(self.grad * (1 - np.square(self.value)))

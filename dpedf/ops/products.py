@@ -3,7 +3,7 @@
 import numpy as np
 
 from dpedf.edf import CompNode, context
-from dpedf.kernels import packed
+from dpedf.kernels import floats, packed
 from dpedf.kernels.gemm import matrix, product
 from dpedf.kernels.slices import product_of_rows
 from dpedf.ops.broadcast import aligned, send
@@ -34,7 +34,9 @@ class MatMul(CompNode):
     def matrices(self):
         """x as (..., i, k), y as (..., k, j), and the axes of z that neither of them has."""
         x, y = self.x, self.y
-        a, b, lacking = x.value, y.value, ()
+        (a, b), lacking = floats(x.value, y.value), ()
+        if a.ndim <= x.batched or b.ndim <= y.batched:
+            raise ValueError("expected x and y with an index after b, to be summed over")
         one_for_all = not y.batched and b.ndim <= 2  # b is one more row index of x
         if a.ndim == 1 or (a.ndim == 2 and x.batched and not one_for_all):
             a, lacking = np.expand_dims(a, -2), (-2,)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from dpedf.edf import CompNode
+from dpedf.kernels import floats
 from dpedf.kernels.recurrent import (
     gru_cell,
     gru_cell_gradient,
@@ -60,11 +61,12 @@ class LSTMCell(CompNode):
         self.x, self.z, self.s = x, z, s
 
     def forward(self):
-        x, z, s = self.x.value, self.z.value, self.s.value
+        x, z, s = floats(self.x.value, self.z.value, self.s.value)
         self.value, self.gates, self.tanh = lstm_cell(x, z, s)
 
     def backward(self):
-        delta, ds = lstm_cell_gradient(self.gates, self.tanh, self.s.value, self.grad)
+        s, g = floats(self.s.value, self.grad)
+        delta, ds = lstm_cell_gradient(self.gates, self.tanh, s, g)
         self.x.addgrad(delta)
         self.z.addgrad(delta)
         if self.s.varies:
@@ -100,12 +102,12 @@ class GRUCell(CompNode):
         self.x, self.z, self.h = x, z, h
 
     def forward(self):
-        x, z, h = self.x.value, self.z.value, self.h.value
+        x, z, h = floats(self.x.value, self.z.value, self.h.value)
         self.value, self.r, self.u, self.n = gru_cell(x, z, h)
 
     def backward(self):
-        z, h = self.z.value, self.h.value
-        delta, through, dh = gru_cell_gradient(self.r, self.u, self.n, z, h, self.grad)
+        z, h, g = floats(self.z.value, self.h.value, self.grad)
+        delta, through, dh = gru_cell_gradient(self.r, self.u, self.n, z, h, g)
         self.x.addgrad(delta)
         self.z.addgrad(through)
         self.h.addgrad(dh)

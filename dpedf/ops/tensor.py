@@ -9,9 +9,15 @@ from math import prod
 import numpy as np
 
 from dpedf.edf import CompNode
-from dpedf.kernels import packed
-from dpedf.kernels.concat import concat
-from dpedf.ops.indices import after_b, copy_equations, indexed, letters_of, reshape_equations
+from dpedf.kernels import floats, packed
+from dpedf.ops.indices import (
+    after_b,
+    copy_equations,
+    indexed,
+    letters_of,
+    reshape_equations,
+    whole,
+)
 
 
 class Reshape(CompNode):
@@ -19,11 +25,11 @@ class Reshape(CompNode):
 
     x.grad[b,...] += y.grad[b,...]
 
-    shape: that of a row of y, with as many numbers; -1 once: what is left
+    shape: that of a row of y, with as many numbers; -1 once: what is left; a number: of one index
     """
 
     def __init__(self, x, shape):
-        self.x, self.shape = x, tuple(shape)
+        self.x, self.shape = x, whole(self, shape)
 
     def forward(self):
         x, known = self.x.value, prod(size for size in self.shape if size != -1)
@@ -31,7 +37,7 @@ class Reshape(CompNode):
         shape = tuple(row // max(known, 1) if size == -1 else size for size in self.shape)
         if prod(shape) != row:
             raise ValueError(f"expected a shape of {row} numbers, not {self.shape}")
-        self.value = x.reshape(*b, *shape)
+        self.value = x.reshape((*b, *shape))
 
     def backward(self):
         self.x.addgrad(self.grad.reshape(self.x.value.shape))
@@ -62,7 +68,7 @@ class Transpose(CompNode):
     takes_slices = True  # in backward, as an index before those of a value without b
 
     def __init__(self, x, axes=None):
-        self.x, self.axes = x, axes
+        self.x, self.axes = x, axes if axes is None else whole(self, axes)
 
     def forward(self):
         x = self.x
@@ -81,72 +87,6 @@ class Transpose(CompNode):
         return copy_equations(here, [here[self.order.index(axis)] for axis in range(len(here))])
 
 
-class Concat(CompNode):
-    """y[b,...,j,...] = x[b,...,j,...], one x after the other along an axis
-
-    x.grad[b,...,j,...] += y.grad[b,...,j,...], the part that it became
-    """
-
-    def __init__(self, x, axis=-1):
-        self.x, self.axis = list(x), axis
-
-    def forward(self):
-        values = [x.value for x in self.x]
-        (axis,) = after_b(self.x[0], [self.axis])
-        size = sum(value.shape[axis] for value in values)
-        around = {(value.shape[:axis], value.shape[axis + 1 :]) for value in values}
-        if len(around) > 1:
-            raise ValueError(f"expected shapes that differ along axis {self.axis} alone")
-        ((before, after),), dtype = around, np.result_type(*{value.dtype for value in values})
-        self.value = np.empty((*before, size, *after), dtype, like=values[0])
-        self.parts = concat(self.value, values, axis)
-
-    def backward(self):
-        for x, part in zip(self.x, self.parts, strict=True):
-            if x.varies:
-                x.addgrad(self.grad[part])
-
-    def equations(self):
-        """Those of each part: y[b,4+i] = x1[b,i], where x0 is (B, 4)."""
-        there, pairs = letters_of(self.x[0]), []
-        for k, (*before, part) in enumerate(self.parts):
-            here = [*there]
-            here[len(before)] = f"{part.start} + {there[len(before)]}"  # of the first, too
-            pairs.append(copy_equations(here, there, f"x{k}").split("\n"))
-        return "\n".join(line for lines in zip(*pairs, strict=True) for line in lines)
-
-
-class Slice(CompNode):
-    """y[b,...] = x[b,...], the part at index
-
-    x.grad[b,...] += y.grad[b,...], to that part
-
-    index: a number or a slice, or a tuple of these, for the first indices after b
-    """
-
-    def __init__(self, x, index):
-        self.x, self.index = x, index if isinstance(index, tuple) else (index,)
-
-    def forward(self):
-        # ... makes it a view, also of one number: NumPy would copy that
-        self.at = (slice(None),) * self.x.batched + self.index + (...,)
-        self.value = self.x.value[self.at]
-
-    def backward(self):
-        part = self.x.own_grad()[self.at]
-        part += self.grad
-
-    def equations(self):
-        """Those of this index: y[b,i,j] = x[b,3,2+i,j]."""
-        free, there = iter(letters_of(self)), []
-        parts = [*self.at[:-1], *[slice(None)] * self.x.value.ndim]
-        for part, size in zip(parts, self.x.value.shape, strict=False):
-            whole = isinstance(part, slice)
-            start, _, step = part.indices(size) if whole else (part % size, None, None)
-            there.append(f"{start} + {step} {next(free)}" if whole else f"{start}")
-        return copy_equations(letters_of(self), there)
-
-
 class Sum(CompNode):
     """y[b,...] = sum_j x[b,...,j,...], over all indices j of some axes: by default, of all
 
@@ -154,7 +94,7 @@ class Sum(CompNode):
     """
 
     def __init__(self, x, axes=None):
-        self.x, self.axes = x, (axes,) if isinstance(axes, int) else axes
+        self.x, self.axes = x, axes if axes is None else whole(self, axes)
 
     def forward(self):
         x = self.x
@@ -189,7 +129,8 @@ class Mean(Sum):
     def forward(self):
         super().forward()
         self.J = prod(self.x.value.shape[axis] for axis in self.over)
-        self.value = self.value / (self.J or 1)
+        (total,) = floats(self.value)
+        self.value = total / (self.J or 1)
 
     def backward(self):
         self.spread(self.grad / (self.J or 1))

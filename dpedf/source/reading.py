@@ -167,7 +167,7 @@ class Reading:
         if not (meaning := self.meaning(e)):
             return e.changed(lambda part: self.translated(part, sizes))
         self.define(meaning)
-        if isinstance(meaning.value, int | float):
+        if isinstance(meaning.value, int | float) and not hasattr(meaning.value, "shape"):
             return Number(float(meaning.value))
         index = self.index(e)
         free = iter(rest[len(rest) - index.count(REST) :])

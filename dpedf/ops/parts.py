@@ -1,0 +1,101 @@
+"""Nodes that join values along an axis, and take parts of them.
+
+Axes and indices leave out b, as in tensor.py.
+"""
+
+import numpy as np
+
+from dpedf.edf import CompNode
+from dpedf.kernels import is_integer
+from dpedf.kernels.concat import concat
+from dpedf.ops.indices import after_b, copy_equations, is_whole, letters_of, whole
+
+
+class Concat(CompNode):
+    """y[b,...,j,...] = x[b,...,j,...], one x after the other along an axis
+
+    x.grad[b,...,j,...] += y.grad[b,...,j,...], the part that it became
+
+    x: several, all with b or all without; integers beside floats take their type
+    """
+
+    def __init__(self, x, axis=-1):
+        self.x, (self.axis,) = list(x), whole(self, axis)
+        if len({x.batched for x in self.x}) != 1:
+            raise ValueError("Concat of values with b and without, or of none, expected one kind")
+
+    def forward(self):
+        values = [x.value for x in self.x]
+        (axis,) = after_b(self.x[0], [self.axis])
+        size = sum(value.shape[axis] for value in values)
+        around = {(value.shape[:axis], value.shape[axis + 1 :]) for value in values}
+        if len(around) > 1:
+            raise ValueError(f"expected shapes that differ along axis {self.axis} alone")
+        (before, after), floats = *around, [value for value in values if not is_integer(value)]
+        dtype = np.result_type(*{value.dtype for value in floats or values})
+        self.value = np.empty((*before, size, *after), dtype, like=values[0])
+        self.parts = concat(self.value, values, axis)
+
+    def backward(self):
+        for x, part in zip(self.x, self.parts, strict=True):
+            if x.varies:
+                x.addgrad(self.grad[part])
+
+    def equations(self):
+        """Those of each part: y[b,4+i] = x1[b,i], where x0 is (B, 4)."""
+        there, pairs = letters_of(self.x[0]), []
+        for k, (*before, part) in enumerate(self.parts):
+            here = [*there]
+            here[len(before)] = f"{part.start} + {there[len(before)]}"  # of the first, too
+            pairs.append(copy_equations(here, there, f"x{k}").split("\n"))
+        return "\n".join(line for lines in zip(*pairs, strict=True) for line in lines)
+
+
+def is_slice(part):
+    """Is this a slice of whole numbers?"""
+    if not isinstance(part, slice):
+        return False
+    return all(i is None or is_whole(i) for i in (part.start, part.stop, part.step))
+
+
+class Slice(CompNode):
+    """y[b,...] = x[b,...], the part at index
+
+    x.grad[b,...] += y.grad[b,...], to that part
+
+    index: a whole number, a slice or ..., or a tuple of these, for the first indices after b; not
+    an array or a mask, as what these choose is a copy, to which no gradient can be added
+    """
+
+    def __init__(self, x, index):
+        index = index if isinstance(index, tuple) else (index,)
+        for part in index:
+            if not (part is ... or is_whole(part) or is_slice(part)):
+                found = f"Slice by a part of type {type(part).__name__}"
+                expected = "whole numbers, slices of these, or ..., which do not copy"
+                raise ValueError(f"{found}, expected {expected}")
+        self.x, self.index = x, tuple(int(part) if is_whole(part) else part for part in index)
+
+    def forward(self):
+        x, index = self.x, self.index
+        if ... in index:
+            k, indices = index.index(...), x.value.ndim - x.batched
+            every = (slice(None),) * (indices - len(index) + 1)
+            index = (*index[:k], *every, *index[k + 1 :])
+        # ... makes it a view, also of one number: NumPy would copy that
+        self.at = (slice(None),) * x.batched + index + (...,)
+        self.value = self.x.value[self.at]
+
+    def backward(self):
+        part = self.x.own_grad()[self.at]
+        part += self.grad
+
+    def equations(self):
+        """Those of this index: y[b,i,j] = x[b,3,2+i,j]."""
+        free, there = iter(letters_of(self)), []
+        parts = [*self.at[:-1], *[slice(None)] * self.x.value.ndim]
+        for part, size in zip(parts, self.x.value.shape, strict=False):
+            many = isinstance(part, slice)
+            start, _, step = part.indices(size) if many else (part % size, None, None)
+            there.append(f"{start} + {step} {next(free)}" if many else f"{start}")
+        return copy_equations(letters_of(self), there)
