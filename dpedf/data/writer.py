@@ -1,12 +1,17 @@
 """The writer of data files, with which every recipe ends."""
 
 import io
+import os
+from collections.abc import Iterator
 from zlib import crc32
 
 import h5py
 import numpy as np
 
 from dpedf.data.disk import replace
+from dpedf.errors import UserError
+
+GROUPS = "train", "valid", "test"
 
 
 def write(
@@ -16,11 +21,16 @@ def write(
 
     characters: what the symbols of a text stand for, as one string.  An array that is given twice
     is stored once.  The file is made in memory, which has to hold the rows once more, and appears
-    whole or not at all.  OSError: the disk is full, or refuses it.
+    whole or not at all.  OSError: the disk is full, or refuses it.  UserError: a group of another
+    name, which nobody would read.  TypeError: an array holds no numbers.
 
     Each dataset has an attribute crc32, of its bytes; HDF5 itself adds checksums to what describes
     them, from version 1.8 of its format on.  So damage is noticed when the rows are read.
     """
+    path = os.path.expanduser(path)
+    for group in groups:
+        if group not in GROUPS:
+            raise UserError(f"{path}: group {group}, expected {', '.join(GROUPS)}")
     image = io.BytesIO()  # on a full disk, HDF5 itself can end the process
     with h5py.File(image, "w", libver="v108") as file:
         file.attrs.update(name=name, source=source, licence=licence)
@@ -28,13 +38,22 @@ def write(
         for key, known in ("classes", classes), ("characters", characters):
             if known is not None:
                 file.attrs[key] = known
-        stored = {}
+        stored = []  # (array, its dataset): they have to live, or another may look like one of them
         for group, rows in groups.items():
             is_text = isinstance(rows, np.ndarray)
-            for key, array in [("text", rows)] if is_text else zip("xy", rows, strict=True):
-                if id(array) in stored:
-                    file[f"{group}/{key}"] = stored[id(array)]
+            for key, given in [("text", rows)] if is_text else zip("xy", rows, strict=True):
+                array, name = array_of(given), f"{group}/{key}"
+                if array.dtype.kind not in "biuf":
+                    raise TypeError(f"{path}: {name} is of {array.dtype}, expected numbers")
+                if twice := [dataset for its, dataset in stored if its is array]:
+                    file[name] = twice[0]
                     continue
-                stored[id(array)] = dataset = file.create_dataset(f"{group}/{key}", data=array)
+                dataset = file.create_dataset(name, data=array)
                 dataset.attrs["crc32"] = np.uint32(crc32(np.ascontiguousarray(array)))
+                stored.append((array, dataset))
     replace(path, image.getbuffer())
+
+
+def array_of(given):
+    """An array as it is; of what else holds rows, even of an iterator over them, a new one."""
+    return np.asanyarray([*given] if isinstance(given, Iterator) else given)
