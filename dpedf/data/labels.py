@@ -53,4 +53,4 @@ def hints(x_shape, y):
     if y.ndim == 2 and y.shape[1] > 1 and (np.sort(y) == [*[0] * (y.shape[1] - 1), 1]).all():
         yield "y is one-hot, expected labels, which are y.argmax(axis=1)"
     elif y.dtype.kind == "f" and (y == np.rint(y)).all():
-        yield f"y is {y.dtype} and holds integers alone, expected an integer type for labels"
+        yield "y holds integers as floats, expected an integer type where they are labels"

@@ -35,7 +35,7 @@ class Scaling:
         numbers = np.asarray(found)
         try:
             np.broadcast_to(numbers, shape)
-            fits = numbers.dtype.kind in "iuf" and np.isfinite(numbers).all()
+            fits = numbers.dtype.kind in "biuf" and np.isfinite(numbers).all()
         except ValueError:
             fits = False
         if not fits or (name == "std" and (numbers == 0).any()):

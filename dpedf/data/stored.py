@@ -69,11 +69,12 @@ class Stored:
         with reading(path):
             expect_regular(path)
             opened = open(path, "rb")
+            finalize(self, opened.close)  # after the next one
             self.descriptor = opened.fileno()
             expect_no_writer(path, self.descriptor)
-            # HDF5 refuses a name that this process has open in another mode, but not this
+            # HDF5 refuses a name that this process has open in another way, but not this
             self.file = h5py.File(opened, "r")
-            finalize(self, self.file.close)  # at the latest while Python can still close it
+            finalize(self, self.file.close)  # at the latest while Python can still read
             self.as_opened = self.size_and_time()
 
     def size_and_time(self):
@@ -134,8 +135,8 @@ class Stored:
             found = self.file.attrs.get(name)
             if found is None and (dataset := self.dataset(name)) is not None:
                 found = dataset[()]
-            if isinstance(found, np.ndarray) and found.shape == (1,):
-                found = found[0]
+            if isinstance(found, np.ndarray) and found.size == 1:
+                found = found.flat[0]
             return default if found is None else text_of(found)
 
     def unread(self, attributes, groups, datasets):

@@ -19,6 +19,7 @@ def write(
 ):
     """Write a data file: groups are train=(x, y), test=(x, y), or texts, train=text, test=text.
 
+    classes: how many labels there are, or their names.
     characters: what the symbols of a text stand for, as one string.  An array that is given twice
     is stored once.  The file is made in memory, which has to hold the rows once more, and appears
     whole or not at all.  OSError: the disk is full, or refuses it.  UserError: a group of another
@@ -37,7 +38,7 @@ def write(
         file.attrs.update(scale=scale, mean=mean, std=std)
         for key, known in ("classes", classes), ("characters", characters):
             if known is not None:
-                file.attrs[key] = known
+                file.attrs[key] = known.tolist() if isinstance(known, np.ndarray) else known
         stored = []  # (array, its dataset): they have to live, or another may look like one of them
         for group, rows in groups.items():
             is_text = isinstance(rows, np.ndarray)
