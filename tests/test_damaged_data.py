@@ -148,7 +148,7 @@ def test_links_within_a_file_are_followed(path):
         file["train"] = h5py.SoftLink("elsewhere/rows")
         file["test/z"] = file["test/x"]
         del file["test/x"]
-        file["test/x"] = h5py.SoftLink("z")
+        file["test/x"] = h5py.SoftLink("./z")
     opened = Data(path)
     np.testing.assert_array_equal(opened.train.load(Y)[0], X)
     np.testing.assert_array_equal(opened.test.load(Y)[0], X)

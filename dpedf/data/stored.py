@@ -110,7 +110,9 @@ class Stored:
 
         HDF5 itself would open whatever other file a link points to, and wait if it is a FIFO.
         """
-        for part in filter(None, name.split("/")):
+        for part in name.split("/"):
+            if part in ("", "."):
+                continue
             if not isinstance(group, h5py.Group) or group.get(part, getlink=True) is None:
                 return None
             link = group.get(part, getlink=True)
