@@ -226,6 +226,12 @@ def test_an_image_for_the_mean_is_an_attribute_or_a_dataset(path):
     np.testing.assert_allclose(inputs(path)[0], expected, 1e-4, 1e-4)
 
 
+def test_names_of_classes_may_come_as_an_array(path):
+    write(path, **ABOUT, classes=np.array(NAMES), train=(X, Y), test=(X, Y))
+    assert Data(path).y.classes == 4
+    assert Data(path).stored.attribute("classes", None).tolist() == NAMES
+
+
 # Labels that are none, and what is not read.
 
 
@@ -319,6 +325,24 @@ def test_arrays_that_come_and_go_are_each_written(tmp_path):
             np.testing.assert_array_equal(file[f"{group}/y"], Y + k)
 
 
+def test_an_array_that_is_used_again_is_written_as_it_was(path):
+    def filled():
+        for k in range(2):
+            buffer[...] = X + k
+            yield buffer
+
+    buffer, xs = np.empty_like(X), filled()
+    write(path, **ABOUT, train=(next(xs) for _ in [0, 0]), test=(X, Y))
+    with h5py.File(path) as file:
+        np.testing.assert_array_equal(file["train/x"], X)
+        np.testing.assert_array_equal(file["train/y"], X + 1)
+
+
+def test_a_text_that_hdf5_cannot_hold_is_named(path, refused):
+    with refused(path, "licence with a NUL"):
+        write(path, **ABOUT | {"licence": "\0"}, train=(X, Y), test=(X, Y))
+
+
 def test_rows_may_come_one_by_one(path):
     train = (row for row in X), iter(Y.tolist())
     write(path, **ABOUT, train=train, test=(X.tolist(), np.array(Y)))
@@ -333,3 +357,28 @@ def test_an_array_of_no_numbers_is_named(path):
     with pytest.raises(TypeError, match="train/x is of <U1, expected numbers"):
         write(path, **ABOUT, train={"x": X, "y": Y}, test=(X, Y))
     assert path.read_bytes() == before
+
+
+# A run, which says the same.
+
+CONFIG = """
+data.file = "rows.h5"
+model.build = "mlp"
+model.sizes = [3, 4]
+train = {epochs = 1, batch_size = 4, slices = 2, learning_rate = 0.1}
+"""
+
+
+def test_a_run_says_what_is_not_read_and_why_a_model_may_not_take_the_labels(
+    path, tmp_path, python
+):
+    (tmp_path / "config.toml").write_text(CONFIG)
+    with h5py.File(path, "a") as file:
+        file["val"] = file["train"]
+    ran = python("-m", "dpedf.train", "config.toml", cwd=tmp_path)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.count("rows.h5: not read: val; expected groups train, valid, test") == 1
+    for y, words in (np.eye(4, dtype=int)[Y], "one-hot"), (Y * 1.0, "integers as floats"):
+        make(path, y=y)
+        ran = python("-m", "dpedf.train", "config.toml", "--overwrite", cwd=tmp_path)
+        assert ran.returncode == 2 and words in ran.stderr and ran.stderr.count("\n") == 1
