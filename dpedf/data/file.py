@@ -72,7 +72,7 @@ class Data:
             symbols = {"dtype": np.dtype(np.intp), "classes": self.classes()}
         self.x = Input(self.train.x.shape[1:], **(symbols if window else numbers))
         self.y = Input(self.train.y.shape[1:], **symbols)
-        self.scale, self.shift = np.ones((), self.dtype), np.zeros((), self.dtype)
+        self.scale, self.shift = np.ones((), self.dtype), -np.zeros((), self.dtype)
         if not window:
             self.scale_rows()
         self.device_scale = self.device.put(self.scale) if (self.scale != 1).any() else None
