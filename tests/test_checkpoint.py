@@ -15,7 +15,7 @@ import pytest
 from damage import prove
 
 from dpedf.data import write
-from dpedf.edf import Input, Parameter
+from dpedf.edf import Input, Package, Parameter
 from dpedf.errors import UserError
 from dpedf.models import mlp
 from dpedf.ops import Affine, LogLoss, Softmax
@@ -110,6 +110,20 @@ def test_a_checkpoint_says_where_each_parameter_lies_in_phi(path):
             offset, shape = (file["parameters"][p.name].attrs[key] for key in ("offset", "shape"))
             there = vector[offset : offset + p.value.size].reshape(shape)
             np.testing.assert_array_equal(there, p.value)
+
+
+@pytest.mark.parametrize("name", ["enc/1", "/", "a//b", "./x", "100%25", "é", ".", "a\0b", " "])
+def test_a_package_may_have_any_name(name, path):
+    def named(value):
+        z = Affine(Package(name, w=Parameter(np.full((3, 3), value)), b=Parameter(np.zeros(3))), x)
+        return Phi(LogLoss(Softmax(z), Input((), classes=3)))
+
+    x = Input((3,))
+    old, new = named(7.0), named(0.0)
+    old.state = new.state = {"z1.a/b": np.ones(3, np.float32)}
+    checkpoint.save(path, old)
+    checkpoint.load(path, new)
+    assert new.value.tobytes() == old.value.tobytes()
 
 
 def test_a_parameter_without_an_index_is_saved(path):

@@ -93,6 +93,13 @@ def compound(file):
     file["train/x"] = np.zeros(N, [("a", "f4"), ("b", "u1")])
 
 
+def three_bytes(file):
+    of_three = h5py.h5t.STD_I32LE.copy()
+    of_three.set_precision(24)
+    of_three.set_size(3)
+    h5py.h5d.create(file["train"].id, b"x", of_three, h5py.h5s.create_simple((N, 3)))
+
+
 PLACED = {
     "a soft link to itself": (linked(h5py.SoftLink("/train/x")), "circle"),
     "soft links in a circle": (linked(h5py.SoftLink("/loop/x")), "circle"),
@@ -117,7 +124,7 @@ PLACED = {
         lambda file: file.create_dataset("train/x", (N,), h5py.vlen_dtype("f4")),
         "expected rows of numbers",
     ),
-    "truth values": (linked(X > 0), "bool", "expected rows of numbers"),
+    "integers of three bytes": (three_bytes, "<i3", "expected rows of numbers"),
 }  # fmt: skip
 
 
@@ -141,7 +148,7 @@ def test_links_within_a_file_are_followed(path):
         file["train"] = h5py.SoftLink("elsewhere/rows")
         file["test/z"] = file["test/x"]
         del file["test/x"]
-        file["test/x"] = h5py.SoftLink("z")
+        file["test/x"] = h5py.SoftLink("./z")
     opened = Data(path)
     np.testing.assert_array_equal(opened.train.load(Y)[0], X)
     np.testing.assert_array_equal(opened.test.load(Y)[0], X)
@@ -157,12 +164,32 @@ def test_an_attribute_of_a_strange_type_is_refused(name, value, path, refused):
 
 
 @pytest.mark.parametrize("attributes", [{"scale": 1e300}, {"mean": 1e300}, {"std": 1e-300}])
-def test_inputs_that_no_number_of_the_run_can_hold_are_refused(attributes, path, refused):
+@pytest.mark.parametrize("dtype", ["u1", "f4"])
+def test_inputs_that_no_number_of_the_run_can_hold_are_refused(dtype, attributes, path, refused):
+    make(path, np.abs(X).astype(dtype))
     with h5py.File(path, "a") as file:
         file.attrs.update({"mean": 1} | attributes)
     with refused(path, "inf", "float32"):
-        Data(path)
-    Data(path, dtype=np.float64)
+        Data(path).read_through(Ranks())
+    Data(path, dtype=np.float64).read_through(Ranks())
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", ["x", "y"])
+def test_a_number_too_large_for_the_run_is_named_by_its_row(name, layout, tmp_path, refused):
+    x = np.zeros((N, 3))
+    x[7, 1] = 1e39
+    path = make(tmp_path / "rows.h5", x, layout)
+    if name == "y":
+        with h5py.File(path, "a") as file:
+            for group in "train", "test":
+                file.move(f"{group}/x", f"{group}/z")
+                file[f"{group}/x"], file[f"{group}/y"][...] = X, 0
+                del file[f"{group}/y"]
+                file.move(f"{group}/z", f"{group}/y")
+    with refused(f"{path}: train/{name}", "1e+39 in row 7 becomes inf", "float32"):
+        Data(path).read_through(Ranks())
+    Data(path, dtype=np.float64).read_through(Ranks())
 
 
 # Before training: every row is read once.

@@ -154,7 +154,8 @@ def test_any_layout_gives_the_same_rows(layout, cache, tmp_path):
 def test_numbers_of_any_type_and_byte_order_are_read(dtype, layout, tmp_path):
     path = make(tmp_path / "rows.h5", layout, train=(X.astype(dtype), ROWS))
     x, y = Data(path).train.load(ROWS[::-1])
-    assert x.dtype == np.dtype(dtype).newbyteorder("=")
+    native = np.dtype(dtype).newbyteorder("=")
+    assert x.dtype == (native if native.itemsize < 3 else np.float32)  # which travels
     np.testing.assert_array_equal(x, X[::-1])
 
 
@@ -312,12 +313,14 @@ def test_inputs_are_x_scale_minus_mean_over_std(attributes, dtype, tmp_path):
 
 
 def test_what_is_put_leaves_the_rows_as_they_are_stored(tmp_path):
-    x = X.astype(np.float32)  # which needs no other type
+    x = X.astype(np.float16)
     opened = Data(make(tmp_path / "rows.h5", train=(x, ROWS)))
-    opened.device_scale = np.float32(0.5)
+    opened.dtype = opened.x.dtype = np.dtype(np.float16)  # which needs no other type
+    opened.device_scale = np.float16(0.5)
     x, y = opened.train.load(ROWS)
     opened.put(x, y)
     np.testing.assert_array_equal(x, X)
+    np.testing.assert_array_equal(opened.x.value, X / 2)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.uint64])

@@ -976,6 +976,12 @@ def test_log_loss_of_softmax_is_right_where_softmax_has_other_uses():
     np.testing.assert_allclose(p.grad * 64, slope, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_fractions_are_no_labels(dtype):
+    with pytest.raises(ValueError, match=f"y of {np.dtype(dtype)}, expected labels"):
+        LogLoss(Softmax(Input((3,))), Input((), dtype))
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64])
 def test_labels_may_be_integers_of_any_size(dtype):
     s, y, Q, expected = extreme()

@@ -2,25 +2,33 @@
 
 A file holds groups train, test and perhaps valid, each with x (N, ...) and y (N,) or (N, ...).
 Its attributes say where it comes from, how many classes there are, and how stored values become
-inputs: (x * scale - mean) / std.  Integers stay integers until the device computes with them, so
-that a quarter of the bytes travels.
+inputs: (x * scale - mean) / std.  Integers of one or two bytes stay as they are until the device
+computes with them, so that a quarter of the bytes travels.
 
 Or each group holds a text (M,) of integers, which are never scaled.  Rows of T are cut from it:
 x[i] is text[i*stride : i*stride + T], and y[i] the same shifted by one.
 """
 
 import os
+from contextlib import contextmanager
+from math import prod
 
 import numpy as np
 
-from dpedf.data.layout import ArrayRows, DeviceRows, TextWindows, rows_of
+from dpedf.data.labels import classes_of, hints
+from dpedf.data.layout import ArrayRows, DeviceRows, rows_of
 from dpedf.data.memory import MEMORY, expect_memory
+from dpedf.data.scaling import NARROW, Scaling, convert
 from dpedf.data.split import Split
 from dpedf.data.stored import Stored
+from dpedf.data.windows import TextWindows
+from dpedf.data.writer import GROUPS
 from dpedf.device import CPU
 from dpedf.edf import Input
 from dpedf.errors import UserError, concerning, one_line
 from dpedf.parallel.shared_memory import shared_array
+
+ATTRIBUTES = "name", "source", "licence", "classes", "characters", "scale", "mean", "std"
 
 
 def fits_in_memory(nbytes):
@@ -39,7 +47,8 @@ class Data:
     """
 
     def __init__(self, path, valid=0, seed=0, dtype=np.float32, device=None, window=0, stride=0):
-        self.path, self.dtype, self.device = path, np.dtype(dtype), device or CPU()
+        self.path = path = os.path.expanduser(path)
+        self.dtype, self.device = np.dtype(dtype), device or CPU()
         self.window, self.stride = window, stride or window
         if stride and not window:
             raise UserError(f"data.stride = {stride}, expected 0, or data.window too")
@@ -50,25 +59,42 @@ class Data:
             made_by = "python data/text.py FILE" if window else "dpedf.data.write"
             make = f"python {recipe}" if os.path.exists(recipe) else made_by
             raise UserError(f"{path}: no such file, make it with: {make}") from None
+        read = ("text",) if window else ("x", "y")
+        self.notes = self.stored.unread(ATTRIBUTES, GROUPS, read)
         self.train = self.split("train")
         self.test = self.split("test")
         if self.stored.has("valid"):
             self.valid = self.split("valid")
         else:
             self.hold_out(valid, seed)
-        scale, mean, std = (self.scaling(*a) for a in (("scale", 1), ("mean", 0), ("std", 1)))
-        with np.errstate(over="ignore"):
-            self.scale, self.shift = (scale / std).astype(dtype), (-mean / std).astype(dtype)
-        if not (np.isfinite(self.scale).all() and np.isfinite(self.shift).all()):
-            found = one_line(f"x * {self.scale} + {self.shift} by attributes scale, mean and std")
-            raise UserError(f"{path}: {found}, expected what {self.dtype} can hold")
-        self.device_scale = self.device.put(self.scale) if (self.scale != 1).any() else None
-        self.device_shift = self.device.put(self.shift) if self.shift.any() else None
         numbers = symbols = {"dtype": self.dtype}
         if self.train.y.dtype.kind in "iu":
             symbols = {"dtype": np.dtype(np.intp), "classes": self.classes()}
         self.x = Input(self.train.x.shape[1:], **(symbols if window else numbers))
         self.y = Input(self.train.y.shape[1:], **symbols)
+        self.scale, self.shift = np.ones((), self.dtype), -np.zeros((), self.dtype)
+        if not window:
+            self.scale_rows()
+        self.device_scale = self.device.put(self.scale) if (self.scale != 1).any() else None
+        self.device_shift = self.device.put(self.shift) if self.shift.any() else None
+
+    def scale_rows(self):
+        """Have stored numbers become inputs, here or on the device."""
+        scaling = Scaling(self.stored, self.x.shape, self.dtype)
+        self.scale, self.shift = scaling.scale, scaling.shift
+        for rows in self.stored_rows("x"):
+            scaling.prepare(rows)
+        for rows in self.stored_rows("y") if self.y.classes is None else ():
+            convert(rows, self.dtype)
+
+    @contextmanager
+    def explaining(self):
+        """Inside the with block, a UserError ends with what of the file may be the reason."""
+        try:
+            yield
+        except UserError as error:
+            hint = hints(self.train.x.shape, self.train.pack(self.train.numbers[:512])[1])
+            raise type(error)("; ".join([str(error), *self.notes, *hint])) from None
 
     def split(self, group):
         """The Split of a group, whose datasets are checked."""
@@ -79,7 +105,8 @@ class Data:
             if found is None:
                 has_text = self.stored.dataset(f"{group}/text")
                 expected = "data.window, since it has a text" if has_text else "x and y"
-                raise UserError(f"{self.path}: no dataset {group}/{name}, expected {expected}")
+                what = f"{self.path}: no dataset {group}/{name}, expected {expected}"
+                raise UserError("; ".join([what, *self.notes]))
             first = found if group == "train" else getattr(self.train, name)
             if found.shape[0] != x.shape[0]:
                 what = f"{found.shape[0]:,} rows, expected {x.shape[0]:,} as x has"
@@ -109,7 +136,7 @@ class Data:
             what = f"{found.shape[0]} symbols, expected more than data.window = {T}"
         else:
             return found
-        raise UserError(f"{self.path}: {group}/text: {what}")
+        raise UserError("; ".join([f"{self.path}: {group}/text: {what}", *self.notes]))
 
     def windows(self, text, stride):
         """The Split of a text into rows that are so many symbols apart."""
@@ -131,38 +158,12 @@ class Data:
         self.valid = Split(apart.x, apart.y, held, self.device)
         self.train = Split(train.x, train.y, train.numbers[free], self.device)
 
-    def scaling(self, name, default):
-        """An attribute that scales the rows of the file, as float64; a text has none."""
-        found = default if self.window else self.stored.attribute(name, default)
-        numbers, shape = np.asarray(found), self.train.x.shape[1:]
-        try:
-            np.broadcast_to(numbers, shape)
-            fits = numbers.dtype.kind in "iuf" and np.isfinite(numbers).all()
-        except ValueError:
-            fits = False
-        if not fits or (name == "std" and (numbers == 0).any()):
-            what = f"numbers for rows of {shape}, and no std of 0"
-            raise UserError(
-                f"{self.path}: attribute {name} = {one_line(repr(found))}, expected {what}"
-            )
-        return numbers.astype(np.float64)
-
     def classes(self):
         """How many classes the labels have, or symbols a text has; every one of them is checked."""
-        says = "symbol {} at {}" if self.window else "label {} in row {}"
-        classes, stored = self.stored.attribute("classes", None), self.stored_rows("y")
-        if classes is None:
-            largest = max(int(labels.max()) for _, labels in stored[0].blocks())
-            classes = largest + 1
-        if not isinstance(classes, int | np.integer):
-            found = one_line(repr(classes))
-            raise UserError(f"{self.path}: attribute classes = {found}, expected an integer")
-        for rows in stored:
-            for first, labels in rows.blocks():
-                for at in np.argwhere((labels < 0) | (labels >= classes))[:1]:
-                    label = says.format(labels[tuple(at)], first + at[0])
-                    raise UserError(f"{rows.where}: {label}, expected 0..{classes - 1}")
-        return int(classes)
+        declared = self.stored.attribute("classes", None)
+        classes, note = classes_of(self.path, declared, self.stored_rows("y"), self.window > 0)
+        self.notes += note
+        return classes
 
     def stored_rows(self, names="xy"):
         """What is stored of x, of y, or of both, each once."""
@@ -172,10 +173,10 @@ class Data:
 
     def put(self, x, y):
         """Set the Inputs to these rows, as the graph computes with them."""
-        x = x.astype(self.x.dtype)
-        if self.device_scale is not None:
+        narrow, x = x.dtype.itemsize <= NARROW, x.astype(self.x.dtype)
+        if narrow and self.device_scale is not None:
             x *= self.device_scale
-        if self.device_shift is not None:
+        if narrow and self.device_shift is not None:
             x += self.device_shift
         self.x.value, self.y.value = x, y.astype(self.y.dtype)
 
@@ -212,7 +213,7 @@ class Data:
         copies, on_device, stored = {}, where == "device", self.stored_rows()
         if not on_device:
             with ranks.together():
-                needed = sum(rows.nbytes for rows in stored)
+                needed = sum(prod(rows.shape) * rows.dtype.itemsize for rows in stored)
                 expect_memory(f"data.cache = 'memory': all rows of {self.path}", needed)
         for rows in stored:
             if on_device:

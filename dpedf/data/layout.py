@@ -1,8 +1,9 @@
 """How a dataset is laid out, and how its rows are gathered by their numbers.
 
 A contiguous dataset is mapped into memory, and its rows are gathered in any order.  Others are
-read by whole chunks.  The rows of a text are windows, cut from it as they are gathered.
+read by whole chunks.
 
+Numbers that the run's type cannot hold are scaled in float64 as they are read, and rounded then.
 Rows of floats are finite: they are checked when they are first read.  Where the file says which
 checksum rows have, so are those of any type when all of them are read, in order.
 """
@@ -25,11 +26,17 @@ BLOCK = 1 << 24  # bytes that are read at a time
 WINDOW = 1 << 27  # bytes of chunks that are shuffled together
 
 
-def expect_finite(where, rows, numbers):
-    """UserError: one of these rows, of which the numbers are given, holds nan or inf."""
+def expect_finite(where, stored, rows, numbers):
+    """UserError: one of these rows, of which the numbers are given, holds nan or inf.
+
+    rows: what is made of the stored ones.
+    """
     if rows.dtype.kind == "f" and not (finite := np.isfinite(rows)).all():
         at = tuple(np.argwhere(~finite)[0])
-        raise UserError(f"{where}: {rows[at]} in row {numbers[at[0]]}, expected finite numbers")
+        found, expected = f"{stored[at]} in row {numbers[at[0]]}", "finite numbers"
+        if np.isfinite(stored[at]):
+            found, expected = f"{found} becomes {rows[at]}", f"what {rows.dtype} can hold"
+        raise UserError(f"{where}: {found}, expected {expected}")
 
 
 class ArrayRows:
@@ -39,7 +46,7 @@ class ArrayRows:
         self.array, self.shape, self.dtype = array, array.shape, array.dtype
 
     def gather(self, numbers, out):
-        if out.dtype == self.dtype:
+        if out.dtype == self.array.dtype:
             np.take(self.array, numbers, axis=0, out=out, mode="clip")  # "raise" would copy out
         else:  # bytes in the order of another machine
             out[...] = self.array[numbers]
@@ -67,6 +74,7 @@ class DeviceRows:
 class StoredRows:
     """Rows in a file.  Subclasses read(first, end) and gather them.
 
+    as_stored: the type of a number in the file; dtype: of one that is gathered.
     at_a_time: how many are read at once, in order.  checked: is every number known to be finite?
     crc32: what the checksum of all of them has to be, None where nobody says; proven: is it?
     """
@@ -74,10 +82,36 @@ class StoredRows:
     def __init__(self, stored, name, dataset):
         self.stored, self.where, self.dataset = stored, f"{stored.path}: {name}", dataset
         with reading(self.where):
-            self.shape, self.dtype = dataset.shape, dataset.dtype
+            self.shape, dtype = dataset.shape, dataset.dtype
+            # truth values are bytes, which may hold more than 0 and 1 in a file
+            self.as_stored = self.dtype = np.dtype(np.uint8) if dtype.kind == "b" else dtype
             self.crc32 = int(dataset.attrs["crc32"]) if "crc32" in dataset.attrs else None
             self.proven = self.crc32 is None
         self.nbytes, self.checked = prod(self.shape) * self.dtype.itemsize, self.dtype.kind != "f"
+        self.converts, self.scaling = False, None
+
+    def convert(self, dtype, scaling=None):
+        """From now on, rows are of this type.  scaling: x is (x * scale - mean) / std before."""
+        self.dtype, self.scaling = np.dtype(dtype), scaling
+        self.converts, self.checked = True, False
+
+    def made_of(self, stored, numbers):
+        """The rows that are made of stored ones, of which the numbers are given.
+
+        UserError: they are not finite.
+        """
+        rows = stored
+        with np.errstate(over="ignore", invalid="ignore"):
+            if self.scaling:
+                scale, mean, std = self.scaling
+                rows = rows.astype(np.float64)  # where x is near its mean, float32 has lost it
+                rows *= scale
+                rows -= mean
+                rows /= std
+            rows = rows.astype(self.dtype, copy=False)
+        if not self.checked:
+            expect_finite(self.where, stored, rows, numbers)
+        return rows
 
     def blocks(self):
         """Yield (number of the first row, rows) in order, some rows at a time, which are checked.
@@ -88,11 +122,9 @@ class StoredRows:
         for first in range(0, self.shape[0], self.at_a_time):
             end = min(first + self.at_a_time, self.shape[0])
             rows = self.read(first, end)
-            if not self.checked:
-                expect_finite(self.where, rows, range(first, end))
             if not self.proven:
                 found = crc32(rows, found)
-            yield first, rows
+            yield first, self.made_of(rows, range(first, end))
         self.stored.expect_unchanged()
         if not self.proven and found != self.crc32:
             what = f"CRC-32 {found}, expected {self.crc32} as when it was written"
@@ -118,12 +150,12 @@ class MappedRows(StoredRows, ArrayRows):
             if end > stored.size_and_time()[0]:
                 raise UserError(f"{self.where} ends beyond the file, expected a whole file")
             mapped = mmap.mmap(stored.descriptor, end, access=mmap.ACCESS_READ)
-            flat = np.frombuffer(mapped, self.dtype, prod(self.shape), self.offset)
+            flat = np.frombuffer(mapped, self.as_stored, prod(self.shape), self.offset)
             self.array = flat.reshape(self.shape)
 
     def read(self, first, end):
         """These rows, read from the file: so a disk that cannot read them raises an error."""
-        rows, done = np.empty((end - first, *self.shape[1:]), self.dtype), 0
+        rows, done = np.empty((end - first, *self.shape[1:]), self.as_stored), 0
         content, offset = rows.reshape(-1).view(np.uint8), self.offset + self.array[:first].nbytes
         while done < len(content):
             with reading(self.where):
@@ -135,10 +167,16 @@ class MappedRows(StoredRows, ArrayRows):
 
     def gather(self, numbers, out):
         self.stored.expect_unchanged()
-        super().gather(numbers, out)
+        rows = out
+        if self.converts:
+            rows = self.array[numbers]
+        else:
+            super().gather(numbers, out)
         self.stored.expect_unchanged()  # or the end of a page may have become zeros
-        if not self.checked:
-            expect_finite(self.where, out, numbers)
+        if self.converts:
+            out[...] = self.made_of(rows, numbers)
+        elif not self.checked:
+            expect_finite(self.where, rows, rows, numbers)
 
 
 class ChunkedRows(StoredRows):
@@ -155,7 +193,7 @@ class ChunkedRows(StoredRows):
 
     def read(self, first, end):
         with reading(self.where):
-            return self.dataset[first:end]
+            return self.dataset[first:end].view(self.as_stored)
 
     def gather(self, numbers, out):
         self.stored.expect_unchanged()
@@ -167,43 +205,10 @@ class ChunkedRows(StoredRows):
                     if len(self.kept) > 2 * self.window:
                         del self.kept[next(iter(self.kept))]
                     rows = self.read(first, first + self.chunk)
-                    if not self.checked:
-                        expect_finite(self.where, rows, range(first, first + self.chunk))
-                    self.kept[c] = rows
+                    self.kept[c] = self.made_of(rows, range(first, first + self.chunk))
                 of_this_chunk = chunk == c
                 out[of_this_chunk] = self.kept[c][numbers[of_this_chunk] - first]
         self.stored.expect_unchanged()
-
-
-class TextWindows:
-    """The windows of a text as rows: row i is text[a : a + T] with a = i * stride + shift.
-
-    text: (M,), as rows of one of the kinds above.  put: brings an array to where the text is.
-    There are as many rows as are whole with a shift of 1.
-    """
-
-    def __init__(self, text, T, stride, shift, put=np.asarray):
-        self.text, self.T, self.stride, self.shift = text, T, stride, shift
-        self.shape, self.dtype = ((text.shape[0] - 1 - T) // stride + 1, T), text.dtype
-        self.offsets = put(np.arange(shift, shift + T))
-        if isinstance(text, ChunkedRows):
-            self.chunk = max(1, text.chunk // stride)
-            self.window = max(2, text.window * text.chunk // (self.chunk * stride))
-
-    def positions(self, numbers):
-        """The positions in the text of the symbols of these rows, (len(numbers), T)."""
-        return numbers[:, None] * self.stride + self.offsets
-
-    def gather(self, numbers, out):
-        self.text.gather(self.positions(numbers), out)
-
-    def take_on_device(self, numbers):
-        """These rows, on the device, where their numbers are as well."""
-        return self.text.take_on_device(self.positions(numbers))
-
-    def moved_to(self, text, put):
-        """The same windows of a copy of the text that is somewhere else."""
-        return TextWindows(text, self.T, self.stride, self.shift, put)
 
 
 def rows_of(stored, name):
@@ -216,9 +221,13 @@ def rows_of(stored, name):
         return None
     with reading(where):
         if dataset.is_virtual or dataset.external:
-            raise UserError(f"{where}: rows in other files, expected all rows in this one")
-        shape, dtype, chunks = dataset.shape, dataset.dtype, dataset.chunks
-        if dtype.kind not in "iuf" or not shape or 0 in shape[1:]:
+            found = "rows in other files, or in other datasets"
+            raise UserError(f"{where}: {found}, expected all rows in this one")
+        try:
+            shape, dtype, chunks = dataset.shape, dataset.dtype, dataset.chunks
+        except (TypeError, ValueError) as error:  # such as integers of three bytes
+            raise UserError(f"{where}: {one_line(error)}, expected rows of numbers") from None
+        if dtype.kind not in "biuf" or not shape or 0 in shape[1:]:
             found = f"{dtype} of shape {shape}"
             raise UserError(f"{where}: {found}, expected rows of numbers")
         if not shape[0]:
@@ -227,7 +236,7 @@ def rows_of(stored, name):
             expected = prod(ceil(n / size) for n, size in zip(shape, chunks, strict=True))
             found, what = dataset.id.get_num_chunks(), "chunks"
         else:
-            expected = prod(shape) * dtype.itemsize
+            expected = prod(shape) * dataset.id.get_type().get_size()
             found, what = dataset.id.get_storage_size(), "bytes"
         if found < expected:  # HDF5 makes up the rest
             raise UserError(f"{where}: {found:,} {what} are stored, expected {expected:,}")

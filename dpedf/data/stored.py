@@ -2,12 +2,15 @@
 
 import os
 from contextlib import contextmanager
+from weakref import finalize
 
 import h5py
+import numpy as np
 
 from dpedf.data.disk import expect_regular
 from dpedf.errors import UserError, one_line
 
+SHOWN = 6  # names in a line
 LINKS = 32  # soft links on the way to a dataset: more lead in a circle
 
 # What h5py raises where a file is damaged, depending on which of its bytes are.
@@ -28,6 +31,33 @@ def reading(where):
         raise UserError(f"{where}: {one_line(error)}, expected a whole HDF5 file") from None
 
 
+def expect_no_writer(path, descriptor):
+    """UserError: this process writes to a file, of which a part may not be on the disk yet."""
+    for identifier in h5py.h5f.get_obj_ids(h5py.h5f.OBJ_ALL, h5py.h5f.OBJ_FILE):
+        if writes_to(identifier, descriptor):
+            found = "this process still has it open in h5py to write to it"
+            raise UserError(f"{path}: {found}, expected that it is closed first")
+
+
+def writes_to(identifier, descriptor):
+    """Is what HDF5 has open under this identifier the file of a descriptor, and for writing?"""
+    try:
+        file = h5py.File(identifier)
+        writes = file.mode == "r+" and file.driver == "sec2"
+        return writes and os.path.sameopenfile(identifier.get_vfd_handle(), descriptor)
+    except ValueError:  # it was closed meanwhile
+        return False
+
+
+def text_of(found):
+    """An attribute, in which the bytes of a text, alone or in a list, are a str."""
+    if isinstance(found, bytes):
+        return found.decode()
+    if isinstance(found, np.ndarray) and found.dtype.kind in "SO":
+        return np.array([text_of(one) for one in found.flat], object).reshape(found.shape)
+    return found
+
+
 class Stored:
     """An open HDF5 file, which has to stay as it is.
 
@@ -38,9 +68,13 @@ class Stored:
         self.path = path
         with reading(path):
             expect_regular(path)
-            with open(path, "rb"):  # whose errors are clearer than HDF5's
-                self.file = h5py.File(path, "r", locking=False)
-            self.descriptor = self.file.id.get_vfd_handle()
+            opened = open(path, "rb")
+            finalize(self, opened.close)  # after the next one
+            self.descriptor = opened.fileno()
+            expect_no_writer(path, self.descriptor)
+            # HDF5 refuses a name that this process has open in another way, but not this
+            self.file = h5py.File(opened, "r")
+            finalize(self, self.file.close)  # at the latest while Python can still read
             self.as_opened = self.size_and_time()
 
     def size_and_time(self):
@@ -76,7 +110,9 @@ class Stored:
 
         HDF5 itself would open whatever other file a link points to, and wait if it is a FIFO.
         """
-        for part in filter(None, name.split("/")):
+        for part in name.split("/"):
+            if part in ("", "."):
+                continue
             if not isinstance(group, h5py.Group) or group.get(part, getlink=True) is None:
                 return None
             link = group.get(part, getlink=True)
@@ -93,6 +129,32 @@ class Stored:
         return group
 
     def attribute(self, name, default):
-        """An attribute of the file."""
+        """An attribute of the file, or a dataset beside its groups: HDF5 may limit attributes.
+
+        A list of one thing is that thing, and text is a str, however it is stored.
+        """
         with reading(f"{self.path}: attribute {name}"):
-            return self.file.attrs.get(name, default)
+            found = self.file.attrs.get(name)
+            if found is None and (dataset := self.dataset(name)) is not None:
+                found = dataset[()]
+            if isinstance(found, np.ndarray) and found.size == 1:
+                found = found.flat[0]
+            return default if found is None else text_of(found)
+
+    def unread(self, attributes, groups, datasets):
+        """What the file holds beside attributes, groups and, in these, datasets of these names.
+
+        A list of one line, or of none.
+        """
+        with reading(self.path):
+            found = [name for name in self.file if name not in (*groups, *attributes)]
+            for group in groups:
+                inside = self.find(self.file, group, LINKS)
+                names = inside if isinstance(inside, h5py.Group) else ()
+                found += [f"{group}/{name}" for name in names if name not in datasets]
+            found += [f"attribute {name}" for name in self.file.attrs if name not in attributes]
+        if not found:
+            return []
+        names = ", ".join(found[:SHOWN]) + f" and {len(found) - SHOWN} more" * (len(found) > SHOWN)
+        expected = f"expected groups {', '.join(groups)} with {' and '.join(datasets)}"
+        return [f"{self.path}: not read: {names}; {expected}"]

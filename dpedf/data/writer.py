@@ -1,12 +1,17 @@
 """The writer of data files, with which every recipe ends."""
 
 import io
+import os
+from collections.abc import Iterator
 from zlib import crc32
 
 import h5py
 import numpy as np
 
 from dpedf.data.disk import replace
+from dpedf.errors import UserError
+
+GROUPS = "train", "valid", "test"
 
 
 def write(
@@ -14,27 +19,50 @@ def write(
 ):
     """Write a data file: groups are train=(x, y), test=(x, y), or texts, train=text, test=text.
 
+    classes: how many labels there are, or their names.
     characters: what the symbols of a text stand for, as one string.  An array that is given twice
     is stored once.  The file is made in memory, which has to hold the rows once more, and appears
-    whole or not at all.  OSError: the disk is full, or refuses it.
+    whole or not at all.  OSError: the disk is full, or refuses it.  UserError: a group of another
+    name, which nobody would read, or a text with a NUL.  TypeError: an array holds no numbers.
 
     Each dataset has an attribute crc32, of its bytes; HDF5 itself adds checksums to what describes
     them, from version 1.8 of its format on.  So damage is noticed when the rows are read.
     """
+    path = os.path.expanduser(path)
+    for group in groups:
+        if group not in GROUPS:
+            raise UserError(f"{path}: group {group}, expected {', '.join(GROUPS)}")
+    about = {"name": name, "source": source, "licence": licence, "classes": classes}
+    about |= {"characters": characters, "scale": scale, "mean": mean, "std": std}
     image = io.BytesIO()  # on a full disk, HDF5 itself can end the process
     with h5py.File(image, "w", libver="v108") as file:
-        file.attrs.update(name=name, source=source, licence=licence)
-        file.attrs.update(scale=scale, mean=mean, std=std)
-        for key, known in ("classes", classes), ("characters", characters):
+        for key, known in about.items():
+            if isinstance(known, str) and "\0" in known:
+                raise UserError(f"{path}: {key} with a NUL, expected a text without, as in HDF5")
             if known is not None:
-                file.attrs[key] = known
-        stored = {}
+                file.attrs[key] = known.tolist() if is_names(known) else known
+        stored = []  # (array, its dataset): while it is kept here, no other array can be it
         for group, rows in groups.items():
             is_text = isinstance(rows, np.ndarray)
-            for key, array in [("text", rows)] if is_text else zip("xy", rows, strict=True):
-                if id(array) in stored:
-                    file[f"{group}/{key}"] = stored[id(array)]
+            for key, given in [("text", rows)] if is_text else zip("xy", rows, strict=True):
+                array, name = array_of(given), f"{group}/{key}"
+                if array.dtype.kind not in "biuf":
+                    raise TypeError(f"{path}: {name} is of {array.dtype}, expected numbers")
+                same = (its for known, its in stored if known is array)
+                if twice := [its for its in same if np.array_equal(its, array)]:
+                    file[name] = twice[0]  # with other numbers, it is an array that is reused
                     continue
-                stored[id(array)] = dataset = file.create_dataset(f"{group}/{key}", data=array)
+                dataset = file.create_dataset(name, data=array)
                 dataset.attrs["crc32"] = np.uint32(crc32(np.ascontiguousarray(array)))
+                stored.append((array, dataset))
     replace(path, image.getbuffer())
+
+
+def array_of(given):
+    """An array as it is; of what else holds rows, even of an iterator over them, a new one."""
+    return np.asanyarray([*given] if isinstance(given, Iterator) else given)
+
+
+def is_names(known):
+    """Is it an array of texts, for which HDF5 has no type?"""
+    return isinstance(known, np.ndarray) and known.dtype.kind == "U"

@@ -35,8 +35,15 @@ def softmax_on_gpu(s):
     return Q, shifted, Z
 
 
+def expect_labels(y):
+    """ValueError: they are fractions."""
+    if y.dtype.kind == "f":
+        raise ValueError(f"y of {y.dtype}, expected labels, which are integers")
+
+
 def flat_index(y):
     """The index of [y[b], b] in an array (J, B) as a vector."""
+    expect_labels(y)
     at = np.multiply(y, len(y), dtype=np.intp)
     at += np.arange(len(y), like=y)
     return at
@@ -55,6 +62,7 @@ def log_loss(shifted, Z, y):
 
 @on_gpu(log_loss)
 def log_loss_on_gpu(shifted, Z, y):
+    expect_labels(y)
     ell, y = np.empty_like(Z), packed(y.astype(np.int64, copy=False))
     cuda.log_loss(len(ell), packed(shifted), Z, y, ell, *shifted.shape)
     return ell, y

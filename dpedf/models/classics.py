@@ -24,6 +24,7 @@ def nineties(x, y, hidden, weights=4.0, thresholds=16.0):
 
 def logistic(x, y):
     """Binary logistic regression: the score of class 1, and its log loss."""
+    labels(y)
     if y.classes != 2:
         raise UserError(f"model.build = logistic of {y.classes} classes, expected 2")
     s = Reshape(Affine(dense(prod(x.shape), 1), Flatten(x)), ())

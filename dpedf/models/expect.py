@@ -17,7 +17,7 @@ def positive(**numbers):
 def labels(y):
     """UserError: y holds no labels."""
     if y.classes is None:
-        raise UserError("model.build: y holds numbers, expected labels")
+        raise UserError("model.build: y holds numbers, expected labels, which are integers")
 
 
 def layers(sizes, activation, activations, x):

@@ -10,6 +10,7 @@ import errno
 import hashlib
 import io
 import os
+from urllib.parse import unquote
 
 import h5py
 import numpy as np
@@ -33,7 +34,7 @@ def save(path, phi, previous=None, **state):
 
     OSError, or a RunError where something is not finite: the file is as it was before.
     """
-    running = {f"running/{name}": host(array) for name, array in phi.state.items()}
+    running = {f"running/{quoted(name)}": host(array) for name, array in phi.state.items()}
     arrays = {"phi": host(phi.value)} | running
     arrays |= {name: thing for name, thing in state.items() if isinstance(thing, np.ndarray)}
     for name, array in arrays.items():
@@ -45,11 +46,16 @@ def save(path, phi, previous=None, **state):
             file[name] = array
         parameters = file.create_group("parameters", track_order=True)
         for p, offset in zip(phi.parameters, phi.offsets, strict=False):
-            parameters.create_group(p.name).attrs.update(offset=offset, shape=p.value.shape)
+            parameters.create_group(quoted(p.name)).attrs.update(offset=offset, shape=p.value.shape)
         file.attrs.update({name: thing for name, thing in state.items() if name not in arrays})
     content = image.getbuffer()
     content[:HEAD] = proof(content)
     replace(path, content, previous)
+
+
+def quoted(name):
+    """A name as HDF5 takes it: there a slash parts two names, and NUL ends one."""
+    return name.replace("%", "%25").replace("/", "%2F").replace("\0", "%00")
 
 
 def proof(content):
@@ -87,7 +93,7 @@ def read(path):
     try:
         with h5py.File(io.BytesIO(content), "r") as file:
             there = {
-                name: (p.attrs["offset"].item(), p.attrs["shape"].tolist())
+                unquote(name): (p.attrs["offset"].item(), p.attrs["shape"].tolist())
                 for name, p in file["parameters"].items()
             }
             rest = {
@@ -96,7 +102,7 @@ def read(path):
             } | {
                 name: thing[...] for name, thing in file.items() if isinstance(thing, h5py.Dataset)
             }
-            running = {name: array[...] for name, array in file.get("running", {}).items()}
+            running = {unquote(name): its[...] for name, its in file.get("running", {}).items()}
             return {"phi": rest.pop("phi"), "parameters": there, "running": running, "rest": rest}
     except NOT_OURS as error:
         raise UserError(f"{path}: {one_line(error)}, expected a whole checkpoint") from None

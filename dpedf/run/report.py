@@ -39,7 +39,7 @@ def introduce(setup, step, note):
     if not data.train.global_shuffle:
         window = f"windows of {split.window * split.chunk:,} rows"
         lines.append(f"{path}: shuffled by chunks in {window}, which is not a global shuffle")
-    lines += setup.directory.notes
+    lines += [*data.notes, *setup.directory.notes]
     if step:
         lines.append(f"resumed from {setup.directory.source} at step {step:,}")
     elif setup.resuming:

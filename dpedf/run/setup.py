@@ -28,11 +28,11 @@ def assemble(settings, device):
     """
     asked, seed, dtype = settings.data, settings.seed, config.dtype(settings)
     data = Data(asked.file, asked.valid, seed, dtype, device, asked.window, asked.stride)
-    with room.enough():
+    with data.explaining(), room.enough():
         Q, ell = build.build(settings.model, data.x, data.y)
         room.expect_room_for_phi(ell, settings)
         phi = Phi(ell, seed, dtype, device.put)
-    build.expect_fit(Q, ell, data)
+        build.expect_fit(Q, ell, data)
     return data, Q, ell, phi
 
 

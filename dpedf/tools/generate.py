@@ -37,6 +37,8 @@ def trained(run, trusted=False):
             raise UserError("data.window = 0, expected a run on a text")
         data, Q, ell, phi = assemble(settings, CPU())
         characters = data.stored.attribute("characters", "")
+        if isinstance(characters, np.ndarray) and characters.dtype == object:
+            characters = "".join(characters)
         if not isinstance(characters, str):
             raise UserError(f"{file}: attribute characters, expected a string")
         if len(characters) != data.x.classes:

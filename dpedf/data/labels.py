@@ -1,0 +1,56 @@
+"""Labels: how many classes they have, and what looks as if something else was meant."""
+
+import numpy as np
+
+from dpedf.errors import UserError, one_line
+
+IGNORE = 255  # the label of what does not count, in many data sets
+MASK = "what is to be ignored takes a class of its own, and LogLoss a mask that is 0 there"
+
+
+def classes_of(path, declared, stored, text=False):
+    """(how many classes the labels have, or symbols a text has; notes for the user, a line each).
+
+    declared: the attribute classes, a number or a list of names; None where there is none.
+    stored: the rows of labels, each once.  UserError: a label is none of 0..classes-1.
+    """
+    classes, notes = declared, []
+    if classes is None:
+        last = largest(stored[0])  # those to learn from
+        classes = last + 1
+        if last == IGNORE and not text and (before := largest(stored[0], IGNORE)) < IGNORE - 1:
+            found = f"{classes} classes, since label {before} is followed by {last}"
+            notes.append(f"{path}: {found}; {MASK}")
+    elif np.ndim(classes) == 1 and classes.dtype == object:
+        classes = len(classes)  # their names
+    elif isinstance(classes, float | np.floating) and float(classes).is_integer():
+        classes = int(classes)  # from programs that write all numbers so
+    if not isinstance(classes, int | np.integer):
+        found = one_line(repr(classes))
+        raise UserError(f"{path}: attribute classes = {found}, expected an integer")
+    for rows in stored:
+        for first, labels in rows.blocks():
+            for at in np.argwhere((labels < 0) | (labels >= classes))[:1]:
+                label, where = labels[tuple(at)], first + at[0]
+                found = f"symbol {label} at {where}" if text else f"label {label} in row {where}"
+                hint = f"; {MASK}" if not text and (label < 0 or label == IGNORE) else ""
+                raise UserError(f"{rows.where}: {found}, expected 0..{classes - 1}{hint}")
+    return int(classes), notes
+
+
+def largest(rows, below=None):
+    """The largest of all labels, or of those below a number; -1 where there is none."""
+    blocks = (labels if below is None else labels[labels < below] for _, labels in rows.blocks())
+    return max((int(labels.max()) for labels in blocks if labels.size), default=-1)
+
+
+def hints(x_shape, y):
+    """Why a model may not take y, of which these are some rows, as stored; a line each."""
+    if y.shape[1:] == (1,) and x_shape[1:2] != (1,):
+        yield "y is (N, 1), expected (N,) where each row has one label"
+    if not len(y):
+        return
+    if y.ndim == 2 and y.shape[1] > 1 and (np.sort(y) == [*[0] * (y.shape[1] - 1), 1]).all():
+        yield "y is one-hot, expected labels, which are y.argmax(axis=1)"
+    elif y.dtype.kind == "f" and (y == np.rint(y)).all():
+        yield "y holds integers as floats, expected an integer type where they are labels"

@@ -1,0 +1,384 @@
+"""dpedf.data: files as others write them: their types, attributes, labels, groups and habits."""
+
+import os
+
+import h5py
+import numpy as np
+import pytest
+from h5py import h5t
+
+from dpedf.data import Data, write
+from dpedf.errors import UserError
+from dpedf.parallel.ranks import Ranks
+
+N = 20
+X = np.arange(3 * N, dtype=np.uint8).reshape(N, 3)
+Y = np.arange(N) % 4
+ABOUT = {"name": "a", "source": "b", "licence": "c"}
+LAYOUTS = {"contiguous": {}, "chunked": {"chunks": True}}
+
+
+def make(path, x=X, y=Y, layout="contiguous", **attributes):
+    """A data file of these rows, to train and to test, written by h5py alone."""
+    with h5py.File(path, "w") as file:
+        for group in "train", "test":
+            for name, rows in ("x", x), ("y", y):
+                file.create_dataset(f"{group}/{name}", data=rows, **LAYOUTS[layout])
+        file.attrs.update(attributes)
+    return path
+
+
+@pytest.fixture
+def path(tmp_path):
+    return make(tmp_path / "rows.h5")
+
+
+def inputs(path, cache="none", dtype=np.float32):
+    """x and y of all rows to learn from, as a model gets them."""
+    data = Data(path, dtype=dtype)
+    data.read_through(Ranks()) if cache == "none" else data.keep(cache, Ranks())
+    data.put(*data.train.load(data.train.numbers))
+    return data.x.value, data.y.value
+
+
+# Types that NumPy does not have, or that h5py gives another one.
+
+
+def floats(size, offset, mantissa, exponent, bias, order=h5t.ORDER_LE):
+    """A type of floats: a sign, then so many bits of exponent and mantissa, from a bit on."""
+    made, bits = h5t.IEEE_F64LE.copy(), 1 + exponent + mantissa
+    made.set_fields(offset + bits - 1, offset + mantissa, exponent, offset, mantissa)
+    made.set_ebias(bias)
+    made.set_offset(offset)
+    made.set_precision(bits)
+    made.set_size(size)
+    made.set_order(order)
+    return made
+
+
+def integers(like, precision, offset):
+    """A type of integers of so many bits, from a bit on."""
+    made = like.copy()
+    made.set_precision(precision)
+    made.set_offset(offset)
+    return made
+
+
+def truth():
+    made = h5t.enum_create(h5t.STD_I32LE)
+    made.enum_insert(b"FALSE", 0)
+    made.enum_insert(b"TRUE", 1)
+    return made
+
+
+TYPES = {
+    "bfloat16": lambda: floats(2, 0, 7, 8, 127),
+    "bfloat16 of another order": lambda: floats(2, 0, 7, 8, 127, h5t.ORDER_BE),
+    "floats of three bytes": lambda: floats(3, 0, 16, 7, 63),
+    "floats of one byte": lambda: floats(1, 0, 3, 4, 7),
+    "floats of another bias": lambda: floats(4, 0, 23, 8, 100),
+    "integers of 12 bits": lambda: integers(h5t.STD_I16LE, 12, 0),
+    "integers of 12 bits from bit 4 on": lambda: integers(h5t.STD_I16LE, 12, 4),
+    "integers of 12 bits from bit 3 on, of another order": lambda: integers(h5t.STD_U16BE, 12, 3),
+    "bytes of another order": lambda: h5t.STD_I8BE,
+    "long doubles": lambda: h5t.NATIVE_LDOUBLE,
+    "truth values of four bytes": truth,
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("kind", TYPES)
+def test_numbers_are_those_that_hdf5_reads(kind, layout, path):
+    expected, stored = np.arange(3 * N).reshape(N, 3) % 2, TYPES[kind]()
+    with h5py.File(path, "a") as file:
+        del file["train/x"]
+        plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        if layout == "chunked":
+            plan.set_chunk((7, 3))
+        space = h5py.h5s.create_simple(expected.shape)
+        dataset = h5py.h5d.create(file["train"].id, b"x", stored, space, plan)
+        given, known_as = expected.astype(np.float64), h5t.NATIVE_DOUBLE
+        if isinstance(stored, h5t.TypeEnumID):
+            given, known_as = expected.astype("<i4"), stored
+        dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, given, mtype=known_as)
+    for cache in "none", "memory":
+        np.testing.assert_array_equal(inputs(path, cache)[0], expected)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_truth_values_are_0_and_1_for_x_and_two_classes_for_y(layout, path):
+    make(path, X > 30, Y > 1, layout)
+    for cache in "none", "memory":
+        x, y = inputs(path, cache)
+        np.testing.assert_array_equal(x, X > 30)
+        np.testing.assert_array_equal(y, Y > 1)
+    assert Data(path).y.classes == 2
+
+
+# Scaled before they are rounded.
+
+LARGE = 1.7e9
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("stored", ["i4", "u4", ">i8", "u8", "f4", "f8", "longdouble"])
+def test_what_large_numbers_differ_in_survives(stored, layout, path):
+    x = LARGE + 128 * np.arange(100).reshape(100, 1) + (stored != "f4")
+    mean, std = LARGE + 0.25, np.array([3.0])
+    make(path, x.astype(stored), np.zeros(100, int), layout, mean=mean, std=std)
+    for dtype in np.float32, np.float64:
+        expected = ((x - mean) / std).astype(dtype)
+        for cache in "none", "memory":
+            found, _ = inputs(path, cache, dtype)
+            assert found.dtype == dtype
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_numbers_beyond_float32_are_scaled_into_it(path):
+    make(path, X * 1e39, scale=1e-39)
+    np.testing.assert_allclose(inputs(path)[0], X, 1e-6)
+    make(path, X * 1e39, mean=1e39, std=1e39)
+    np.testing.assert_allclose(inputs(path)[0], X - 1.0, 1e-6)
+
+
+@pytest.mark.parametrize("stored", ["u1", "i2", "f2"])
+def test_numbers_of_two_bytes_are_scaled_on_the_device(stored, path):
+    make(path, X.astype(stored), scale=1 / 255, mean=0.3, std=0.7)
+    scale, shift = np.float32(1 / 255 / 0.7), np.float32(-0.3 / 0.7)
+    np.testing.assert_array_equal(inputs(path)[0], X.astype(np.float32) * scale + shift)
+    x, _ = Data(path).train.load(np.arange(2))
+    assert x.dtype == stored  # as it travels
+
+
+# Streams rows to a GPU, and keeps them there.
+ON_A_GPU = """
+import sys
+import numpy as np
+from dpedf.parallel.ranks import Ranks
+from dpedf.data import Data
+from dpedf.device import host
+from dpedf.device.gpu import acquire
+
+gpu = acquire(0, "float32", True, print)
+for cache in "none", "device":
+    data = Data(sys.argv[1], device=gpu)
+    if cache == "device":
+        data.keep("device", Ranks())
+    for x, y, _ in data.train.minibatches(0, 0, 7, lambda b: (0, b)):
+        assert x.dtype == np.float32
+        data.put(x, y)
+        assert (host(data.x.value)[:, 0] == host(data.y.value) / 4).all()
+gpu.close()
+print("the same")
+"""
+
+
+def test_large_numbers_are_scaled_before_they_travel_to_a_gpu(path, gpu, python):
+    make(path, LARGE + Y[:, None], Y, mean=LARGE, std=4)
+    ran = python("-c", ON_A_GPU, path, **gpu)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "the same\n", "")
+
+
+# Attributes.
+
+NAMES = ["cat", "dog", "é", "fox"]
+CLASSES = {
+    "a list": np.array([4], np.int32),
+    "a fraction": 4.0,
+    "a matrix of a fraction": np.array([[4.0]]),
+    "names": NAMES,
+    "names of fixed length": np.array([name.encode() for name in NAMES], "S5"),
+}
+
+
+@pytest.mark.parametrize("what", CLASSES)
+def test_classes_may_be_stored_as(what, path):
+    assert Data(make(path, classes=CLASSES[what])).y.classes == 4
+
+
+@pytest.mark.parametrize("found", [4.5, np.nan, np.inf, np.True_, b"4"])
+def test_classes_may_not_be(found, path, refused):
+    with refused(path, "attribute classes"):
+        Data(make(path, classes=found))
+
+
+def test_numbers_and_texts_may_be_stored_in_any_type(path):
+    fixed = {"name": np.bytes_("é".encode()), "characters": np.bytes_("aé".encode())}
+    numbers = {"scale": np.int32(2), "mean": np.array([1], ">f4"), "std": np.float16(4)}
+    data = Data(make(path, **fixed, **numbers, licence=np.bytes_(b"\xff"), source=np.True_))
+    found = [data.stored.attribute(name, None) for name in fixed]
+    assert found == ["é", "aé"]
+    np.testing.assert_array_equal(inputs(path)[0], (2 * X - 1.0) / 4)
+
+
+def test_an_image_for_the_mean_is_an_attribute_or_a_dataset(path):
+    x = np.random.default_rng(0).integers(0, 256, (N, 96, 96), np.uint8)
+    mean, std = x.mean(axis=0), 1 + x.std(axis=0)
+    names = [f"class {k}" for k in range(5000)]
+    rows = {"train": (x, Y), "test": (x, Y)}
+    write(path, **ABOUT, mean=mean, std=std, scale=np.ones((96, 96)), classes=names, **rows)
+    expected = (x - mean) / std
+    np.testing.assert_allclose(inputs(path)[0], expected, 1e-4, 1e-4)
+    assert Data(path).y.classes == 5000
+    make(path, x)
+    with h5py.File(path, "a") as file:  # whose attributes end at 64 KiB
+        file["mean"], file["std"] = mean, std
+    np.testing.assert_allclose(inputs(path)[0], expected, 1e-4, 1e-4)
+
+
+def test_names_of_classes_may_come_as_an_array(path):
+    write(path, **ABOUT, classes=np.array(NAMES), train=(X, Y), test=(X, Y))
+    assert Data(path).y.classes == 4
+    assert Data(path).stored.attribute("classes", None).tolist() == NAMES
+
+
+# Labels that are none, and what is not read.
+
+
+def hint(path, y, **attributes):
+    """What is said where a model does not take these labels."""
+    data = Data(make(path, y=y, **attributes))
+    with pytest.raises(UserError) as found, data.explaining():
+        raise UserError("no")
+    return str(found.value)
+
+
+def test_an_error_of_the_model_says_what_labels_look_like(path):
+    assert hint(path, Y) == "no"
+    assert "y holds integers as floats" in hint(path, Y.astype(float))
+    assert hint(path, Y + 0.5) == "no"
+    for dtype in "u1", "f4":
+        assert "y is one-hot" in hint(path, np.eye(4, dtype=dtype)[Y])
+    assert hint(path, np.ones((N, 4), int)) == "no"
+    assert "y is (N, 1), expected (N,)" in hint(path, Y[:, None])
+    assert "label 3 is followed by 255" in hint(path, np.where(Y == 0, 255, Y))
+    assert hint(path, np.where(Y == 0, 255, Y), classes=256) == "no"
+
+
+@pytest.mark.parametrize("label", [255, -1, -100])
+def test_a_label_that_may_mean_to_be_ignored_is_said_to_take_a_mask(label, path, refused):
+    with refused(path, "train/y", f"label {label} in row 0", "0..3", "mask"):
+        Data(make(path, y=np.where(Y == 0, label, Y), classes=4))
+
+
+def test_what_is_not_read_is_said(path, refused):
+    assert Data(path).notes == []
+    with h5py.File(path, "a") as file:
+        file["val/x"], file["train/weight"], file.attrs["created"] = X, Y, "now"
+        file["train/other"] = h5py.SoftLink("/nowhere")
+    names = "val, train/other, train/weight, attribute created"
+    expected = "expected groups train, valid, test with x and y"
+    assert Data(path).notes == [f"{path}: not read: {names}; {expected}"]
+    with h5py.File(path, "a") as file:
+        file.move("test", "testing")
+    with refused(path, "test/x", "not read: testing, val"):
+        Data(path)
+    with refused(path, "group val", "valid"):
+        write(path, **ABOUT, train=(X, Y), val=(X, Y), test=(X, Y))
+
+
+# Files that this process has open, and where they are.
+
+
+def test_a_file_that_this_process_reads_too_is_opened(path):
+    with h5py.File(path) as file:
+        data = Data(path)
+        np.testing.assert_array_equal(inputs(path)[0], file["train/x"])
+        with h5py.File(path) as another:
+            np.testing.assert_array_equal(another["train/y"], Y)
+    with h5py.File(path) as file:
+        np.testing.assert_array_equal(file["train/x"], data.train.load(np.arange(N))[0])
+
+
+@pytest.mark.parametrize("mode", ["w", "a", "r+"])
+def test_a_file_that_this_process_writes_to_is_refused_and_can_be_replaced(mode, path, refused):
+    with h5py.File(path, mode) as file:
+        with refused(path, "this process", "to write to it"):
+            Data(path)
+        write(path, **ABOUT, train=(X + 1, Y), test=(X, Y))
+        np.testing.assert_array_equal(inputs(path)[0], X + 1)
+        file.attrs["more"] = 1
+    np.testing.assert_array_equal(inputs(path)[0], X + 1)
+
+
+def test_a_tilde_is_the_home_of_the_user(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write("~/rows.h5", **ABOUT, train=(X, Y), test=(X, Y))
+    assert os.listdir(tmp_path) == ["rows.h5"]
+    assert Data("~/rows.h5").path == f"{tmp_path}/rows.h5"
+
+
+# Whatever write is given.
+
+
+def test_arrays_that_come_and_go_are_each_written(tmp_path):
+    groups = {}
+    for k, group in enumerate(("train", "valid", "test")):
+        files = tmp_path / f"x{k}.npy", tmp_path / f"y{k}.npy"
+        for file, array in zip(files, (X + k, Y + k), strict=True):
+            np.save(file, array)
+        groups[group] = map(np.load, files)
+    write(tmp_path / "rows.h5", **ABOUT, **groups)
+    with h5py.File(tmp_path / "rows.h5") as file:
+        for k, group in enumerate(("train", "valid", "test")):
+            np.testing.assert_array_equal(file[f"{group}/x"], X + k)
+            np.testing.assert_array_equal(file[f"{group}/y"], Y + k)
+
+
+def test_an_array_that_is_used_again_is_written_as_it_was(path):
+    def filled():
+        for k in range(2):
+            buffer[...] = X + k
+            yield buffer
+
+    buffer, xs = np.empty_like(X), filled()
+    write(path, **ABOUT, train=(next(xs) for _ in [0, 0]), test=(X, Y))
+    with h5py.File(path) as file:
+        np.testing.assert_array_equal(file["train/x"], X)
+        np.testing.assert_array_equal(file["train/y"], X + 1)
+
+
+def test_a_text_that_hdf5_cannot_hold_is_named(path, refused):
+    with refused(path, "licence with a NUL"):
+        write(path, **ABOUT | {"licence": "\0"}, train=(X, Y), test=(X, Y))
+
+
+def test_rows_may_come_one_by_one(path):
+    train = (row for row in X), iter(Y.tolist())
+    write(path, **ABOUT, train=train, test=(X.tolist(), np.array(Y)))
+    data = Data(path)
+    np.testing.assert_array_equal(data.train.load(np.arange(N))[0], X)
+    np.testing.assert_array_equal(data.train.load(np.arange(N))[1], Y)
+    np.testing.assert_array_equal(data.test.load(np.arange(N))[0], X)
+
+
+def test_an_array_of_no_numbers_is_named(path):
+    before = path.read_bytes()
+    with pytest.raises(TypeError, match="train/x is of <U1, expected numbers"):
+        write(path, **ABOUT, train={"x": X, "y": Y}, test=(X, Y))
+    assert path.read_bytes() == before
+
+
+# A run, which says the same.
+
+CONFIG = """
+data.file = "rows.h5"
+model.build = "mlp"
+model.sizes = [3, 4]
+train = {epochs = 1, batch_size = 4, slices = 2, learning_rate = 0.1}
+"""
+
+
+def test_a_run_says_what_is_not_read_and_why_a_model_may_not_take_the_labels(
+    path, tmp_path, python
+):
+    (tmp_path / "config.toml").write_text(CONFIG)
+    with h5py.File(path, "a") as file:
+        file["val"] = file["train"]
+    ran = python("-m", "dpedf.train", "config.toml", cwd=tmp_path)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.count("rows.h5: not read: val; expected groups train, valid, test") == 1
+    for y, words in (np.eye(4, dtype=int)[Y], "one-hot"), (Y * 1.0, "integers as floats"):
+        make(path, y=y)
+        ran = python("-m", "dpedf.train", "config.toml", "--overwrite", cwd=tmp_path)
+        assert ran.returncode == 2 and words in ran.stderr and ran.stderr.count("\n") == 1
