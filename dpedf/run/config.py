@@ -62,7 +62,7 @@ class RunSection(Section):
     capture: Literal["auto", "off"] = "auto"  # on a GPU, record a step as a CUDA graph, if possible
     allreduce: Literal["auto", "whole", "buckets"] = "auto"
     bucket: Bucket = 1 << 18  # numbers that are summed over ranks at a time, of "buckets"
-    threads: Count = 0  # of BLAS in a rank; 0: one with slices, else this rank's cores
+    threads: Count = 0  # of BLAS in a rank; 0: OMP_NUM_THREADS without slices, else 1
     log_every: Positive = 100  # steps
     timeout: Annotated[float, Meta(gt=0)] = 600.0  # seconds without a step that end the job
     check_every: Count = 1000  # steps after which ranks are compared; 0: at checkpoints alone

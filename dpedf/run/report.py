@@ -24,7 +24,8 @@ def introduce(setup, step, note):
     allreduce = "buckets" if setup.gradient.overlap else "whole"
     lines = [
         f"dpedf {__version__} on {plural(ranks.size, 'rank')}, {plural(ranks.hosts, 'host')}, "
-        f"{where}, {plural(setup.threads, 'BLAS thread')} a rank, {ranks.mpi}",
+        f"{where}, {plural(setup.threads, 'BLAS thread')} a rank "
+        f"({setup.why_threads}), {ranks.mpi}",
         f"{path}: {learnt} rows to learn from, {held} to validate, {tested} to test, "
         f"{kept[settings.data.cache]}",
         f"{settings.model['build']}: {plural(len(setup.phi.value), 'parameter')}, "

@@ -39,7 +39,8 @@ def assemble(settings, device):
 class Setup:
     """What a run is made of, which all ranks agree on.
 
-    words: the command line.  threads: how many BLAS may use.  resuming: was --resume given?
+    words: the command line.  threads, why_threads: how many BLAS may use, and why.
+    resuming: was --resume given?
     state: what rank 0 then found beside Phi in the checkpoint; {} on other ranks.
     UserError: the run is impossible.
     """
@@ -75,7 +76,7 @@ class Setup:
         expect_same(ranks, "the model", outline(self.ell))
         expect_same(ranks, "the data", self.data.description())
         expect_same(ranks, "the settings", config.text(settings))
-        self.threads = blas_threads(settings, ranks)
+        self.threads, self.why_threads = blas_threads(settings, ranks)
 
     def make_gradient(self):
         """The Gradient that the settings ask for.  UserError: it cannot be cut like this."""

@@ -166,7 +166,8 @@ def main(words):
     settings = config.load(args.config, args.settings)
     with concerning(args.config):
         device = choose(settings, ranks)
-        with closing(device), threadpool_limits(blas_threads(settings, ranks), "blas"):
+        threads, _ = blas_threads(settings, ranks)
+        with closing(device), threadpool_limits(threads, "blas"):
             show(args.config, Training(settings, ranks, device), args.time)
 
 
