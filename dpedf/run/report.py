@@ -44,7 +44,7 @@ def introduce(setup, step, note):
     if step:
         lines.append(f"resumed from {setup.directory.source} at step {step:,}")
     elif setup.resuming:
-        lines.append(f"{settings.run.dir}: no checkpoint of a step to resume, starting afresh")
+        lines.append(f"{setup.directory.path}: no checkpoint of a step to resume, starting afresh")
     ranks.say("\n".join(lines))
 
 

@@ -20,7 +20,7 @@ def read(path):
         kind = Path(path).stat().st_mode  # first, because a pipe would be waited for
         if not stat.S_ISREG(kind):
             found = "a directory" if stat.S_ISDIR(kind) else "no regular file"
-            expected = "a configuration in TOML, in a file that every rank can read, and --resume"
+            expected = "a configuration in a file, which every rank reads, and --resume again"
             raise UserError(f"{path}: {found}, expected {expected}")
         with open(path, "rb") as file:
             content = file.read(MOST_BYTES + 1)

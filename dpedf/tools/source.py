@@ -157,8 +157,11 @@ def measured(training, made):
 
 def main(words):
     parser = Parser("source", __doc__)
+    replaces = "replaces one of its keys"
     parser.add_argument("config", metavar="CONFIG", help="a TOML file, such as configs/mnist.toml")
-    parser.add_argument("settings", metavar="section.key=value", nargs="*", help="replaces one")
+    parser.add_argument(
+        "settings", metavar="section.key=value", nargs="*", default=[], help=replaces
+    )
     parser.add_argument("--time", action="store_true", help="run steps, and time each line")
     args, ranks = parser.parse_intermixed_args(words), Ranks()
     if ranks.size > 1:
