@@ -1,17 +1,23 @@
 """Models in a user's own file: what they import beside it, and what a run knows of that."""
 
+import os
 import pickle
 import random
 import sys
+from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dpedf.edf import Input
+from dpedf.parallel.ranks import Ranks
 from dpedf.run import own_code
 from dpedf.run.build import build, find
 from dpedf.run.resume import hash_of_code
+from dpedf.run.setup import Setup
 
+ROOT = Path(__file__).resolve().parents[1]
 MODEL = """
 from dpedf.ops import Affine, LogLoss, Softmax
 from dpedf.phi import dense
@@ -110,6 +116,23 @@ def test_the_code_is_known_wherever_the_model_goes(tmp_path, monkeypatch):
     monkeypatch.chdir(write(tmp_path / "a", model=f"import os\nos.chdir('..')\n{MODEL}"))
     find("model.py:model")
     assert hash_of_code("model.py") == hash_of_code(f"{tmp_path}/a/model.py")
+
+
+def test_a_run_stays_in_its_folder_though_its_model_goes_to_another(
+    tmp_path, monkeypatch, digits, refused
+):
+    model = f"import os\n{MODEL.replace('    Q', '    os.chdir(os.pardir)' + chr(10) + '    Q')}"
+    text = model.replace("(x.shape[0], y", "(64, y").replace(", x))", ", Reshape(x, (64,))))")
+    monkeypatch.chdir(write(tmp_path / "a", model=text.replace("Affine,", "Affine, Reshape,")))
+    config = (ROOT / "configs" / "digits.toml").read_text()
+    (tmp_path / "a" / "c.toml").write_text(config.replace("data/digits.h5", str(digits)))
+    words = "c.toml", "model={build='model.py:model'}"
+    with closing(Setup(words, Ranks()).directory.lock):
+        assert os.getcwd() == str(tmp_path)
+        monkeypatch.chdir(tmp_path / "a")
+        with refused("runs/c: a live job"):
+            Setup(words, Ranks())
+    assert os.listdir(tmp_path) == ["a"] and (tmp_path / "a" / "runs" / "c" / ".lock").exists()
 
 
 WRONG = {  # the files, and what the line says

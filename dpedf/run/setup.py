@@ -1,7 +1,6 @@
 """From a command line to everything that a run is made of."""
 
 from functools import partial
-from pathlib import Path
 
 from msgspec.structs import replace
 
@@ -65,13 +64,12 @@ class Setup:
         ranks, settings, device = self.ranks, self.settings, self.device
         expect_same(ranks, "the device", f"{device.kind}, products by {device.products}")
         self.link = link_between(ranks, device)
-        place = Path(settings.run.dir).absolute()  # before a user's code goes to another folder
+        self.directory = RunDirectory(settings.run.dir, ranks)  # before a model can go elsewhere
         with ranks.together():
             with concerning(self.path):
                 self.data, self.Q, self.ell, self.phi = assemble(settings, device)
                 self.gradient = self.make_gradient()
-                what = identity(settings, self.data, self.ell)
-                self.directory = RunDirectory(place, ranks, what)
+                self.directory.identity = identity(settings, self.data, self.ell)
             self.directory.claim(may_hold_a_run)
             self.state = self.directory.resume(self.phi) if self.resuming else {}
         watchdog.leave_words_in(self.directory.path, ranks)
