@@ -31,7 +31,7 @@ def test_training_needs_no_affinity_of_cores_and_no_mallopt(python, digits, tmp_
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
     poorer = python(*words, *short, PYTHONPATH=path)
     assert poorer.returncode == 0, poorer.stderr
-    assert f"{os.cpu_count()} BLAS thread" in poorer.stdout
+    assert "1 BLAS thread" in poorer.stdout
     names = "import ctypes, os; print(hasattr(os, 'sched_getaffinity'), ctypes.CDLL.__name__)"
     assert python("-c", names, PYTHONPATH=path).stdout == "False Library\n"
 

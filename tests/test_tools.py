@@ -281,3 +281,8 @@ def test_generate_refuses_a_run_that_cannot_go_on_as_text(trained, python):
     assert_refused(python(*words, cwd=folder), "letters.h5", "no such file")
     config.write_text(config.read_text().replace("window = 8", "window = 0"))
     assert_refused(python(*words, cwd=folder), config.relative_to(folder), "data.window = 0")
+
+
+def test_what_a_tool_lacks_is_named_without_what_may_lack(refused):
+    with refused("dpedf source: the following arguments are required: CONFIG;"):
+        import_module("dpedf.tools.source").main([])

@@ -1,9 +1,19 @@
 """How many threads BLAS may use."""
 
 import os
+import re
 import socket
+from collections import Counter
 
-from dpedf.errors import UserError
+from threadpoolctl import threadpool_info
+
+from dpedf.device.cgroups import quotas
+from dpedf.errors import UserError, plural
+
+OTHERS = (
+    *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS"),
+    "VECLIB_MAXIMUM_THREADS",
+)
 
 
 def cores():
@@ -23,11 +33,42 @@ def expect_cores(settings):
 
 
 def blas_threads(settings, ranks):
-    """The number of BLAS threads of this rank.
+    """(the number of BLAS threads of this rank, why so many).
 
-    run.threads, if it is set.  With slices 1, because two threads add in another order.
-    Otherwise the rank's share of its cores, which it may have in common with other ranks.
+    run.threads, if it is set, or without slices what the environment asks for, but no more than
+    the rank's share of the cores.  Otherwise 1: more would wait for each other in every product
+    as soon as another process takes one of their cores, and add in another order.
     """
-    here = socket.gethostname(), cores()
-    share = max(1, len(here[1]) // ranks.gather(here).count(here))
-    return settings.run.threads or (1 if settings.train.slices else share)
+    share, (name, asked) = share_of_cores(ranks), from_environment()
+    if settings.run.threads:
+        return settings.run.threads, "run.threads"
+    if settings.train.slices or not asked:
+        ignored = f", not {name} = {asked}: with slices, more by run.threads alone"
+        return 1, f"the default{ignored if asked > 1 else ''}"
+    most = f", but its share is {plural(share, 'core')}" if asked > share else ""
+    return min(asked, share), f"{name} = {asked}{most}"
+
+
+def share_of_cores(ranks):
+    """How many cores this rank has, if ranks that may use the same ones share them.
+
+    A quota of a container, or of a job, is as if there were only so many cores.
+    """
+    host, mine = socket.gethostname(), cores()
+    limits = {(host, *mine): len(mine)} | {(host, group): n for group, n in quotas()}
+    sharing = Counter(limit for theirs in ranks.gather(limits) for limit in theirs)
+    return max(1, int(min(n / sharing[limit] for limit, n in limits.items())))
+
+
+def from_environment():
+    """(variable, how many threads it asks for), first of those that the BLAS at hand reads.
+
+    A list, such as 4,2 of OpenMP, counts by its first number; what is no number is passed over, as
+    BLAS does.
+    """
+    blas = [library for library in threadpool_info() if library["user_api"] == "blas"]
+    for name in (*(f"{b['internal_api'].upper()}_NUM_THREADS" for b in blas), *OTHERS):
+        found = re.match(r"\s*\+?([0-9]{1,9})", os.environ.get(name, ""))
+        if found and int(found[1]):
+            return name, int(found[1])
+    return None, 0

@@ -1,13 +1,13 @@
 """From the [model] section of a config to a graph that fits the data."""
 
-import importlib.util
 import inspect
-import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 from dpedf import models
 from dpedf.edf import CompNode, CompNodes, Forward
 from dpedf.errors import UserError
+from dpedf.run import own_code
 from dpedf.run.evaluate import classifies
 
 
@@ -16,7 +16,7 @@ def build(settings, x, y):
 
     UserError: there is no such procedure, it does not take these keywords, or it refuses them.
     """
-    procedure = find(settings["build"])
+    procedure, file = find(settings["build"]), own_code.own_file(settings["build"])
     keywords = {key: value for key, value in settings.items() if key != "build"}
     try:
         inspect.signature(procedure).bind(x, y, **keywords)
@@ -24,24 +24,20 @@ def build(settings, x, y):
         expected = f"{procedure.__name__}{inspect.signature(procedure)}"
         raise UserError(f"model: {error}, expected the keywords of {expected}") from None
     try:
-        made = procedure(x, y, **keywords)
+        with own_code.beside(file) if file else nullcontext():
+            made = procedure(x, y, **keywords)
     except UserError:
         raise
     except ValueError as error:
         raise UserError(f"model: {error}") from None
     except (TypeError, ArithmeticError) as error:
-        if ":" in settings["build"]:  # the user's own model: the traceback shows where
+        if file:  # the user's own model: the traceback shows where
             raise
         signature = f"{procedure.__name__}{inspect.signature(procedure)}"
         raise UserError(f"model: {error}, expected other values for {signature}") from None
     if not (isinstance(made, tuple) and [isinstance(n, CompNode) for n in made] == [True, True]):
         raise UserError(f"model.build returned {made!r}, expected two nodes, (output, ell)")
     return made
-
-
-def own_file(name):
-    """The file that a name such as path/to/file.py:mine begins with; "" of a model of dpedf."""
-    return name.rpartition(":")[0]
 
 
 def find(name):
@@ -57,12 +53,10 @@ def find(name):
         raise UserError(
             f'model.build = "{name}": no file {file}, expected path/to/file.py:procedure'
         )
-    spec = importlib.util.spec_from_file_location(f"dpedf.run.build.{Path(file).stem}", file)
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not takes_x_and_y(getattr(module, procedure, None)):
+    found = getattr(own_code.module(file), procedure, None)
+    if not takes_x_and_y(found):
         raise UserError(f'model.build = "{name}", expected a procedure of (x, y, ...) in that file')
-    return getattr(module, procedure)
+    return found
 
 
 def takes_x_and_y(thing):

@@ -1,6 +1,7 @@
 """Configurations: TOML and overrides to typed, frozen settings."""
 
-import re
+import os
+from datetime import date, time
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from dpedf.errors import UserError, concerning
+from dpedf.run.explain import explained
 from dpedf.run.tree import expect_plain, override, plain, read, shown, shown_key
 
 Count = Annotated[int, Meta(ge=0)]
@@ -62,7 +64,7 @@ class RunSection(Section):
     capture: Literal["auto", "off"] = "auto"  # on a GPU, record a step as a CUDA graph, if possible
     allreduce: Literal["auto", "whole", "buckets"] = "auto"
     bucket: Bucket = 1 << 18  # numbers that are summed over ranks at a time, of "buckets"
-    threads: Count = 0  # of BLAS in a rank; 0: one with slices, else this rank's cores
+    threads: Count = 0  # of BLAS in a rank; 0: OMP_NUM_THREADS without slices, else 1
     log_every: Positive = 100  # steps
     timeout: Annotated[float, Meta(gt=0)] = 600.0  # seconds without a step that end the job
     check_every: Count = 1000  # steps after which ranks are compared; 0: at checkpoints alone
@@ -85,14 +87,14 @@ def load(path, overrides=()):
     """
     tree = read(path)
     for word in overrides:
-        override(tree, word)
+        override(tree, word, fits)
     with concerning(path):
         expect_plain(tree)
         expect_known(tree)
     try:
         config = msgspec.convert(tree, Config)
     except msgspec.ValidationError as error:
-        raise UserError(f"{path}: {explained(str(error), tree)}") from None
+        raise UserError(f"{path}: {explained(str(error), tree, TYPES)}") from None
     build = config.model.get("build")
     if not (isinstance(build, str) and build.isprintable()):
         found = "nothing" if build is None else shown(build)
@@ -104,8 +106,45 @@ def load(path, overrides=()):
     if not config.run.dir:
         run = msgspec.structs.replace(config.run, dir=f"runs/{Path(path).stem}")
         config = msgspec.structs.replace(config, run=run)
-    return config
+    with concerning(path):
+        return without_tilde(config)
 
+
+def fits(key, value):
+    """Is a value of the type of a key?  A keyword of a model takes any that is no date."""
+    if key not in TYPES:
+        return not isinstance(value, (date, time))
+    try:
+        msgspec.convert(value, TYPES[key])
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def without_tilde(config):
+    """The same config, in which ~ and ~user are the folders that a shell takes them for."""
+
+    def expanded(key, path):
+        found = os.path.expanduser(path)
+        if found == path and path.startswith("~") and not os.path.exists(path):
+            user = path.partition("/")[0]
+            raise UserError(f"{key} = {shown(path)}, expected another user than {user}, or ./~")
+        return found
+
+    replace = msgspec.structs.replace
+    return replace(
+        config,
+        data=replace(config.data, file=expanded("data.file", config.data.file)),
+        model=config.model | {"build": expanded("model.build", config.model["build"])},
+        run=replace(config.run, dir=expanded("run.dir", config.run.dir)),
+    )
+
+
+# The type of every key, but for the keywords of models.
+TYPES = {field.name: field.type for field in msgspec.structs.fields(Config)} | {"model.build": str}
+for name, section in [*TYPES.items()]:
+    if isinstance(section, type) and issubclass(section, Section):
+        TYPES |= {f"{name}.{field.name}": field.type for field in msgspec.structs.fields(section)}
 
 # The settings of [train] that only some optimizers have.
 OPTIMIZERS_WITH = {
@@ -154,7 +193,7 @@ def from_command_line(words):
             raise UserError(f"{ascii(word)}: expected words in UTF-8")
     flags = {word for word in words if word in ("--resume", "--overwrite")}
     path, *overrides = [word for word in words if word not in flags] or [""]
-    if not path or "=" in path or path.startswith("-"):
+    if not path or ("=" in path and not Path(path).is_file()) or path.startswith("-"):
         raise UserError("no CONFIG, expected a TOML file first, such as configs/mnist.toml")
     if len(flags) == 2:
         raise UserError("--resume and --overwrite, expected one of them")
@@ -174,21 +213,6 @@ def expect_known(tree):
             near = get_close_matches(unknown[:80], names)
             expected = near[0] if near else ", ".join(names)
             raise UserError(f"{dot}{shown_key(unknown)} is unknown, expected {expected}")
-
-
-def explained(error, tree):
-    """A message of msgspec in our words: the key, what was found, what was expected."""
-    what, at = re.fullmatch(r"(.*?)(?: - at `\$\.?([^[]*).*`)?", error).groups()
-    found, cls = tree, Config
-    for name in (at or "").split(".") if at else ():
-        found, fields = found[name], msgspec.structs.fields(cls)
-        cls = next(f.type for f in fields if f.name == name)
-    if missing := re.search(r"missing required field `(.*)`", what):
-        return f"no {at}.{missing[1]}, expected one" if at else f"no {missing[1]}, expected one"
-    if "enum" in what:
-        what = "expected one of " + ", ".join(map(str, cls.__args__))
-    what = re.sub("`str` matching regex .*", 'a number of steps, or a time such as "10m"', what)
-    return f"{at} = {shown(found)}, {what[0].lower()}{what[1:]}".replace("`", "")
 
 
 def text(config):

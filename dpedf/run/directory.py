@@ -20,6 +20,7 @@ FILES = CHECKPOINT, *PREVIOUS.values(), BEST, DROPPED, "config.toml", METRICS
 class RunDirectory:
     """The directory of a live run.  Rank 0 alone reads and writes it.
 
+    given: as the user wrote it; path: where it is, wherever the process goes later.
     identity: what the run is, an Identity of resume.py.
     source: the checkpoint that the run goes on from, or None.  notes: lines on what was found.
     best: the file of the best step so far, None where it is lost.  best_is_kept: is it the one
@@ -28,7 +29,11 @@ class RunDirectory:
     """
 
     def __init__(self, path, ranks, identity=None):
-        self.path, self.writes, self.identity = Path(path), ranks.rank == 0, identity
+        self.given = self.path = Path(path)
+        with suppress(OSError):  # not everybody may come here from the root
+            os.stat(os.getcwd())
+            self.path = self.path.absolute()
+        self.writes, self.identity = ranks.rank == 0, identity
         self.source, self.notes = None, []
         self.metrics, self.told = None, 0  # told: events, but for that of the test
         self.best, self.best_is_kept = BEST, True
@@ -41,24 +46,26 @@ class RunDirectory:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if lock.is_symlink():
-                raise UserError(f"{lock}: a link, expected a file of the run itself")
+                raise UserError(
+                    f"{self.given / lock.name}: a link, expected a file of the run itself"
+                )
             self.lock = open(lock, "r+b", 0, opener=create)  # locked as long as it is open
         except OSError as error:
             raise UserError(
-                f"{self.path}: {one_line(error)}, expected a writable directory"
+                f"{self.given}: {one_line(error)}, expected a writable directory"
             ) from None
         try:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"{self.path}: a live job trains there, expected none") from None
+            raise UserError(f"{self.given}: a live job trains there, expected none") from None
         except OSError as error:  # as on many shared file systems
-            print_error(f"{self.path}: {one_line(error)}: nothing would keep a second job away")
+            print_error(f"{self.given}: {one_line(error)}: nothing would keep a second job away")
         for name in (*FILES, *(f"{name}.unfinished" for name in FILES)):
             if (self.path / name).is_dir():
-                raise UserError(f"{self.path / name}: a directory, expected a file or nothing")
+                raise UserError(f"{self.given / name}: a directory, expected a file or nothing")
         if not may_hold_a_run and self.held():
             how = "--resume goes on with it, --overwrite replaces it"
-            raise UserError(f"{self.path}: holds a run, expected none; {how}")
+            raise UserError(f"{self.given}: holds a run, expected none; {how}")
 
     def held(self):
         """The files of a run that are there, a link that leads nowhere among them."""
@@ -75,12 +82,12 @@ class RunDirectory:
             return {}
         for name in held:
             if not (self.path / name).exists():
-                raise UserError(f"{self.path / name}: a link to nothing, expected a file")
+                raise UserError(f"{self.given / name}: a link to nothing, expected a file")
         if CHECKPOINT not in held:
             found = f"no {CHECKPOINT} beside {', '.join(held)}, expected one to resume from"
             older = PREVIOUS[CHECKPOINT]
             rename = f"{older} under that name, " if older in held else ""
-            raise UserError(f"{self.path}: {found}, {rename}or --overwrite")
+            raise UserError(f"{self.given}: {found}, {rename}or --overwrite")
         self.source, found = self.newest()
         with concerning(self.source):
             self.notes += self.identity.compare(found["rest"])
@@ -90,7 +97,7 @@ class RunDirectory:
         kept, told = before(events, state["step"]), state.pop("events", None)
         if told not in (None, len(kept)):
             at = f"events up to step {state['step']:,}"
-            bad.append(f"{self.path / METRICS}: {len(kept):,} {at}, expected {told:,}")
+            bad.append(f"{self.given / METRICS}: {len(kept):,} {at}, expected {told:,}")
         self.notes += bad
         tested = ("test", state["step"]) in [(e["event"], e["step"]) for e in events]
         return state | {"source": str(self.source), "tested": tested}
@@ -123,7 +130,7 @@ class RunDirectory:
         if known[0]:
             del state["best"], state["best_step"]  # the next evaluation is the best one then
             found = f"not that of step {known[0]:,}, the best one so far"
-            self.notes.append(f"{self.path / BEST}: {found}; the next evaluation begins anew")
+            self.notes.append(f"{self.given / BEST}: {found}; the next evaluation begins anew")
 
     def events(self):
         """(the events of metrics.jsonl, lines on what else stands there)."""
@@ -142,7 +149,7 @@ class RunDirectory:
         go on from one, all files of an earlier run are gone by then.
         """
         if self.writes:
-            with writing(self.path):
+            with writing(self.given):
                 self.take_up() if self.source or step else self.clear()
         if step == 0:
             save()
@@ -150,7 +157,7 @@ class RunDirectory:
             kept = before(self.events()[0], step)
             self.write("config.toml", config.text(settings))
             self.write(METRICS, "".join(map(metrics.line, kept)))
-            with writing(self.path / METRICS):
+            with writing(self.given / METRICS):
                 self.metrics = open(self.path / METRICS, "a", buffering=1, opener=no_link)
             self.told = len(kept)
 
@@ -171,7 +178,7 @@ class RunDirectory:
             best.replace(self.path / DROPPED)
 
     def write(self, name, text):
-        with writing(self.path / name):
+        with writing(self.given / name):
             replace(self.path / name, text.encode())
 
     def save(self, name, phi, **state):
@@ -179,19 +186,19 @@ class RunDirectory:
         if not self.writes:
             return
         if name == CHECKPOINT and self.metrics:
-            with writing(self.path / METRICS):
+            with writing(self.given / METRICS):
                 os.fsync(self.metrics.fileno())
         keeps = name == CHECKPOINT or self.best_is_kept
         previous = self.path / PREVIOUS[name] if keeps else None
         texts = self.identity.texts() if self.identity else {}
-        with writing(self.path / name):
+        with writing(self.given / name):
             save(self.path / name, phi, previous=previous, events=self.told, **texts, **state)
         self.best_is_kept = name == CHECKPOINT
 
     def event(self, kind, **values):
         """Append one line to metrics.jsonl."""
         if self.writes:
-            with writing(self.path / METRICS):
+            with writing(self.given / METRICS):
                 self.metrics.write(metrics.line({"event": kind, **values}))
             self.told += kind != "test"
 

@@ -24,7 +24,8 @@ def introduce(setup, step, note):
     allreduce = "buckets" if setup.gradient.overlap else "whole"
     lines = [
         f"dpedf {__version__} on {plural(ranks.size, 'rank')}, {plural(ranks.hosts, 'host')}, "
-        f"{where}, {plural(setup.threads, 'BLAS thread')} a rank, {ranks.mpi}",
+        f"{where}, {plural(setup.threads, 'BLAS thread')} a rank "
+        f"({setup.why_threads}), {ranks.mpi}",
         f"{path}: {learnt} rows to learn from, {held} to validate, {tested} to test, "
         f"{kept[settings.data.cache]}",
         f"{settings.model['build']}: {plural(len(setup.phi.value), 'parameter')}, "
@@ -43,7 +44,7 @@ def introduce(setup, step, note):
     if step:
         lines.append(f"resumed from {setup.directory.source} at step {step:,}")
     elif setup.resuming:
-        lines.append(f"{settings.run.dir}: no checkpoint of a step to resume, starting afresh")
+        lines.append(f"{setup.directory.path}: no checkpoint of a step to resume, starting afresh")
     ranks.say("\n".join(lines))
 
 

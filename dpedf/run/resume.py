@@ -1,9 +1,7 @@
 """What a run is, as every checkpoint keeps it, and what of it may change when the run goes on."""
 
 import hashlib
-import sys
 from itertools import zip_longest
-from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -11,8 +9,8 @@ import numpy as np
 from dpedf.errors import UserError, one_line, visible
 from dpedf.optim import last_step, schedule
 from dpedf.run import config
-from dpedf.run.build import own_file
 from dpedf.run.outline import outline
+from dpedf.run.own_code import own_file, sources
 
 # These settings may change when a run is resumed: how and for how long it trains, and where.
 MAY_CHANGE = (
@@ -110,12 +108,7 @@ def hash_of_code(file):
     """The SHA-256 of a user's file, and of what was imported from its folder; "" for no file."""
     if not file:
         return ""
-    folder, loaded = Path(file).resolve().parent, {Path(file).resolve()}
-    for module in [*sys.modules.values()]:
-        its = Path(getattr(module, "__file__", None) or "/").resolve()
-        if its.is_relative_to(folder) and its.suffix == ".py" and "site-packages" not in its.parts:
-            loaded.add(its)
-    return hashlib.sha256(b"".join(its.read_bytes() for its in sorted(loaded))).hexdigest()
+    return hashlib.sha256(b"".join(its.read_bytes() for its in sources(file))).hexdigest()
 
 
 def described(data):

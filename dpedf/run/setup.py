@@ -39,7 +39,8 @@ def assemble(settings, device):
 class Setup:
     """What a run is made of, which all ranks agree on.
 
-    words: the command line.  threads: how many BLAS may use.  resuming: was --resume given?
+    words: the command line.  threads, why_threads: how many BLAS may use, and why.
+    resuming: was --resume given?
     state: what rank 0 then found beside Phi in the checkpoint; {} on other ranks.
     UserError: the run is impossible.
     """
@@ -63,19 +64,19 @@ class Setup:
         ranks, settings, device = self.ranks, self.settings, self.device
         expect_same(ranks, "the device", f"{device.kind}, products by {device.products}")
         self.link = link_between(ranks, device)
+        self.directory = RunDirectory(settings.run.dir, ranks)  # before a model can go elsewhere
         with ranks.together():
             with concerning(self.path):
                 self.data, self.Q, self.ell, self.phi = assemble(settings, device)
                 self.gradient = self.make_gradient()
-                what = identity(settings, self.data, self.ell)
-                self.directory = RunDirectory(settings.run.dir, ranks, what)
+                self.directory.identity = identity(settings, self.data, self.ell)
             self.directory.claim(may_hold_a_run)
             self.state = self.directory.resume(self.phi) if self.resuming else {}
         watchdog.leave_words_in(self.directory.path, ranks)
         expect_same(ranks, "the model", outline(self.ell))
         expect_same(ranks, "the data", self.data.description())
         expect_same(ranks, "the settings", config.text(settings))
-        self.threads = blas_threads(settings, ranks)
+        self.threads, self.why_threads = blas_threads(settings, ranks)
 
     def make_gradient(self):
         """The Gradient that the settings ask for.  UserError: it cannot be cut like this."""

@@ -1,8 +1,11 @@
 """A configuration as a tree of tables: from a TOML file, and from the command line."""
 
+import re
 import stat
 import tomllib
-from codecs import BOM_UTF8
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
+from datetime import date, time
+from difflib import get_close_matches
 from pathlib import Path
 
 from dpedf.errors import UserError, one_line
@@ -17,12 +20,18 @@ def read(path):
         kind = Path(path).stat().st_mode  # first, because a pipe would be waited for
         if not stat.S_ISREG(kind):
             found = "a directory" if stat.S_ISDIR(kind) else "no regular file"
-            raise UserError(f"{path}: {found}, expected a configuration in TOML")
+            expected = "a configuration in a file, which every rank reads, and --resume again"
+            raise UserError(f"{path}: {found}, expected {expected}")
         with open(path, "rb") as file:
             content = file.read(MOST_BYTES + 1)
         if len(content) > MOST_BYTES:
             raise UserError(f"{path}: more than {MOST_BYTES:,} bytes, expected a configuration")
-        return tomllib.loads(content.removeprefix(BOM_UTF8).decode())
+        return tomllib.loads(decoded(content))
+    except FileNotFoundError as error:
+        names = [other.name for other in Path(path).parent.glob("*.toml")]
+        near = get_close_matches(Path(path).name, names, 1)
+        expected = Path(path).with_name(near[0]) if near else "a configuration in TOML"
+        raise UserError(f"{path}: {one_line(error)}, expected {expected}") from None
     except OSError as error:
         raise UserError(f"{path}: {one_line(error)}, expected a configuration in TOML") from None
     except RecursionError:
@@ -33,9 +42,20 @@ def read(path):
         raise UserError(f"{path}: {one_line(error)}, expected TOML") from None
 
 
-def override(tree, word):
-    """Set section.key=value, value in TOML or a bare string, in a tree."""
-    key, equals, value = word.removeprefix("--").partition("=")
+def decoded(content):
+    """The text of a file in UTF-8, with a mark of the byte order or without."""
+    if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        raise ValueError("text in UTF-16, not in UTF-8")
+    try:
+        return content.removeprefix(BOM_UTF8).decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"line {line} is not in UTF-8") from None
+
+
+def override(tree, word, fits):
+    """Set section.key=value in a tree, to the first reading of value that fits(key, reading)."""
+    key, equals, text = word.removeprefix("--").partition("=")
     *sections, name = key.split(".")
     if not equals or not name:
         raise UserError(f"{shown_key(word)}: expected section.key=value")
@@ -45,12 +65,30 @@ def override(tree, word):
             what = f"{shown_key(section)} is no section, expected section.key=value"
             raise UserError(f"{shown_key(word)}: {what}")
     try:
-        found = tomllib.loads(f"value = {value}")
-    except ValueError:
-        found = {}
+        possible = readings(text)
     except RecursionError:
         raise UserError(f"{shown_key(word)}: too many brackets in each other") from None
-    tree[name] = found["value"] if len(found) == 1 else value
+    tree[name] = next((value for value in possible if fits(key, value)), possible[0])
+
+
+def readings(text):
+    """What a text on the command line may mean: a value of TOML, and the text as it was typed.
+
+    A value may be spelled as in Python: .1, 1., True.  1e3 may be a whole number.
+    """
+    spelled = re.sub(r"(?<![\w.])\.(?=\d)", "0.", text)
+    spelled = re.sub(r"(?<=\d)\.(?!\d)", ".0", spelled)
+    spelled = re.sub(r"\b(True|False)\b", lambda word: word[0].lower(), spelled)
+    for toml in text, text if {*"\"'"} & {*text} else spelled:
+        try:
+            found = tomllib.loads(f"value = {toml}")
+        except ValueError:
+            continue
+        if len(found) == 1:
+            value = found["value"]
+            whole = [int(value)] if isinstance(value, float) and value.is_integer() else []
+            return [value, *whole, text]
+    return [text]
 
 
 def expect_plain(tree):
@@ -87,7 +125,7 @@ def plain(text):
 def shown(value):
     """A value as it stands in Python, or its beginning."""
     try:
-        text = repr(value)
+        text = str(value) if isinstance(value, (date, time)) else repr(value)
     except ValueError:  # Python prints no longer numbers
         return f"a number of {value.bit_length():,} bits"
     return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."

@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 
 from dpedf.errors import UserError
-from dpedf.run.build import own_file
+from dpedf.run.own_code import own_file
 
 
 class Parser(argparse.ArgumentParser):

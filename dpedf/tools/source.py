@@ -157,8 +157,11 @@ def measured(training, made):
 
 def main(words):
     parser = Parser("source", __doc__)
+    replaces = "replaces one of its keys"
     parser.add_argument("config", metavar="CONFIG", help="a TOML file, such as configs/mnist.toml")
-    parser.add_argument("settings", metavar="section.key=value", nargs="*", help="replaces one")
+    parser.add_argument(
+        "settings", metavar="section.key=value", nargs="*", default=[], help=replaces
+    )
     parser.add_argument("--time", action="store_true", help="run steps, and time each line")
     args, ranks = parser.parse_intermixed_args(words), Ranks()
     if ranks.size > 1:
@@ -166,7 +169,8 @@ def main(words):
     settings = config.load(args.config, args.settings)
     with concerning(args.config):
         device = choose(settings, ranks)
-        with closing(device), threadpool_limits(blas_threads(settings, ranks), "blas"):
+        threads, _ = blas_threads(settings, ranks)
+        with closing(device), threadpool_limits(threads, "blas"):
             show(args.config, Training(settings, ranks, device), args.time)
 
 
