@@ -24,9 +24,10 @@ class Context(threading.local):
     seed, step, numbers: what random draws depend on, beside the row.  numbers[n] is the place of
     a node in the running program.
     add(parts): the sum over all slices, of all ranks, of parts, which has those at hand.
+    shares[n]: how many positions that a node n counts a row of the global minibatch has on average.
     """
 
-    train, B, row, slices, seed, step, numbers = False, None, 0, WHOLE, 0, 0, {}
+    train, B, row, slices, seed, step, numbers, shares = False, None, 0, WHOLE, 0, 0, {}, {}
     add = staticmethod(lambda parts: parts.sum(axis=0))
 
 
@@ -115,10 +116,11 @@ class Program:
         self.summed = [n for n in (*self.parameters, *self.nodes) if n.varies and not n.batched]
         self.completes = {n: [p for p in reversed(first) if first[p] is n] for n in self.nodes}
 
-    def forward(self, train):
+    def forward(self, train, nodes=None):
+        """Compute the values of these nodes, in order: by default, of all."""
         self.train = train
         with during(train=train, numbers=self.numbers):
-            for n in self.nodes:
+            for n in self.nodes if nodes is None else nodes:
                 n.value = n.grad = None  # so that their memory can be used again
                 if n.batched:
                     n.forward()

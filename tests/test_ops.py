@@ -39,6 +39,8 @@ from dpedf.ops import (
     LeakyRelu,
     Log,
     LogLoss,
+    LogSigmoid,
+    LogSoftmax,
     LSTMCell,
     MatMul,
     MaxPool,
@@ -508,6 +510,11 @@ def masked_mean(losses, mask):
     return (losses * mask).sum(1) / mask.sum(1).clamp(min=1)
 
 
+def of_positions(losses, mask):
+    """Of which the mean is that of all unmasked positions."""
+    return (losses * mask).sum(1) * len(losses) / mask.sum().clamp(min=1)
+
+
 def of_losses():
     for operands in "b34 y43", "b234 y423", "b31 y13":
         yield Case(
@@ -525,6 +532,13 @@ def of_losses():
             lambda s, y, m: masked_mean(-log_likelihood(s, y), m),
             name=f"{operands}, masked",
         )
+    yield Case(
+        LogLoss,
+        "b34 y43 m3",
+        lambda s, y, m: LogLoss(Softmax(s), y, m, mean="positions"),
+        lambda s, y, m: of_positions(-log_likelihood(s, y), m),
+        name="the mean over positions",
+    )
     yield Case(
         LogLoss,
         "b34 y43 m3",
@@ -579,11 +593,13 @@ CASES = [
     Case(Affine, "b3 p31 p1", affine, lambda x, w, c: x @ w - c),
     Case(Affine, "x3 p32 p2", affine, lambda x, w, c: x @ w - c),
     *of_numbers(Sigmoid, lambda x: x.sigmoid()),
+    *of_numbers(LogSigmoid, lambda x: functional().logsigmoid(x)),
     *of_numbers(Tanh, lambda x: x.tanh()),
     *of_numbers(Relu, lambda x: x.relu()),
     *of_numbers(Square, lambda x: x * x),
     Case(Softmax, "b4", Softmax, lambda s: s.softmax(1)),
     Case(Softmax, "b1", Softmax, lambda s: s.softmax(1)),
+    *(Case(LogSoftmax, n, LogSoftmax, lambda s: s.log_softmax(-1)) for n in ("b4", "b1", "b234")),
     *(
         Case(
             LogLoss,

@@ -35,11 +35,15 @@ def softmax_on_gpu(s):
     return Q, shifted, Z
 
 
-def flat_index(y):
-    """The index of [y[b], b] in an array (J, B) as a vector."""
-    at = np.multiply(y, len(y), dtype=np.intp)
-    at += np.arange(len(y), like=y)
-    return at
+def flat_index(y, J):
+    """The index of [y[b], b] in an array (J, B) as a vector.  ValueError: y is not of 0..J-1."""
+    try:
+        return np.ravel_multi_index((y, np.arange(len(y), like=y)), (J, len(y)))
+    except TypeError:
+        raise ValueError(f"labels of {y.dtype}, expected integers, 0..{J - 1}") from None
+    except ValueError:
+        label = y[(y < 0) | (y >= J)][0]
+        raise ValueError(f"label {label}, expected 0..{J - 1}, or a mask") from None
 
 
 @function
@@ -47,9 +51,10 @@ def log_loss(shifted, Z, y):
     """ell[b] = log Z[b] - shifted[b,y[b]]
 
     Returns ell, (B,), and `chosen` for log_loss_gradient: the scores that y chooses, in a form
-    that depends on the device.
+    that depends on the device.  A label that is not in 0..J-1 is a ValueError, or on a GPU, which
+    nobody waits for, a loss of nan.
     """
-    at = flat_index(y)
+    at = flat_index(y, shifted.shape[1])
     return np.log(Z) - shifted.T.take(at), at
 
 

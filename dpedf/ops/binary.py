@@ -7,11 +7,14 @@ from dpedf.kernels.activation import sigmoid
 
 
 class BinaryLogLoss(CompNode):
-    """ell[b] = -log(sigmoid((2 y[b] - 1) s[b])) = log(1 + exp(s[b])) - y[b] s[b]
+    """ell[b] = log(1 + exp(s[b])) - y[b] s[b]
 
     s.grad[b] += ell.grad[b] (sigmoid(s[b]) - y[b])
 
-    s: (B,), the score of class 1; y: (B,), of 0 and 1; ell: (B,)
+    s: (B,), the score of class 1; y: (B,), of 0 and 1, or the probability of class 1 between them;
+    ell: (B,)
+
+    Other y have a loss of nan.
     """
 
     def __init__(self, s, y):
@@ -19,8 +22,14 @@ class BinaryLogLoss(CompNode):
 
     def forward(self):
         s = self.s.value
-        self.target = self.y.value.astype(s.dtype)
-        self.value = np.logaddexp((1 - 2 * self.target) * s, 0.0)
+        self.target = y = self.y.value.astype(s.dtype)
+        size, wrong = np.abs(s), np.abs(y - (s > 0))
+        loss = np.logaddexp(-size, 0.0) + np.where(wrong == 0, 0.0, size * wrong)
+        self.value = np.where((y >= 0) & (y <= 1), loss, np.nan)
 
     def backward(self):
         self.s.addgrad(self.grad * (sigmoid(self.s.value) - self.target))
+
+    def counted(self):
+        """(B,): 1 for each row, all of which count; after Forward."""
+        return np.ones_like(self.value)

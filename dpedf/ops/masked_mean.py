@@ -5,16 +5,26 @@ from math import prod
 import numpy as np
 
 
-def weights(y, mask, like):
-    """The weight of each position of y, (B, ...), in the mean; in the dtype of like.
-
-    (B, ...) with a mask.  Without one, a number, or None if each b has one position.
-    """
+def unmasked(y, mask, dtype):
+    """1 for each position of y, (B, ...), that counts, else 0; None if all do.  ValueError"""
     if mask is None:
+        return None
+    if mask.value.shape != y.shape:
+        raise ValueError(f"mask of shape {mask.value.shape}, expected {y.shape}, that of y")
+    return (mask.value != 0).astype(dtype)
+
+
+def weights(y, counted, share=None):
+    """The weight of each position of y, (B, ...), in the loss of its row, given which count.
+
+    share: how many of them a row of the whole minibatch has on average; by default, each row has
+    the mean of its own.  Returns (B, ...), or a number, or None if each b has one position.
+    """
+    if counted is None:
         return None if y.ndim == 1 else 1 / (prod(y.shape[1:]) or 1)
-    unmasked = (mask.value != 0).astype(like.dtype)
-    count = unmasked.sum(axis=tuple(range(1, y.ndim)), keepdims=True)
-    return unmasked / np.maximum(count, 1)
+    if share is None:
+        share = np.maximum(counted.sum(axis=tuple(range(1, y.ndim)), keepdims=True), 1)
+    return counted / share.astype(counted.dtype)
 
 
 def mean(losses, weights, shape):

@@ -36,7 +36,7 @@ class Step:
             if gradient.link.recordable:
                 length = self.replay(self.whole, x, y, *now, B=B, measure=measure)
             else:  # MPI cannot be a part of a CUDA graph
-                if gradient.overlap or gradient.mixer:
+                if gradient.overlap or gradient.mixer or gradient.counts:
                     self.add_slices(x, y, self.number, B)
                 else:
                     self.replay(self.add_slices, x, y, self.number, B=B)
@@ -62,6 +62,7 @@ class Step:
     def add_slices(self, x, y, number, B):
         """Compute this rank's part of the gradient."""
         with self.context(number), self.unchanging_phi:
+            self.gradient.count(x, y, B)
             self.gradient.add_slices(x, y, B)
 
     def update_phi(self, number, eta, measure):
