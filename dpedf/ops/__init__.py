@@ -11,6 +11,7 @@ from dpedf.ops.embedding import Embedding, OneHot
 from dpedf.ops.functions import Exp, Sqrt, Square
 from dpedf.ops.logarithm import Log, LogSigmoid
 from dpedf.ops.loss import LogLoss, SquareLoss
+from dpedf.ops.masked_mean import NotEqual
 from dpedf.ops.normalization import BatchNorm, Dropout, LayerNorm, RMSNorm
 from dpedf.ops.pointwise import Relu, Sigmoid, Tanh
 from dpedf.ops.products import MatMul

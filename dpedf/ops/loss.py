@@ -7,9 +7,8 @@ from dpedf.kernels import packed
 from dpedf.kernels.gemm import matrix
 from dpedf.kernels.softmax import log_loss, log_loss_gradient
 from dpedf.ops.logarithm import Log
-from dpedf.ops.masked_mean import mean, spread, unmasked, weights
+from dpedf.ops.masked_mean import expect_shape, mean, share_of, spread, unmasked, weights
 from dpedf.ops.softmax import Softmax
-from dpedf.program import context
 
 
 class LogLoss(CompNode):
@@ -42,10 +41,14 @@ class LogLoss(CompNode):
     Q: (B, ..., J); y: (B, ...), of 0..J-1; mask: (B, ...); ell: (B,)
     """
 
+    mean = "rows"
+
     def __init__(self, Q, y, mask=None, mean="rows"):
         if mean not in ("rows", "positions"):
             raise ValueError(f'LogLoss of mean = "{mean}", expected "rows" or "positions"')
-        self.Q, self.y, self.mask, self.mean = Q, y, mask, mean
+        self.Q, self.y, self.mask = Q, y, mask
+        if mean != "rows":  # so that outlines of programs without it stay as they were
+            self.mean = mean
         self.log_Q = None if isinstance(Q, Softmax) else Log(Q)
 
     @property
@@ -55,22 +58,15 @@ class LogLoss(CompNode):
 
     def forward(self):
         Q, y = self.Q, self.y.value
-        if y.shape != Q.value.shape[:-1]:
-            raise ValueError(f"y of shape {y.shape}, expected {Q.value.shape[:-1]}, as Q has")
+        expect_shape("y", y, Q.value.shape[:-1])
         fast, self.m = self.log_Q is None, unmasked(y, self.mask, Q.value.dtype)
         logs = Q.shifted if fast else matrix(self.log_Q.value)
         labels = y if self.m is None else np.where(self.m > 0, y, 0)
         Z = Q.Z if fast else np.ones_like(logs[:, 0])
         losses, self.at = log_loss(logs, Z, labels.reshape(-1))
-        self.share = self.share_of_rows() if self.whole_mask else None
+        self.share = share_of(self, self.m) if self.whole_mask else None
         self.weights = weights(y, self.m, self.share)
         self.value = losses if self.weights is None else mean(losses, self.weights, y.shape)
-
-    def share_of_rows(self):
-        """How many positions a row has on average: of the whole minibatch, or of what is here."""
-        here = self.m.sum(dtype=np.float64) / max(1, len(self.m))
-        share = context.shares.get(self, here)
-        return np.where(share > 0, share, 1.0)
 
     def backward(self):
         Q, g = self.Q, self.grad
@@ -105,6 +101,7 @@ class SquareLoss(CompNode):
 
     def forward(self):
         x = self.x.value
+        expect_shape("y", self.y.value, x.shape)
         self.difference = x - self.y.value.astype(x.dtype, copy=False)  # y may be of integers
         squares = packed(np.square(self.difference))
         self.value = squares.sum(axis=tuple(range(1, squares.ndim)))

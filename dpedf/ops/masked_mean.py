@@ -1,17 +1,54 @@
-"""The mean of a loss over the unmasked positions of a sequence."""
+"""The mean of a loss over the unmasked positions of a sequence, and masks."""
 
 from math import prod
 
 import numpy as np
 
+from dpedf.edf import CompNode
+from dpedf.program import context
+
+
+class NotEqual(CompNode):
+    """y = [x != label], in float32, which never changes the dtype of a graph
+
+    a mask of labels: LogLoss(Q, y, NotEqual(y, -100)) ignores those of -100
+
+    x: (B, ...); y: (B, ...)
+    """
+
+    def __init__(self, x, label):
+        self.x, self.label = x, label
+
+    def forward(self):
+        self.value = (self.x.value != self.label).astype(np.float32)
+
+    def backward(self):
+        """A mask does not vary."""
+
+
+def expect_shape(name, array, shape):
+    """ValueError, unless an array has this shape."""
+    if array.shape != shape:
+        raise ValueError(f"{name} of shape {array.shape}, expected {shape}")
+
 
 def unmasked(y, mask, dtype):
-    """1 for each position of y, (B, ...), that counts, else 0; None if all do.  ValueError"""
+    """1 for each position of y, (B, ...), that counts, else 0; None if all do."""
     if mask is None:
         return None
-    if mask.value.shape != y.shape:
-        raise ValueError(f"mask of shape {mask.value.shape}, expected {y.shape}, that of y")
+    expect_shape("mask", mask.value, y.shape)
     return (mask.value != 0).astype(dtype)
+
+
+def share_of(node, unmasked):
+    """How many unmasked positions a row has on average, in the whole minibatch; 1 if none.
+
+    It is that of the rows at hand, unless the context knows more.
+    """
+    share = context.shares.get(node)
+    if share is None:
+        share = unmasked.sum(dtype=np.float64) / max(1, len(unmasked))
+    return np.where(share > 0, share, 1.0)
 
 
 def weights(y, counted, share=None):
