@@ -46,6 +46,7 @@ from dpedf.ops import (
     MaxPool,
     Mean,
     Multiply,
+    NotEqual,
     OneHot,
     Power,
     Relu,
@@ -452,6 +453,8 @@ def of_sequences():
         c = f.sigmoid() * c + i.sigmoid() * g.tanh()
         return torch().cat([c, o.sigmoid() * c.tanh()], 1)
 
+    for operands in "y4 b", "y43 b3":
+        yield Case(NotEqual, operands, lambda y, x: x * NotEqual(y, 2), lambda y, x: x * (y != 2))
     yield Case(LSTMCell, "b8 b8 b4", LSTMCell, lstm)
 
     def gru(x, z, h):
@@ -751,7 +754,7 @@ def test_a_device_gives_the_same_bits_in_the_same_dtype_and_so_does_a_second_pas
     assert left.keys() == found.keys()
     for name, array in found.items():
         assert type(array) is DeviceArray, name
-        one_hot = left[name].dtype == np.float32 and case.node is OneHot
+        one_hot = left[name].dtype == np.float32 and case.node in (NotEqual, OneHot)
         assert array.dtype == left[name].dtype == (np.float32 if one_hot else dtype), name
         assert array.shape == left[name].shape, name
         assert get(array).tobytes() == left[name].tobytes(), name
