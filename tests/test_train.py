@@ -769,7 +769,7 @@ class Timed(Training):
         self.agreement = SimpleNamespace(stop=False, seconds=0.0, meet=self.meet)
         self.link = SimpleNamespace(raise_errors=lambda: None)
         bar = SimpleNamespace(close=lambda: None)
-        self.report = SimpleNamespace(open_bar=lambda: None, progress=lambda: None, bar=bar)
+        self.report = SimpleNamespace(start=lambda: None, progress=lambda: None, bar=bar)
 
     def minibatches(self, epoch, first=0):
         return [(None, None, 8)] * (self.steps_per_epoch - first)
@@ -792,35 +792,42 @@ def test_after_a_checkpoint_the_next_one_is_due_as_long_after_it(every, step):
     assert training.saves.at == [*range(step, 100, step), 100]  # at the end, too
 
 
-def test_the_time_of_an_evaluation_is_not_that_of_training(monkeypatch):
-    """40 rows in 4 seconds before one of 30 seconds, and 20 rows in 4 seconds after it."""
+def test_samples_per_second_leave_out_what_is_no_training(monkeypatch):
+    """20 rows in 4 seconds, with 30 seconds of evaluation before and a checkpoint of 9 after it."""
     clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
-    for module in "dpedf.train", "dpedf.run.report":
-        monkeypatch.setattr(f"{module}.time", clock)
+    monkeypatch.setattr("dpedf.run.report.time", clock)
 
-    def evaluate_slowly(*everything):
-        clock.now += 30
+    def last(seconds):
+        clock.now += seconds
         return 0.5, None
 
-    monkeypatch.setattr("dpedf.train.evaluate", evaluate_slowly)
+    monkeypatch.setattr("dpedf.train.evaluate", lambda *everything: last(30))
     training, events = Timed(1000), []
-    training.ranks, training.saves.best, training.Q = Ranks(), 0.0, None
+    training.ranks, training.Q, training.saves = Ranks(), None, Saves(1000, {"best": 0.0})
     training.data = SimpleNamespace(valid=None)
     training.phi.sha256 = lambda: ""
     training.step.take_losses, training.step.context = lambda: np.zeros(1), nullcontext
     training.step.gradient = SimpleNamespace(losses=np.zeros(1))
-    directory = SimpleNamespace(event=lambda kind, **facts: events.append((kind, facts)))
-    setup = SimpleNamespace(ranks=training.ranks, directory=directory)
+    training.step.losses, training.step.state = np.zeros(1), dict
+    training.step.expect_equal = lambda ranks: None
+    training.directory = SimpleNamespace(
+        event=lambda kind, **facts: events.append((kind, facts)),
+        save=lambda name, phi, **state: last(9),
+    )
+    setup = SimpleNamespace(ranks=training.ranks, directory=training.directory)
     training.report = Report(setup, training.step, 100, 40)
+    clock.now += 500  # of a trial of passes, and of a check of gradients
+    training.report.start()
     for rows in 10, 5:
         for _ in range(4):
             clock.now += 1
             training.report.learned(rows)
+        training.saves.save("checkpoint.h5", training)
         Training.evaluate(training)
     training.report.train(5, 0.1, None)
     rates = [(kind, facts["samples_per_second"]) for kind, facts in events]
     assert rates == [("eval", 10), ("eval", 5), ("train", 7.5)]
-    assert [facts["seconds"] for kind, facts in events if kind == "eval"] == [34, 68]
+    assert [facts["seconds"] for kind, facts in events if kind == "eval"] == [543, 586]
 
 
 DRAWS = """
