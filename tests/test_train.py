@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import signal
 import subprocess
@@ -790,6 +791,25 @@ def test_after_a_checkpoint_the_next_one_is_due_as_long_after_it(every, step):
     training = Timed(every)
     training.run()
     assert training.saves.at == [*range(step, 100, step), 100]  # at the end, too
+
+
+def test_a_loss_of_validation_that_is_not_finite_chooses_no_best_h5_and_is_said():
+    training, said = Timed(1000), []
+    training.report.say = said.append
+    for step, loss in enumerate([math.nan, 0.5, None, math.nan, -math.inf, math.inf, 0.4, 0.4], 1):
+        training.step.number = step
+        training.saves.compare(training, loss)
+    assert training.saves.at == [2, 7] and training.saves.best == 0.4
+    found = "the validation loss is {}, expected a finite one: best.h5 {}"
+    assert said == [
+        f"step {step}: {found.format(loss, stays)}"
+        for step, loss, stays in [
+            (1, "nan", "is not made yet"),
+            (4, "nan", "stays that of step 2"),
+            (5, "-inf", "stays that of step 2"),
+            (6, "inf", "stays that of step 2"),
+        ]
+    ]
 
 
 def test_samples_per_second_leave_out_what_is_no_training(monkeypatch):
