@@ -101,8 +101,10 @@ class Training:
 
     def measured(self, split):
         """(loss, accuracy) over the rows of a split."""
+        B = min(self.settings.train.batch_size, len(self.data.train))
         with self.step.context():
-            return evaluate(self.Q, self.ell, self.data, split, self.ranks)
+            rows = self.gradient.passes.fewest_rows(B)
+            return evaluate(self.Q, self.ell, self.data, split, self.ranks, rows)
 
 
 def main(ranks):

@@ -1,13 +1,19 @@
 """What counts as correct, with one label a row, with many, or with none."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from threaded import on_ranks
+from threadpoolctl import threadpool_limits
 
+from dpedf import models
 from dpedf.data import Data, write
 from dpedf.edf import CompNode, Input
-from dpedf.ops import Dropout, Sum
+from dpedf.ops import Affine, Dropout, LogLoss, Softmax, Sum
+from dpedf.parallel.gradient import Gradient
 from dpedf.parallel.ranks import Ranks
+from dpedf.phi import Phi, dense
 from dpedf.run import build
 from dpedf.run.evaluate import classifies, evaluate
 
@@ -82,6 +88,45 @@ def test_so_many_labels_are_computed_at_a_time_that_memory_holds_them(shape, mos
     ell = Looks(Q, data.y)
     evaluate(Q, ell, data, data.test, Ranks())
     assert ell.most == most  # 512, or what whole rows make of it, but at least one row
+
+
+def wide(x, y):
+    """Scores of 5,000 classes at each of 16 places."""
+    Q = Softmax(Affine(dense(8, y.classes), x))
+    return Q, LogLoss(Q, y)
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "labels", "classes"),
+    [(models.lenet, (64, 64), (), 10), (wide, (16, 8), (16,), 5000)],
+)
+@pytest.mark.parametrize("slices", [0, 4])
+def test_no_more_memory_is_taken_than_by_a_pass_of_training(
+    model, shape, labels, classes, slices, opened
+):
+    N, B = 64, 16
+    x = RANDOM.integers(0, 256, (N, *shape), np.uint8)
+    data = opened(x, RANDOM.integers(0, classes, (N, *labels)), classes)
+    Q, ell = model(data.x, data.y)
+    gradient = Gradient(ell, Phi(ell), Ranks(), data.put, slices)
+    rows = gradient.passes.fewest_rows(B)
+    assert rows == (B // slices if slices else B)
+
+    def peak(compute):
+        tracemalloc.start()
+        try:
+            with threadpool_limits(1, "blas"):
+                compute()
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    def learn():
+        for x, y, b in data.train.minibatches(0, 0, B, gradient.shard):
+            gradient(x, y, b)
+
+    evaluation = peak(lambda: evaluate(Q, ell, data, data.test, Ranks(), rows))
+    assert evaluation < 1.1 * peak(learn)
 
 
 @pytest.mark.parametrize("shape", [(), (6,)])

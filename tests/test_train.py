@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import termios
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from types import SimpleNamespace
 
 import h5py
@@ -821,12 +821,10 @@ def test_samples_per_second_leave_out_what_is_no_training(monkeypatch):
         clock.now += seconds
         return 0.5, None
 
-    monkeypatch.setattr("dpedf.train.evaluate", lambda *everything: last(30))
     training, events = Timed(1000), []
-    training.ranks, training.Q, training.saves = Ranks(), None, Saves(1000, {"best": 0.0})
-    training.data = SimpleNamespace(valid=None)
-    training.phi.sha256 = lambda: ""
-    training.step.take_losses, training.step.context = lambda: np.zeros(1), nullcontext
+    training.ranks, training.saves = Ranks(), Saves(1000, {"best": 0.0})
+    training.data, training.measured = SimpleNamespace(valid=None), lambda split: last(30)
+    training.phi.sha256, training.step.take_losses = lambda: "", lambda: np.zeros(1)
     training.step.gradient = SimpleNamespace(losses=np.zeros(1))
     training.step.losses, training.step.state = np.zeros(1), dict
     training.step.expect_equal = lambda ranks: None

@@ -73,6 +73,10 @@ class Passes:
         each = self.rows_of_slice(B)
         return each * self.together if self.slices else -(-each // self.count)
 
+    def fewest_rows(self, B):
+        """How many of B rows a pass of one slice takes, at most; without slices, each pass."""
+        return self.rows_of_slice(B) if self.slices else self.rows(B)
+
     def needed(self, most_rows, B):
         """How many passes of at most so many rows.  UserError: a slice has more."""
         each = self.rows_of_slice(B)
