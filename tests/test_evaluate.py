@@ -1,6 +1,7 @@
 """What counts as correct, with one label a row, with many, or with none."""
 
 import tracemalloc
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -9,8 +10,17 @@ from threadpoolctl import threadpool_limits
 
 from dpedf import models
 from dpedf.data import Data, write
-from dpedf.edf import CompNode, Input
-from dpedf.ops import Affine, Dropout, LogLoss, Softmax, Sum
+from dpedf.edf import CompNode, Input, Parameter
+from dpedf.ops import (
+    Affine,
+    Dropout,
+    LogLoss,
+    Reshape,
+    Sigmoid,
+    Softmax,
+    Sum,
+    Tanh,
+)
 from dpedf.parallel.gradient import Gradient
 from dpedf.parallel.ranks import Ranks
 from dpedf.phi import Phi, dense
@@ -197,15 +207,73 @@ def test_an_evaluation_is_no_training(opened):
     assert evaluate(Q, Sum(Q), data, data.test, Ranks()) == (3, None)
 
 
-def test_of_more_classes_an_output_has_a_number_for_each(opened, refused):
-    x, y = RANDOM.random((90, 3)), RANDOM.integers(0, 3, 90)
-    data = opened(x, y, 3)
-    Q = FirstOfTwo(data.x)
-    with refused("model.build", "the output is (B)", "(B, ..., 3)"):
-        build.expect_fit(Q, Looks(Q, data.y), data)
-    data = opened(x, y % 2, 2)
-    with refused("model.build", "the output is (B, 3)", "(B, ..., 2)", "or (B, ...)"):
+@pytest.mark.parametrize(
+    ("output", "labels", "classes", "expected"),
+    [
+        ((), (), 3, "(B,), expected (B, 3), a number for each class"),
+        ((1,), (), 3, "(B, 1), expected (B, 3), a number for each class"),
+        ((4,), (), 3, "(B, 4), expected (B, 3), a number for each class"),
+        ((3, 5), (5,), 3, "(B, 3, 5), expected (B, 5, 3), a number for each class"),
+        ((1,), (), 2, "(B, 1), expected (B, 2), a number for each class, or (B,), the score"),
+        ((3,), (), 2, "(B, 3), expected (B, 2), a number for each class, or (B,), the score"),
+        ((), (5,), 2, "(B,), expected (B, 5, 2), a number for each class, or (B, 5), the score"),
+    ],
+)
+def test_an_output_that_does_not_fit_the_labels_is_refused(
+    output, labels, classes, expected, opened, refused
+):
+    x, y = RANDOM.random((9, *output)), RANDOM.integers(0, classes, (9, *labels))
+    data = opened(x, y, classes)
+    with refused("model.build", f"the output is {expected}"):
         build.expect_fit(Q := Same(data.x), Looks(Q, data.y), data)
+
+
+def test_a_loss_that_is_not_one_number_a_row_is_refused(opened, refused):
+    data = opened(RANDOM.random((9, 1)), RANDOM.random((9, 1)))
+    with refused("model.build: the ell is (B, 1), expected (B,), the loss of each example"):
+        build.expect_fit(Q := Same(data.x), Q, data)
+    with refused("model.build: the ell is (), expected (B,), the loss of each example"):
+        build.expect_fit(Q := Sum(Parameter(np.ones(3))), Q, data)
+
+
+class SlidesSigmoid(CompNode):
+    """Q = 1 / (1 + exp(-s))"""
+
+    def __init__(self, s):
+        self.s = s
+
+    def forward(self):
+        self.value = 1 / (1 + np.exp(-self.s.value))
+
+
+def score(x):
+    return Reshape(Affine(dense(3, 1), x), x.value.shape[1:-1])
+
+
+OUTPUTS = {
+    "a score": (score, False),
+    "a bounded score": (lambda x: Tanh(score(x)), False),
+    "a score of hidden units": (lambda x: score(Sigmoid(Affine(dense(3, 3), x))), False),
+    "Sigmoid": (lambda x: Sigmoid(score(x)), True),
+    "that of the slides": (lambda x: SlidesSigmoid(score(x)), True),
+    "a formula": (lambda x: (1 + Tanh(score(x))) * 0.5, True),
+    "of Softmax": (lambda x: FirstOfTwo(Softmax(Affine(dense(3, 2), x))), True),
+}
+
+
+@pytest.mark.parametrize("shape", [(), (6,)])
+@pytest.mark.parametrize(("output", "is_probability"), OUTPUTS.values(), ids=OUTPUTS)
+def test_a_probability_of_class_1_is_refused_and_a_score_is_not(
+    output, is_probability, shape, opened, refused
+):
+    data = opened(RANDOM.random((9, *shape, 3)), RANDOM.integers(0, 2, (9, *shape)), 2)
+    Q = output(data.x)
+    ell = Looks(Q, data.y)
+    phi = Phi(ell)
+    before = phi.sha256()
+    with refused("the score of class 1, before the sigmoid") if is_probability else nullcontext():
+        build.expect_fit(Q, ell, data)
+    assert phi.sha256() == before and Q.value.shape == (0, *shape)
 
 
 def test_a_loss_that_ignores_the_labels_has_no_accuracy(opened):
