@@ -13,11 +13,14 @@ from dpedf.data import Data, write
 from dpedf.edf import CompNode, Input, Parameter
 from dpedf.ops import (
     Affine,
+    BinaryLogLoss,
     Dropout,
+    Exp,
     LogLoss,
     Reshape,
     Sigmoid,
     Softmax,
+    Square,
     Sum,
     Tanh,
 )
@@ -25,7 +28,7 @@ from dpedf.parallel.gradient import Gradient
 from dpedf.parallel.ranks import Ranks
 from dpedf.phi import Phi, dense
 from dpedf.run import build
-from dpedf.run.evaluate import classifies, evaluate
+from dpedf.run.evaluate import classifies, correct, evaluate
 
 ABOUT = {"name": "rows", "source": "this test", "licence": "none"}
 RANDOM = np.random.default_rng(0)
@@ -276,6 +279,24 @@ def test_a_probability_of_class_1_is_refused_and_a_score_is_not(
     assert phi.sha256() == before and Q.value.shape == (0, *shape)
 
 
+def test_a_binary_loss_of_a_probability_is_refused(opened, refused):
+    data = opened(RANDOM.random((9, 3)), RANDOM.integers(0, 2, 9), 2)
+    s = score(data.x)
+    build.expect_fit(s, BinaryLogLoss(s, data.y), data)
+    with refused("what BinaryLogLoss takes", "before the sigmoid"):
+        build.expect_fit(s, BinaryLogLoss(Sigmoid(s), data.y), data)
+
+
+def test_a_log_loss_of_scores_is_refused_and_one_of_probabilities_is_not(opened, refused):
+    data = opened(RANDOM.random((9, 3)), RANDOM.integers(0, 3, 9), 3)
+    s = Affine(dense(3, 3), data.x)
+    Phi(ell := LogLoss(s, data.y))
+    with refused("LogLoss of Affine, of -", "expected probabilities, such as Softmax makes"):
+        build.expect_fit(s, ell, data)
+    Q = Exp(s) / Reshape(Sum(Exp(s)), (1,))
+    build.expect_fit(Q, LogLoss(Q, data.y), data)
+
+
 def test_a_loss_that_ignores_the_labels_has_no_accuracy(opened):
     data = opened(RANDOM.random((90, 3)), RANDOM.integers(0, 10, 90), 10)
     Q = Same(data.x)
@@ -292,3 +313,110 @@ def test_numbers_that_are_no_labels_have_no_accuracy(opened):
     build.expect_fit(Q, ell, data)
     assert evaluate(Q, ell, data, data.test, Ranks()) == (0, None)
     assert not classifies(Looks(Q, y := Input((), np.intp)), y)
+
+
+# Which labels count.  x[n,t,:3] are scores, and x[n,t,3] is the mask.
+
+
+class Part(CompNode):
+    """A part of x, by an index."""
+
+    def __init__(self, x, index):
+        self.x, self.index = x, index
+
+    def forward(self):
+        self.value = self.x.value[..., self.index]
+
+
+def masked(N=23, T=5):
+    """(x, y): right are 2 of 3 at random; padding is labelled 0, and its scores say so."""
+    x, y = RANDOM.normal(size=(N, T, 4)), RANDOM.integers(1, 3, (N, T))
+    x[..., 3] = np.arange(T) < RANDOM.integers(0, T + 1, (N, 1))  # a row may have none
+    x[0, :, 3], x[1, :, 3] = 0, 1
+    y[x[..., 3] == 0] = 0
+    x[..., 0] += 9 * (x[..., 3] == 0)
+    return x.astype(np.float32).astype(np.float64), y
+
+
+def expected(x, y, mean):
+    """(loss, accuracy), of its definition."""
+    s, m = x[..., :3], x[..., 3]
+    logs = np.log(np.exp(s).sum(axis=-1)) - np.take_along_axis(s, y[..., None], -1)[..., 0]
+    right = s.argmax(axis=-1) == y
+    if mean == "positions":
+        return (m * logs).sum() / m.sum(), (m * right).sum() / m.sum()
+    rows = [n for n in range(len(x)) if m[n].any()]
+    loss, accuracy = (sum(a[n][m[n] == 1].mean() for n in rows) for a in (logs, right))
+    return loss / len(x), accuracy / len(rows)
+
+
+def alone(s, y, m, mean):
+    return (Q := Softmax(s)), LogLoss(Q, y, m, mean=mean)
+
+
+def with_scores_for_output(s, y, m, mean):
+    return s, LogLoss(Softmax(s), y, m, mean=mean)
+
+
+def beside_a_penalty(s, y, m, mean):
+    Q, ell = alone(s, y, m, mean)
+    return Q, ell + 0.5 * Sum(Square(Parameter(np.array([1.0, 3.0])))) - 5.0
+
+
+def beside_the_loss_of_another_output(s, y, m, mean):
+    other = LogLoss(Softmax(0 * s), y)
+    Q, ell = alone(s, y, m, mean)
+    later = LogLoss(Softmax(0 * Q), y)
+    return Q, (2 * ell + 0 * other + 0 * later) / 2
+
+
+WRAPPED = [
+    *(alone, with_scores_for_output, beside_a_penalty),
+    beside_the_loss_of_another_output,
+]
+
+
+@pytest.mark.parametrize("mean", ["rows", "positions"])
+@pytest.mark.parametrize("wrapped", WRAPPED)
+def test_loss_and_accuracy_are_those_of_the_positions_that_the_loss_counts(
+    wrapped, mean, opened, tmp_path, monkeypatch
+):
+    x, y = masked()
+    opened(x, y, 3)
+    monkeypatch.setattr("dpedf.run.evaluate.LABELS", 10)  # two rows in a block
+
+    def evaluated(ranks):
+        data = Data(tmp_path / "rows.h5", dtype=np.float64)
+        output, ell = wrapped(Part(data.x, slice(3)), data.y, Part(data.x, 3), mean)
+        return evaluate(output, ell, data, data.test, ranks)
+
+    (found,) = on_ranks(1, evaluated)
+    assert found == pytest.approx(expected(x, y, mean), abs=1e-12)
+    for size in 2, 3:
+        assert on_ranks(size, evaluated) == [found] * size
+
+
+def test_where_no_label_counts_there_is_no_accuracy(opened):
+    x, y = masked()
+    data = opened(x * [1, 1, 1, 0], y, 3)
+    Q, ell = alone(Part(data.x, slice(3)), data.y, Part(data.x, 3), "positions")
+    assert evaluate(Q, ell, data, data.test, Ranks()) == (0, None)
+
+
+@pytest.mark.parametrize(
+    ("scores", "right"),
+    [
+        ([np.nan, np.nan, np.nan], []),
+        ([np.nan, 0, 1], []),
+        ([0, 1, np.nan], []),
+        ([1, 1, 0], [0]),
+        ([0, np.inf, np.inf], [1]),
+        ([-np.inf, -np.inf, 0], [2]),
+    ],
+)
+def test_scores_of_nan_are_right_for_no_label_and_equal_ones_for_the_first(scores, right):
+    Q = np.array([scores] * 3)
+    assert correct(Q, np.arange(3)).nonzero()[0].tolist() == right
+    binary = [np.nan, np.nan, 0.0, 0.0, np.inf, -np.inf]
+    found = correct(np.array(binary), np.array([0, 1, 0, 1, 1, 0]))
+    assert found.tolist() == [False, False, True, False, True, True]

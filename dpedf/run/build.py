@@ -85,24 +85,32 @@ def expect_fit(Q, ell, data):
     if Q not in CompNodes(ell):
         raise UserError("model.build: ell does not depend on the output, expected that it does")
     expect_shape("ell", ell, ["B"], "the loss of each example")
+    scores = {n.s: f"what {type(n).__name__} takes" for n in CompNodes(ell) if is_binary_loss(n)}
     if classifies(ell, data.y):
         labels, classes = ["B", *data.y.value.shape[1:]], data.y.classes
-        scores = classes == 2 and sizes(Q) == labels
-        if not scores:
+        if classes == 2 and sizes(Q) == labels:
+            scores[Q] = "the output"
+        else:
             what, or_else = (
                 "a number for each class",
                 f", or {listed(labels)}, the score of class 1",
             )
             expect_shape("output", Q, [*labels, classes], what + or_else * (classes == 2))
-        elif is_probability(Q, ell, data):
-            found = "model.build: the output is within 0..1 for any parameters, a probability"
+    for s, name in scores.items():
+        if is_probability(s, ell, data):
+            found = f"model.build: {name} is within 0..1 whatever Phi is, as a probability"
             raise UserError(f"{found}, expected the score of class 1, before the sigmoid")
     expect_probabilities(ell, data)
 
 
+def is_binary_loss(n):
+    return hasattr(n, "counted") and hasattr(n, "s")
+
+
 def run(ell, data, rows):
     data.put(*data.train.load(data.train.numbers[:rows]))
-    Forward(ell)
+    with np.errstate(all="ignore"):
+        Forward(ell)
 
 
 def sizes(node):
@@ -122,7 +130,7 @@ def expect_shape(name, node, shape, what):
 
 
 def is_probability(Q, ell, data):
-    """Is the output within 0..1 whatever the parameters are?  No score is."""
+    """Is a node within 0..1 whatever the parameters are?  No score is."""
     parameters, random = [(p, p.value.copy()) for p in Parameters(ell)], np.random.default_rng(0)
     try:
         for _ in range(DRAWS):

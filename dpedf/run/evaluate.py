@@ -6,12 +6,14 @@ import numpy as np
 
 from dpedf.device import host
 from dpedf.edf import CompNodes, Forward
+from dpedf.parallel.counts import Counts
 from dpedf.parallel.sums import cuts
-from dpedf.program import context, during, inputs_of, kind, program
+from dpedf.program import context, during, program
 from dpedf.run.room import bytes_of_row
 
-LABELS = 512  # per block at most, on any number of ranks, so that blocks have the same bits
-BYTES = {"cpu": 1 << 20, "gpu": 1 << 26}  # a block of one pass's rows may be larger
+# What a block has on any number of ranks: so many labels at most, and so many bytes of values,
+# unless its rows are those of a pass of training.
+LABELS, BYTES = 512, {"cpu": 1 << 20, "gpu": 1 << 26}
 
 
 def classifies(ell, y):
@@ -30,17 +32,9 @@ def correct(Q, y):
 
 
 def loss_of(Q, ell, y):
-    """The node in ell that says by counted() which labels count for this output; None: all do.
-
-    It depends on Q, or on the node that Q alone is made from, as Softmax is from its scores.
-    """
-    losses = [n for n in CompNodes(ell) if hasattr(n, "counted") and n.y is y]
-    while kind(Q) == "computed":
-        if its := [n for n in losses if Q in CompNodes(n)]:
-            return min(its, key=lambda n: len(CompNodes(n)))  # the one that is nearest to Q
-        below = inputs_of(Q)
-        Q = below[0] if len(below) == 1 else None
-    return None
+    """The node in ell that says by counted() which labels count for this output; None: all do."""
+    losses = [n for n in CompNodes(ell) if hasattr(n, "counted") and n.y is y and Q in CompNodes(n)]
+    return min(losses, key=lambda n: len(CompNodes(n)), default=None)  # the nearest to Q
 
 
 def tally(right, counted, by_rows):
@@ -56,7 +50,7 @@ def tally(right, counted, by_rows):
 
 
 def rows_of_block(ell, data, split, rows):
-    """How many rows are computed at a time: so many, those of a pass, or more if they are small."""
+    """How many rows are computed at a time: so many, or more if they are small."""
     data.put(*split.load(split.numbers[:0]))
     Forward(ell)
     row = bytes_of_row(ell) + prod(data.x.shape) * data.x.dtype.itemsize
@@ -71,20 +65,29 @@ def evaluate(Q, ell, data, split, ranks, rows=1):
     a mean of each row's mean, so is accuracy, over the rows with labels that count.  It is None if
     no label counts, or ell depends on none.  Without rows both are None.
 
-    rows: of a pass of training, which then takes at least as much memory, or a few MiB.
+    rows: of a pass of training.  No more are computed at a time, unless they take little memory.
     """
     device, n, classifier = data.device, len(split), classifies(ell, data.y)
     if not n:
         return None, None
-    counting = loss_of(Q, ell, data.y)
+    counting, counts = loss_of(Q, ell, data.y), Counts(ell)
     by_rows = getattr(counting, "mean", "rows") == "rows"
 
-    def found(x, y, step):
-        """(3,): the sums over these rows of the loss, of correct labels, and of labels."""
-        for n in CompNodes(ell):
-            n.value = None  # of the block before, so that its memory can be used again
+    def positions(x, y, step):
+        """How many positions are counted in these rows, of each loss that counts those of all."""
         data.put(x, y)
         with during(step=step):
+            return counts.count()
+
+    def found(x, y, step, a_row):
+        """(3,): the sums over these rows of the loss, of correct labels, and of labels.
+
+        a_row: how many positions are counted in a row, on average over the split.
+        """
+        for node in CompNodes(ell):
+            node.value = None  # of the block before, so that its memory can be used again
+        data.put(x, y)
+        with during(step=step, shares=counts.shares(a_row, 1)):
             Forward(ell)
         sums = np.zeros(3, like=ell.value)
         sums[0] = ell.value.sum(dtype=np.float64)
@@ -97,11 +100,18 @@ def evaluate(Q, ell, data, split, ranks, rows=1):
     rows = rows_of_block(ell, data, split, rows)
     blocks = [split.numbers[first : first + rows] for first in range(0, n, rows)]
     mine = slice(*cuts(len(blocks), ranks.size)[ranks.rank : ranks.rank + 2])
-    sums = device.put(np.zeros((len(blocks), 3)))  # each row is computed by one rank
-    for k, (x, y) in enumerate(split.stream(blocks[mine]), mine.start):
-        sums[k] = device.run((evaluate, ell), found, x, y, context.step)
-        ranks.alive()
-    sums = host(sums)
-    ranks.add(sums)
-    loss, correct_labels, labels = sums.sum(axis=0).tolist()
-    return loss / n, correct_labels / labels if labels else None
+
+    def total(function, width, *arguments):
+        """The sum over all blocks of what a function finds in each."""
+        sums = device.put(np.zeros((len(blocks), width)))  # each row is computed by one rank
+        for k, (x, y) in enumerate(split.stream(blocks[mine]), mine.start):
+            key = function.__name__, ell
+            sums[k] = device.run(key, function, x, y, context.step, *arguments)
+            ranks.alive()
+        sums = host(sums)
+        ranks.add(sums)
+        return sums.sum(axis=0)
+
+    counted = total(positions, len(counts)) if counts else np.zeros(0)
+    loss, right, labels = total(found, 3, device.put(counted / n)).tolist()
+    return loss / n, right / labels if labels else None
