@@ -15,7 +15,7 @@ class memory_of_passes:  # noqa: N801, a word of the with statement
 
     def __exit__(self, kind, error, trace):
         if isinstance(error, MemoryError):
-            found = f"out of memory in a step: {one_line(error) or 'none is left'}"
+            found = f"out of memory in a pass: {one_line(error) or 'none is left'}"
             less = "fewer take less memory, down to those of a slice, of train.slices"
             raise RunError(f"{found}; train.rows sets how many rows a pass takes: {less}") from None
 

@@ -7,6 +7,7 @@ import numpy as np
 from dpedf.device import host
 from dpedf.edf import CompNodes, Forward
 from dpedf.parallel.counts import Counts
+from dpedf.parallel.passes import memory_of_passes
 from dpedf.parallel.sums import cuts
 from dpedf.program import context, during, program
 from dpedf.run.room import bytes_of_row
@@ -106,7 +107,8 @@ def evaluate(Q, ell, data, split, ranks, rows=1):
         sums = device.put(np.zeros((len(blocks), width)))  # each row is computed by one rank
         for k, (x, y) in enumerate(split.stream(blocks[mine]), mine.start):
             key = function.__name__, ell
-            sums[k] = device.run(key, function, x, y, context.step, *arguments)
+            with memory_of_passes():
+                sums[k] = device.run(key, function, x, y, context.step, *arguments)
             ranks.alive()
         sums = host(sums)
         ranks.add(sums)
