@@ -77,7 +77,10 @@ def takes_x_and_y(thing):
 
 
 def expect_fit(Q, ell, data):
-    """Run the program on no rows.  UserError: the model and the data do not fit together."""
+    """Run the program on no rows, and look at what should be a score or a probability.
+
+    UserError: the model and the data do not fit together.
+    """
     try:
         run(ell, data, 0)
     except (ValueError, IndexError) as error:
@@ -91,11 +94,10 @@ def expect_fit(Q, ell, data):
         if classes == 2 and sizes(Q) == labels:
             scores[Q] = "the output"
         else:
-            what, or_else = (
-                "a number for each class",
-                f", or {listed(labels)}, the score of class 1",
-            )
-            expect_shape("output", Q, [*labels, classes], what + or_else * (classes == 2))
+            what = "a number for each class"
+            if classes == 2:
+                what += f", or {listed(labels)}, the score of class 1"
+            expect_shape("output", Q, [*labels, classes], what)
     for s, name in scores.items():
         if is_probability(s, ell, data):
             found = f"model.build: {name} is within 0..1 whatever Phi is, as a probability"
@@ -108,6 +110,7 @@ def is_binary_loss(n):
 
 
 def run(ell, data, rows):
+    """Compute all values of the first rows, so many, of those to learn from."""
     data.put(*data.train.load(data.train.numbers[:rows]))
     with np.errstate(all="ignore"):
         Forward(ell)
@@ -135,9 +138,8 @@ def is_probability(Q, ell, data):
     try:
         for _ in range(DRAWS):
             for p, before in parameters:
-                p.value[...] = data.device.put(
-                    random.normal(size=before.shape).astype(before.dtype)
-                )
+                drawn = random.normal(size=before.shape).astype(before.dtype)
+                p.value[...] = data.device.put(drawn)
             run(ell, data, FEW)
             if not host(((Q.value >= 0) & (Q.value <= 1)).all()):
                 return False
