@@ -24,9 +24,10 @@ class Context(threading.local):
     seed, step, numbers: what random draws depend on, beside the row.  numbers[n] is the place of
     a node in the running program.  Where nobody sets step, it counts the passes of training.
     add(parts): the sum over all slices, of all ranks, of parts, which has those at hand.
+    shares[n]: how many positions that a node n counts a row of the global minibatch has on average.
     """
 
-    train, B, row, slices, seed, step, numbers = False, None, 0, WHOLE, 0, 0, {}
+    train, B, row, slices, seed, step, numbers, shares = False, None, 0, WHOLE, 0, 0, {}, {}
     add = staticmethod(lambda parts: parts.sum(axis=0))
 
 
@@ -56,7 +57,7 @@ class Numbered(type):
         thing = super().__call__(*args, **keywords)  # so that no __init__ needs super()
         computed = kind(thing) == "computed"
         inputs = connect(thing) if computed else []
-        thing.number = max([next(counter), *(1 + i.number for i in inputs)])  # they may be unpickled
+        thing.number = max([next(counter), *(1 + i.number for i in inputs)])  # or unpickled
         if computed:
             infer(thing, inputs)
         return thing
@@ -123,11 +124,12 @@ class Program:
             return context.step
         return next(self.steps) if train else 0
 
-    def forward(self, train):
+    def forward(self, train, nodes=None):
+        """Compute the values of these nodes, in order: by default, of all."""
         self.facts = {"train": train, "numbers": self.numbers, "step": self.step(train)}
         expect_values(self.inputs)
         with during(**self.facts):
-            for n in self.nodes:
+            for n in self.nodes if nodes is None else nodes:
                 n.value = n.grad = None  # so that their memory can be used again
                 if n.batched:
                     n.forward()

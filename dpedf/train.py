@@ -9,7 +9,6 @@ A directory that already holds a run is left alone, unless --resume goes on from
 """
 
 import sys
-import time
 from contextlib import closing
 
 import numpy as np
@@ -57,7 +56,7 @@ class Training:
         """Train to the last step, or until told to stop."""
         agreement, report = self.agreement, self.report
         eval_every = self.settings.train.eval_every or self.steps_per_epoch
-        report.open_bar()
+        report.start()
         while not (self.finished or agreement.stop):
             epoch, first = divmod(self.step.number, self.steps_per_epoch)
             for x, y, B in self.minibatches(epoch, first):
@@ -91,11 +90,10 @@ class Training:
 
     def evaluate(self):
         expect_finite(self)
-        start = time.monotonic()
-        loss, accuracy = self.measured(self.data.valid)
-        sha256, took = self.phi.sha256(), time.monotonic() - start
-        self.report.evaluated(loss, accuracy, sha256, took)
-        self.saves.compare(self, loss)
+        with self.report.aside():
+            found = *self.measured(self.data.valid), self.phi.sha256()
+        self.report.evaluated(*found)
+        self.saves.compare(self, found[0])
 
     def test(self):
         """Evaluate on the test rows, once."""
@@ -103,8 +101,10 @@ class Training:
 
     def measured(self, split):
         """(loss, accuracy) over the rows of a split."""
+        B = min(self.settings.train.batch_size, len(self.data.train))
         with self.step.context():
-            return evaluate(self.Q, self.ell, self.data, split, self.ranks)
+            rows = self.gradient.passes.fewest_rows(B)
+            return evaluate(self.Q, self.ell, self.data, split, self.ranks, rows)
 
 
 def main(ranks):

@@ -5,19 +5,67 @@ python examples/curve.py runs/mnist runs/softmax --output curve.svg
 """
 
 import argparse
-import json
+import sys
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 
+from dpedf.errors import UserError, one_line, print_error
+from dpedf.run import metrics
+
+try:
+    import matplotlib
+    from matplotlib import pyplot
+    from matplotlib.ticker import LogLocator
+except ImportError as error:
+    print_error(f'examples/curve.py: {one_line(error)}, which draws: pip install -e ".[plot]"')
+    sys.exit(UserError.status)
 matplotlib.use("svg")
-from matplotlib import pyplot
+
+
+def evaluations(run):
+    """What a run found whenever it was evaluated, and after how many epochs, such as 1.5."""
+    path = run / "metrics.jsonl"
+    try:
+        events, _ = metrics.read(path)
+    except OSError as error:
+        raise UserError(f"{path}: {one_line(error)}, expected the events of a run") from None
+    learned = [e for e in events if e["event"] != "test"]
+    found = [e for e in learned if e["event"] == "eval"]
+    if not found:
+        raise UserError(f"{path}: no evaluation yet, expected one")
+    steps_per_epoch = max(-(-e["step"] // e["epoch"]) for e in learned)
+    return found, [e["step"] / steps_per_epoch for e in found]
 
 
 def numbers(events, key):
     """What events have by this key; nan, which is not drawn, where they have null."""
     return np.array([event[key] for event in events], float)
+
+
+def draw(runs, output):
+    figure, (losses, errors) = pyplot.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+    for color, run in enumerate(runs):
+        found, epochs = evaluations(run)
+        style, name = {"color": f"C{color}"}, run.resolve().name
+        losses.plot(epochs, numbers(found, "train_loss"), "--", **style)
+        losses.plot(epochs, numbers(found, "valid_loss"), **style, label=name)
+        wrong = 100 * (1 - numbers(found, "valid_accuracy"))
+        errors.plot(epochs, wrong, **style, label=name)
+    losses.set(xlabel="epoch", ylabel="loss (dashed: training)", yscale="log")
+    errors.set(xlabel="epoch", ylabel="validation error, %", yscale="log")
+    errors.yaxis.set_major_formatter("{x:g}")
+    errors.yaxis.set_minor_locator(LogLocator(subs=(1.5, 2, 3, 4, 6)))
+    errors.yaxis.set_minor_formatter("{x:g}")
+    names = errors.get_legend_handles_labels()
+    figure.legend(*names, loc="outside upper center", ncols=len(runs), frameon=False)
+    for axes in losses, errors:
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    try:
+        figure.savefig(output, metadata={"Date": None})
+    except (OSError, ValueError) as error:
+        raise UserError(f"--output {output}: {one_line(error)}") from None
 
 
 def main():
@@ -27,27 +75,13 @@ def main():
     parser.add_argument("runs", nargs="+", type=Path, help="run directories")
     parser.add_argument("--output", type=Path, default="curve.svg", help="the picture to write")
     arguments = parser.parse_args()
-    figure, (losses, errors) = pyplot.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
-    for color, run in enumerate(arguments.runs):
-        lines = (run / "metrics.jsonl").read_text().splitlines()
-        found = [e for e in map(json.loads, lines) if e["event"] == "eval"]
-        epochs, style = [e["epoch"] for e in found], {"color": f"C{color}"}
-        losses.plot(epochs, [e["train_loss"] for e in found], "--", **style)
-        losses.plot(epochs, numbers(found, "valid_loss"), **style, label=run.name)
-        wrong = 100 * (1 - numbers(found, "valid_accuracy"))
-        errors.plot(epochs, wrong, **style, label=run.name)
-    losses.set(xlabel="epoch", ylabel="loss (dashed: training)", yscale="log")
-    errors.set(xlabel="epoch", ylabel="validation error, %", yscale="log")
-    errors.yaxis.set_major_formatter("{x:g}")
-    errors.yaxis.set_minor_formatter("{x:g}")
-    names = errors.get_legend_handles_labels()
-    figure.legend(*names, loc="outside upper center", ncols=len(arguments.runs), frameon=False)
-    for axes in losses, errors:
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(arguments.output, metadata={"Date": None})
+    draw(arguments.runs, arguments.output)
     print(arguments.output)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        print_error(f"examples/curve.py: {error}")
+        sys.exit(UserError.status)

@@ -1,15 +1,34 @@
 """What counts as correct, with one label a row, with many, or with none."""
 
+import tracemalloc
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 from threaded import on_ranks
+from threadpoolctl import threadpool_limits
 
+from dpedf import models
 from dpedf.data import Data, write
-from dpedf.edf import CompNode, Input
-from dpedf.ops import Dropout, Sum
+from dpedf.edf import CompNode, Input, Parameter
+from dpedf.ops import (
+    Affine,
+    BinaryLogLoss,
+    Dropout,
+    Exp,
+    LogLoss,
+    Reshape,
+    Sigmoid,
+    Softmax,
+    Square,
+    Sum,
+    Tanh,
+)
+from dpedf.parallel.gradient import Gradient
 from dpedf.parallel.ranks import Ranks
+from dpedf.phi import Phi, dense
 from dpedf.run import build
-from dpedf.run.evaluate import classifies, evaluate
+from dpedf.run.evaluate import classifies, correct, evaluate
 
 ABOUT = {"name": "rows", "source": "this test", "licence": "none"}
 RANDOM = np.random.default_rng(0)
@@ -84,6 +103,45 @@ def test_so_many_labels_are_computed_at_a_time_that_memory_holds_them(shape, mos
     assert ell.most == most  # 512, or what whole rows make of it, but at least one row
 
 
+def wide(x, y):
+    """Scores of 5,000 classes at each of 16 places."""
+    Q = Softmax(Affine(dense(8, y.classes), x))
+    return Q, LogLoss(Q, y)
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "labels", "classes"),
+    [(models.lenet, (64, 64), (), 10), (wide, (16, 8), (16,), 5000)],
+)
+@pytest.mark.parametrize("slices", [0, 4])
+def test_no_more_memory_is_taken_than_by_a_pass_of_training(
+    model, shape, labels, classes, slices, opened
+):
+    N, B = 64, 16
+    x = RANDOM.integers(0, 256, (N, *shape), np.uint8)
+    data = opened(x, RANDOM.integers(0, classes, (N, *labels)), classes)
+    Q, ell = model(data.x, data.y)
+    gradient = Gradient(ell, Phi(ell), Ranks(), data.put, slices)
+    rows = gradient.passes.fewest_rows(B)
+    assert rows == (B // slices if slices else B)
+
+    def peak(compute):
+        tracemalloc.start()
+        try:
+            with threadpool_limits(1, "blas"):
+                compute()
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    def learn():
+        for x, y, b in data.train.minibatches(0, 0, B, gradient.shard):
+            gradient(x, y, b)
+
+    evaluation = peak(lambda: evaluate(Q, ell, data, data.test, Ranks(), rows))
+    assert evaluation < 1.1 * peak(learn)
+
+
 @pytest.mark.parametrize("shape", [(), (6,)])
 def test_of_two_classes_an_output_may_be_the_score_of_class_1(shape, opened):
     x, y = RANDOM.random((90, *shape, 2)), RANDOM.integers(0, 2, (90, *shape))
@@ -152,15 +210,91 @@ def test_an_evaluation_is_no_training(opened):
     assert evaluate(Q, Sum(Q), data, data.test, Ranks()) == (3, None)
 
 
-def test_of_more_classes_an_output_has_a_number_for_each(opened, refused):
-    x, y = RANDOM.random((90, 3)), RANDOM.integers(0, 3, 90)
-    data = opened(x, y, 3)
-    Q = FirstOfTwo(data.x)
-    with refused("model.build", "the output is (B)", "(B, ..., 3)"):
-        build.expect_fit(Q, Looks(Q, data.y), data)
-    data = opened(x, y % 2, 2)
-    with refused("model.build", "the output is (B, 3)", "(B, ..., 2)", "or (B, ...)"):
+@pytest.mark.parametrize(
+    ("output", "labels", "classes", "expected"),
+    [
+        ((), (), 3, "(B,), expected (B, 3), a number for each class"),
+        ((1,), (), 3, "(B, 1), expected (B, 3), a number for each class"),
+        ((4,), (), 3, "(B, 4), expected (B, 3), a number for each class"),
+        ((3, 5), (5,), 3, "(B, 3, 5), expected (B, 5, 3), a number for each class"),
+        ((1,), (), 2, "(B, 1), expected (B, 2), a number for each class, or (B,), the score"),
+        ((3,), (), 2, "(B, 3), expected (B, 2), a number for each class, or (B,), the score"),
+        ((), (5,), 2, "(B,), expected (B, 5, 2), a number for each class, or (B, 5), the score"),
+    ],
+)
+def test_an_output_that_does_not_fit_the_labels_is_refused(
+    output, labels, classes, expected, opened, refused
+):
+    x, y = RANDOM.random((9, *output)), RANDOM.integers(0, classes, (9, *labels))
+    data = opened(x, y, classes)
+    with refused("model.build", f"the output is {expected}"):
         build.expect_fit(Q := Same(data.x), Looks(Q, data.y), data)
+
+
+def test_a_loss_that_is_not_one_number_a_row_is_refused(opened, refused):
+    data = opened(RANDOM.random((9, 1)), RANDOM.random((9, 1)))
+    with refused("model.build: the ell is (B, 1), expected (B,), the loss of each example"):
+        build.expect_fit(Q := Same(data.x), Q, data)
+    with refused("model.build: the ell is (), expected (B,), the loss of each example"):
+        build.expect_fit(Q := Sum(Parameter(np.ones(3))), Q, data)
+
+
+class SlidesSigmoid(CompNode):
+    """Q = 1 / (1 + exp(-s))"""
+
+    def __init__(self, s):
+        self.s = s
+
+    def forward(self):
+        self.value = 1 / (1 + np.exp(-self.s.value))
+
+
+def score(x):
+    return Reshape(Affine(dense(3, 1), x), x.value.shape[1:-1])
+
+
+OUTPUTS = {
+    "a score": (score, False),
+    "a bounded score": (lambda x: Tanh(score(x)), False),
+    "a score of hidden units": (lambda x: score(Sigmoid(Affine(dense(3, 3), x))), False),
+    "Sigmoid": (lambda x: Sigmoid(score(x)), True),
+    "that of the slides": (lambda x: SlidesSigmoid(score(x)), True),
+    "a formula": (lambda x: (1 + Tanh(score(x))) * 0.5, True),
+    "of Softmax": (lambda x: FirstOfTwo(Softmax(Affine(dense(3, 2), x))), True),
+}
+
+
+@pytest.mark.parametrize("shape", [(), (6,)])
+@pytest.mark.parametrize(("output", "is_probability"), OUTPUTS.values(), ids=OUTPUTS)
+def test_a_probability_of_class_1_is_refused_and_a_score_is_not(
+    output, is_probability, shape, opened, refused
+):
+    data = opened(RANDOM.random((9, *shape, 3)), RANDOM.integers(0, 2, (9, *shape)), 2)
+    Q = output(data.x)
+    ell = Looks(Q, data.y)
+    phi = Phi(ell)
+    before = phi.sha256()
+    with refused("the score of class 1, before the sigmoid") if is_probability else nullcontext():
+        build.expect_fit(Q, ell, data)
+    assert phi.sha256() == before and Q.value.shape == (0, *shape)
+
+
+def test_a_binary_loss_of_a_probability_is_refused(opened, refused):
+    data = opened(RANDOM.random((9, 3)), RANDOM.integers(0, 2, 9), 2)
+    s = score(data.x)
+    build.expect_fit(s, BinaryLogLoss(s, data.y), data)
+    with refused("what BinaryLogLoss takes", "before the sigmoid"):
+        build.expect_fit(s, BinaryLogLoss(Sigmoid(s), data.y), data)
+
+
+def test_a_log_loss_of_scores_is_refused_and_one_of_probabilities_is_not(opened, refused):
+    data = opened(RANDOM.random((9, 3)), RANDOM.integers(0, 3, 9), 3)
+    s = Affine(dense(3, 3), data.x)
+    Phi(ell := LogLoss(s, data.y))
+    with refused("LogLoss of Affine, of -", "expected probabilities, such as Softmax makes"):
+        build.expect_fit(s, ell, data)
+    Q = Exp(s) / Reshape(Sum(Exp(s)), (1,))
+    build.expect_fit(Q, LogLoss(Q, data.y), data)
 
 
 def test_a_loss_that_ignores_the_labels_has_no_accuracy(opened):
@@ -179,3 +313,110 @@ def test_numbers_that_are_no_labels_have_no_accuracy(opened):
     build.expect_fit(Q, ell, data)
     assert evaluate(Q, ell, data, data.test, Ranks()) == (0, None)
     assert not classifies(Looks(Q, y := Input((), np.intp)), y)
+
+
+# Which labels count.  x[n,t,:3] are scores, and x[n,t,3] is the mask.
+
+
+class Part(CompNode):
+    """A part of x, by an index."""
+
+    def __init__(self, x, index):
+        self.x, self.index = x, index
+
+    def forward(self):
+        self.value = self.x.value[..., self.index]
+
+
+def masked(N=23, T=5):
+    """(x, y): right are 2 of 3 at random; padding is labelled 0, and its scores say so."""
+    x, y = RANDOM.normal(size=(N, T, 4)), RANDOM.integers(1, 3, (N, T))
+    x[..., 3] = np.arange(T) < RANDOM.integers(0, T + 1, (N, 1))  # a row may have none
+    x[0, :, 3], x[1, :, 3] = 0, 1
+    y[x[..., 3] == 0] = 0
+    x[..., 0] += 9 * (x[..., 3] == 0)
+    return x.astype(np.float32).astype(np.float64), y
+
+
+def expected(x, y, mean):
+    """(loss, accuracy), of its definition."""
+    s, m = x[..., :3], x[..., 3]
+    logs = np.log(np.exp(s).sum(axis=-1)) - np.take_along_axis(s, y[..., None], -1)[..., 0]
+    right = s.argmax(axis=-1) == y
+    if mean == "positions":
+        return (m * logs).sum() / m.sum(), (m * right).sum() / m.sum()
+    rows = [n for n in range(len(x)) if m[n].any()]
+    loss, accuracy = (sum(a[n][m[n] == 1].mean() for n in rows) for a in (logs, right))
+    return loss / len(x), accuracy / len(rows)
+
+
+def alone(s, y, m, mean):
+    return (Q := Softmax(s)), LogLoss(Q, y, m, mean=mean)
+
+
+def with_scores_for_output(s, y, m, mean):
+    return s, LogLoss(Softmax(s), y, m, mean=mean)
+
+
+def beside_a_penalty(s, y, m, mean):
+    Q, ell = alone(s, y, m, mean)
+    return Q, ell + 0.5 * Sum(Square(Parameter(np.array([1.0, 3.0])))) - 5.0
+
+
+def beside_the_loss_of_another_output(s, y, m, mean):
+    other = LogLoss(Softmax(0 * s), y)
+    Q, ell = alone(s, y, m, mean)
+    later = LogLoss(Softmax(0 * Q), y)
+    return Q, (2 * ell + 0 * other + 0 * later) / 2
+
+
+WRAPPED = [
+    *(alone, with_scores_for_output, beside_a_penalty),
+    beside_the_loss_of_another_output,
+]
+
+
+@pytest.mark.parametrize("mean", ["rows", "positions"])
+@pytest.mark.parametrize("wrapped", WRAPPED)
+def test_loss_and_accuracy_are_those_of_the_positions_that_the_loss_counts(
+    wrapped, mean, opened, tmp_path, monkeypatch
+):
+    x, y = masked()
+    opened(x, y, 3)
+    monkeypatch.setattr("dpedf.run.evaluate.LABELS", 10)  # two rows in a block
+
+    def evaluated(ranks):
+        data = Data(tmp_path / "rows.h5", dtype=np.float64)
+        output, ell = wrapped(Part(data.x, slice(3)), data.y, Part(data.x, 3), mean)
+        return evaluate(output, ell, data, data.test, ranks)
+
+    (found,) = on_ranks(1, evaluated)
+    assert found == pytest.approx(expected(x, y, mean), abs=1e-12)
+    for size in 2, 3:
+        assert on_ranks(size, evaluated) == [found] * size
+
+
+def test_where_no_label_counts_there_is_no_accuracy(opened):
+    x, y = masked()
+    data = opened(x * [1, 1, 1, 0], y, 3)
+    Q, ell = alone(Part(data.x, slice(3)), data.y, Part(data.x, 3), "positions")
+    assert evaluate(Q, ell, data, data.test, Ranks()) == (0, None)
+
+
+@pytest.mark.parametrize(
+    ("scores", "right"),
+    [
+        ([np.nan, np.nan, np.nan], []),
+        ([np.nan, 0, 1], []),
+        ([0, 1, np.nan], []),
+        ([1, 1, 0], [0]),
+        ([0, np.inf, np.inf], [1]),
+        ([-np.inf, -np.inf, 0], [2]),
+    ],
+)
+def test_scores_of_nan_are_right_for_no_label_and_equal_ones_for_the_first(scores, right):
+    Q = np.array([scores] * 3)
+    assert correct(Q, np.arange(3)).nonzero()[0].tolist() == right
+    binary = [np.nan, np.nan, 0.0, 0.0, np.inf, -np.inf]
+    found = correct(np.array(binary), np.array([0, 1, 0, 1, 1, 0]))
+    assert found.tolist() == [False, False, True, False, True, True]

@@ -317,7 +317,7 @@ def test_a_gpu_without_memory_for_a_step_ends_the_run_and_names_the_rows_of_a_pa
     how = f"data.file={few_digits}", "train.rows=192", f"run.capture={capture}"
     error = train(*WIDE, *how, status=1, **SHORT_OF_MEMORY)
     *_, line = error.splitlines()
-    assert line.startswith("out of memory in a step: Out of memory") and "train.rows sets" in line
+    assert line.startswith("out of memory in a pass: Out of memory") and "train.rows sets" in line
     assert "Traceback" not in error
 
 

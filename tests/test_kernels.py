@@ -413,6 +413,15 @@ def test_the_gradient_of_log_loss_takes_an_ell_grad_in_any_memory_order(gpu, dty
 
 
 @each_dtype
+def test_a_label_that_is_no_class_has_no_number_for_a_loss_on_a_gpu_and_nothing_else_is_read(
+    gpu, dtype
+):
+    Q, shifted, Z = softmax.softmax(put(scores(5, 10, dtype)))
+    ell, _ = log_loss(shifted, Z, put(np.array([9, -1, 0, 10, 1 << 40])))
+    assert np.isnan(ell).tolist() == [False, True, False, True, True]
+
+
+@each_dtype
 def test_the_log_loss_of_no_rows_is_empty(gpu, dtype):
     Q, shifted, Z = softmax.softmax(put(np.empty((0, 10), dtype)))
     ell, y = log_loss(shifted, Z, put(np.empty(0, np.int64)))

@@ -39,11 +39,14 @@ from dpedf.ops import (
     LeakyRelu,
     Log,
     LogLoss,
+    LogSigmoid,
+    LogSoftmax,
     LSTMCell,
     MatMul,
     MaxPool,
     Mean,
     Multiply,
+    NotEqual,
     OneHot,
     Power,
     Relu,
@@ -452,6 +455,8 @@ def of_sequences():
         c = f.sigmoid() * c + i.sigmoid() * g.tanh()
         return torch().cat([c, o.sigmoid() * c.tanh()], 1)
 
+    for operands in "y4 b", "y43 b3":
+        yield Case(NotEqual, operands, lambda y, x: x * NotEqual(y, 2), lambda y, x: x * (y != 2))
     yield Case(LSTMCell, "b8 b8 b4", LSTMCell, lstm)
 
     def gru(x, z, h):
@@ -510,6 +515,11 @@ def masked_mean(losses, mask):
     return (losses * mask).sum(1) / mask.sum(1).clamp(min=1)
 
 
+def of_positions(losses, mask):
+    """Of which the mean is that of all unmasked positions."""
+    return (losses * mask).sum(1) * len(losses) / mask.sum().clamp(min=1)
+
+
 def of_losses():
     for operands in "b34 y43", "b234 y423", "b31 y13":
         yield Case(
@@ -527,6 +537,13 @@ def of_losses():
             lambda s, y, m: masked_mean(-log_likelihood(s, y), m),
             name=f"{operands}, masked",
         )
+    yield Case(
+        LogLoss,
+        "b34 y43 m3",
+        lambda s, y, m: LogLoss(Softmax(s), y, m, mean="positions"),
+        lambda s, y, m: of_positions(-log_likelihood(s, y), m),
+        name="the mean over positions",
+    )
     yield Case(
         LogLoss,
         "b34 y43 m3",
@@ -581,11 +598,13 @@ CASES = [
     Case(Affine, "b3 p31 p1", affine, lambda x, w, c: x @ w - c),
     Case(Affine, "x3 p32 p2", affine, lambda x, w, c: x @ w - c),
     *of_numbers(Sigmoid, lambda x: x.sigmoid()),
+    *of_numbers(LogSigmoid, lambda x: functional().logsigmoid(x)),
     *of_numbers(Tanh, lambda x: x.tanh()),
     *of_numbers(Relu, lambda x: x.relu()),
     *of_numbers(Square, lambda x: x * x),
     Case(Softmax, "b4", Softmax, lambda s: s.softmax(1)),
     Case(Softmax, "b1", Softmax, lambda s: s.softmax(1)),
+    *(Case(LogSoftmax, n, LogSoftmax, lambda s: s.log_softmax(-1)) for n in ("b4", "b1", "b234")),
     *(
         Case(
             LogLoss,
@@ -737,7 +756,7 @@ def test_a_device_gives_the_same_bits_in_the_same_dtype_and_so_does_a_second_pas
     assert left.keys() == found.keys()
     for name, array in found.items():
         assert type(array) is DeviceArray, name
-        one_hot = left[name].dtype == np.float32 and case.node is OneHot
+        one_hot = left[name].dtype == np.float32 and case.node in (NotEqual, OneHot)
         assert array.dtype == left[name].dtype == (np.float32 if one_hot else dtype), name
         assert array.shape == left[name].shape, name
         assert get(array).tobytes() == left[name].tobytes(), name

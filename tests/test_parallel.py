@@ -650,7 +650,7 @@ def test_the_loss_that_is_said_is_that_of_the_rows_of_all_ranks():
             step(x, x, 10, 0.0)
             report.learned(10)
             report.train(10, 0.0, None)
-        report.evaluated(None, None, "", 0.0)
+        report.evaluated(None, None, "")
 
     on_ranks(3, learn)
     losses = [facts.get("loss", facts.get("train_loss")) for _, facts in said]

@@ -27,6 +27,8 @@ from dpedf.ops import (
     LeakyRelu,
     Log,
     LogLoss,
+    LogSigmoid,
+    LogSoftmax,
     LSTMCell,
     MatMul,
     MaxPool,
@@ -44,6 +46,7 @@ from dpedf.ops import (
     Sum,
     Tanh,
 )
+from dpedf.parallel.counts import Counts
 from dpedf.program import during, program
 
 
@@ -92,6 +95,8 @@ class Passes:
         shape = z.value.shape if z.batched else (B, *z.value.shape)
         g = np.random.default_rng(8).uniform(-2, 2, shape).astype(dtype)
         self.ell, self.B = Given(z, self.input(g)), B
+        counts = Counts(self.ell)
+        self.shares = counts.shares(counts.count(), B) if counts else {}
         self.mixes = any(getattr(n, "mixes", False) for n in CompNodes(z))  # rows, in training
 
     def input(self, value):
@@ -108,8 +113,8 @@ class Passes:
             x.value = order(value[first:end])
         for p in parameters:
             p.differentiate_into(np.zeros((len(slices), *p.value.shape), p.value.dtype))
-        facts = dict(slices=slices, row=first, B=self.B, step=0)
-        with during(**facts), gradients_collected(self.ell) as grads:
+        known = during(slices=slices, row=first, B=self.B, shares=self.shares, step=0)
+        with known, gradients_collected(self.ell) as grads:
             Forward(self.ell, train=not self.mixes)
             Backward(self.ell, self.B)
         nodes = [n for n in CompNodes(self.ell) if n.batched]
@@ -162,7 +167,7 @@ LONG = [
     einsum("bti,tij->bj", "b2I", "p2I3"),
     einsum("bij->bj", "bI2"),
     einsum("bij->b", "b2I"),
-    *(Case(Softmax, operands, Softmax) for operands in ("bI", "b2I")),
+    *(Case(n, operands, n) for n in (Softmax, LogSoftmax) for operands in ("bI", "b2I")),
     Case(LogLoss, "bI yI", lambda s, y: LogLoss(Softmax(s), y)),
     Case(LogLoss, "bI3 y3I mI", lambda s, y, m: LogLoss(Softmax(s), y, m), name="masked"),
     *(Case(LayerNorm, operands, of(LayerNorm)) for operands in ("bI pI pI", "b2I pI pI")),
@@ -178,7 +183,7 @@ LONG = [
     *(Case(Power, f"bI {other}", Power, low=0.5) for other in ("pI", "bI")),
     *(
         Case(node, "bI", node, low=0.1)
-        for node in (Exp, Log, Sqrt, Square, Tanh, Sigmoid, Relu, LeakyRelu, Silu, Gelu)
+        for node in (Exp, Log, LogSigmoid, Sqrt, Square, Tanh, Sigmoid, Relu, LeakyRelu, Silu, Gelu)
     ),
     Case(Dropout, "bI", lambda x: Dropout(x, 0.3)),
     Case(BinaryLogLoss, "b y2", BinaryLogLoss),

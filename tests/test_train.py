@@ -2,12 +2,13 @@
 
 import hashlib
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import termios
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from types import SimpleNamespace
 
 import h5py
@@ -769,7 +770,7 @@ class Timed(Training):
         self.agreement = SimpleNamespace(stop=False, seconds=0.0, meet=self.meet)
         self.link = SimpleNamespace(raise_errors=lambda: None)
         bar = SimpleNamespace(close=lambda: None)
-        self.report = SimpleNamespace(open_bar=lambda: None, progress=lambda: None, bar=bar)
+        self.report = SimpleNamespace(start=lambda: None, progress=lambda: None, bar=bar)
 
     def minibatches(self, epoch, first=0):
         return [(None, None, 8)] * (self.steps_per_epoch - first)
@@ -792,35 +793,59 @@ def test_after_a_checkpoint_the_next_one_is_due_as_long_after_it(every, step):
     assert training.saves.at == [*range(step, 100, step), 100]  # at the end, too
 
 
-def test_the_time_of_an_evaluation_is_not_that_of_training(monkeypatch):
-    """40 rows in 4 seconds before one of 30 seconds, and 20 rows in 4 seconds after it."""
-    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
-    for module in "dpedf.train", "dpedf.run.report":
-        monkeypatch.setattr(f"{module}.time", clock)
+def test_a_loss_of_validation_that_is_not_finite_chooses_no_best_h5_and_is_said():
+    training, said = Timed(1000), []
+    training.report.say = said.append
+    for step, loss in enumerate([math.nan, 0.5, None, math.nan, -math.inf, math.inf, 0.4, 0.4], 1):
+        training.step.number = step
+        training.saves.compare(training, loss)
+    assert training.saves.at == [2, 7] and training.saves.best == 0.4
+    found = "the validation loss is {}, expected a finite one: best.h5 {}"
+    assert said == [
+        f"step {step}: {found.format(loss, stays)}"
+        for step, loss, stays in [
+            (1, "nan", "is not made yet"),
+            (4, "nan", "stays that of step 2"),
+            (5, "-inf", "stays that of step 2"),
+            (6, "inf", "stays that of step 2"),
+        ]
+    ]
 
-    def evaluate_slowly(*everything):
-        clock.now += 30
+
+def test_samples_per_second_leave_out_what_is_no_training(monkeypatch):
+    """20 rows in 4 seconds, with 30 seconds of evaluation before and a checkpoint of 9 after it."""
+    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr("dpedf.run.report.time", clock)
+
+    def last(seconds):
+        clock.now += seconds
         return 0.5, None
 
-    monkeypatch.setattr("dpedf.train.evaluate", evaluate_slowly)
     training, events = Timed(1000), []
-    training.ranks, training.saves.best, training.Q = Ranks(), 0.0, None
-    training.data = SimpleNamespace(valid=None)
-    training.phi.sha256 = lambda: ""
-    training.step.take_losses, training.step.context = lambda: np.zeros(1), nullcontext
+    training.ranks, training.saves = Ranks(), Saves(1000, {"best": 0.0})
+    training.data, training.measured = SimpleNamespace(valid=None), lambda split: last(30)
+    training.phi.sha256, training.step.take_losses = lambda: "", lambda: np.zeros(1)
     training.step.gradient = SimpleNamespace(losses=np.zeros(1))
-    directory = SimpleNamespace(event=lambda kind, **facts: events.append((kind, facts)))
-    setup = SimpleNamespace(ranks=training.ranks, directory=directory)
+    training.step.losses, training.step.state = np.zeros(1), dict
+    training.step.expect_equal = lambda ranks: None
+    training.directory = SimpleNamespace(
+        event=lambda kind, **facts: events.append((kind, facts)),
+        save=lambda name, phi, **state: last(9),
+    )
+    setup = SimpleNamespace(ranks=training.ranks, directory=training.directory)
     training.report = Report(setup, training.step, 100, 40)
+    clock.now += 500  # of a trial of passes, and of a check of gradients
+    training.report.start()
     for rows in 10, 5:
         for _ in range(4):
             clock.now += 1
             training.report.learned(rows)
+        training.saves.save("checkpoint.h5", training)
         Training.evaluate(training)
     training.report.train(5, 0.1, None)
     rates = [(kind, facts["samples_per_second"]) for kind, facts in events]
     assert rates == [("eval", 10), ("eval", 5), ("train", 7.5)]
-    assert [facts["seconds"] for kind, facts in events if kind == "eval"] == [34, 68]
+    assert [facts["seconds"] for kind, facts in events if kind == "eval"] == [543, 586]
 
 
 DRAWS = """

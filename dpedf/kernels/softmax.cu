@@ -31,8 +31,10 @@ extern "C" __global__ void softmax(const T *s, T *shifted, T *Q, T *Z, long long
 extern "C" __global__ void log_loss(const T *shifted, const T *Z, const long long *y, T *ell,
                                     long long B, long long J) {
     long long b = blockIdx.x * (long long)blockDim.x + threadIdx.x;
-    if (b < B)
-        ell[b] = log(Z[b]) - shifted[b * J + y[b]];
+    if (b >= B)
+        return;
+    bool known = 0 <= y[b] && y[b] < J;
+    ell[b] = known ? log(Z[b]) - shifted[b * J + y[b]] : sqrt((T)-1); // nan
 }
 
 extern "C" __global__ void log_loss_gradient(const T *Q, const long long *y, const T *g, T *delta,

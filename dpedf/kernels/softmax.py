@@ -35,18 +35,20 @@ def softmax_on_gpu(s):
     return Q, shifted, Z
 
 
-def expect_labels(y):
-    """ValueError: they are fractions."""
+def expect_integers(y):
+    """ValueError: labels are fractions."""
     if y.dtype.kind == "f":
         raise ValueError(f"y of {y.dtype}, expected labels, which are integers")
 
 
-def flat_index(y):
-    """The index of [y[b], b] in an array (J, B) as a vector."""
-    expect_labels(y)
-    at = np.multiply(y, len(y), dtype=np.intp)
-    at += np.arange(len(y), like=y)
-    return at
+def flat_index(y, J):
+    """The index of [y[b], b] in an array (J, B) as a vector.  ValueError: y is not of 0..J-1."""
+    expect_integers(y)
+    try:
+        return np.ravel_multi_index((y, np.arange(len(y), like=y)), (J, len(y)))
+    except ValueError:
+        label = y[(y < 0) | (y >= J)][0]
+        raise ValueError(f"label {label}, expected 0..{J - 1}, or a mask") from None
 
 
 @function
@@ -54,15 +56,16 @@ def log_loss(shifted, Z, y):
     """ell[b] = log Z[b] - shifted[b,y[b]]
 
     Returns ell, (B,), and `chosen` for log_loss_gradient: the scores that y chooses, in a form
-    that depends on the device.
+    that depends on the device.  A label that is not in 0..J-1 is a ValueError, or on a GPU, which
+    nobody waits for, a loss of nan.
     """
-    at = flat_index(y)
+    at = flat_index(y, shifted.shape[1])
     return np.log(Z) - shifted.T.take(at), at
 
 
 @on_gpu(log_loss)
 def log_loss_on_gpu(shifted, Z, y):
-    expect_labels(y)
+    expect_integers(y)
     ell, y = np.empty_like(Z), packed(y.astype(np.int64, copy=False))
     cuda.log_loss(len(ell), packed(shifted), Z, y, ell, *shifted.shape)
     return ell, y

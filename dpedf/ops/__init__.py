@@ -8,11 +8,15 @@ from dpedf.ops.binary import BinaryLogLoss
 from dpedf.ops.conv import AveragePool, Conv2D, MaxPool
 from dpedf.ops.einsum import Einsum
 from dpedf.ops.embedding import Embedding, OneHot
-from dpedf.ops.functions import Exp, Log, Sqrt, Square
-from dpedf.ops.loss import LogLoss, Softmax, SquareLoss
+from dpedf.ops.functions import Exp, Sqrt, Square
+from dpedf.ops.logarithm import Log, LogSigmoid
+from dpedf.ops.loss import LogLoss
+from dpedf.ops.masked_mean import NotEqual
 from dpedf.ops.normalization import BatchNorm, Dropout, LayerNorm, RMSNorm
 from dpedf.ops.parts import Concat, Slice
 from dpedf.ops.pointwise import Relu, Sigmoid, Tanh
 from dpedf.ops.products import MatMul
 from dpedf.ops.recurrent import GRUCell, LSTMCell, Zeros
+from dpedf.ops.regression import SquareLoss
+from dpedf.ops.softmax import LogSoftmax, Softmax
 from dpedf.ops.tensor import Flatten, Mean, Reshape, Sum, Transpose

@@ -5,14 +5,18 @@ import numpy as np
 from dpedf.edf import CompNode
 from dpedf.kernels import floats
 from dpedf.kernels.activation import sigmoid
+from dpedf.ops.masked_mean import expect_shape
 
 
 class BinaryLogLoss(CompNode):
-    """ell[b] = -log(sigmoid((2 y[b] - 1) s[b])) = log(1 + exp(s[b])) - y[b] s[b]
+    """ell[b] = log(1 + exp(s[b])) - y[b] s[b]
 
     s.grad[b] += ell.grad[b] (sigmoid(s[b]) - y[b])
 
-    s: (B,), the score of class 1; y: (B,), of 0 and 1; ell: (B,)
+    s: (B,), the score of class 1; y: (B,), of 0 and 1, or the probability of class 1 between them;
+    ell: (B,)
+
+    Other y have a loss of nan.
     """
 
     def __init__(self, s, y):
@@ -20,8 +24,15 @@ class BinaryLogLoss(CompNode):
 
     def forward(self):
         (s,) = floats(self.s.value)
-        self.target = self.y.value.astype(s.dtype)
-        self.value = np.logaddexp((1 - 2 * self.target) * s, 0.0)
+        expect_shape("y", self.y.value, s.shape)
+        self.target = y = self.y.value.astype(s.dtype)
+        size, wrong = np.abs(s), np.abs(y - (s > 0))
+        loss = np.logaddexp(-size, 0.0) + np.where(wrong == 0, 0.0, size) * wrong
+        self.value = np.where((y >= 0) & (y <= 1), loss, np.nan)
 
     def backward(self):
         self.s.addgrad(self.grad * (sigmoid(self.s.value) - self.target))
+
+    def counted(self):
+        """(B,): 1 for each row, all of which count; after Forward."""
+        return np.ones_like(self.value)

@@ -22,22 +22,6 @@ class Exp(CompNode):
         self.x.addgrad(self.grad * self.value)
 
 
-class Log(CompNode):
-    """y = log(x)
-
-    x.grad += y.grad / x
-    """
-
-    def __init__(self, x):
-        self.x = x
-
-    def forward(self):
-        self.value = np.log(*floats(self.x.value))
-
-    def backward(self):
-        self.x.addgrad(self.grad / self.x.value)
-
-
 class Sqrt(CompNode):
     """y = sqrt(x)
 

@@ -1,104 +1,86 @@
-"""Losses, and the softmax that goes with one."""
+"""The loss of classifiers."""
 
 import numpy as np
 
 from dpedf.edf import CompNode
-from dpedf.kernels import floats, packed
 from dpedf.kernels.gemm import matrix
-from dpedf.kernels.softmax import flat_index, log_loss, log_loss_gradient, softmax, sum_of_columns
-from dpedf.ops.masked_mean import mean, spread, weights
-
-
-class Softmax(CompNode):
-    """Q[b,...,j] = exp(s[b,...,j]) / Z[b,...]
-
-    Z[b,...] = sum_j exp(s[b,...,j])
-
-    s.grad[b,...,j] += Q[b,...,j] (Q.grad[b,...,j] - sum_k Q.grad[b,...,k] Q[b,...,k])
-
-    s: (B, ..., J); Q: (B, ..., J)
-    """
-
-    def __init__(self, s):
-        self.s = s
-
-    def forward(self):
-        s = self.s.value
-        Q, self.shifted, self.Z = softmax(*floats(matrix(s)))
-        self.value = Q.reshape(s.shape)
-
-    def backward(self):
-        g, Q = matrix(self.grad).T, matrix(self.value).T
-        self.s.addgrad((Q * (g - sum_of_columns(g * Q))).T.reshape(self.value.shape))
+from dpedf.kernels.softmax import log_loss, log_loss_gradient
+from dpedf.ops.logarithm import Log
+from dpedf.ops.masked_mean import expect_shape, mean, share_of, spread, unmasked, weights
+from dpedf.ops.softmax import Softmax
 
 
 class LogLoss(CompNode):
-    """ell[b] = -sum_... m[b,...] log(Q[b,...,y[b,...]]) / N[b]
+    """ell[b] = -sum_... m[b,...] log_Q[b,...,y[b,...]] / N[b]
 
     m[b,...] = [mask[b,...] != 0]
     N[b] = max(1, sum_... m[b,...])
 
-    Q.grad[b,...,y[b,...]] -= ell.grad[b] m[b,...] / N[b] / Q[b,...,y[b,...]]
+    log_Q.grad[b,...,y[b,...]] -= ell.grad[b] m[b,...] / N[b]
 
-    where Q = Softmax(s), since this would divide by zero, the same as
+    where Q = Softmax(s), without a node Log(Q), the same as
 
     ell[b] = sum_... m[b,...] (log(Z[b,...]) - s[b,...,y[b,...]]) / N[b]
 
     s.grad[b,...,j] += ell.grad[b] m[b,...] / N[b] (Q[b,...,j] - [j = y[b,...]])
 
-    Without a mask, each position counts.
+    where whole_mask:
+
+    N[b] = share
+
+    which is the mean over the whole minibatch of sum_... m[b,...], or 1 if that is 0.
+
+    Without a mask, each position counts.  y may be anything where the mask is 0.
+
+    mean: "rows", the default, gives each row the mean over its own positions.  A row then depends
+    on no other, so that nothing has to be known of the rest of the minibatch.  "positions" makes
+    the mean of ell the mean over all unmasked positions of the minibatch, of all ranks, as
+    PyTorch's CrossEntropyLoss with ignore_index does.  Without a mask both are the same.
 
     Q: (B, ..., J); y: (B, ...), of 0..J-1; mask: (B, ...); ell: (B,)
     """
 
-    def __init__(self, Q, y, mask=None):
+    mean = "rows"
+
+    def __init__(self, Q, y, mask=None, mean="rows"):
+        if mean not in ("rows", "positions"):
+            raise ValueError(f'LogLoss of mean = "{mean}", expected "rows" or "positions"')
         self.Q, self.y, self.mask = Q, y, mask
+        if mean != "rows":  # so that outlines of programs without it stay as they were
+            self.mean = mean
+        self.log_Q = None if isinstance(Q, Softmax) else Log(Q)
+
+    @property
+    def whole_mask(self):
+        """The mask, if its positions are counted in the whole minibatch (parallel/counts.py)."""
+        return self.mask if self.mean == "positions" else None
 
     def forward(self):
         Q, y = self.Q, self.y.value
-        if isinstance(Q, Softmax):
-            losses, self.at = log_loss(Q.shifted, Q.Z, y.reshape(-1))
-        else:
-            self.at = flat_index(y.reshape(-1))
-            losses = -np.log(*floats(matrix(Q.value).T.take(self.at)))
-        self.weights = weights(y, self.mask, losses)
+        expect_shape("y", y, Q.value.shape[:-1])
+        fast, self.m = self.log_Q is None, unmasked(y, self.mask, Q.value.dtype)
+        logs = Q.shifted if fast else matrix(self.log_Q.value)
+        labels = y if self.m is None else np.where(self.m > 0, y, 0)
+        Z = Q.Z if fast else np.ones_like(logs[:, 0])
+        losses, self.at = log_loss(logs, Z, labels.reshape(-1))
+        self.share = share_of(self, self.m) if self.whole_mask else None
+        self.weights = weights(y, self.m, self.share)
         self.value = losses if self.weights is None else mean(losses, self.weights, y.shape)
 
     def backward(self):
         Q, g = self.Q, self.grad
         if self.weights is not None:
             g = spread(g, self.weights, self.y.value.shape)
-        if isinstance(Q, Softmax):
-            delta = log_loss_gradient(matrix(Q.value), self.at, g)
-            Q.s.addgrad(delta.reshape(Q.value.shape))
+        if self.log_Q is None:
+            delta = log_loss_gradient(matrix(Q.value), self.at, g).reshape(Q.value.shape)
+            if self.m is not None:  # Q may be nan there
+                delta = np.where(self.m[..., np.newaxis] > 0, delta, 0.0)
+            Q.s.addgrad(delta)
         else:
-            chosen = matrix(Q.value).T
-            delta = np.zeros_like(chosen, order="C")
-            shown = np.where(g == 0, 1.0, chosen.take(self.at))  # a masked Q may be 0
-            delta.reshape(-1)[self.at] = -g / shown
-            Q.addgrad(delta.T.reshape(Q.value.shape))
+            none = np.zeros_like(matrix(self.log_Q.value))
+            self.log_Q.addgrad(log_loss_gradient(none, self.at, g).reshape(Q.value.shape))
 
-
-class SquareLoss(CompNode):
-    """ell[b] = sum_... (x[b,...] - y[b,...])**2
-
-    x.grad[b,...] += 2 ell.grad[b] (x[b,...] - y[b,...])
-    y.grad[b,...] -= 2 ell.grad[b] (x[b,...] - y[b,...])
-
-    x, y: (B, ...); ell: (B,)
-    """
-
-    def __init__(self, x, y):
-        self.x, self.y = x, y
-
-    def forward(self):
-        x, y = floats(self.x.value, self.y.value)
-        self.difference = x - y.astype(x.dtype, copy=False)
-        squares = packed(np.square(self.difference))
-        self.value = squares.sum(axis=tuple(range(1, squares.ndim)))
-
-    def backward(self):
-        delta = (2 * self.grad * self.difference.T).T
-        self.x.addgrad(delta)
-        if self.y.varies:
-            self.y.addgrad(-delta)
+    def counted(self):
+        """(B, ...): 1 for each position that counts, else 0; after Forward."""
+        ones = np.ones_like(self.y.value, dtype=self.value.dtype)
+        return ones if self.m is None else self.m

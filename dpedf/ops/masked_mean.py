@@ -1,20 +1,67 @@
-"""The mean of a loss over the unmasked positions of a sequence."""
+"""The mean of a loss over the unmasked positions of a sequence, and masks."""
 
 from math import prod
 
 import numpy as np
 
+from dpedf.edf import CompNode
+from dpedf.program import context
 
-def weights(y, mask, like):
-    """The weight of each position of y, (B, ...), in the mean; in the dtype of like.
 
-    (B, ...) with a mask.  Without one, a number, or None if each b has one position.
+class NotEqual(CompNode):
+    """y = [x != label], in float32, which never changes the dtype of a graph
+
+    a mask of labels: LogLoss(Q, y, NotEqual(y, -100)) ignores those of -100
+
+    x: (B, ...); y: (B, ...)
     """
+
+    def __init__(self, x, label):
+        self.x, self.label = x, label
+
+    def forward(self):
+        self.value = (self.x.value != self.label).astype(np.float32)
+
+    def backward(self):
+        """A mask does not vary."""
+
+
+def expect_shape(name, array, shape):
+    """ValueError, unless an array has this shape."""
+    if array.shape != shape:
+        raise ValueError(f"{name} of shape {array.shape}, expected {shape}")
+
+
+def unmasked(y, mask, dtype):
+    """1 for each position of y, (B, ...), that counts, else 0; None if all do."""
     if mask is None:
+        return None
+    expect_shape("mask", mask.value, y.shape)
+    return (mask.value != 0).astype(dtype)
+
+
+def share_of(node, unmasked):
+    """How many unmasked positions a row has on average, in the whole minibatch; 1 if none.
+
+    It is that of the rows at hand, unless the context knows more.
+    """
+    share = context.shares.get(node)
+    if share is None:
+        share = unmasked.sum(dtype=np.float64) / max(1, len(unmasked))
+    return np.where(share > 0, share, 1.0)
+
+
+def weights(y, counted, share=None):
+    """The weight of each position of y, (B, ...), in the loss of its row, given which count.
+
+    share: how many of them a row of the whole minibatch has on average; by default, each row has
+    the mean of its own.  Returns (B, ...), or a number, or None if each b has one position.
+    """
+    if counted is None:
         return None if y.ndim == 1 else 1 / (prod(y.shape[1:]) or 1)
-    unmasked = (mask.value != 0).astype(like.dtype)
-    count = unmasked.sum(axis=tuple(range(1, y.ndim)), keepdims=True)
-    return unmasked / np.maximum(count, 1)
+    if share is None:
+        share = np.maximum(counted.sum(axis=tuple(range(1, y.ndim)), keepdims=True), 1)
+    return counted / share.astype(counted.dtype)
 
 
 def mean(losses, weights, shape):

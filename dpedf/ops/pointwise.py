@@ -4,11 +4,11 @@ import numpy as np
 
 from dpedf.edf import CompNode
 from dpedf.kernels import floats
-from dpedf.kernels.activation import relu, relu_gradient
+from dpedf.kernels.activation import relu, relu_gradient, sigmoid
 
 
 class Sigmoid(CompNode):
-    """y = 1 / (1 + exp(-x)) = (1 + tanh(x/2)) / 2
+    """y = 1 / (1 + exp(-x))
 
     x.grad += y.grad y (1 - y)
     """
@@ -17,10 +17,7 @@ class Sigmoid(CompNode):
         self.x = x
 
     def forward(self):
-        y = np.tanh(0.5 * floats(self.x.value)[0])
-        y += 1
-        y *= 0.5
-        self.value = y
+        self.value = sigmoid(*floats(self.x.value))
 
     def backward(self):
         delta = 1 - self.value

@@ -10,6 +10,7 @@ from dpedf.edf import Backward, CompNodes, Forward
 from dpedf.kernels.losses import add_losses
 from dpedf.kernels.slices import merge
 from dpedf.parallel.buckets import Buckets
+from dpedf.parallel.counts import Counts
 from dpedf.parallel.passes import Passes
 from dpedf.parallel.sums import sum_over
 from dpedf.program import during, program
@@ -25,6 +26,7 @@ class Gradient:
     losses: (V,), the sum of ell over each slice of this rank, and 0 for those of other ranks.
     totals: (V,), the sum of losses over minibatches, since somebody last wrote there.
     mixer: a node that mixes the rows of the minibatch, of which a pass takes all of this rank.
+    counts: of nodes that divide by what the whole minibatch has; share: what count found, or 1.
     """
 
     def __init__(self, ell, phi, link, put, slices=0, overlap=False, bucket=1 << 18):
@@ -32,7 +34,8 @@ class Gradient:
         self.buckets, self.passes = Buckets(phi, bucket), Passes(slices, link.rank, link.size)
         self.over_ranks, self.in_nodes = (sum_over(link, self.passes) for _ in range(2))
         self.mixer = next((n for n in CompNodes(ell) if getattr(n, "mixes", False)), None)
-        self.train, self.shard, self.summed = True, self.passes.shard, ()
+        self.train, self.shard, self.summed, self.counts = True, self.passes.shard, (), Counts(ell)
+        self.shares = self.counts.shares(np.ones_like(phi.value, shape=len(self.counts)), 1)
         self.losses, self.totals = (np.zeros(self.passes.V, like=phi.value) for _ in range(2))
         self.compute_in(1 if self.mixer else self.passes.most)
 
@@ -46,21 +49,24 @@ class Gradient:
             self.summed = np.zeros_like(self.phi.value, shape=(vectors, aligned))[:, :n]
 
     def __call__(self, x, y, B):
-        self.add_slices(x, y, B)
-        self.add_ranks()
+        with during(step=program(self.ell).step(self.train)):
+            self.add_slices(x, y, B)
+            self.add_ranks()
 
     def add_slices(self, x, y, B):
         """Compute this rank's part of the gradient; buckets start their sum over ranks."""
+        if self.counts:  # what the whole minibatch has of something, before its passes
+            self.shares = self.counts.of_minibatch(self, x, y, B)
         if self.phi.summed is not self.summed:  # at first, or after another Gradient
             self.phi.differentiate_into(self.summed)
         self.buckets.restart()
         self.over_ranks.pending.clear()  # what an abandoned recording (device/graphs.py) left
         first, passes, whole = self.shard(B)[0], self.passes.of(B), self.passes.slices > 0
-        facts = {"B": B, "add": self.add_in_nodes, "step": program(self.ell).step(self.train)}
+        known = {"B": B, "add": self.add_in_nodes, "shares": self.shares}
         for rows, slices, numbers in passes:  # whole: it has all rows of its slices
             begins, ends = rows is passes[0][0], rows is passes[-1][0]
             ready = self.ready if self.overlap and ends else None
-            with during(row=first + rows.start, slices=slices, **facts):
+            with during(row=first + rows.start, slices=slices, **known):
                 self.put(x[rows], y[rows])
                 Forward(self.ell, self.train)
                 sums = self.losses[numbers], self.totals[numbers], self.phi.failed
@@ -90,7 +96,11 @@ class Gradient:
         """The sum over all slices, of all ranks, of parts, (slices of this rank, n): (n,)"""
         vectors = np.zeros_like(parts, shape=(len(self.summed), parts.shape[1]))
         merge(vectors, parts, self.passes.whole_tree())
+        return self.over_ranks_in_nodes(vectors)
+
+    def over_ranks_in_nodes(self, vectors):
+        """The sum over all ranks of these vectors, as many as this rank's slices leave."""
         if self.link.size > 1:
-            self.in_nodes.start(vectors, 0, parts.shape[1], overlap=False)
+            self.in_nodes.start(vectors, 0, vectors.shape[1], overlap=False)
             self.in_nodes.finish(vectors)
         return vectors[0]

@@ -15,7 +15,7 @@ class memory_of_passes:  # noqa: N801, a word of the with statement
 
     def __exit__(self, kind, error, trace):
         if isinstance(error, MemoryError):
-            found = f"out of memory in a step: {one_line(error) or 'none is left'}"
+            found = f"out of memory in a pass: {one_line(error) or 'none is left'}"
             less = "fewer take less memory, down to those of a slice, of train.slices"
             raise RunError(f"{found}; train.rows sets how many rows a pass takes: {less}") from None
 
@@ -72,6 +72,10 @@ class Passes:
         """How many of B rows a pass takes, at most."""
         each = self.rows_of_slice(B)
         return each * self.together if self.slices else -(-each // self.count)
+
+    def fewest_rows(self, B):
+        """How many of B rows a pass of one slice takes, at most; without slices, each pass."""
+        return self.rows_of_slice(B) if self.slices else self.rows(B)
 
     def needed(self, most_rows, B):
         """How many passes of at most so many rows.  UserError: a slice has more."""

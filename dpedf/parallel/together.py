@@ -83,7 +83,8 @@ def values(gradient, passes, x, y, B):
     first, found = gradient.shard(B)[0], {n: [] for n in CompNodes(gradient.ell) if n.batched}
     gradient.compute_in(passes)
     for rows, slices, _ in gradient.passes.of(B):
-        with during(B=B, row=first + rows.start, slices=slices):
+        known = {"B": B, "shares": gradient.shares}
+        with during(row=first + rows.start, slices=slices, **known):
             gradient.put(x[rows], y[rows])
             Forward(gradient.ell, gradient.train)
         for n in found:

@@ -4,11 +4,18 @@ import inspect
 from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
+
 from dpedf import models
-from dpedf.edf import CompNode, CompNodes, Forward
+from dpedf.device import host
+from dpedf.edf import CompNode, CompNodes, Forward, Parameters
 from dpedf.errors import UserError
 from dpedf.run import own_code
 from dpedf.run.evaluate import classifies
+
+# Outputs are looked at for so many rows, and for so many draws of the parameters.
+FEW, DRAWS = 4, 16
+NEAR = 1e-3  # 1, for a probability
 
 
 def build(settings, x, y):
@@ -64,22 +71,86 @@ def takes_x_and_y(thing):
 
 
 def expect_fit(Q, ell, data):
-    """Run the program on no rows.  UserError: the model and the data do not fit together."""
-    data.put(*data.train.load(data.train.numbers[:0]))
+    """Run the program on no rows, and look at what should be a score or a probability.
+
+    UserError: the model and the data do not fit together.
+    """
     try:
-        Forward(ell)
+        run(ell, data, 0)
     except (ValueError, IndexError) as error:
         raise UserError(f"model.build: {error}, expected a model that fits the data") from None
     if Q not in CompNodes(ell):
         raise UserError("model.build: ell does not depend on the output, expected that it does")
-    found = [("ell", ell, [(0,)], "(B,), the loss of each example")]
+    expect_shape("ell", ell, ["B"], "the loss of each example")
+    scores = {n.s: f"what {type(n).__name__} takes" for n in CompNodes(ell) if is_binary_loss(n)}
     if classifies(ell, data.y):
-        labels, classes = data.y.value.shape, data.y.classes
-        shapes, expected = [(*labels, classes)], f"(B, ..., {classes}), a number for each class"
-        if classes == 2:
-            shapes, expected = [*shapes, labels], f"{expected}, or (B, ...), the score of class 1"
-        found.append(("output", Q, shapes, expected))
-    for name, node, shapes, expected in found:
-        if node.value.shape not in shapes:
-            what = f"({', '.join(['B', *map(str, node.value.shape[1:])])})"
-            raise UserError(f"model.build: the {name} is {what}, expected {expected}")
+        labels, classes = ["B", *data.y.value.shape[1:]], data.y.classes
+        if classes == 2 and sizes(Q) == labels:
+            scores[Q] = "the output"
+        else:
+            what = "a number for each class"
+            if classes == 2:
+                what += f", or {listed(labels)}, the score of class 1"
+            expect_shape("output", Q, [*labels, classes], what)
+    for s, name in scores.items():
+        if is_probability(s, ell, data):
+            found = f"model.build: {name} is within 0..1 whatever Phi is, as a probability"
+            raise UserError(f"{found}, expected the score of class 1, before the sigmoid")
+    expect_probabilities(ell, data)
+
+
+def is_binary_loss(n):
+    return hasattr(n, "counted") and hasattr(n, "s")
+
+
+def run(ell, data, rows):
+    """Compute all values of the first rows, so many, of those to learn from."""
+    data.put(*data.train.load(data.train.numbers[:rows]))
+    with np.errstate(all="ignore"):
+        Forward(ell)
+
+
+def sizes(node):
+    """The shape of a node's value, with "B" for the rows."""
+    shape = node.value.shape
+    return ["B", *shape[1:]] if node.batched else [*shape]
+
+
+def listed(shape):
+    return f"({', '.join(map(str, shape))}{',' * (len(shape) == 1)})"
+
+
+def expect_shape(name, node, shape, what):
+    if sizes(node) != shape:
+        found = f"model.build: the {name} is {listed(sizes(node))}"
+        raise UserError(f"{found}, expected {listed(shape)}, {what}")
+
+
+def is_probability(Q, ell, data):
+    """Is a node within 0..1 whatever the parameters are?  No score is."""
+    parameters, random = [(p, p.value.copy()) for p in Parameters(ell)], np.random.default_rng(0)
+    try:
+        for _ in range(DRAWS):
+            for p, before in parameters:
+                drawn = random.normal(size=before.shape).astype(before.dtype)
+                p.value[...] = data.device.put(drawn)
+            run(ell, data, FEW)
+            if not host(((Q.value >= 0) & (Q.value <= 1)).all()):
+                return False
+        return Q.varies
+    finally:
+        for p, before in parameters:
+            p.value[...] = before
+        run(ell, data, 0)
+
+
+def expect_probabilities(ell, data):
+    """UserError: a LogLoss is one of numbers that are no probabilities, such as scores."""
+    if taken := [n.Q for n in CompNodes(ell) if getattr(n, "log_Q", None)]:  # not of Softmax
+        run(ell, data, FEW)
+        for Q in taken:
+            lowest, largest = (host(f(Q.value)).item() for f in (np.min, np.max))
+            if lowest < 0 or largest > 1 + NEAR:
+                found = f"model.build: LogLoss of {type(Q).__name__}, of {lowest:g} to {largest:g}"
+                raise UserError(f"{found}, expected probabilities, such as Softmax makes of scores")
+        run(ell, data, 0)

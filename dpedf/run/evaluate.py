@@ -5,11 +5,16 @@ from math import prod
 import numpy as np
 
 from dpedf.device import host
-from dpedf.edf import Forward
+from dpedf.edf import CompNodes, Forward
+from dpedf.parallel.counts import Counts
+from dpedf.parallel.passes import memory_of_passes
 from dpedf.parallel.sums import cuts
 from dpedf.program import context, during, program
+from dpedf.run.room import bytes_of_row
 
-LABELS = 512  # per block, on any number of ranks
+# What a block has on any number of ranks: so many labels at most, and so many bytes of values,
+# unless its rows are those of a pass of training.
+LABELS, BYTES = 512, {"cpu": 1 << 20, "gpu": 1 << 26}
 
 
 def classifies(ell, y):
@@ -18,39 +23,98 @@ def classifies(ell, y):
 
 
 def correct(Q, y):
-    """Is Q largest at the label y?  Without an index of classes, Q is the score of class 1."""
-    return (Q > 0) == y if Q.ndim == y.ndim else Q.argmax(axis=-1) == y
+    """Is Q largest at the label y?  Of equal numbers the first counts; nan is never correct.
+
+    Without an index of classes, Q is the score of class 1, which is predicted above 0.
+    """
+    if Q.ndim == y.ndim:
+        return ((Q > 0) == y) & ~np.isnan(Q)
+    return (Q.argmax(axis=-1) == y) & ~np.isnan(Q).any(axis=-1)
 
 
-def evaluate(Q, ell, data, split, ranks):
+def loss_of(Q, ell, y):
+    """The node in ell that says by counted() which labels count for this output; None: all do."""
+    losses = [n for n in CompNodes(ell) if hasattr(n, "counted") and n.y is y and Q in CompNodes(n)]
+    return min(losses, key=lambda n: len(CompNodes(n)), default=None)  # the nearest to Q
+
+
+def tally(right, counted, by_rows):
+    """(the labels that are right, all labels), of those that are counted, each 0 or 1.
+
+    By rows, each row counts as one, in equal parts of its counted labels; without any, as none.
+    """
+    counted = counted.reshape(len(counted), -1).astype(np.float64)
+    right, labels = (counted * right.reshape(counted.shape)).sum(axis=1), counted.sum(axis=1)
+    if by_rows:
+        right, labels = right / np.maximum(labels, 1), labels > 0
+    return right.sum(), labels.sum()
+
+
+def rows_of_block(ell, data, split, rows):
+    """How many rows are computed at a time: so many, or more if they are small."""
+    data.put(*split.load(split.numbers[:0]))
+    Forward(ell)
+    row = bytes_of_row(ell) + prod(data.x.shape) * data.x.dtype.itemsize
+    rows = max(rows, BYTES[data.device.unit] // max(1, row))
+    return max(1, min(rows, LABELS // prod(data.y.shape)))
+
+
+def evaluate(Q, ell, data, split, ranks, rows=1):
     """(mean loss, accuracy) over all rows of a split, the same bits on any number of ranks.
 
-    Accuracy is the share of labels that Q predicts; None if ell depends on no labels.  Without rows
-    both are None.
+    Accuracy is the share of labels that Q predicts, of those that the loss counts: where this is
+    a mean of each row's mean, so is accuracy, over the rows with labels that count.  It is None if
+    no label counts, or ell depends on none.  Without rows both are None.
+
+    rows: of a pass of training.  No more are computed at a time, unless they take little memory.
     """
     device, n, classifier = data.device, len(split), classifies(ell, data.y)
-
-    def found(x, y, step):
-        """(2,): the sums over these rows of the loss, and of the share of correct labels."""
-        data.put(x, y)
-        with during(step=step):
-            Forward(ell)
-        sums = np.zeros(2, like=ell.value)
-        sums[0] = ell.value.sum(dtype=np.float64)
-        if classifier:
-            sums[1] = correct(Q.value, data.y.value).reshape(len(x), -1).mean(axis=1).sum()
-        return sums
-
-    rows = max(1, LABELS // prod(data.y.shape))
-    blocks = [split.numbers[first : first + rows] for first in range(0, n, rows)]
-    mine = slice(*cuts(len(blocks), ranks.size)[ranks.rank : ranks.rank + 2])
-    sums = device.put(np.zeros((len(blocks), 2)))  # each row is computed by one rank
-    for k, (x, y) in enumerate(split.stream(blocks[mine]), mine.start):
-        sums[k] = device.run((evaluate, ell), found, x, y, context.step)
-        ranks.alive()
-    sums = host(sums)
-    ranks.add(sums)
     if not n:
         return None, None
-    loss, accuracy = sums.sum(axis=0).tolist()
-    return loss / n, accuracy / n if classifier else None
+    counting, counts = loss_of(Q, ell, data.y), Counts(ell)
+    by_rows = getattr(counting, "mean", "rows") == "rows"
+
+    def positions(x, y, row, step):
+        """How many positions are counted in these rows, of each loss that counts those of all."""
+        data.put(x, y)
+        with during(row=row, step=step):
+            return counts.count()
+
+    def found(x, y, row, step, a_row):
+        """(3,): the sums over these rows of the loss, of correct labels, and of labels.
+
+        a_row: how many positions are counted in a row, on average over the split.
+        """
+        for node in CompNodes(ell):
+            node.value = None  # of the block before, so that its memory can be used again
+        data.put(x, y)
+        with during(row=row, step=step, shares=counts.shares(a_row, 1)):
+            Forward(ell)
+        sums = np.zeros(3, like=ell.value)
+        sums[0] = ell.value.sum(dtype=np.float64)
+        if classifier:
+            y = data.y.value
+            counted = counting.counted() if counting else np.ones_like(y)
+            sums[1], sums[2] = tally(correct(Q.value, y), counted, by_rows)
+        return sums
+
+    rows = rows_of_block(ell, data, split, rows)
+    blocks = [split.numbers[first : first + rows] for first in range(0, n, rows)]
+    mine = slice(*cuts(len(blocks), ranks.size)[ranks.rank : ranks.rank + 2])
+
+    def total(function, width, *arguments):
+        """The sum over all blocks of what a function finds in each."""
+        sums = device.put(np.zeros((len(blocks), width)))  # each row is computed by one rank
+        for k, (x, y) in enumerate(split.stream(blocks[mine]), mine.start):
+            key = function.__name__, ell
+            with memory_of_passes():
+                where = x, y, k * rows, context.step  # rows draw by their place in the split
+                sums[k] = device.run(key, function, *where, *arguments)
+            ranks.alive()
+        sums = host(sums)
+        ranks.add(sums)
+        return sums.sum(axis=0)
+
+    counted = total(positions, len(counts)) if counts else np.zeros(0)
+    loss, right, labels = total(found, 3, device.put(counted / n)).tolist()
+    return loss / n, right / labels if labels else None

@@ -22,7 +22,9 @@ def expect_finite(training):
         return
     if not training.step.number:
         found = f"{next(check.parameters_not_finite(training.ell))} before the first step"
-        raise AgreedError(f"model.build = {training.settings.model['build']}: {found}, expected numbers")
+        raise AgreedError(
+            f"model.build = {training.settings.model['build']}: {found}, expected numbers"
+        )
     number = training.step.number - max(skipped, 1)
     epoch, first = divmod(number, training.steps_per_epoch)
     if skipped:

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from contextlib import contextmanager
 
 from tqdm import tqdm
 
@@ -57,15 +58,20 @@ def cut(passes, train):
 
 
 class Clock:
-    """Examples a second since it was last read."""
+    """samples_per_second: examples a second of training, since it was last read.
+
+    Neither evaluations nor checkpoints are timed, nor what is done before the first step.
+    """
 
     def __init__(self):
+        self.start()
+
+    def start(self):
         self.rows, self.since = 0, time.monotonic()
 
     def read(self):
-        now = time.monotonic()
-        rate = self.rows / (now - self.since)
-        self.rows, self.since = 0, now
+        rate = self.rows / (time.monotonic() - self.since)
+        self.start()
         return round(rate, 1)
 
 
@@ -89,10 +95,21 @@ class Report:
         self.rows = state.get("rows", 0)
         self.began -= state.get("seconds", 0)
 
-    def open_bar(self):
+    def start(self):
+        """Training starts now."""
+        for clock in self.clocks:
+            clock.start()
         seen = self.ranks.rank == 0 and sys.stderr.isatty()
         first = self.step.number
         self.bar = tqdm(total=self.last_step, initial=first, unit="step", disable=not seen)
+
+    @contextmanager
+    def aside(self):
+        """What is done inside takes no time of training."""
+        began = time.monotonic()
+        yield
+        for clock in self.clocks:
+            clock.since += time.monotonic() - began
 
     @property
     def epoch(self):
@@ -143,10 +160,8 @@ class Report:
             at = f"epoch {self.epoch}, step {self.step.number} of {self.last_step}"
             self.say(at + self.latest_loss)
 
-    def evaluated(self, loss, accuracy, sha256, took):
-        """Report an evaluation that took so many seconds, and the mean training loss before it."""
-        for clock in self.clocks:
-            clock.since += took
+    def evaluated(self, loss, accuracy, sha256):
+        """Report an evaluation, and the mean training loss before it."""
         train_loss = self.of_all_ranks(self.step.take_losses()).sum().item() / self.rows
         self.rows, self.said = 0, time.monotonic()
         rate = self.since_evaluation.read()

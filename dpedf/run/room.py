@@ -26,10 +26,18 @@ def expect_room_for_rows(ell, rows):
 
     The program has been run on no rows.
     """
-    values = [n.value for n in CompNodes(ell) if n.batched]
-    row = sum(prod(value.shape[1:]) * value.itemsize for value in values)
+    row = bytes_of_row(ell)
     what = f"train.batch_size: {rows:,} rows in a pass, {row:,} bytes for each"
     expect_memory(what, rows * row)
+
+
+def bytes_of_row(ell):
+    """What the values of all nodes take of memory for one row.
+
+    The program has been run on no rows.
+    """
+    values = [n.value for n in CompNodes(ell) if n.batched]
+    return sum(prod(value.shape[1:]) * value.itemsize for value in values)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """What a run saves, and when: the newest state, and the best one."""
 
-from math import inf
+from math import inf, isfinite
 
 from dpedf.run.config import seconds
 from dpedf.run.failure import expect_finite
@@ -30,15 +30,22 @@ class Saves:
         self.saved, self.saved_at = training.agreement.seconds, training.step.number
 
     def compare(self, training, loss):
-        """Save best.h5, if this loss of validation, or None, is the lowest so far."""
-        if loss is not None and loss < self.best:
+        """Save best.h5, if this loss of validation, or None, is finite and the lowest so far."""
+        if loss is None:
+            return
+        if not isfinite(loss):
+            stays = f"stays that of step {self.best_step}" if self.best_step else "is not made yet"
+            found = f"the validation loss is {loss}, expected a finite one: best.h5 {stays}"
+            training.report.say(f"step {training.step.number}: {found}")
+        elif loss < self.best:
             self.best, self.best_step = loss, training.step.number
             self.save("best.h5", training)
 
     def save(self, name, training):
         """RunError: what would be saved is not finite, or not the same on all ranks."""
         expect_finite(training)
-        training.step.expect_equal(training.ranks)
-        best = {"best": self.best, "best_step": self.best_step}
-        state = training.step.state() | training.report.state() | best
-        training.directory.save(name, training.phi, **state)
+        with training.report.aside():
+            training.step.expect_equal(training.ranks)
+            best = {"best": self.best, "best_step": self.best_step}
+            state = training.step.state() | training.report.state() | best
+            training.directory.save(name, training.phi, **state)
