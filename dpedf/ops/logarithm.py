@@ -46,10 +46,10 @@ class LogSigmoid(CompNode):
         self.x = x
 
     def forward(self):
-        self.value = -np.logaddexp(-self.x.value, 0.0)
+        self.value = -np.logaddexp(-1.0 * self.x.value, 0.0)
 
     def backward(self):
-        self.x.addgrad(self.grad * sigmoid(-self.x.value))
+        self.x.addgrad(self.grad * sigmoid(-1.0 * self.x.value))
 
 
 # What only arranges numbers: the same of the logarithms, given the node and these.

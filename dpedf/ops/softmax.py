@@ -22,6 +22,8 @@ class Softmax(CompNode):
 
     def forward(self):
         s = self.s.value
+        if s.dtype.kind != "f":  # a difference of unsigned integers would wrap
+            s = s.astype(float)
         Q, self.shifted, self.Z = softmax(matrix(s))
         self.value = Q.reshape(s.shape)
 
