@@ -39,7 +39,7 @@ from dpedf.kernels.cublaslt.operands import rounded
 from dpedf.kernels.cublaslt.reused import Pieces, Reused
 from dpedf.kernels.embedding import scattered
 from dpedf.kernels.gemm import add_products
-from dpedf.kernels.losses import add_losses
+from dpedf.kernels.losses import add_losses, binary_log_loss
 from dpedf.kernels.normalization import (
     layer_norm,
     layer_norm_gradient,
@@ -410,6 +410,19 @@ def test_the_gradient_of_log_loss_takes_an_ell_grad_in_any_memory_order(gpu, dty
     same = np.broadcast_to(put(g[:1]), 9, subok=True)
     expected = log_loss_gradient(put(Q), put(y), put(same))
     same_bits(log_loss_gradient(put(Q), put(y), same), expected)
+
+
+@each_dtype
+def test_the_log_loss_of_two_classes_on_a_gpu_is_that_of_numpy(gpu, dtype):
+    some = [-np.inf, -1e4, -17, -1, 0, 1, 17, 1e4, np.inf, np.nan]
+    pairs = np.array([*product_of(some, [0, 0.3, 1, -1, 2, np.nan])], dtype)
+    s, y = pairs.T
+    with np.errstate(invalid="ignore"):
+        expected = binary_log_loss(s, y)
+    found = binary_log_loss(put(s), put(y))
+    assert type(found) is Emulated and found.dtype == expected.dtype == dtype
+    np.testing.assert_allclose(found, expected, rtol=4 * np.finfo(dtype).eps)
+    assert np.isnan(found).tolist() == (np.isnan(s) | ~((y >= 0) & (y <= 1))).tolist()
 
 
 @each_dtype

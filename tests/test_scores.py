@@ -202,6 +202,16 @@ def test_a_binary_log_loss_of_what_is_no_probability_is_no_number(label):
     assert np.isfinite(ell.value[0]) and np.isnan(ell.value[1])
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64])
+def test_scores_may_be_integers_of_any_kind(dtype):
+    (s,) = inputs(np.array([[0, 3, 1], [2, 2, 0]], dtype))
+    x = torch.tensor(s.value.astype(np.float64))
+    expected = x.softmax(1), x.log_softmax(1), x.sigmoid(), functional.logsigmoid(x)
+    for make, value in zip((Softmax, LogSoftmax, Sigmoid, LogSigmoid), expected, strict=True):
+        Forward(z := make(s))
+        np.testing.assert_allclose(z.value, value, rtol=1e-12)
+
+
 def test_a_log_is_not_taken_apart_where_it_is_not_that_of_scores():
     x = Input((3,))
     assert [type(Log(z)) for z in (x, x * 2, 2 - Sigmoid(x), 1 - Tanh(x))] == [Log] * 4

@@ -13,7 +13,7 @@ SLOPE, CUBE = sqrt(2 / pi), 0.044715
 
 def sigmoid(x, out=None):
     """1 / (1 + exp(-x)), written into out if it is given; out may be x"""
-    y = np.negative(x, out=out)
+    y = np.multiply(x, -1.0, out=out)  # not np.negative, by which integers stay integers
     with np.errstate(over="ignore"):  # where exp is infinite, the result is 0
         np.exp(y, out=y)
     y += 1

@@ -19,3 +19,13 @@ extern "C" __global__ void add_losses(const T *ell, double *sums, double *totals
     if (last)
         totals[v] += sums[v];
 }
+
+// ell, s, y: (n,).
+extern "C" __global__ void binary_log_loss(const T *s, const T *y, T *ell, long long n) {
+    long long b = blockIdx.x * (long long)blockDim.x + threadIdx.x;
+    if (b >= n)
+        return;
+    T size = fabs(s[b]), wrong = fabs(y[b] - (s[b] > 0));
+    T loss = log1p(exp(-size)) + (wrong > 0 ? size * wrong : 0);
+    ell[b] = 0 <= y[b] && y[b] <= 1 ? loss : sqrt((T)-1); // nan
+}

@@ -5,6 +5,7 @@ import numpy as np
 from dpedf.edf import CompNode
 from dpedf.kernels import floats
 from dpedf.kernels.activation import sigmoid
+from dpedf.kernels.losses import binary_log_loss
 from dpedf.ops.masked_mean import expect_shape
 
 
@@ -25,10 +26,8 @@ class BinaryLogLoss(CompNode):
     def forward(self):
         (s,) = floats(self.s.value)
         expect_shape("y", self.y.value, s.shape)
-        self.target = y = self.y.value.astype(s.dtype)
-        size, wrong = np.abs(s), np.abs(y - (s > 0))
-        loss = np.logaddexp(-size, 0.0) + np.where(wrong == 0, 0.0, size) * wrong
-        self.value = np.where((y >= 0) & (y <= 1), loss, np.nan)
+        self.target = self.y.value.astype(s.dtype)
+        self.value = binary_log_loss(s, self.target)
 
     def backward(self):
         self.s.addgrad(self.grad * (sigmoid(self.s.value) - self.target))
