@@ -89,7 +89,7 @@ def test_batch_norm_does_not_learn_from_one_row_with_one_number_of_a_channel(sha
     np.testing.assert_allclose(z.n, z.x.value, rtol=1e-5)
 
 
-@pytest.mark.parametrize("dtype, rtol", [(np.float32, 2e-3), (np.float64, 1e-9)])
+@pytest.mark.parametrize("dtype, rtol", [(np.float32, 1e-5), (np.float64, 1e-9)])
 def test_batch_norm_of_large_numbers_and_of_constants_is_that_of_pytorch(dtype, rtol):
     """In float32, a mean of 1e6 is off by more than the numbers differ."""
     torch = pytest.importorskip("torch", reason="the reference is PyTorch")
@@ -100,7 +100,7 @@ def test_batch_norm_of_large_numbers_and_of_constants_is_that_of_pytorch(dtype, 
     learn(z, numbers(60, 4, seed=9).astype(dtype))
     theirs = torch.nn.BatchNorm1d(4, dtype=torch.float64)
     n = theirs(torch.tensor(z.x.value.astype(float))).detach()
-    np.testing.assert_allclose(z.n, n, rtol=rtol, atol=1e-4)
+    np.testing.assert_allclose(z.n, n, rtol=10 * rtol, atol=1e-5)
     np.testing.assert_allclose(z.state["mean"], theirs.running_mean, rtol=1e-6)
     np.testing.assert_allclose(z.state["variance"], theirs.running_var, rtol=rtol)
 
