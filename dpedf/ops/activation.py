@@ -20,7 +20,9 @@ class LeakyRelu(CompNode):
         self.x, self.slope = x, float(slope)
 
     def forward(self):
-        self.value = np.maximum(self.x.value, self.slope * self.x.value)
+        below = np.minimum(self.x.value, 0)  # for 0 times inf is nan
+        below *= self.slope
+        self.value = np.maximum(self.x.value, below, out=below)
 
     def backward(self):
         slopes = (1 - self.slope) * (self.x.value > 0).astype(self.grad.dtype)
