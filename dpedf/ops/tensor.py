@@ -11,6 +11,7 @@ import numpy as np
 from dpedf.edf import CompNode
 from dpedf.kernels import packed
 from dpedf.kernels.concat import concat
+from dpedf.kernels.sums import sum_of_axes
 from dpedf.ops.indices import after_b, copy_equations, indexed, letters_of, reshape_equations
 
 
@@ -160,7 +161,7 @@ class Sum(CompNode):
         x = self.x
         axes = range(x.value.ndim - x.batched) if self.axes is None else self.axes
         self.over = after_b(x, axes)
-        self.value = packed(x.value).sum(axis=self.over)
+        self.value = sum_of_axes(packed(x.value), self.over)
 
     def backward(self):
         self.spread(self.grad)
