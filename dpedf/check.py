@@ -6,7 +6,7 @@ from math import inf
 
 import numpy as np
 
-from dpedf.device import host
+from dpedf.device import host, overwrite
 from dpedf.edf import Backward, CompNode, CompNodes, Forward, Input, Parameters
 from dpedf.errors import RunError, UserError
 from dpedf.program import connect, context, during, inputs_of, program
@@ -44,19 +44,14 @@ def check(node, tolerance=1e-6, seed=0):
         if x.value is None:
             raise UserError("an Input without a value, expected one, or a shape")
         if not len(x.value):
-            shape = 3, *x.value.shape[1:]
+            most, shape = x.classes or 2, (3, *x.value.shape[1:])
             labels = x.value.dtype.kind in "iu"
-            x.value = (
-                random.integers(x.classes or 2, size=shape) if labels else random.normal(size=shape)
-            )
+            x.value = random.integers(most, size=shape) if labels else random.normal(size=shape)
     Forward(node)
     w.value = random.normal(size=node.value.shape if node.batched else (3, *node.value.shape))
     with gradients_collected(node) as grads, during(step=context.step):
         ell = Weighed(node, w)
-        Forward(ell, train=True)
-        Backward(ell)
-        leaves = [("an Input", x, grad) for x, grad in grads.items()]
-        compare(ell, leaves + of_parameters(ell), None, tolerance, seed)
+        compare(ell, [("an Input", *found) for found in grads.items()], None, tolerance, seed)
 
 
 @contextmanager
@@ -76,53 +71,101 @@ def gradients_collected(node):
             connect(n)
 
 
+SHIFTS = 1e-6, 1e-5, 1e-4, 1e-8, 1e-10, 1e-12  # h as a part of max(1, |p|), in the order of trial
+
+
+class Number:
+    """A number p of a leaf.  most: by how much gradients for it that agree may differ."""
+
+    def __init__(self, ell, leaf, grad, at, most, alive):
+        self.ell, self.leaf, self.grad, self.at, self.alive = ell, leaf, grad, at, alive
+        self.p = float(leaf.value[at])
+        size, rounding = max(1.0, abs(self.p)), 1e-15 * float(np.abs(ell.value).mean())
+        shifts = [h * size for h in SHIFTS if rounding / (h * size) <= most]
+        self.shifts = shifts or [max(SHIFTS) * size]
+        self.most = max(most, rounding / self.shifts[0])
+
+    @contextmanager
+    def moved(self, by):
+        """In the with block, Forward has run where p is larger by so much."""
+        self.leaf.value[self.at] = self.p + by
+        Forward(self.ell, train=True)
+        yield host(self.ell.value).copy()
+        self.leaf.value[self.at] = self.p
+        self.alive()
+
+    def gradient(self, by):
+        """By Backward, where p is larger by so much."""
+        with self.moved(by):
+            self.grad.fill(0)  # to that of an Input, Backward adds
+            Backward(self.ell)
+            return float(host(self.grad)[self.at])
+
+    def slopes(self, low, high):
+        """For each row, (ell[b] at p + high, less that at p + low) / (high - low)."""
+        with self.moved(low) as before, self.moved(high) as after:
+            return (after - before) / ((self.p + high) - (self.p + low))
+
+    def right(self, gradient, by, h):
+        """Does a gradient at p + by agree with the central difference there?"""
+        return abs(self.slopes(by - h, by + h).mean() - gradient) <= self.most
+
+    def wrong(self, gradient):
+        """What is wrong with its gradient by Backward; None: nothing."""
+        if any(self.right(gradient, 0.0, h) for h in self.shifts):
+            return None
+        for h in self.shifts:
+            beside = [(self.gradient(by), by, h / 4) for by in (h, -h)]
+            wrong = [found for found in beside if not self.right(*found)]
+            if not wrong:
+                break
+        left, right = self.slopes(-h, 0.0), self.slopes(0.0, h)
+        low, high = np.minimum(left, right).mean(), np.maximum(left, right).mean()
+        more = self.most + (high - low) / 2
+        possible = low - more <= gradient <= high + more
+        if not wrong:
+            said = f"gradient {gradient:.10g} by Backward, expected {low:.10g} to {high:.10g}"
+            return None if possible else f"{said}, the finite differences beside a kink"
+        its, by, h = wrong[0] if possible else (gradient, 0.0, self.shifts[0])
+        expected = f"{self.slopes(by - h, by + h).mean():.10g} by finite differences"
+        where = f" where it is {self.p + by:.10g}" if by else ""
+        return f"gradient {its:.10g} by Backward{where}, expected {expected}"
+
+
 def gradients(ell, samples=10, tolerance=1e-6, seed=0, alive=lambda: None):
-    """Compare p.grad of Backward(ell) with central differences, in each p of float64.
+    """Compare p.grad of Backward(ell) with finite differences, in each p of float64.
 
     For some numbers of each parameter (samples of them, or all), with L = 1/B sum_b ell[b],
 
-        (L(p + h) - L(p - h)) / 2h,  h = 1e-6 max(1, |p|)
+        (L(p + h) - L(p - h)) / 2h
 
-    has to agree to tolerance times the largest of |p.grad| and 0.01.  UserError says where it
-    does not.  alive() is called after each pass.
+    has to agree to tolerance times the largest of |p.grad| and 0.01, for one h of SHIFTS.  Where
+    none does, p may be at a kink, as of relu at 0.  Then Backward has to agree on both sides of it,
+    and p.grad to lie between the differences of the two sides, each row by itself.  It may lie half
+    of the way between them farther out: where many units kink at once, p alone does not show all
+    gradients that they can have.  UserError says what is wrong.  alive() is called after each pass.
     """
     with during(step=context.step):  # one step, whose random draws are the same in each pass
-        Forward(ell, train=True)
-        Backward(ell)
-        compare(ell, of_parameters(ell), samples, tolerance, seed, alive)
+        compare(ell, [], samples, tolerance, seed, alive)
 
 
-def of_parameters(ell):
-    """(name, parameter, its gradient) of each parameter of a loss."""
-    return [(p.name, p, p.grad) for p in Parameters(ell)]
-
-
-def compare(ell, leaves, samples, tolerance, seed, alive=lambda: None):
-    """UserError, unless these gradients (name, leaf, gradient) agree with central differences."""
-    random = np.random.default_rng(seed)
-    for name, leaf, grad in leaves:
+def compare(ell, inputs, samples, tolerance, seed, alive=lambda: None):
+    """UserError, unless these and the parameters' (name, leaf, gradient) are right."""
+    Forward(ell, train=True)
+    Backward(ell)
+    leaves = inputs + [(p.name, p, p.grad) for p in Parameters(ell)]
+    random, found = np.random.default_rng(seed), [host(grad).copy() for _, _, grad in leaves]
+    for (name, leaf, grad), by_backward in zip(leaves, found, strict=True):
         if leaf.value.dtype != np.float64:
-            found = f"{name} is {leaf.value.dtype}"
-            raise UserError(f"{found}, expected float64 to check gradients")
-        grad, values = host(grad).copy(), host(leaf.value).copy()
-        most = tolerance * max(0.01, np.abs(grad).max(initial=0))
-        for k in random.permutation(values.size)[:samples]:
-            at = tuple(int(i) for i in np.unravel_index(k, values.shape))
-            value = float(values[at])
-            h, L = 1e-6 * max(1.0, abs(value)), []
-            for shifted in value + h, value - h:
-                leaf.value[at] = shifted
-                Forward(ell, train=True)
-                L.append(float(ell.value.mean()))
-                alive()
-            leaf.value[at] = value
-            difference = (L[0] - L[1]) / (2 * h)
-            if not abs(difference - grad[at]) <= most:
-                where = f"{name}[{', '.join(map(str, at))}]"
-                raise UserError(
-                    f"{where}: gradient {grad[at]:.10g} by Backward, "
-                    f"expected {difference:.10g} by finite differences"
-                )
+            raise UserError(f"{name} is {leaf.value.dtype}, expected float64 to check gradients")
+        most = tolerance * max(0.01, np.abs(by_backward).max(initial=0))
+        for k in random.permutation(by_backward.size)[:samples]:
+            at = tuple(int(i) for i in np.unravel_index(k, by_backward.shape))
+            number = Number(ell, leaf, grad, at, most, alive)
+            if wrong := number.wrong(float(by_backward[at])):
+                raise UserError(f"{name}[{', '.join(map(str, at))}]: {wrong}")
+    for (_, _, grad), by_backward in zip(leaves, found, strict=True):
+        overwrite(grad, by_backward)
     Forward(ell, train=True)
 
 
@@ -150,10 +193,8 @@ def first_not_finite(ell, compute):
 
 
 def parameters_not_finite(ell):
-    """Yield "Phi1.w[0, 3] nan" for each parameter that is not finite."""
-    for p in Parameters(ell):
-        if what := described(p, p.name, p.value, not_finite):
-            yield what
+    """ "Phi1.w[0, 3] nan", of each parameter that is not finite."""
+    return [what for p in Parameters(ell) if (what := described(p, p.name, p.value, not_finite))]
 
 
 def not_finite(array):

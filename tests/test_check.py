@@ -7,13 +7,19 @@ import numpy as np
 import pytest
 
 from dpedf import check
-from dpedf.edf import Backward, CompNode, Forward, Input, Parameter
+from dpedf.edf import Backward, CompNode, Forward, Input, Parameter, Parameters
 from dpedf.errors import RunError, UserError
 from dpedf.models import mlp
+from dpedf.models.images import conv
 from dpedf.ops import (
     Affine,
+    Conv2D,
     Embedding,
+    Flatten,
+    LeakyRelu,
     LogLoss,
+    MaxPool,
+    Relu,
     Sigmoid,
     Slice,
     Softmax,
@@ -91,6 +97,150 @@ def test_gradients_of_float32_are_not_checked():
     Phi(ell, dtype=np.float32)
     with pytest.raises(UserError, match=r"Phi2\.w is float32, expected float64"):
         check.gradients(ell)
+
+
+# Kinks: biases are 0, and patches of images are blank, so that whole channels are at that of relu.
+
+
+def images(seed, Activation=Relu, Pool=MaxPool, Convolution=Conv2D):
+    """The ell of two convolutions on images of which most is blank, and one is all blank."""
+    random, x, y = np.random.default_rng(seed), Input((1, 12, 12), float), Input((), int, 4)
+    x.value, y.value = np.zeros((4, 1, 12, 12)), np.arange(4)
+    x.value[1:, :, 4:8, 5:9] = random.random((3, 1, 4, 4))
+    z = Pool(Activation(Convolution(conv(1, 3, 3), x, padding=1)), 2)
+    z = Activation(Pool(Convolution(conv(3, 4, 3), z, padding=1), 2))
+    ell = LogLoss(Softmax(Affine(dense(36, 4), Flatten(z))), y)
+    Phi(ell, seed, np.float64)
+    return ell
+
+
+class Sloped(Relu):
+    """Its gradient at 0 is slope times that of y, which is wrong unless slope is in 0..1."""
+
+    slope = 0.5
+
+    def backward(self):
+        x = self.x.value
+        self.x.addgrad(self.grad * ((x > 0) + self.slope * (x == 0)))
+
+
+class SlopedTooMuch(Sloped):
+    slope = 2
+
+
+class WrongRelu(Relu):
+    def backward(self):
+        self.x.addgrad(1.001 * self.grad * (self.x.value > 0))
+
+
+class ToAll(MaxPool):
+    """It sends the gradient of a window to all places that have its largest number."""
+
+    def backward(self):
+        y, g = (a.repeat(2, 2).repeat(2, 3) for a in (self.value, self.grad))
+        self.x.addgrad(g * (self.x.value == y))
+
+
+class WrongBias(Conv2D):
+    def backward(self):
+        super().backward()
+        self.Phi.b.own_grad()[...] *= 1.001
+
+
+class Slope2(LeakyRelu):
+    def __init__(self, x):
+        super().__init__(x, 0.2)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2, 19])
+@pytest.mark.parametrize("Activation", [Relu, LeakyRelu, Slope2, Sloped])
+def test_a_right_model_passes_wherever_its_relus_and_pools_meet_their_kinks(Activation, seed):
+    check.gradients(images(seed, Activation))
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"Activation": WrongRelu},
+        {"Activation": SlopedTooMuch},
+        {"Pool": ToAll},
+        {"Convolution": WrongBias},
+    ],
+)
+def test_a_wrong_backward_is_found_in_a_model_at_its_kinks(wrong, seed):
+    with pytest.raises(UserError, match="gradient .* by Backward.*, expected"):
+        check.gradients(images(seed, **wrong))
+
+
+def of_one_number(p, node, rows=((1.0,),)):
+    """The ell of a node that depends on a number, by rows."""
+    x, p = Input(), Parameter(np.array([p]))
+    x.value, p.name = np.array(rows), "p"
+    return Sum(node(p, x))
+
+
+@pytest.mark.parametrize("slope, right", [(0, True), (1, True), (2, False), (-1, False)])
+def test_a_gradient_at_a_kink_is_that_of_a_side_or_between_them(slope, right):
+    class Relu0(Sloped):
+        pass
+
+    Relu0.slope = slope
+    ell = of_one_number(0.0, lambda p, x: Relu0(p * x))
+    if right:
+        check.gradients(ell)
+    else:
+        with pytest.raises(UserError, match=r"^p\[0\]: gradient .*, expected 0 to 1, .* kink$"):
+            check.gradients(ell)
+
+
+def test_the_sides_of_a_kink_are_those_of_each_row():
+    """The losses of two rows have kinks that their sum does not have."""
+    check.gradients(of_one_number(0.0, lambda p, x: x * Relu(p * x), [[1.0], [-1.0]]))
+
+
+class Of(CompNode):
+    """y = f(p x), with this derivative"""
+
+    def __init__(self, p, x, f, slope):
+        self.p, self.x, self.f, self.slope = p, x, f, slope
+
+    def forward(self):
+        self.value = self.f(self.p.value * self.x.value)
+
+    def backward(self):
+        self.p.addgrad(self.grad * self.x.value * self.slope(self.p.value * self.x.value))
+
+
+SMOOTH = {  # f, its derivative, and p
+    "steep": (lambda z: np.tanh(1e6 * z), lambda z: 1e6 / np.cosh(1e6 * z) ** 2, 3e-7),
+    "steep at 0": (lambda z: np.sin(3e7 * z), lambda z: 3e7 * np.cos(3e7 * z), 0.0),
+    "of large numbers": (lambda z: z**2, lambda z: 2 * z, 1e7),
+    "with a large loss": (lambda z: 1e8 + np.sin(z), np.cos, 0.3),
+    "of which little is left": (lambda z: np.exp(-z), lambda z: -np.exp(-z), 7.0),
+    "of nothing": (lambda z: 0 * z, lambda z: 0 * z, 0.0),
+    "just beside a kink": (lambda z: np.abs(z), np.sign, 1e-9),
+}
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_steep_large_and_small_functions_pass_and_a_wrong_slope_is_found(name):
+    f, slope, p = SMOOTH[name]
+    rows = [[1.0], [1.1]]
+    check.gradients(of_one_number(p, lambda p, x: Of(p, x, f, slope), rows))
+    with pytest.raises(UserError, match=r"^p\[0\]: gradient"):
+        wrong = lambda z: 1.01 * slope(z) + (name == "of nothing")  # noqa: E731
+        check.gradients(of_one_number(p, lambda p, x: Of(p, x, f, wrong), rows))
+
+
+def test_a_check_at_kinks_leaves_the_gradients_as_they_were():
+    ell, again = images(0), images(0)
+    check.gradients(ell)
+    Forward(again, train=True)
+    Backward(again)
+    for p, q in zip(Parameters(ell), Parameters(again), strict=True):
+        np.testing.assert_array_equal(p.grad, q.grad)
+        np.testing.assert_array_equal(p.value, q.value)
 
 
 class Faulty(CompNode):

@@ -1287,8 +1287,11 @@ def test_the_gradient_of_relu_is_selected_in_any_memory_order(gpu, shape, dtype)
         found = relu_gradient(*there)
         assert type(found) is Emulated and np.array_equal(found, expected)
         assert found.strides == there[0].strides
-    hidden = relu_gradient(put(np.zeros(2, dtype)), put(np.array([np.inf, np.nan], dtype)))
-    assert not hidden.any()
+    for place in np.asarray, put:
+        infinite = place(np.array([np.inf, np.nan], dtype))
+        assert not relu_gradient(place(np.zeros(2, dtype)), infinite).any()
+        nans = place(np.full(2, np.nan, dtype))
+        assert relu_gradient(nans, place(np.array([1, 2], dtype))).tolist() == [1, 2]
 
 
 def gelu_and_slope(x):
@@ -1316,11 +1319,12 @@ def test_gelu_and_its_gradient_are_those_of_the_closed_form(gpu, shape, dtype):
 
 @each_dtype
 def test_gelu_of_large_numbers_is_the_number_or_0(gpu, dtype):
-    x, g = np.array([100, 1e4, -100, -1e4, 0], dtype), np.ones(5, dtype)
+    most = np.finfo(dtype).max
+    x, g = np.array([100, 1e4, most, -100, -1e4, -most, 0], dtype), np.ones(7, dtype)
     for place in np.asarray, put:
         y, s = gelu(place(x))
         assert np.array_equal(y, np.maximum(x, 0))
-        assert np.array_equal(gelu_gradient(place(x), s, place(g)), [1, 1, 0, 0, 0.5])
+        assert gelu_gradient(place(x), s, place(g)).tolist() == [1, 1, 1, 0, 0, 0, 0.5]
 
 
 @each_dtype
@@ -1739,11 +1743,12 @@ def test_normalized_rows_on_a_gpu_are_those_of_numpy(gpu, lead, norm, norm_gradi
 
 
 @each_dtype
-def test_rows_of_the_largest_numbers_are_normalized_on_a_gpu(gpu, dtype):
+def test_rows_of_the_largest_numbers_are_normalized(gpu, dtype):
     """By the closed form, where squares of them are infinite."""
-    one, no = put(np.ones(4, dtype)), put(np.zeros(4, dtype))
-    for size in 1e3, np.sqrt(np.finfo(dtype).max), np.finfo(dtype).max / 8:
-        x = put(np.array([[-size, 0, 0, 0], [-size, size, -size, size], [0, 0, 0, 0]], dtype))
+    sizes = 1e3, np.sqrt(np.finfo(dtype).max), np.finfo(dtype).max / 8
+    for place, size in product_of((np.asarray, put), sizes):
+        one, no = place(np.ones(4, dtype)), place(np.zeros(4, dtype))
+        x = place(np.array([[-size, 0, 0, 0], [-size, size, -size, size], [0, 0, 0, 0]], dtype))
         centred = np.array([-3, 1, 1, 1]) / np.sqrt(3), [-1, 1, -1, 1], [0, 0, 0, 0]
         not_centred = [-2, 0, 0, 0], *centred[1:]
         np.testing.assert_allclose(layer_norm(x, one, no, EPSILON)[0], centred, 1e-6)

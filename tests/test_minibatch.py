@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from damage import prove
 from strict import DeviceArray, get, put
+from threaded import on_ranks
 
 from dpedf.check import check
 from dpedf.device import CPU
-from dpedf.edf import CompNode, Forward, Input, Package, Parameter
+from dpedf.edf import CompNode, Forward, Input, Package, Parameter, Parameters
 from dpedf.ops import Affine, BatchNorm, Dropout, LogLoss, NotEqual, Softmax, Sum
 from dpedf.ops.draws import uniform
 from dpedf.optim import Momentum
@@ -21,7 +22,7 @@ from dpedf.parallel.trial import choose_overlap
 from dpedf.phi import Phi, dense
 from dpedf.program import during
 from dpedf.run import checkpoint
-from dpedf.run.setup import Setup
+from dpedf.run.setup import Setup, expect_rows_to_learn_from
 from dpedf.run.step import Step
 
 
@@ -73,14 +74,107 @@ def test_batch_norm_learns_as_that_of_pytorch_and_is_evaluated_by_running_values
     np.testing.assert_allclose(z.value, theirs.eval()(x).detach(), rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("shape", [(0, 3), (1, 3), (0, 3, 2, 2)])
-def test_batch_norm_of_one_row_or_none_is_finite_and_teaches_its_input_nothing(shape):
+@pytest.mark.parametrize("shape", [(0, 3), (0, 3, 2, 2)])
+def test_batch_norm_of_no_rows_learns_nothing(shape):
     z = batch_norm(shape)
     with np.errstate(all="raise"):
         learn(z, np.ones(shape))
-    np.testing.assert_array_equal(z.value, np.zeros(shape) - z.Phi.b.value[z.spread])
-    assert not z.x.grad.any() and not z.Phi.w.grad.any()
-    assert all(np.isfinite(array).all() for array in z.state.values())
+    assert z.value.shape == z.x.grad.shape == shape and not z.Phi.w.grad.any()
+    assert (z.state["mean"] == 0).all() and (z.state["variance"] == 1).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (1, 3, 1, 1)])
+def test_batch_norm_does_not_learn_from_one_row_with_one_number_of_a_channel(shape):
+    z = batch_norm(shape)
+    with pytest.raises(ValueError, match="1 row with 1 number for each j, expected more"):
+        learn(z, np.ones(shape))
+    z.forward()  # by the running values, which are as they were
+    np.testing.assert_allclose(z.n, z.x.value, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype, rtol", [(np.float32, 1e-5), (np.float64, 1e-9)])
+def test_batch_norm_of_large_numbers_and_of_constants_is_that_of_pytorch(dtype, rtol):
+    """In float32, a mean of 1e6 is off by more than the numbers differ."""
+    torch = pytest.importorskip("torch", reason="the reference is PyTorch")
+    z = batch_norm((60, 4), dtype)
+    z.x.value[:, 0] += 1e6
+    z.x.value[:, 1] = 1e6 + 0.3
+    z.x.value[:, 2] = 0.1
+    learn(z, numbers(60, 4, seed=9).astype(dtype))
+    theirs = torch.nn.BatchNorm1d(4, dtype=torch.float64)
+    n = theirs(torch.tensor(z.x.value.astype(float))).detach()
+    np.testing.assert_allclose(z.n, n, rtol=10 * rtol, atol=1e-5)
+    np.testing.assert_allclose(z.state["mean"], theirs.running_mean, rtol=1e-6)
+    np.testing.assert_allclose(z.state["variance"], theirs.running_var, rtol=rtol)
+
+
+@pytest.mark.parametrize("slices", [0, 5])
+@pytest.mark.parametrize("size, B", [(1, 7), (2, 7), (3, 7), (3, 2), (4, 2)])
+def test_batch_norm_of_the_rows_of_all_ranks_is_that_of_pytorch(size, B, slices):
+    """Some ranks have fewer rows, or none."""
+    torch = pytest.importorskip("torch", reason="the reference is PyTorch")
+    images, labels = numbers(B, 4, seed=5), np.arange(B) % 3
+
+    def rank_learns(ranks):
+        x, y, ell, phi = normalized()
+        phi.value += numbers(len(phi.value), seed=4)
+        start = {p.name: p.value.copy() for p in Parameters(ell)}
+        gradient = gradient_of(x, y, ell, phi, slices, ranks)
+        rows = slice(*gradient.shard(B))
+        for _ in range(2):
+            gradient(images[rows], labels[rows], B)
+        return start, {p.name: p.grad for p in Parameters(ell)}, phi.state
+
+    learnt = on_ranks(size, rank_learns)
+    start = {name: torch.tensor(value, requires_grad=True) for name, value in learnt[0][0].items()}
+    below, scale, top = (
+        [start[f"{name}.{key}"] for key in "wb"] for name in ("Phi2", "Phi1", "Phi3")
+    )
+    norm = torch.nn.BatchNorm1d(5, dtype=torch.float64)
+    norm.weight, norm.bias = None, None
+    for _ in range(2):
+        n = norm(torch.tensor(images) @ below[0] - below[1])
+    scores = (n * scale[0] - scale[1]) @ top[0] - top[1]
+    torch.nn.functional.cross_entropy(scores, torch.tensor(labels)).backward()
+    for _, gradients, state in learnt:
+        for name, grad in gradients.items():
+            np.testing.assert_allclose(grad, start[name].grad, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(state["z2.mean"], norm.running_mean, rtol=1e-12)
+        np.testing.assert_allclose(state["z2.variance"], norm.running_var, rtol=1e-12)
+
+
+def test_one_row_in_a_minibatch_of_all_ranks_is_an_error_on_each_of_them():
+    def learn_from_one(ranks):
+        x, y, ell, phi = normalized()
+        gradient = gradient_of(x, y, ell, phi, 0, ranks)
+        rows = slice(*gradient.shard(1))
+        with pytest.raises(ValueError, match="expected more"):
+            gradient(numbers(1, 4)[rows], np.zeros(1, int)[rows], 1)
+
+    on_ranks(3, learn_from_one)
+
+
+@pytest.mark.parametrize(
+    "rows, B, steps, words",
+    [
+        (129, 64, 0, ["train.batch_size = 64", "the last minibatch of 129 rows", "z2 = BatchNorm"]),
+        (129, 64, 3, ["the last minibatch of 129 rows", "another train.batch_size or data.valid"]),
+        (8, 1, 0, ["train.batch_size = 1", "a minibatch has 1"]),
+        (1, 64, 0, ["a minibatch has 1"]),
+        (129, 64, 2, None),  # it ends before
+        (128, 64, 0, None),
+        (130, 64, 0, None),
+        (2, 64, 0, None),
+    ],
+)
+def test_a_run_whose_batch_norm_would_meet_one_row_is_refused(rows, B, steps, words, refused):
+    x, y, ell, phi = normalized()
+    train = SimpleNamespace(batch_size=B, steps=steps)
+    if words is None:
+        expect_rows_to_learn_from(ell, rows, train)
+    else:
+        with refused(words[0], *words[1:]):
+            expect_rows_to_learn_from(ell, rows, train)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -114,11 +208,11 @@ def normalized(dtype=np.float64, rows=6):
     return x, y, ell, Phi(ell, dtype=dtype)
 
 
-def gradient_of(x, y, ell, phi, slices=0):
+def gradient_of(x, y, ell, phi, slices=0, ranks=None):
     def put_rows(images, labels):
         x.value, y.value = images, labels
 
-    return Gradient(ell, phi, Ranks(), put_rows, slices)
+    return Gradient(ell, phi, ranks or Ranks(), put_rows, slices)
 
 
 def test_phi_holds_running_values_in_its_dtype_by_the_name_of_their_node():

@@ -17,7 +17,17 @@ from strict import DeviceArray, get, put
 
 from dpedf import check, models, ops
 from dpedf.check import Weighed
-from dpedf.edf import SGD, Backward, CompNode, CompNodes, Forward, Input, Package, Parameter
+from dpedf.edf import (
+    SGD,
+    Backward,
+    CompNode,
+    CompNodes,
+    Forward,
+    Input,
+    Package,
+    Parameter,
+    Parameters,
+)
 from dpedf.ops import (
     Add,
     Affine,
@@ -1184,6 +1194,100 @@ def test_labels_in_sums_and_errors_leave_a_graph_in_float32():
     ell = SquareLoss(x, targets)
     Forward(ell)
     assert ell.value.dtype == np.float32 and ell.value.tolist() == [2, 3]
+
+
+# At infinity, at nan, and where one number is far larger or smaller than others.
+
+NAN, INF = np.nan, np.inf
+EDGES = {  # (node of x, PyTorch's, x)
+    "what relu shuts out gets no gradient, were it infinite": (
+        lambda x: Sqrt(Relu(x)),
+        lambda t, x: x.relu().sqrt(),
+        [[-4.0, 0.25, -0.0, 9.0]],
+    ),
+    "relu sends back the gradient of nan": (Relu, lambda t, x: x.relu(), [[NAN, 1.0, -1.0]]),
+    "who loses in a pool gets no gradient, were it infinite": (
+        lambda x: Sqrt(MaxPool(Reshape(x, (1, 4, 4)), 2)),
+        lambda t, x: t.nn.functional.max_pool2d(x.reshape(-1, 1, 4, 4), 2).sqrt(),
+        [[0.0, -1, -2, -3, -4, -5, -6, -7, 1, 2, 3, 4, 5, 6, 7, 8]],
+    ),
+    "nor in one whose windows overlap": (
+        lambda x: Sqrt(MaxPool(Reshape(x, (1, 4, 4)), 2, 1)),
+        lambda t, x: t.nn.functional.max_pool2d(x.reshape(-1, 1, 4, 4), 2, 1).sqrt(),
+        [[0.0, -1, -2, -3, -4, -5, -6, -7, 1, 2, 3, 4, 5, 6, 7, 8]],
+    ),
+    "a pool sends the gradient of nan to it": (
+        lambda x: MaxPool(Reshape(x, (1, 2, 4)), 2),
+        lambda t, x: t.nn.functional.max_pool2d(x.reshape(-1, 1, 2, 4), 2),
+        [[1.0, NAN, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]],
+    ),
+    "leaky relu of infinity": (
+        lambda x: LeakyRelu(x, 0),
+        lambda t, x: t.nn.functional.leaky_relu(x, 0.0),
+        [[INF, 1.0, -1.0, NAN]],
+    ),
+    "gelu of large numbers": (
+        Gelu,
+        lambda t, x: t.nn.functional.gelu(x, approximate="tanh"),
+        [[1e13, -1e13, 1e35, -1e35, 30, -30, 12, -12]],
+    ),
+    "layer norm of a large number": (
+        lambda x: LayerNorm(Package(w=Parameter(np.ones(4)), b=Parameter(np.zeros(4))), x),
+        lambda t, x: t.nn.functional.layer_norm(x, (4,)),
+        [[1e20, 0, 0, 0], [1, 2, 3, 5], [-1e38, 1e38, 0, 0]],
+    ),
+    "rms norm of a large number": (
+        lambda x: RMSNorm(Parameter(np.ones(4)), x),
+        lambda t, x: t.nn.functional.rms_norm(x, (4,), eps=1e-5),
+        [[1e20, 0, 0, 0], [1, 2, 3, 5], [-1e38, 1e38, 0, 0]],
+    ),
+    "a cell of small numbers": (
+        lambda x: Slice(LSTMCell(x, 0 * x, Slice(0 * x, slice(0, 2))), 0),
+        lambda t, x: x[:, 0].sigmoid() * x[:, 3].tanh(),
+        [[0.5, 0.1, -0.3, 1e-5], [0, 0, 0, 1e-12]],
+    ),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", EDGES)
+def test_values_and_gradients_at_the_edges_are_those_of_pytorch_in_float64(name, dtype):
+    torch = pytest.importorskip("torch", reason="the reference is PyTorch")
+    node, theirs, rows = EDGES[name]
+    x, w = Input((len(rows[0]),), dtype), Input()
+    z = node(x)
+    for p in Parameters(z):
+        p.value = p.value.astype(dtype)
+        p.differentiate_into(p.grads.astype(dtype))
+    x.value = np.array(rows, dtype)
+    leaf = torch.tensor(x.value.astype(float), requires_grad=True)
+    y = theirs(torch, leaf)
+    w.value = 1 + np.arange(y.numel(), dtype=dtype).reshape(y.shape)
+    y.backward(torch.tensor(w.value.astype(float)))
+    with np.errstate(all="ignore"), check.gradients_collected(z) as grads:
+        ell = Weighed(z, w)
+        Forward(ell)
+        Backward(ell, B=1)
+    rtol = 32 * np.finfo(dtype).eps
+    np.testing.assert_allclose(z.value, y.detach(), rtol, 1e-37)
+    largest = np.abs(leaf.grad[leaf.grad.isfinite()].numpy()).max(initial=0)
+    np.testing.assert_allclose(grads[x], leaf.grad, rtol, rtol * largest)
+
+
+@pytest.mark.parametrize("rows", [1_000_003, 2049])
+@pytest.mark.parametrize("batched", [False, True])
+def test_many_equal_numbers_of_float32_add_up(rows, batched):
+    """NumPy adds those of all indices but the last one by one, and is off by 1 %."""
+    x, c = Input(), Parameter(np.zeros(3, np.float32))
+    x.value = np.full((1, rows, 3) if batched else (rows, 3), 0.1, np.float32)
+    ell = Sum(x, 0) * c if batched else x * c
+    Forward(ell)
+    Backward(ell, B=1)
+    np.testing.assert_allclose(c.grad, rows * np.float64(np.float32(0.1)), 2e-5)
+    if batched:
+        mean = Mean(x, 0)
+        Forward(mean)
+        np.testing.assert_allclose(mean.value, 0.1, 2e-5)
 
 
 @pytest.mark.parametrize("slope", [2, -0.1])

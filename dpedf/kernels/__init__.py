@@ -116,6 +116,18 @@ def strides_of(x):
     return [stride // x.itemsize for stride in x.strides]
 
 
+def kept(x, where, out=None):
+    """x where this is true, else 0, even of inf and nan: their bits times 1 or 0.
+
+    As fast as to multiply x; np.where is up to 15 times slower.
+    """
+    bits = f"u{x.itemsize}"
+    if out is None:
+        return np.multiply(x.view(bits), where).view(x.dtype)
+    np.multiply(x.astype(out.dtype, copy=False).view(bits), where, out=out.view(bits))
+    return out
+
+
 def reach(x):
     """From the first number of x in memory to the last one."""
     strides = zip(x.shape, strides_of(x), strict=True)

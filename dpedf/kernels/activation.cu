@@ -3,10 +3,10 @@
 extern "C" __global__ void relu_gradient(const T *y, const T *g, T *delta, long long n) {
     long long k = blockIdx.x * (long long)blockDim.x + threadIdx.x;
     if (k < n)
-        delta[k] = y[k] > 0 ? g[k] : 0;
+        delta[k] = y[k] != 0 ? g[k] : 0; // where y is nan, too
 }
 
-const double SLOPE = 0.79788456080286535588, CUBE = 0.044715; // sqrt(2 / pi)
+const double SLOPE = 0.79788456080286535588, CUBE = 0.044715, FLAT = 100; // sqrt(2 / pi)
 
 extern "C" __global__ void gelu(const T *x, T *y, T *s, long long n) {
     long long k = blockIdx.x * (long long)blockDim.x + threadIdx.x;
@@ -23,7 +23,7 @@ extern "C" __global__ void gelu_gradient(const T *x, const T *s, const T *g, T *
     long long k = blockIdx.x * (long long)blockDim.x + threadIdx.x;
     if (k >= n)
         return;
-    T a = x[k], b = s[k];
+    T a = fmin(fmax(x[k], (T)-FLAT), (T)FLAT), b = s[k]; // the cube of x would overflow
     T du = (a * a * (T)(6 * SLOPE * CUBE) + (T)(2 * SLOPE)) * a;
     delta[k] = g[k] * b * (1 + du * (1 - b));
 }

@@ -4,11 +4,11 @@ from math import pi, sqrt
 
 import numpy as np
 
-from dpedf.kernels import Kernels, function, on_gpu, packed, packed_as, packed_for
+from dpedf.kernels import Kernels, function, kept, on_gpu, packed, packed_as, packed_for
 
 cuda = Kernels("activation.cu")
 CACHED = 1 << 14  # numbers computed at a time
-SLOPE, CUBE = sqrt(2 / pi), 0.044715
+SLOPE, CUBE, FLAT = sqrt(2 / pi), 0.044715, 100.0
 
 
 def sigmoid(x, out=None):
@@ -40,8 +40,8 @@ def relu_on_gpu(x):
 
 @function
 def relu_gradient(y, g):
-    """g where y > 0, else 0; y: without gaps in memory"""
-    return g * (y > 0)
+    """g where y is not 0, but positive or nan, else 0; y: of relu, without gaps in memory"""
+    return kept(g, y != 0)
 
 
 @on_gpu(relu_gradient)
@@ -57,11 +57,11 @@ def gelu(x):
     x = packed(x)
     y, s = np.empty_like(x), np.empty_like(x)
     for a, b, c in parts(x, y, s):
-        np.multiply(a, a, out=b)
-        b *= -2 * SLOPE * CUBE
-        b += -2 * SLOPE
-        b *= a
         with np.errstate(over="ignore"):  # where exp is infinite, s is 0
+            np.multiply(a, a, out=b)
+            b *= -2 * SLOPE * CUBE
+            b += -2 * SLOPE
+            b *= a
             np.exp(b, out=b)
         b += 1
         np.reciprocal(b, out=c)
@@ -81,13 +81,15 @@ def gelu_on_gpu(x):
 def gelu_gradient(x, s, g):
     """g dy/dx = g (s + 2 x s (1 - s) du/dx),  du/dx = sqrt(2 / pi) (1 + 3 0.044715 x**2)"""
     x, g = packed(x), packed(g)
-    delta = np.empty_like(x)
+    delta, buffer = np.empty_like(x), np.empty_like(x, shape=(min(CACHED, x.size),))
     for a, b, c, d in parts(x, s, g, delta):
-        np.multiply(a, a, out=d)
+        e = buffer[: len(a)]
+        np.clip(a, -FLAT, FLAT, out=e)  # beyond, its cube would overflow, and s is 0 or 1
+        np.multiply(e, e, out=d)
         d *= 6 * SLOPE * CUBE
         d += 2 * SLOPE
-        d *= a
-        d *= 1 - b
+        d *= e
+        d *= np.subtract(1, b, out=e)
         d += 1
         d *= b
         d *= c

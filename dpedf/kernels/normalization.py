@@ -15,8 +15,7 @@ def layer_norm(x, w, c, epsilon):
     """
     x = packed(x)
     n = x - x.mean(axis=-1, keepdims=True)
-    variance = np.square(n).mean(axis=-1, keepdims=True)
-    s = np.sqrt(variance + epsilon)
+    s = size_of(n, epsilon)
     n /= s
     y = n * w
     y -= c
@@ -27,9 +26,20 @@ def layer_norm(x, w, c, epsilon):
 def rms_norm(x, w, epsilon):
     """(y, n, s): y = n w,  n = x / s,  s = sqrt(mean x**2 + epsilon); shapes as of layer_norm"""
     x = packed(x)
-    s = np.sqrt(np.square(x).mean(axis=-1, keepdims=True) + epsilon)
+    s = size_of(x, epsilon)
     n = x / s
     return n * w, n, s
+
+
+def size_of(x, epsilon):
+    """sqrt(mean_j x[...,j]**2 + epsilon), (..., 1), also where the squares overflow"""
+    with np.errstate(over="ignore"):
+        squares = np.square(x).mean(axis=-1, keepdims=True)
+    if not (overflow := np.isinf(squares)).any():
+        return np.sqrt(squares + epsilon)
+    largest = np.minimum(np.abs(x).max(axis=-1, keepdims=True), np.finfo(x.dtype).max)
+    unit = np.where(overflow, largest, 1)
+    return unit * np.sqrt(np.square(x / unit).mean(axis=-1, keepdims=True) + epsilon / unit / unit)
 
 
 @function

@@ -51,7 +51,9 @@ template <class Value> __device__ T sum_of_windows(int line, int column, Value v
     return sum;
 }
 
-// dx: of each place, the sum of g over the windows whose first largest number is there.
+__device__ bool same(T a, T b) { return a == b || (a != a && b != b); }
+
+// dx: of each place, the sum of g over the windows whose first largest number, or nan, is there.
 // The strides are of dx and x.  y, g: (B, I, DOWN, ACROSS).
 extern "C" __global__ void max_pool_gradient(T *dx, const T *x, const T *y, const T *g,
                                              long long count, long long stride_b,
@@ -65,11 +67,11 @@ extern "C" __global__ void max_pool_gradient(T *dx, const T *x, const T *y, cons
     Index at = image / I * (Index)stride_b + i * (Index)stride_i + line * down + column * across;
     dx[at] = sum_of_windows(line, column, [&](int m, int n, int u, int v) {
         Index window = (image * DOWN + m) * ACROSS + n;
-        bool first = x[at] == y[window];
+        bool first = same(x[at], y[window]);
         for (int s = 0; s < SIZE; s++)
             for (int t = 0; t < SIZE; t++)
                 if (s < u || (s == u && t < v))
-                    first &= x[at + (s - u) * down + (t - v) * across] != y[window];
+                    first &= !same(x[at + (s - u) * down + (t - v) * across], y[window]);
         return first ? g[window] : 0;
     });
 }

@@ -5,7 +5,7 @@ On a GPU x and its gradient lie in memory alike, and what is pooled has b as the
 
 import numpy as np
 
-from dpedf.kernels import Kernels, function, on_gpu, packed_as, packed_for, strides_of
+from dpedf.kernels import Kernels, function, kept, on_gpu, packed_as, packed_for, strides_of
 from dpedf.kernels.windows import batch_first, batch_innermost, down_and_across, taps
 
 cuda = Kernels("pool.cu")
@@ -28,18 +28,20 @@ def max_pool_on_gpu(x, size, stride):
 
 @function
 def max_pool_gradient(x, y, g, size, stride):
-    """dx: g, at the first (u, v) of each window where x is y"""
+    """dx: g, at the first (u, v) of each window where x is y, perhaps nan"""
     x, y, g = batch_innermost(x), batch_innermost(y), batch_innermost(g)
-    dx = np.zeros_like(x)
+    dx, nans = np.zeros_like(x), bool(np.isnan(y).any())
     left = np.ones(y.shape, bool)  # windows whose largest number was not met yet
     for tap, part in zip(taps(x, size, stride), taps(dx, size, stride), strict=True):
         here = tap == y
+        if nans:
+            here |= np.isnan(tap)
         here &= left
         left ^= here
         if stride < size:
-            part += g * here
+            part += kept(g, here)
         else:  # windows do not overlap
-            np.multiply(g, here, out=part)
+            kept(g, here, out=part)
     return batch_first(dx)
 
 

@@ -24,11 +24,9 @@ def lstm_cell(x, z, s):
     """
     J = s.shape[1] // 2
     a = x + z
-    a[:, 3 * J :] *= 2  # tanh(a) = 2 sigmoid(2a) - 1: one exp for all
-    sigmoid(a, out=a)
-    g = a[:, 3 * J :]
-    g *= 2
-    g -= 1
+    g = np.tanh(a[:, 3 * J :])
+    sigmoid(a, out=a)  # of all columns, which is faster than of some
+    a[:, 3 * J :] = g
     y = np.empty_like(s)
     c = np.multiply(a[:, J : 2 * J], s[:, :J], out=y[:, :J])
     c += a[:, :J] * g

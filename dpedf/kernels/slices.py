@@ -12,12 +12,11 @@ import numpy as np
 
 from dpedf.kernels import TYPES, Kernels, function, gpu, on_gpu, packed, strides_of
 from dpedf.kernels.gemm import affine, product
+from dpedf.kernels.sums import FEW, MANY, sum_of_axes
 from dpedf.kernels.vector import CACHED, add_in_order
 
 cuda = Kernels("slices.cu")
 PANEL = 160_000  # numbers of a gradient that are computed at a time, and stay in the cache
-# 4 threads of a GPU add up to FEW rows, 16 up to MANY; of more, each FEW have a sum of their own.
-FEW, MANY = 256, 2048
 UNROLLED = 48  # BLAS computes so many lines, or a divisor of it, at a time
 
 
@@ -193,10 +192,10 @@ def sum_of_rows(x, factor=1, out=None, add=False):
     if add:
         out += sum_of_rows(x, factor)
         return out
-    if out is not None and out.dtype != x.dtype:
+    if out is not None and (out.dtype != x.dtype or x.shape[1] > MANY):
         out[...] = sum_of_rows(x, factor)
         return out
-    y = x.sum(axis=1, out=out)
+    y = sum_of_axes(x, (1,)) if out is None else x.sum(axis=1, out=out)
     return y if factor == 1 else np.multiply(factor, y, out=y)
 
 
@@ -208,6 +207,7 @@ def sum_of_rows_on_gpu(x, factor=1, out=None, add=False):
     if b == factor == 1 and out is not None:  # nothing is added up
         np.add(out, x[:, 0], out=out) if add else np.copyto(out, x[:, 0])
         return out
+    # 4 threads add up to FEW rows, 16 up to MANY; of more, each FEW have a sum of their own.
     n, parts = prod(shape), -(-b // FEW) if b > MANY else 1
     x = x.reshape(V, b, n)  # a copy, where these indices do not lie one after the other
     if parts > 1:

@@ -22,7 +22,9 @@ class LeakyRelu(CompNode):
 
     def forward(self):
         (x,) = floats(self.x.value)
-        self.value = np.maximum(x, self.slope * x)
+        below = np.minimum(x, 0)  # for 0 times inf is nan
+        below *= self.slope
+        self.value = np.maximum(x, below, out=below)
 
     def backward(self):
         slopes = (1 - self.slope) * (self.x.value > 0).astype(self.grad.dtype)

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from dpedf.kernels.sums import sum_of_axes
+
 
 def aligned(*operands):
     """The values of (node, value) pairs, in shapes in which NumPy broadcasts b against b."""
@@ -21,7 +23,7 @@ def send(node, delta, value):
         rows += 1
     repeated = [i for i, size in enumerate(shape) if size == 1 and delta.shape[i] != 1]
     if repeated := tuple(i for i in repeated if i >= rows):
-        delta = delta.sum(axis=repeated, keepdims=True)
+        delta = sum_of_axes(delta, repeated, keepdims=True)
     if rows:
         node.addrows(delta.reshape(*delta.shape[:rows], *node.value.shape))
     else:

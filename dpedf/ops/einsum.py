@@ -9,6 +9,7 @@ import numpy as np
 from dpedf.edf import CompNode, context
 from dpedf.kernels import floats, packed
 from dpedf.kernels.gemm import product
+from dpedf.kernels.sums import sum_of_axes
 from dpedf.ops.indices import LETTERS, indexed
 
 
@@ -164,5 +165,5 @@ def without(x, letters, kept):
     """x summed over the letters that are not kept, and the letters that are left."""
     over = tuple(axis for axis, letter in enumerate(letters, 1) if letter not in kept)
     if over:
-        x = x.sum(axis=over)
+        x = sum_of_axes(x, over)
     return x, [letter for letter in letters if letter in kept]

@@ -96,8 +96,9 @@ class BatchNorm(CompNode):
     q[j] = mean_b,... y.grad[b,j,...] n[b,j,...]
 
     It learns in training: means are over the rows of all ranks, and each step moves the running
-    values, state, a part of the way, rate, to its own mean and unbiased variance.  Ioffe and
-    Szegedy, 2015
+    values, state, a part of the way, rate, to its own mean and unbiased variance.  A minibatch that
+    has one number for each j has no variance: that it would teach is a ValueError, on all ranks
+    alike.  Ioffe and Szegedy, 2015
 
     Phi.w: w, (J,); Phi.b: c, (J,); x: (B, J, ...); y: (B, J, ...)
     """
@@ -111,28 +112,40 @@ class BatchNorm(CompNode):
         w = Phi.w.value
         self.state = {"mean": np.zeros_like(w), "variance": np.ones_like(w)}
 
+    def expect_rows(self, B):
+        """ValueError: from a minibatch of B rows it cannot learn."""
+        if B * prod(self.x.value.shape[2:]) == 1:
+            raise ValueError("BatchNorm learns from 1 row with 1 number for each j, expected more")
+
     def forward(self):
         x, w = floats(self.x.value, self.Phi.w.value)
         self.spread = (slice(None),) + (None,) * (x.ndim - 2)  # of a vector (J,), against x
         self.learns = context.train
         if self.learns:
-            mean, variance = self.of_minibatch(x)
+            d, variance = self.of_minibatch(x)
         else:
-            mean, variance = self.state["mean"], self.state["variance"]
+            d, variance = x - self.state["mean"][self.spread], self.state["variance"]
         self.s = np.sqrt(variance + self.epsilon)
-        self.n = (x - mean[self.spread]) / self.s[self.spread]
+        self.n = d / self.s[self.spread]
         self.value = self.n * w[self.spread] - self.Phi.b.value[self.spread]
 
     def of_minibatch(self, x):
-        """Mean and variance over the rows of all ranks; the running values move towards them."""
-        self.count = max(1, (context.B or len(x)) * prod(x.shape[2:]))
+        """x less its mean over the rows of all ranks, and the variance; teaches the state."""
+        B = context.B or len(x)
+        self.expect_rows(B)
+        self.count = max(1, B * prod(x.shape[2:]))
         mean = context.add(sums_of_slices(x)) / self.count
-        variance = context.add(sums_of_slices(np.square(x - mean[self.spread]))) / self.count
+        d = x - mean[self.spread]
+        # That mean is rounded: of large numbers it is off by more than they may differ.
+        off, squares = np.split(context.add(sums_of_slices(d, np.square(d))) / self.count, 2)
+        d -= off[self.spread]
+        variance = np.maximum(squares - np.square(off), 0)
         unbiased = variance * (self.count / max(1, self.count - 1))
-        for name, now in ("mean", mean), ("variance", unbiased):
-            self.state[name] *= 1 - self.rate
-            self.state[name] += self.rate * now
-        return mean, variance
+        rate = self.rate if B else 0.0
+        for name, now in ("mean", mean + off), ("variance", unbiased):
+            self.state[name] *= 1 - rate
+            self.state[name] += rate * now
+        return d, variance
 
     def backward(self):
         g, n, Phi, slices = self.grad, self.n, self.Phi, context.slices
@@ -167,9 +180,8 @@ class Dropout(CompNode):
     x.grad += y.grad keep
 
     keep: in training 1 / (1 - rate) with probability 1 - rate, else 0; otherwise 1.  Drawn anew in
-    each step, the same for any split of the rows.  The seed is that of the Step, or of
-    `with dpedf.program.during(seed=1):` around a loop of one's own.  Srivastava et al., 2014.
-    ValueError: rate is not in 0 <= rate < 1.
+    each step, the same for any split of the rows; `with dpedf.program.during(seed=1):` seeds a loop
+    of one's own.  Srivastava et al., 2014.  ValueError: rate is not in 0 <= rate < 1.
     """
 
     def __init__(self, x, rate):

@@ -10,6 +10,7 @@ import numpy as np
 
 from dpedf.edf import CompNode
 from dpedf.kernels import floats, packed
+from dpedf.kernels.sums import sum_of_axes
 from dpedf.ops.indices import (
     after_b,
     copy_equations,
@@ -100,7 +101,7 @@ class Sum(CompNode):
         x = self.x
         axes = range(x.value.ndim - x.batched) if self.axes is None else self.axes
         self.over = after_b(x, axes)
-        self.value = packed(x.value).sum(axis=self.over)
+        self.value = sum_of_axes(packed(x.value), self.over)
 
     def backward(self):
         self.spread(self.grad)

@@ -21,7 +21,7 @@ def expect_finite(training):
     if not skipped and host(finite.all()):
         return
     if not training.step.number:
-        found = f"{next(check.parameters_not_finite(training.ell))} before the first step"
+        found = f"{check.parameters_not_finite(training.ell)[0]} before the first step"
         raise AgreedError(
             f"model.build = {training.settings.model['build']}: {found}, expected numbers"
         )

@@ -8,6 +8,7 @@ from dpedf import check
 from dpedf.data import Data
 from dpedf.device.choose import choose
 from dpedf.device.threads import blas_threads, expect_cores
+from dpedf.edf import CompNodes
 from dpedf.errors import UserError, concerning
 from dpedf.parallel import watchdog
 from dpedf.parallel.agreement import expect_same
@@ -15,6 +16,7 @@ from dpedf.parallel.gradient import Gradient
 from dpedf.parallel.links import link_between
 from dpedf.parallel.trial import unchanged
 from dpedf.phi import Phi
+from dpedf.program import program
 from dpedf.run import build, config, room
 from dpedf.run.directory import RunDirectory
 from dpedf.run.outline import outline
@@ -34,6 +36,24 @@ def assemble(settings, device):
         phi = Phi(ell, seed, dtype, device.put)
         build.expect_fit(Q, ell, data)
     return data, Q, ell, phi
+
+
+def expect_rows_to_learn_from(ell, rows, train):
+    """UserError: a minibatch of so many rows has too few for a node, such as BatchNorm."""
+    B, left = min(train.batch_size, rows), rows % train.batch_size
+    met = {B: "a minibatch"}
+    if not 0 < train.steps <= rows // train.batch_size:  # it reaches the last one of an epoch
+        met.setdefault(left or B, f"the last minibatch of {rows:,} rows")
+    for size, which in met.items():
+        for n in CompNodes(ell):
+            try:
+                getattr(n, "expect_rows", int)(size)
+            except ValueError as error:
+                found = f"train.batch_size = {train.batch_size}: {which} has {size}"
+                what = (
+                    f"{program(ell).names[n]} = {error}; set another train.batch_size or data.valid"
+                )
+                raise UserError(f"{found}, {what}") from None
 
 
 class Setup:
@@ -85,6 +105,7 @@ class Setup:
         if train.slices > B:
             found = f"train.slices = {train.slices}"
             raise UserError(f"{found}, expected at most {B}, the rows of a minibatch")
+        expect_rows_to_learn_from(self.ell, len(self.data.train), train)
         how = train.slices, run.allreduce == "buckets", run.bucket
         gradient = Gradient(self.ell, self.phi, self.link, self.data.put, *how)
         if self.device.unit == "cpu":
