@@ -194,6 +194,7 @@ WRONG = {
     "train.smoothing=1.0": ["train.smoothing", "1", "less than 1"],
     "train.epsilon=0": ["train.epsilon", "0"],
     "train.min_learning_rate=0.2": ["train.min_learning_rate", "0.2", "train.learning_rate", "0.1"],
+    "train.decay_rate=10": ["train.decay_rate", "10", "at most 1"],
     "train.schedule=sine": ["train.schedule", "'sine'", "constant", "step", "cosine"],
     "train.precision=float16": ["train.precision", "'float16'", "float32", "float64"],
     "train.checkpoint_every=0": ["train.checkpoint_every", "0", "1"],

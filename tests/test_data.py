@@ -282,6 +282,12 @@ def test_a_group_valid_takes_the_place_of_rows_held_out(tmp_path):
     assert (len(opened.train), len(opened.valid), len(opened.test)) == (N, 9, N)
 
 
+def test_rows_held_out_are_not_those_that_epoch_0_would_show_first(path):
+    for seed in 0, 1, 2**62:
+        first = Data(path).train.order(seed, 0)[: N // 2]
+        assert {*first.tolist()} != {*Data(path, valid=N // 2, seed=seed).valid.numbers.tolist()}
+
+
 def test_with_nothing_held_out_there_is_no_row_to_validate(path):
     opened = Data(path, valid=0)
     assert (len(opened.train), len(opened.valid)) == (N, 0)

@@ -1,6 +1,8 @@
 """The framework: what the slides' classes need of it, and what data parallelism does."""
 
+import pickle
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -311,6 +313,57 @@ def test_addgrad_of_a_computed_node_refuses_a_shape_that_broadcasts(shape, uses)
     Forward(ell)
     with pytest.raises(ValueError, match=re.escape(f"addgrad of shape {shape}, expected (2, 3)")):
         Backward(ell)
+
+
+@pytest.mark.parametrize(
+    "wrong", [np.ones((2, 2)), np.ones(3), np.ones(()), [[1.0, 2, 3]], 1.0, np.ma.ones((2, 3))]
+)
+def test_what_is_put_into_an_input_has_its_shape_and_is_an_array(wrong):
+    x = Input((3,))
+    ell = ops.Sum(x * Parameter(np.ones(3)))
+    x.value = wrong
+    with pytest.raises(ValueError, match="an Input has .*, expected "):
+        Forward(ell)
+    x.value = np.ones((5, 3))
+    Forward(ell)
+    assert ell.value.tolist() == [3.0] * 5
+
+
+@pytest.mark.parametrize("holds", [dict, lambda pairs: {node for _, node in pairs}])
+def test_nodes_that_a_program_would_not_see_are_refused_where_their_user_is_made(holds):
+    class Hides(CompNode):
+        def __init__(self, *nodes):
+            self.nodes = holds(enumerate(nodes))
+
+    with pytest.raises(ValueError, match=r"Hides.nodes is a (dict|set) of nodes, expected a list"):
+        Hides(Parameter(np.ones(3)))
+
+
+def test_nodes_on_top_of_an_unpickled_graph_run_after_it():
+    x = Input((3,))
+    graph = pickle.dumps((x, ops.Sum(ops.Square(x * Parameter(np.ones(3))))))
+    code = f"""
+import pickle
+import numpy as np
+from dpedf.edf import CompNodes, Forward
+x, ell = pickle.loads({graph!r})
+total = (ell * 2.0 + ell) * 1.0
+for value in 1.0, 2.0:
+    x.value = np.full((2, 3), value)
+    Forward(total)
+    print(total.value.tolist(), [type(n).__name__ for n in CompNodes(total)])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    names = "['Multiply', 'Square', 'Sum', 'Multiply', 'Add', 'Multiply']"
+    assert done.stdout == f"[9.0, 9.0] {names}\n[36.0, 36.0] {names}\n", done.stderr
+
+
+def test_a_loss_of_one_number_is_differentiated_as_it_is():
+    p = Parameter([1.0, 2.0])
+    ell = ops.Sum(ops.Square(p))
+    Forward(ell)
+    Backward(ell)
+    assert p.grad.tolist() == [2.0, 4.0]
 
 
 def test_addgrad_does_not_keep_or_change_what_it_is_given():

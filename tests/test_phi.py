@@ -1,12 +1,16 @@
 """Phi: one vector, its names and its initial values."""
 
+import copy
 import hashlib
+import pickle
 
 import numpy as np
 import pytest
 
 from dpedf.edf import SGD, Backward, Forward, Input, Package, Parameter
-from dpedf.ops import Affine, Sigmoid, Square
+from dpedf.errors import UserError
+from dpedf.ops import Affine, Sigmoid, Square, Sum
+from dpedf.optim import Adam, Momentum, RMSProp
 from dpedf.phi import Phi, Uniform, dense, glorot, he
 
 
@@ -158,3 +162,61 @@ def test_a_parameter_outside_of_packages_is_named_like_one():
 def test_a_loss_without_parameters_has_an_empty_phi():
     phi = Phi(Square(Input()))
     assert phi.value.shape == phi.grad.shape == (0,) and phi.parameters == []
+
+
+@pytest.mark.parametrize("Rule", [Momentum, Adam, RMSProp])
+def test_an_update_of_a_phi_that_lost_a_parameter_is_refused(Rule):
+    ell = perceptron(3, 4, 2)
+    old = Rule(Phi(ell))
+    old(0.1, 0)
+    now = Rule(Phi(ell))
+    with pytest.raises(ValueError, match=r"Phi1.w.value is no part of this Phi any more"):
+        old(0.1, 1)
+    now(0.1, 0)
+    now.phi.parameters[3].value = np.zeros(2, np.float32)
+    with pytest.raises(ValueError, match=r"expected .* and Phi2.b.value\[...\] = ..."):
+        now(0.1, 1)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_phi_is_not_copied_since_parameters_would_be_no_views_of_the_copy(copied):
+    ell = perceptron(3, 4, 2)
+    phi = Phi(ell)
+    with pytest.raises(TypeError, match="Phi cannot be copied"):
+        copied((ell, phi)) if copied is not copy.copy else copied(phi)
+    again = Phi(copy.deepcopy(ell))  # of the copied loss there may be another one
+    again.value += 1
+    np.testing.assert_array_equal(again.value, phi.value + 1)
+
+
+def test_a_parameter_that_does_not_vary_is_refused():
+    w = Parameter(np.zeros(3))
+    w.varies = False
+    with pytest.raises(UserError, match=r"Phi1.varies = False, expected True"):
+        Phi(Sum(w * Parameter(np.ones(3))))
+
+
+def test_a_parameter_has_an_array_of_its_own():
+    z = np.zeros(3)
+    a, b = Parameter(z), Parameter(z)
+    x = Input()
+    x.value = np.full((1, 3), 5.0)
+    ell = Sum(x * a + b)
+    Forward(ell)
+    Backward(ell)
+    SGD([a, b], 1)
+    assert (a.value == -5).all() and (b.value == -1).all() and (z == 0).all()
+
+
+@pytest.mark.parametrize("values", [2, 2.0, [1, 2], [[0.5]], np.arange(3), np.float32(1)])
+def test_a_parameter_may_be_made_of_numbers(values):
+    p = Parameter(values)
+    dtype = np.float32 if isinstance(values, np.float32) else np.float64
+    assert p.value.dtype == p.grad.dtype == dtype and p.grad.shape == p.value.shape
+    np.testing.assert_array_equal(p.value, values)
+
+
+@pytest.mark.parametrize("values", [np.ones(2, complex), ["a"], np.array(["b"])])
+def test_a_parameter_of_no_real_numbers_is_refused(values):
+    with pytest.raises(ValueError, match="expected floats"):
+        Parameter(values)

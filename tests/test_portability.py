@@ -36,6 +36,13 @@ def test_training_needs_no_affinity_of_cores_and_no_mallopt(python, digits, tmp_
     assert python("-c", names, PYTHONPATH=path).stdout == "False Library\n"
 
 
+def test_python_without_docstrings_is_refused_and_without_asserts_is_not(python):
+    code = "import dpedf; print(dpedf.__version__)"
+    assert python("-O", "-c", code).returncode == 0
+    refused = python("-OO", "-c", code)
+    assert refused.returncode == 1 and "use -O" in refused.stderr.splitlines()[-1]
+
+
 # What macOS has as well.
 TOOLS = "bash", "basename", "cat", "cmp", "dirname", "env", "readlink", "sed", "sh"
 

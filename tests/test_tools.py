@@ -197,6 +197,12 @@ def test_the_likeliest_continuation_is_what_the_model_has_learned(prompt, cycle,
         assert SUCCESSORS[last] == following
 
 
+def test_what_a_terminal_cannot_show_is_escaped(cycle, python):
+    words = "generate", "run", "dé", "--trust", "--length", 0
+    ran = python("-m", "dpedf", *words, cwd=cycle, PYTHONIOENCODING="ascii")
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "d\\xe9\n", "")
+
+
 def test_the_model_sees_the_end_of_a_text_at_the_beginning_of_its_window(trained, generate):
     """One that looks 5 back, from the sixth position on."""
     folder = trained("abcdé" * 40, "model.lag=5", "train.steps=1")

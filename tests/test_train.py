@@ -55,7 +55,7 @@ import time
 import numpy as np
 
 from dpedf import models
-from dpedf.edf import CompNode, context
+from dpedf.edf import CompNode, Package, Parameter, context
 from dpedf.ops import Affine, SquareLoss, Tanh
 from dpedf.phi import dense
 
@@ -114,6 +114,11 @@ def rooted(x, y):
 
 def linear(x, y):
     z = Affine(dense(3, 1), x)
+    return z, SquareLoss(z, y)
+
+
+def blank(x, y):
+    z = Affine(Package(w=Parameter(np.full((3, 1), np.nan)), b=Parameter([0.0])), x)
     return z, SquareLoss(z, y)
 
 
@@ -207,6 +212,13 @@ def test_a_run_ends_with_status_0_and_says_its_phi(finished):
     assert phi_sha256(ran) == events_of(run, "test")[0]["phi_sha256"]
     assert {"config.toml", "metrics.jsonl", "checkpoint.h5", "best.h5"} <= set(os.listdir(run))
     assert not list(run.glob("*.unfinished"))
+
+
+def test_a_warm_up_that_is_longer_than_the_run_is_said(train):
+    words = "train.schedule=constant", "train.epochs=0", "train.steps=3", "train.warmup_steps=4"
+    said = "train.warmup_steps = 4: train.learning_rate is not reached in 3 steps"
+    assert said in train(*words).stdout.splitlines()
+    assert said not in train(*words, "train.steps=4", "--overwrite").stdout
 
 
 def test_the_first_lines_say_what_runs_where(finished, digits):
@@ -959,6 +971,13 @@ def test_a_model_whose_gradient_is_wrong_is_not_trained(train, run, numbers, set
     assert ran.returncode == 2 and ran.stderr.count("\n") == 1
     assert "Phi1.w" in ran.stderr and "finite differences" in ran.stderr
     assert not (run / "metrics.jsonl").exists() or not events_of(run, "train")
+
+
+def test_a_model_that_begins_with_nan_is_not_trained(train, numbers, settings_of):
+    numbers(np.ones((100, 3)))
+    ran = train(*settings_of("blank"))
+    assert ran.returncode == 2 and ran.stderr.count("\n") == 1
+    assert "models.py:blank: Phi1.w[0, 0] nan before the first step" in ran.stderr
 
 
 def test_a_nan_is_named_with_the_node_that_made_it(train, numbers, settings_of):

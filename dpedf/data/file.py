@@ -147,7 +147,8 @@ class Data:
         """Split rows of validation off train, which also loses the rows that overlap them."""
         train, T, stride = self.train, self.window or 1, self.stride or 1
         apart = self.windows(train.x.text, T) if self.window else train
-        random = np.random.Generator(np.random.Philox(key=seed))
+        stream = np.random.Philox(key=[seed, 0], counter=[0, 0, 0, 3])  # not that of epoch 0
+        random = np.random.Generator(stream)
         held = np.sort(random.permutation(apart.numbers)[:valid])
         # for each row of train, the first and the last of the rows T apart that it overlaps
         first, last = train.numbers * stride // T, -(-train.numbers * stride // T)

@@ -9,6 +9,7 @@ from tqdm import tqdm
 from dpedf import __version__
 from dpedf.device import host
 from dpedf.errors import plural
+from dpedf.optim import last_step
 from dpedf.parallel.equality import mixture
 
 LINE_EVERY = 5  # seconds between lines of progress, where there is no bar
@@ -34,6 +35,9 @@ def introduce(setup, step, note):
     ]
     if note:
         lines.append(f"{settings.model['build']}: {note}")
+    if (steps := last_step(train, len(split))) < train.warmup_steps:
+        never = f"train.learning_rate is not reached in {plural(steps, 'step')}"
+        lines.append(f"train.warmup_steps = {train.warmup_steps:,}: {never}")
     if differing := mixture(ranks, setup.threads):
         lines.append(differing)
     if device.note:

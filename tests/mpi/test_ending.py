@@ -218,6 +218,23 @@ def test_a_program_of_ones_own_is_neither_watched_nor_deaf_unless_it_asks_for_it
     assert done.stdout == "True ['MainThread']\n"
 
 
+def test_a_run_in_a_thread_is_one_line():
+    code = """
+import sys, threading
+from dpedf import train
+from dpedf.parallel import job
+sys.argv = ["train", "configs/digits.toml"]
+thread = threading.Thread(target=job.run, args=[train.main])
+thread.start()
+thread.join()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True
+    )
+    expected = "a run in a thread, expected the main thread, which alone hears signals"
+    assert done.stderr == f"{expected}\n"
+
+
 def test_sys_exit_in_a_model_is_status_1_and_one_line(job):
     for n in 1, 2:
         ended = job(n, "forward", "sys.exit(0)", "--overwrite")
