@@ -5,6 +5,7 @@ import os
 from contextlib import suppress
 from math import inf
 from pathlib import Path
+from weakref import finalize
 
 from dpedf.data.disk import create, no_link, replace, sync, writing
 from dpedf.errors import UserError, concerning, one_line, print_error
@@ -50,6 +51,7 @@ class RunDirectory:
                     f"{self.given / lock.name}: a link, expected a file of the run itself"
                 )
             self.lock = open(lock, "r+b", 0, opener=create)  # locked as long as it is open
+            finalize(self, self.lock.close)
         except OSError as error:
             raise UserError(
                 f"{self.given}: {one_line(error)}, expected a writable directory"
