@@ -158,7 +158,8 @@ def test_plain_sgd_keeps_no_state():
 def test_a_device_is_updated_to_the_same_bits_in_its_dtype(dtype, rule):
     host = vectors(N, dtype)
     failure = tuple(map(put, host.failure))
-    device = SimpleNamespace(value=put(host.value), grad=put(host.grad), failure=failure)
+    arrays = dict(value=put(host.value), grad=put(host.grad), failure=failure)
+    device = SimpleNamespace(**arrays, parameters=[], parts=[])
     for phi in host, device:
         update = rule_of(phi, rule, weight_decay=0.01)
         update(0.1, 0)

@@ -178,11 +178,10 @@ def own_floats(values):
     """A copy of an array, a list or a number, of floats.  ValueError: of something else."""
     if isinstance(values, (list, tuple, Real)):
         values = np.array(values)
-    if values.dtype.kind in "biu":
-        return values.astype(float)
-    if values.dtype.kind != "f":
+    kind = values.dtype.kind
+    if kind not in "biuf":
         raise ValueError(f"found {values.dtype}, expected floats")
-    return values.copy()
+    return values.astype(values.dtype if kind == "f" else float)
 
 
 def number(x, dtype):

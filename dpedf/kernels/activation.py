@@ -13,7 +13,7 @@ SLOPE, CUBE, FLAT = sqrt(2 / pi), 0.044715, 100.0
 
 def sigmoid(x, out=None):
     """1 / (1 + exp(-x)), written into out if it is given; out may be x"""
-    y = np.multiply(x, -1.0, out=out)  # not np.negative, by which integers stay integers
+    y = np.negative(x, out=np.empty_like(x) if out is None else out)
     with np.errstate(over="ignore"):  # where exp is infinite, the result is 0
         np.exp(y, out=y)
     y += 1

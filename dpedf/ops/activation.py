@@ -22,7 +22,7 @@ class LeakyRelu(CompNode):
 
     def forward(self):
         (x,) = floats(self.x.value)
-        below = np.minimum(x, 0)  # for 0 times inf is nan
+        below = np.minimum(x, 0, out=np.empty_like(x))  # for 0 times inf is nan
         below *= self.slope
         self.value = np.maximum(x, below, out=below)
 

@@ -58,8 +58,9 @@ class LogLoss(CompNode):
     def forward(self):
         Q, y = self.Q, self.y.value
         expect_shape("y", y, Q.value.shape[:-1])
-        fast, self.m = self.log_Q is None, unmasked(y, self.mask, Q.value.dtype)
+        fast = self.log_Q is None
         logs = Q.shifted if fast else matrix(self.log_Q.value)
+        self.m = unmasked(y, self.mask, logs.dtype)
         labels = y if self.m is None else np.where(self.m > 0, y, 0)
         Z = Q.Z if fast else np.ones_like(logs[:, 0])
         losses, self.at = log_loss(logs, Z, labels.reshape(-1))

@@ -161,6 +161,7 @@ class RunDirectory:
             self.write(METRICS, "".join(map(metrics.line, kept)))
             with writing(self.given / METRICS):
                 self.metrics = open(self.path / METRICS, "a", buffering=1, opener=no_link)
+                finalize(self, self.metrics.close)
             self.told = len(kept)
 
     def clear(self):
