@@ -13,7 +13,8 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from dpedf.kernels.activation import relu_gradient
 from dpedf.kernels.attention import attention_weights, scores_gradient, swapped
-from dpedf.kernels.embedding import expect_labels, scattered
+from dpedf.kernels.embedding import scattered
+from dpedf.kernels.labels import expect_labels
 from dpedf.kernels.losses import add_losses
 from dpedf.kernels.normalization import (
     layer_norm,

@@ -1007,7 +1007,7 @@ def test_log_loss_of_softmax_is_right_where_softmax_has_other_uses():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_fractions_are_no_labels(dtype):
-    with pytest.raises(ValueError, match=f"y of {np.dtype(dtype)}, expected labels"):
+    with pytest.raises(ValueError, match=f"labels of {np.dtype(dtype)}, expected integers"):
         LogLoss(Softmax(Input((3,))), Input((), dtype))
 
 

@@ -84,9 +84,9 @@ def floats(*arrays):
     NumPy makes float64 of float32 and integers, but a graph never changes its type.
     """
     for x in arrays:
-        if is_integer(x):
-            kept = [x.dtype for x in arrays if type(x) is not float and not is_integer(x)]
-            dtype = np.result_type(*kept) if kept else np.float32
+        if type(x) is not float and x.dtype.kind != "f":
+            types = [x.dtype for x in arrays if type(x) is not float and not is_integer(x)]
+            dtype = np.result_type(*types) if types else np.float32
             return [x.astype(dtype) if is_integer(x) else x for x in arrays]
     return arrays
 
@@ -116,7 +116,7 @@ def strides_of(x):
     return [stride // x.itemsize for stride in x.strides]
 
 
-def kept(x, where, out=None):
+def selected(x, where, out=None):
     """x where this is true, else 0, even of inf and nan: their bits times 1 or 0.
 
     As fast as to multiply x; np.where is up to 15 times slower.

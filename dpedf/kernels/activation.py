@@ -4,7 +4,7 @@ from math import pi, sqrt
 
 import numpy as np
 
-from dpedf.kernels import Kernels, function, kept, on_gpu, packed, packed_as, packed_for
+from dpedf.kernels import Kernels, function, on_gpu, packed, packed_as, packed_for, selected
 
 cuda = Kernels("activation.cu")
 CACHED = 1 << 14  # numbers computed at a time
@@ -41,7 +41,7 @@ def relu_on_gpu(x):
 @function
 def relu_gradient(y, g):
     """g where y is not 0, but positive or nan, else 0; y: of relu, without gaps in memory"""
-    return kept(g, y != 0)
+    return selected(g, y != 0)
 
 
 @on_gpu(relu_gradient)

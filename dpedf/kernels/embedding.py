@@ -9,21 +9,6 @@ RUN = 2048  # keys that are compared each with each, before runs of them are mer
 
 
 @function
-def expect_labels(x, J, node):
-    """ValueError: these labels of a node are not whole numbers of 0..J-1."""
-    if x.dtype.kind not in "iub":
-        raise ValueError(f"{node} with labels of {x.dtype}, expected integers")
-    if x.size and not (x.min() >= 0 and x.max() < J):
-        wrong = x[(x < 0) | (x >= J)][0]
-        raise ValueError(f"{node} with label {wrong}, expected 0..{J - 1}")
-
-
-@on_gpu(expect_labels)
-def expect_integers(x, J, node):
-    expect_labels.__wrapped__(x[:0], J, node)  # their type alone: the numbers are not on the host
-
-
-@function
 def scattered(g, x, J):
     """W[v,j,i] = sum of g[v,n,i] over the positions n where x[v,n] is j, added in their order
 

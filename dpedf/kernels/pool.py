@@ -5,7 +5,7 @@ On a GPU x and its gradient lie in memory alike, and what is pooled has b as the
 
 import numpy as np
 
-from dpedf.kernels import Kernels, function, kept, on_gpu, packed_as, packed_for, strides_of
+from dpedf.kernels import Kernels, function, on_gpu, packed_as, packed_for, selected, strides_of
 from dpedf.kernels.windows import batch_first, batch_innermost, down_and_across, taps
 
 cuda = Kernels("pool.cu")
@@ -39,9 +39,9 @@ def max_pool_gradient(x, y, g, size, stride):
         here &= left
         left ^= here
         if stride < size:
-            part += kept(g, here)
+            part += selected(g, here)
         else:  # windows do not overlap
-            kept(g, here, out=part)
+            selected(g, here, out=part)
     return batch_first(dx)
 
 

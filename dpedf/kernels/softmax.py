@@ -3,6 +3,7 @@
 import numpy as np
 
 from dpedf.kernels import Kernels, function, on_gpu, packed
+from dpedf.kernels.labels import expect_integers
 
 cuda = Kernels("softmax.cu")
 
@@ -35,15 +36,9 @@ def softmax_on_gpu(s):
     return Q, shifted, Z
 
 
-def expect_integers(y):
-    """ValueError: labels are fractions."""
-    if y.dtype.kind == "f":
-        raise ValueError(f"y of {y.dtype}, expected labels, which are integers")
-
-
 def flat_index(y, J):
     """The index of [y[b], b] in an array (J, B) as a vector.  ValueError: y is not of 0..J-1."""
-    expect_integers(y)
+    expect_integers(y, "LogLoss")
     try:
         return np.ravel_multi_index((y, np.arange(len(y), like=y)), (J, len(y)))
     except ValueError:
@@ -65,7 +60,7 @@ def log_loss(shifted, Z, y):
 
 @on_gpu(log_loss)
 def log_loss_on_gpu(shifted, Z, y):
-    expect_integers(y)
+    expect_integers(y, "LogLoss")
     ell, y = np.empty_like(Z), packed(y.astype(np.int64, copy=False))
     cuda.log_loss(len(ell), packed(shifted), Z, y, ell, *shifted.shape)
     return ell, y

@@ -7,7 +7,8 @@ is not noticed.
 import numpy as np
 
 from dpedf.edf import CompNode, context
-from dpedf.kernels.embedding import expect_labels, scattered
+from dpedf.kernels.embedding import scattered
+from dpedf.kernels.labels import expect_labels
 from dpedf.ops.indices import whole
 
 
