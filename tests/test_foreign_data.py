@@ -273,6 +273,10 @@ def test_what_is_not_read_is_said(path, refused):
         file.move("test", "testing")
     with refused(path, "test/x", "not read: testing, val"):
         Data(path)
+    with h5py.File(path, "w") as file:
+        file["train"], file["labels"] = X, Y
+    with refused(path, "no dataset train/x", "not read: labels, train, a dataset"):
+        Data(path)
     with refused(path, "group val", "valid"):
         write(path, **ABOUT, train=(X, Y), val=(X, Y), test=(X, Y))
 
@@ -306,6 +310,175 @@ def test_a_tilde_is_the_home_of_the_user(tmp_path, monkeypatch):
     write("~/rows.h5", **ABOUT, train=(X, Y), test=(X, Y))
     assert os.listdir(tmp_path) == ["rows.h5"]
     assert Data("~/rows.h5").path == f"{tmp_path}/rows.h5"
+
+
+# Rows in other files.
+
+ROWS = X + 100
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    """A file beside the one with links, whose numbers lie where that one has others."""
+    with h5py.File(tmp_path / "source.h5", "w") as file:
+        file["x"], file["chunked"] = ROWS, h5py.SoftLink("deep/chunked")
+        file.create_dataset("deep/chunked", data=ROWS, chunks=(7, 2), maxshape=(None, 3))
+    ROWS.tofile(tmp_path / "raw")
+    return tmp_path / "source.h5"
+
+
+def virtual(*parts, source=(N, 3)):
+    """A dataset of these parts: (rows, file, dataset, its rows), which is said to have a shape."""
+
+    def put(file):
+        layout = h5py.VirtualLayout((N, 3), "u1")
+        for rows, name, dataset, its in parts:
+            layout[rows] = h5py.VirtualSource(name, dataset, source)[its]
+        file.create_virtual_dataset("train/x", layout)
+
+    return put
+
+
+def linked(target):
+    return lambda file: file.update({"train/x": target})
+
+
+def raw(*parts):
+    return lambda file: file.create_dataset("train/x", (N, 3), "u1", external=[*parts])
+
+
+def nested(file):
+    virtual((slice(0, N), "source.h5", "x", slice(0, N)))(file)
+    file.move("train/x", "here")
+    virtual((slice(0, N), ".", "here", slice(0, N)))(file)
+
+
+def unlimited(file):
+    layout, end = h5py.VirtualLayout((N, 3), "u1", maxshape=(None, 3)), h5py.h5s.UNLIMITED
+    source = h5py.VirtualSource("source.h5", "chunked", (N, 3), maxshape=(None, 3))
+    layout[:end] = source[:end]
+    file.create_virtual_dataset("train/x", layout)
+
+
+ALL, HALF, REST = slice(0, N), slice(0, N // 2), slice(N // 2, N)
+EVEN, ODD = slice(0, N, 2), slice(1, N, 2)
+ELSEWHERE = {
+    "behind a link": linked(h5py.ExternalLink("source.h5", "x")),
+    "in chunks behind two links": linked(h5py.ExternalLink("source.h5", "/chunked")),
+    "of one file": virtual((ALL, "source.h5", "x", ALL)),
+    "of two datasets": virtual(
+        (HALF, "source.h5", "x", HALF), (REST, "source.h5", "chunked", REST)
+    ),
+    "that take turns": virtual((ODD, "source.h5", "x", ODD), (EVEN, "source.h5", "chunked", EVEN)),
+    "of a source of its own": nested,
+    "in a raw file": raw(("raw", 0, h5py.h5f.UNLIMITED)),
+    "in two parts of it": raw(("raw", 0, 30), ("raw", 30, 30)),
+}
+
+
+@pytest.mark.parametrize("what", ELSEWHERE)
+def test_rows_in_other_files_are_read(what, path, elsewhere, tmp_path, monkeypatch):
+    with h5py.File(path, "a") as file:
+        del file["train/x"]
+        ELSEWHERE[what](file)
+    (tmp_path / "folder").mkdir()
+    os.symlink(path, tmp_path / "folder" / "rows.h5")
+    monkeypatch.chdir(tmp_path)  # where HDF5 looks for raw files
+    for where in path, "rows.h5", "folder/rows.h5":
+        for cache in "none", "memory":
+            np.testing.assert_array_equal(inputs(where, cache)[0], ROWS)
+    with h5py.File(elsewhere) as _, h5py.File(path) as file:  # as this process may have them
+        np.testing.assert_array_equal(inputs(path)[0], file["train/x"])
+
+
+@pytest.mark.parametrize("what", ELSEWHERE)
+def test_a_change_of_another_file_with_rows_is_noticed(what, path, elsewhere, monkeypatch, refused):
+    monkeypatch.chdir(path.parent)
+    with h5py.File(path, "a") as file:
+        del file["train/x"]
+        ELSEWHERE[what](file)
+    data = Data(path)
+    source = path.parent / ("raw" if "raw" in what or "parts" in what else "source.h5")
+    os.utime(source, (1, 1))
+    with refused(source.name, "somebody has written to it"):
+        data.train.load(np.arange(3))
+    source.unlink()
+    if "link" not in what:  # such a file is still open
+        with refused(source.name, "No such file"):
+            data.train.load(np.arange(3))
+
+
+def grown(file):
+    with h5py.File("source.h5", "a") as source:
+        source["deep/chunked"].resize((N + 9, 3))
+    linked(h5py.ExternalLink("source.h5", "chunked"))(file)
+
+
+def circle(file):
+    virtual((ALL, ".", "train/x", ALL))(file)
+
+
+NOT_THERE = {
+    "a link to no file": (linked(h5py.ExternalLink("no.h5", "x")), "no.h5", "no such file"),
+    "a link to no dataset": (linked(h5py.ExternalLink("source.h5", "/z")), "source.h5", "no /z"),
+    "a link to a FIFO": (linked(h5py.ExternalLink("fifo", "x")), "fifo", "not a regular file"),
+    "a link to a folder": (linked(h5py.ExternalLink("folder", "x")), "folder", "directory"),
+    "a link to raw numbers": (linked(h5py.ExternalLink("raw", "x")), "raw", "whole HDF5 file"),
+    "links in a circle": (linked(h5py.ExternalLink("rows.h5", "/train/x")), "in a circle"),
+    "a source without all of its chunks": (grown, "source.h5", "chunks are stored"),
+    "no source": (virtual((ALL, "no.h5", "x", ALL)), "train/x", "no.h5: no such file"),
+    "a source that is a FIFO": (virtual((ALL, "fifo", "x", ALL)), "fifo", "not a regular file"),
+    "no dataset in a source": (virtual((ALL, "source.h5", "z", ALL)), "source.h5", "no dataset z"),
+    "too small a source": (
+        virtual((ALL, "source.h5", "x", slice(5, N + 5)), source=(N + 5, 3)),
+        *("source.h5", "shape (20, 3), expected at least (25, 3)"),
+    ),
+    "rows of no source": (virtual((EVEN, "source.h5", "x", EVEN)), "(1, 0) comes from none"),
+    "no sources": (virtual(), "(0, 0) comes from none"),
+    "sources in a circle": (circle, "in a circle"),
+    "a source without an end": (unlimited, "source.h5", "without an end"),
+    "a raw file that is a FIFO": (raw(("fifo", 0, 60)), "fifo", "not a regular file"),
+    "too short a raw file": (raw(("raw", 1, 60)), "file raw, which has 60 bytes, expected 61"),
+}
+
+
+@pytest.mark.parametrize("what", NOT_THERE)
+def test_rows_that_are_not_in_another_file_are_refused(
+    what, path, elsewhere, tmp_path, monkeypatch, refused
+):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("fifo")
+    os.mkdir("folder")
+    put, *words = NOT_THERE[what]
+    with h5py.File(path, "a") as file:
+        del file["train/x"]
+        put(file)
+    with refused(path, *words):
+        Data(path)
+
+
+def by_a_filter(file, group, content):
+    """A chunk of x that went through filter 32001, or, for None, that it left as it was."""
+    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plan.set_chunk(X.shape)
+    plan.set_filter(32001, h5py.h5z.FLAG_OPTIONAL)
+    space = h5py.h5s.create_simple(X.shape)
+    made = h5py.h5d.create(file[group].id, b"x", h5t.NATIVE_UINT8, space, plan)
+    if content is None:
+        made.write(h5py.h5s.ALL, h5py.h5s.ALL, X)
+    else:
+        made.write_direct_chunk((0, 0), content)
+
+
+def test_a_filter_that_is_not_there_is_named_where_it_is_needed(path, refused):
+    for content in None, b"compressed":
+        with h5py.File(path, "a") as file:
+            del file["train/x"]
+            by_a_filter(file, "train", content)
+        if content is None:
+            np.testing.assert_array_equal(inputs(path)[0], X)
+    with refused(path, "train/x: compressed by filter 32001", "package hdf5plugin"):
+        Data(path)
 
 
 # Whatever write is given.

@@ -103,7 +103,7 @@ class Data:
         x, y = (rows_of(self.stored, f"{group}/{name}") for name in "xy")
         for name, found in ("x", x), ("y", y):
             if found is None:
-                has_text = self.stored.dataset(f"{group}/text")
+                has_text = self.stored.has(f"{group}/text")
                 expected = "data.window, since it has a text" if has_text else "x and y"
                 what = f"{self.path}: no dataset {group}/{name}, expected {expected}"
                 raise UserError("; ".join([what, *self.notes]))
