@@ -249,10 +249,32 @@ def test_an_error_of_the_model_says_what_labels_look_like(path):
     assert hint(path, Y + 0.5) == "no"
     for dtype in "u1", "f4":
         assert "y is one-hot" in hint(path, np.eye(4, dtype=dtype)[Y])
-    assert hint(path, np.ones((N, 4), int)) == "no"
+    assert hint(path, np.tile([0, 1, 1, 1], (N, 1))) == "no"
     assert "y is (N, 1), expected (N,)" in hint(path, Y[:, None])
     assert "label 3 is followed by 255" in hint(path, np.where(Y == 0, 255, Y))
     assert hint(path, np.where(Y == 0, 255, Y), classes=256) == "no"
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_labels_that_leave_some_out_are_said_to_do_so(layout, path):
+    def said(y):
+        data = Data(make(path, y=y, layout=layout))
+        return [note.removeprefix(f"{path}: train/y: ") for note in data.notes]
+
+    assert said(Y) == said(Y > 1) == []
+    first = "5 classes, since the largest label is 4, in row 3"
+    assert said(Y + 1) == [f"{first}; no row has label 0"]
+    assert said(2 * Y)[0].endswith("no row has label 1")
+    stray = np.where(np.arange(N) == 5, 10**9, Y)
+    found = "1000000001 classes, since the largest label is 1000000000, in row 5"
+    assert said(stray) == [f"{found}; no row has label 4"]
+    assert hint(path, stray).endswith(said(stray)[0])
+    assert Data(make(path, y=Y + 1, classes=5)).notes == []
+
+
+def test_labels_from_1_on_are_said_to_begin_at_0(path, refused):
+    with refused(path, "label 4 in row 3, expected 0..3; the first label is 0"):
+        Data(make(path, y=Y + 1, classes=4))
 
 
 @pytest.mark.parametrize("label", [255, -1, -100])
@@ -310,6 +332,28 @@ def test_a_tilde_is_the_home_of_the_user(tmp_path, monkeypatch):
     write("~/rows.h5", **ABOUT, train=(X, Y), test=(X, Y))
     assert os.listdir(tmp_path) == ["rows.h5"]
     assert Data("~/rows.h5").path == f"{tmp_path}/rows.h5"
+
+
+# Numbers that a program of one's own gives.
+
+GIVEN = {"valid": "data.valid", "seed": "seed", "window": "data.window", "stride": "data.stride"}
+
+
+@pytest.mark.parametrize("found", [-5, 0.1, 2.0, True, None, "3"])
+@pytest.mark.parametrize("name", GIVEN)
+def test_a_number_of_no_rows_is_refused(name, found, path, refused):
+    with refused(f"{GIVEN[name]} = {found!r}", "expected an integer of at least 0"):
+        Data(path, **{name: found})
+
+
+def test_numbers_may_be_those_of_numpy(path):
+    assert len(Data(path, valid=np.int64(5), seed=np.uint8(3)).valid) == 5
+
+
+@pytest.mark.parametrize("B", [-1, 0, 2.0, True])
+def test_a_minibatch_of_no_rows_is_refused(B, path, refused):
+    with refused(f"B = {B}", "expected an integer of at least 1"):
+        next(Data(path).train.minibatches(0, 0, B, lambda b: (0, b)))
 
 
 # Rows in other files.
