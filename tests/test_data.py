@@ -175,6 +175,8 @@ def test_a_file_with_a_user_block_is_read(tmp_path):
 class Counted:
     """A dataset that counts how often each of its rows is read."""
 
+    is_virtual = False
+
     def __init__(self, dataset):
         self.dataset, self.read = dataset, np.zeros(len(dataset), int)
 

@@ -10,6 +10,7 @@ from h5py import h5t
 from dpedf.data import Data, write
 from dpedf.errors import UserError
 from dpedf.parallel.ranks import Ranks
+from dpedf.run.resume import described
 
 N = 20
 X = np.arange(3 * N, dtype=np.uint8).reshape(N, 3)
@@ -365,19 +366,20 @@ ROWS = X + 100
 def elsewhere(tmp_path):
     """A file beside the one with links, whose numbers lie where that one has others."""
     with h5py.File(tmp_path / "source.h5", "w") as file:
-        file["x"], file["chunked"] = ROWS, h5py.SoftLink("deep/chunked")
+        file["x"], file["short"], file["chunked"] = ROWS, ROWS[:5], h5py.SoftLink("deep/chunked")
         file.create_dataset("deep/chunked", data=ROWS, chunks=(7, 2), maxshape=(None, 3))
     ROWS.tofile(tmp_path / "raw")
     return tmp_path / "source.h5"
 
 
-def virtual(*parts, source=(N, 3)):
-    """A dataset of these parts: (rows, file, dataset, its rows), which is said to have a shape."""
+def virtual(*parts):
+    """Puts a dataset of parts: (rows, file, dataset, its rows or None for all of it)."""
 
     def put(file):
         layout = h5py.VirtualLayout((N, 3), "u1")
         for rows, name, dataset, its in parts:
-            layout[rows] = h5py.VirtualSource(name, dataset, source)[its]
+            given = h5py.VirtualSource(name, dataset, (N, 3))
+            layout[rows] = given if its is None else given[its]
         file.create_virtual_dataset("train/x", layout)
 
     return put
@@ -410,6 +412,7 @@ ELSEWHERE = {
     "behind a link": linked(h5py.ExternalLink("source.h5", "x")),
     "in chunks behind two links": linked(h5py.ExternalLink("source.h5", "/chunked")),
     "of one file": virtual((ALL, "source.h5", "x", ALL)),
+    "of all of one file": virtual((ALL, "source.h5", "chunked", None)),
     "of two datasets": virtual(
         (HALF, "source.h5", "x", HALF), (REST, "source.h5", "chunked", REST)
     ),
@@ -442,10 +445,17 @@ def test_a_change_of_another_file_with_rows_is_noticed(what, path, elsewhere, mo
         del file["train/x"]
         ELSEWHERE[what](file)
     data = Data(path)
+    before = described(data)
     source = path.parent / ("raw" if "raw" in what or "parts" in what else "source.h5")
     os.utime(source, (1, 1))
     with refused(source.name, "somebody has written to it"):
         data.train.load(np.arange(3))
+    if source.name == "raw":
+        (ROWS + 1).tofile(source)
+    else:
+        with h5py.File(source, "a") as file:
+            file["x"][...], file["chunked"][...] = ROWS + 1, ROWS + 1
+    assert described(Data(path)) != before  # so that no run is resumed with it
     source.unlink()
     if "link" not in what:  # such a file is still open
         with refused(source.name, "No such file"):
@@ -474,8 +484,12 @@ NOT_THERE = {
     "a source that is a FIFO": (virtual((ALL, "fifo", "x", ALL)), "fifo", "not a regular file"),
     "no dataset in a source": (virtual((ALL, "source.h5", "z", ALL)), "source.h5", "no dataset z"),
     "too small a source": (
-        virtual((ALL, "source.h5", "x", slice(5, N + 5)), source=(N + 5, 3)),
-        *("source.h5", "shape (20, 3), expected at least (25, 3)"),
+        virtual((HALF, "source.h5", "x", HALF), (REST, "source.h5", "short", HALF)),
+        *("source.h5", "shape (5, 3), expected at least (10, 3)"),
+    ),
+    "too small a source, of which all is taken": (
+        virtual((ALL, "source.h5", "short", None)),
+        *("source.h5", "shape (5, 3), expected 60 numbers"),
     ),
     "rows of no source": (virtual((EVEN, "source.h5", "x", EVEN)), "(1, 0) comes from none"),
     "no sources": (virtual(), "(0, 0) comes from none"),

@@ -193,7 +193,7 @@ class ChunkedRows(StoredRows):
 
     def read(self, first, end):
         with reading(self.where):
-            return self.dataset[first:end].view(self.as_stored)
+            return self.stored.read(self.dataset, slice(first, end)).view(self.as_stored)
 
     def gather(self, numbers, out):
         self.stored.expect_unchanged()

@@ -7,6 +7,7 @@ import os
 from math import ceil, prod
 
 import h5py
+import numpy as np
 from h5py import h5s
 
 from dpedf.data.disk import expect_regular
@@ -87,11 +88,17 @@ def expect_sources(dataset, shape_of):
         file, name = (text.replace("%%", "%") for text in its[1:3])
         if unlimited(its.vspace):
             raise UserError(f"{file}: {name} without an end, expected a number of rows")
-        shape, (_, last) = shape_of(file, name), its.src_space.get_select_bounds()
-        if len(shape) != len(last) or any(n <= end for n, end in zip(shape, last, strict=True)):
+        shape, everything = shape_of(file, name), its.vspace.get_select_type() == h5s.SEL_ALL
+        if its.src_space.get_select_type() == h5s.SEL_ALL:  # of as large a source as there is
+            size = prod(dataset.shape) if everything else its.vspace.get_select_npoints()
+            fits, expected = prod(shape) == size, f"{size:,} numbers"
+        else:
+            _, last = its.src_space.get_select_bounds()
             expected = f"at least {tuple(end + 1 for end in last)}"
+            fits = len(shape) == len(last) and all(np.greater(shape, last))
+        if not fits:
             raise UserError(f"{file}: {name} has shape {shape}, expected {expected}")
-        if its.vspace.get_select_type() == h5s.SEL_ALL:
+        if everything:
             left.select_none()
         elif left.get_select_npoints():
             left = left.combine_select(its.vspace, h5s.SELECT_NOTB)

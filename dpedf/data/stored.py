@@ -2,7 +2,6 @@
 
 import os
 from contextlib import contextmanager
-from functools import cached_property
 from weakref import finalize
 
 import h5py
@@ -81,18 +80,6 @@ class Stored:
             finalize(self, self.file.close)  # at the latest while Python can still read
             self.as_opened, self.others, self.sources = size_and_time(self.descriptor), {}, {}
 
-    @cached_property
-    def by_path(self):
-        """The file as HDF5 itself opens it, so that it finds the sources of virtual datasets.
-
-        With this driver, it takes no interest in how this process has the same files open.
-        """
-        file = h5py.File(self.path, "r", driver="stdio", locking=False)
-        if not os.path.samestat(os.stat(self.path), os.fstat(self.descriptor)):
-            found = "it was replaced while it was opened"
-            raise UserError(f"{self.path}: {found}, expected a file that stays as it is")
-        return file
-
     def expect_unchanged(self):
         """UserError: somebody wrote to the file.  To touch a map beyond its end kills a process."""
         watched = {self.descriptor: (self.path, self.as_opened)}
@@ -122,9 +109,26 @@ class Stored:
             if stored is not self:
                 where = f"{where} is {found.name} of {stored.path}"
             if found.is_virtual:
-                return stored, stored.followed(where, found, links)
-            stored.sources |= expect_stored(where, found)
+                stored.follow(where, found, links)
+            else:
+                stored.sources |= expect_stored(where, found)
             return stored, found
+
+    def read(self, dataset, rows):
+        """These rows of a dataset of this file.
+
+        A virtual one is read by way of the path, from which HDF5 finds its sources.  They are
+        closed again: while HDF5 has a file open, it does not look for what has changed in it.
+        With this driver, it takes no interest in how this process has the same files open.
+        """
+        if not dataset.is_virtual:
+            return dataset[rows]
+        with h5py.File(self.path, "r", driver="stdio", locking=False) as file:
+            if not os.path.samestat(os.stat(self.path), os.fstat(self.descriptor)):
+                raise UserError(
+                    f"{self.path}: it was replaced, expected a file that stays as it is"
+                )
+            return file[dataset.name][rows]
 
     def has(self, name):
         """Is there anything of this name?"""
@@ -172,8 +176,8 @@ class Stored:
         except FileNotFoundError:
             raise UserError(f"{path}: no such file, expected the one with these rows") from None
 
-    def followed(self, where, dataset, links):
-        """A virtual dataset of this file as HDF5 reads it, all of whose sources are there."""
+    def follow(self, where, dataset, links):
+        """UserError: the sources of a virtual dataset of this file are not all there."""
         shapes = {}
 
         def shape_of(file, name):
@@ -191,7 +195,6 @@ class Stored:
 
         with concerning(f"{where} is made of other datasets"):
             expect_sources(dataset, shape_of)
-        return self.by_path[dataset.name]
 
     def attribute(self, name, default):
         """An attribute of the file, or a dataset beside its groups: HDF5 may limit attributes.
@@ -201,7 +204,8 @@ class Stored:
         with reading(f"{self.path}: attribute {name}"):
             found = self.file.attrs.get(name)
             if found is None and (held := self.dataset(name)):
-                found = held[1][()]
+                stored, dataset = held
+                found = stored.read(dataset, ())
             if isinstance(found, np.ndarray) and found.size == 1:
                 found = found.flat[0]
             return default if found is None else text_of(found)
