@@ -462,6 +462,18 @@ def test_a_change_of_another_file_with_rows_is_noticed(what, path, elsewhere, mo
             data.train.load(np.arange(3))
 
 
+def test_a_file_of_sources_that_is_replaced_is_noticed(path, elsewhere, refused):
+    with h5py.File(path, "a") as file:
+        del file["train/x"]
+        ELSEWHERE["of one file"](file)
+    data = Data(path)
+    for replaced_by in lambda path: None, make, os.mkfifo:
+        path.unlink(missing_ok=True)
+        replaced_by(path)
+        with refused(path, "it was replaced"):
+            data.train.load(np.arange(3))
+
+
 def grown(file):
     with h5py.File("source.h5", "a") as source:
         source["deep/chunked"].resize((N + 9, 3))

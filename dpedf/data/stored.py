@@ -123,12 +123,17 @@ class Stored:
         """
         if not dataset.is_virtual:
             return dataset[rows]
+        self.expect_in_place()
         with h5py.File(self.path, "r", driver="stdio", locking=False) as file:
-            if not os.path.samestat(os.stat(self.path), os.fstat(self.descriptor)):
-                raise UserError(
-                    f"{self.path}: it was replaced, expected a file that stays as it is"
-                )
-            return file[dataset.name][rows]
+            found = file[dataset.name][rows]
+        self.expect_in_place()
+        return found
+
+    def expect_in_place(self):
+        """UserError: the path does not lead to the file any more."""
+        place = os.path.exists(self.path) and os.stat(self.path)
+        if not place or not os.path.samestat(place, os.fstat(self.descriptor)):
+            raise UserError(f"{self.path}: it was replaced, expected a file that stays as it is")
 
     def has(self, name):
         """Is there anything of this name?"""
