@@ -2,8 +2,9 @@
 
     python data/text.py FILE   # reads UTF-8 text, writes data/NAME.h5 of FILE's stem NAME
 
-The sorted distinct characters are the classes.  The first 90 % train and the last 10 % validate,
-as in nanoGPT's benchmarks; these have no third part, so the rows to test are those to validate.
+A byte-order mark is left out, and every line ends in a newline alone, as Python reads texts.  The
+sorted distinct characters are the classes.  The first 90 % train and the last 10 % validate, as in
+nanoGPT's benchmarks; these have no third part, so the rows to test are those to validate.
 """
 
 import argparse
@@ -25,7 +26,8 @@ def symbols(file):
     try:
         expect_regular(file)
         expect_memory(f"{file}: to make a data file of it", TIMES * file.stat().st_size)
-        text = file.read_bytes().decode("utf-8")
+        content = file.read_bytes().replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        text = content.decode("utf-8-sig")
     except OSError as error:
         raise UserError(f"{file}: {one_line(error)}, expected a text") from None
     except UnicodeDecodeError as error:

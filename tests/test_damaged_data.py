@@ -93,11 +93,16 @@ def compound(file):
     file["train/x"] = np.zeros(N, [("a", "f4"), ("b", "u1")])
 
 
+def lists(file):
+    file.create_dataset("train/x", (N,), h5py.vlen_dtype("f4"))[...] = [X[0]] * N
+
+
 def three_bytes(file):
     of_three = h5py.h5t.STD_I32LE.copy()
     of_three.set_precision(24)
     of_three.set_size(3)
-    h5py.h5d.create(file["train"].id, b"x", of_three, h5py.h5s.create_simple((N, 3)))
+    made = h5py.h5d.create(file["train"].id, b"x", of_three, h5py.h5s.create_simple((N, 3)))
+    made.write(h5py.h5s.ALL, h5py.h5s.ALL, X.astype("i4"))
 
 
 PLACED = {
@@ -105,10 +110,11 @@ PLACED = {
     "soft links in a circle": (linked(h5py.SoftLink("/loop/x")), "circle"),
     "a link to a FIFO": (linked(h5py.ExternalLink("fifo", "/x")), "another file", "fifo"),
     "a link by way of a link": (linked(h5py.SoftLink("/away")), "another file", "fifo"),
-    "rows in other files": (virtual, "other files"),
-    "rows in a raw file": (
-        lambda file: never_written(file, external=[("raw", 0, N * 12)]),
-        "other files",
+    "rows of a file that is not there": (virtual, "nowhere.h5: no such file"),
+    "rows in a raw file that is not there": (
+        lambda file: never_written(file, external=[("raw", 8, N * 12)]),
+        "file raw: No such file",
+        "1,440 bytes from byte 8 on",
     ),
     "rows that were never written": (never_written, "0 bytes are stored, expected 1,440"),
     "chunks that were never written": (
@@ -120,10 +126,7 @@ PLACED = {
         "0 chunks are stored",
     ),
     "a record": (compound, "expected rows of numbers"),
-    "lists": (
-        lambda file: file.create_dataset("train/x", (N,), h5py.vlen_dtype("f4")),
-        "expected rows of numbers",
-    ),
+    "lists": (lists, "expected rows of numbers"),
     "integers of three bytes": (three_bytes, "<i3", "expected rows of numbers"),
 }  # fmt: skip
 

@@ -175,6 +175,8 @@ def test_a_file_with_a_user_block_is_read(tmp_path):
 class Counted:
     """A dataset that counts how often each of its rows is read."""
 
+    is_virtual = False
+
     def __init__(self, dataset):
         self.dataset, self.read = dataset, np.zeros(len(dataset), int)
 
@@ -499,7 +501,8 @@ def test_a_file_that_was_cut_off_is_refused_and_no_process_dies_of_it(layout, tm
 
 def test_a_file_that_is_cut_off_while_it_is_opened_is_refused(path, refused):
     stored = Stored(path)
-    os.truncate(path, stored.dataset("train/y").id.get_offset() + 5)
+    _, labels = stored.dataset("train/y")
+    os.truncate(path, labels.id.get_offset() + 5)
     with refused(path, "train/y"):
         layout.rows_of(stored, "train/y")
 

@@ -10,6 +10,7 @@ from h5py import h5t
 from dpedf.data import Data, write
 from dpedf.errors import UserError
 from dpedf.parallel.ranks import Ranks
+from dpedf.run.resume import described
 
 N = 20
 X = np.arange(3 * N, dtype=np.uint8).reshape(N, 3)
@@ -249,10 +250,32 @@ def test_an_error_of_the_model_says_what_labels_look_like(path):
     assert hint(path, Y + 0.5) == "no"
     for dtype in "u1", "f4":
         assert "y is one-hot" in hint(path, np.eye(4, dtype=dtype)[Y])
-    assert hint(path, np.ones((N, 4), int)) == "no"
+    assert hint(path, np.tile([0, 1, 1, 1], (N, 1))) == "no"
     assert "y is (N, 1), expected (N,)" in hint(path, Y[:, None])
     assert "label 3 is followed by 255" in hint(path, np.where(Y == 0, 255, Y))
     assert hint(path, np.where(Y == 0, 255, Y), classes=256) == "no"
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_labels_that_leave_some_out_are_said_to_do_so(layout, path):
+    def said(y):
+        data = Data(make(path, y=y, layout=layout))
+        return [note.removeprefix(f"{path}: train/y: ") for note in data.notes]
+
+    assert said(Y) == said(Y > 1) == []
+    first = "5 classes, since the largest label is 4, in row 3"
+    assert said(Y + 1) == [f"{first}; no row has label 0"]
+    assert said(2 * Y)[0].endswith("no row has label 1")
+    stray = np.where(np.arange(N) == 5, 10**9, Y)
+    found = "1000000001 classes, since the largest label is 1000000000, in row 5"
+    assert said(stray) == [f"{found}; no row has label 4"]
+    assert hint(path, stray).endswith(said(stray)[0])
+    assert Data(make(path, y=Y + 1, classes=5)).notes == []
+
+
+def test_labels_from_1_on_are_said_to_begin_at_0(path, refused):
+    with refused(path, "label 4 in row 3, expected 0..3; the first label is 0"):
+        Data(make(path, y=Y + 1, classes=4))
 
 
 @pytest.mark.parametrize("label", [255, -1, -100])
@@ -272,6 +295,10 @@ def test_what_is_not_read_is_said(path, refused):
     with h5py.File(path, "a") as file:
         file.move("test", "testing")
     with refused(path, "test/x", "not read: testing, val"):
+        Data(path)
+    with h5py.File(path, "w") as file:
+        file["train"], file["labels"] = X, Y
+    with refused(path, "no dataset train/x", "not read: labels, train, a dataset"):
         Data(path)
     with refused(path, "group val", "valid"):
         write(path, **ABOUT, train=(X, Y), val=(X, Y), test=(X, Y))
@@ -306,6 +333,222 @@ def test_a_tilde_is_the_home_of_the_user(tmp_path, monkeypatch):
     write("~/rows.h5", **ABOUT, train=(X, Y), test=(X, Y))
     assert os.listdir(tmp_path) == ["rows.h5"]
     assert Data("~/rows.h5").path == f"{tmp_path}/rows.h5"
+
+
+# Numbers that a program of one's own gives.
+
+GIVEN = {"valid": "data.valid", "seed": "seed", "window": "data.window", "stride": "data.stride"}
+
+
+@pytest.mark.parametrize("found", [-5, 0.1, 2.0, True, None, "3"])
+@pytest.mark.parametrize("name", GIVEN)
+def test_a_number_of_no_rows_is_refused(name, found, path, refused):
+    with refused(f"{GIVEN[name]} = {found!r}", "expected an integer of at least 0"):
+        Data(path, **{name: found})
+
+
+def test_numbers_may_be_those_of_numpy(path):
+    assert len(Data(path, valid=np.int64(5), seed=np.uint8(3)).valid) == 5
+
+
+@pytest.mark.parametrize("B", [-1, 0, 2.0, True])
+def test_a_minibatch_of_no_rows_is_refused(B, path, refused):
+    with refused(f"B = {B}", "expected an integer of at least 1"):
+        next(Data(path).train.minibatches(0, 0, B, lambda b: (0, b)))
+
+
+# Rows in other files.
+
+ROWS = X + 100
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    """A file beside the one with links, whose numbers lie where that one has others."""
+    with h5py.File(tmp_path / "source.h5", "w") as file:
+        file["x"], file["short"], file["chunked"] = ROWS, ROWS[:5], h5py.SoftLink("deep/chunked")
+        file.create_dataset("deep/chunked", data=ROWS, chunks=(7, 2), maxshape=(None, 3))
+    ROWS.tofile(tmp_path / "raw")
+    return tmp_path / "source.h5"
+
+
+def virtual(*parts):
+    """Puts a dataset of parts: (rows, file, dataset, its rows or None for all of it)."""
+
+    def put(file):
+        layout = h5py.VirtualLayout((N, 3), "u1")
+        for rows, name, dataset, its in parts:
+            given = h5py.VirtualSource(name, dataset, (N, 3))
+            layout[rows] = given if its is None else given[its]
+        file.create_virtual_dataset("train/x", layout)
+
+    return put
+
+
+def linked(target):
+    return lambda file: file.update({"train/x": target})
+
+
+def raw(*parts):
+    return lambda file: file.create_dataset("train/x", (N, 3), "u1", external=[*parts])
+
+
+def nested(file):
+    virtual((slice(0, N), "source.h5", "x", slice(0, N)))(file)
+    file.move("train/x", "here")
+    virtual((slice(0, N), ".", "here", slice(0, N)))(file)
+
+
+def unlimited(file):
+    layout, end = h5py.VirtualLayout((N, 3), "u1", maxshape=(None, 3)), h5py.h5s.UNLIMITED
+    source = h5py.VirtualSource("source.h5", "chunked", (N, 3), maxshape=(None, 3))
+    layout[:end] = source[:end]
+    file.create_virtual_dataset("train/x", layout)
+
+
+ALL, HALF, REST = slice(0, N), slice(0, N // 2), slice(N // 2, N)
+EVEN, ODD = slice(0, N, 2), slice(1, N, 2)
+ELSEWHERE = {
+    "behind a link": linked(h5py.ExternalLink("source.h5", "x")),
+    "in chunks behind two links": linked(h5py.ExternalLink("source.h5", "/chunked")),
+    "of one file": virtual((ALL, "source.h5", "x", ALL)),
+    "of all of one file": virtual((ALL, "source.h5", "chunked", None)),
+    "of two datasets": virtual(
+        (HALF, "source.h5", "x", HALF), (REST, "source.h5", "chunked", REST)
+    ),
+    "that take turns": virtual((ODD, "source.h5", "x", ODD), (EVEN, "source.h5", "chunked", EVEN)),
+    "of a source of its own": nested,
+    "in a raw file": raw(("raw", 0, h5py.h5f.UNLIMITED)),
+    "in two parts of it": raw(("raw", 0, 30), ("raw", 30, 30)),
+}
+
+
+@pytest.mark.parametrize("what", ELSEWHERE)
+def test_rows_in_other_files_are_read(what, path, elsewhere, tmp_path, monkeypatch):
+    with h5py.File(path, "a") as file:
+        del file["train/x"]
+        ELSEWHERE[what](file)
+    (tmp_path / "folder").mkdir()
+    os.symlink(path, tmp_path / "folder" / "rows.h5")
+    monkeypatch.chdir(tmp_path)  # where HDF5 looks for raw files
+    for where in path, "rows.h5", "folder/rows.h5":
+        for cache in "none", "memory":
+            np.testing.assert_array_equal(inputs(where, cache)[0], ROWS)
+    with h5py.File(elsewhere) as _, h5py.File(path) as file:  # as this process may have them
+        np.testing.assert_array_equal(inputs(path)[0], file["train/x"])
+
+
+@pytest.mark.parametrize("what", ELSEWHERE)
+def test_a_change_of_another_file_with_rows_is_noticed(what, path, elsewhere, monkeypatch, refused):
+    monkeypatch.chdir(path.parent)
+    with h5py.File(path, "a") as file:
+        del file["train/x"]
+        ELSEWHERE[what](file)
+    data = Data(path)
+    before = described(data)
+    source = path.parent / ("raw" if "raw" in what or "parts" in what else "source.h5")
+    os.utime(source, (1, 1))
+    with refused(source.name, "somebody has written to it"):
+        data.train.load(np.arange(3))
+    if source.name == "raw":
+        (ROWS + 1).tofile(source)
+    else:
+        with h5py.File(source, "a") as file:
+            file["x"][...], file["chunked"][...] = ROWS + 1, ROWS + 1
+    assert described(Data(path)) != before  # so that no run is resumed with it
+    source.unlink()
+    if "link" not in what:  # such a file is still open
+        with refused(source.name, "No such file"):
+            data.train.load(np.arange(3))
+
+
+def test_a_file_of_sources_that_is_replaced_is_noticed(path, elsewhere, refused):
+    with h5py.File(path, "a") as file:
+        del file["train/x"]
+        ELSEWHERE["of one file"](file)
+    data = Data(path)
+    for replaced_by in lambda path: None, make, os.mkfifo:
+        path.unlink(missing_ok=True)
+        replaced_by(path)
+        with refused(path, "it was replaced"):
+            data.train.load(np.arange(3))
+
+
+def grown(file):
+    with h5py.File("source.h5", "a") as source:
+        source["deep/chunked"].resize((N + 9, 3))
+    linked(h5py.ExternalLink("source.h5", "chunked"))(file)
+
+
+def circle(file):
+    virtual((ALL, ".", "train/x", ALL))(file)
+
+
+NOT_THERE = {
+    "a link to no file": (linked(h5py.ExternalLink("no.h5", "x")), "no.h5", "no such file"),
+    "a link to no dataset": (linked(h5py.ExternalLink("source.h5", "/z")), "source.h5", "no /z"),
+    "a link to a FIFO": (linked(h5py.ExternalLink("fifo", "x")), "fifo", "not a regular file"),
+    "a link to a folder": (linked(h5py.ExternalLink("folder", "x")), "folder", "directory"),
+    "a link to raw numbers": (linked(h5py.ExternalLink("raw", "x")), "raw", "whole HDF5 file"),
+    "links in a circle": (linked(h5py.ExternalLink("rows.h5", "/train/x")), "in a circle"),
+    "a source without all of its chunks": (grown, "source.h5", "chunks are stored"),
+    "no source": (virtual((ALL, "no.h5", "x", ALL)), "train/x", "no.h5: no such file"),
+    "a source that is a FIFO": (virtual((ALL, "fifo", "x", ALL)), "fifo", "not a regular file"),
+    "no dataset in a source": (virtual((ALL, "source.h5", "z", ALL)), "source.h5", "no dataset z"),
+    "too small a source": (
+        virtual((HALF, "source.h5", "x", HALF), (REST, "source.h5", "short", HALF)),
+        *("source.h5", "shape (5, 3), expected at least (10, 3)"),
+    ),
+    "too small a source, of which all is taken": (
+        virtual((ALL, "source.h5", "short", None)),
+        *("source.h5", "shape (5, 3), expected 60 numbers"),
+    ),
+    "rows of no source": (virtual((EVEN, "source.h5", "x", EVEN)), "(1, 0) comes from none"),
+    "no sources": (virtual(), "(0, 0) comes from none"),
+    "sources in a circle": (circle, "in a circle"),
+    "a source without an end": (unlimited, "source.h5", "without an end"),
+    "a raw file that is a FIFO": (raw(("fifo", 0, 60)), "fifo", "not a regular file"),
+    "too short a raw file": (raw(("raw", 1, 60)), "file raw, which has 60 bytes, expected 61"),
+}
+
+
+@pytest.mark.parametrize("what", NOT_THERE)
+def test_rows_that_are_not_in_another_file_are_refused(
+    what, path, elsewhere, tmp_path, monkeypatch, refused
+):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("fifo")
+    os.mkdir("folder")
+    put, *words = NOT_THERE[what]
+    with h5py.File(path, "a") as file:
+        del file["train/x"]
+        put(file)
+    with refused(path, *words):
+        Data(path)
+
+
+def by_a_filter(file, group, content):
+    """A chunk of x that went through filter 32001, or, for None, that it left as it was."""
+    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plan.set_chunk(X.shape)
+    plan.set_filter(32001, h5py.h5z.FLAG_OPTIONAL)
+    space = h5py.h5s.create_simple(X.shape)
+    made = h5py.h5d.create(file[group].id, b"x", h5t.NATIVE_UINT8, space, plan)
+    if content is None:
+        made.write(h5py.h5s.ALL, h5py.h5s.ALL, X)
+    else:
+        made.write_direct_chunk((0, 0), content)
+
+
+def test_a_filter_that_is_not_there_is_named_where_it_is_needed(path, refused):
+    for content in None, b"compressed":
+        with h5py.File(path, "a") as file:
+            del file["train/x"]
+            by_a_filter(file, "train", content)
+        if content is None:
+            np.testing.assert_array_equal(inputs(path)[0], X)
+    with refused(path, "train/x: compressed by filter 32001", "package hdf5plugin"):
+        Data(path)
 
 
 # Whatever write is given.

@@ -266,6 +266,12 @@ def test_lenet_refuses_what_is_no_image(shape, refused):
         build({"build": "lenet", "padding": 0}, *images(*shape))
 
 
+@pytest.mark.parametrize("shape", [(28, 28, 3), (32, 20, 1), (64, 64, 4)])
+def test_lenet_says_that_channels_come_first(shape, refused):
+    with refused("lenet", f"x is {shape}, expected (I, H, W), the channels first"):
+        build({"build": "lenet"}, *images(*shape))
+
+
 def test_an_autoencoder_has_one_matrix_a_layer_for_both_ways():
     x, y = images(4, 3)
     output, ell = build({"build": "autoencoder", "sizes": [12, 5, 2]}, x, y)

@@ -288,7 +288,7 @@ def test_a_text_is_written_beside_the_recipe_under_its_own_name(tmp_path):
     ("text", "dtype"),
     [
         ("ab", "u1"),
-        ("Grüße\r\n\t😀 ", "u1"),  # line ends stay as they are, and so does a space at the end
+        ("Grüße\n\n\t😀 ", "u1"),  # a space at the end stays as it is
         ("".join(map(chr, range(256, 512))), "u1"),
         ("".join(map(chr, range(256, 513))), "u2"),
         ("".join(map(chr, range(0x10000, 0x20001))), "u4"),
@@ -306,10 +306,20 @@ def test_a_text_of_any_characters_is_kept(text, dtype, tmp_path):
         assert file.attrs["classes"] == len(set(text))
 
 
+def test_line_ends_and_the_mark_at_the_start_are_read_as_python_reads_them(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_bytes("\ufeffa\r\n\rb\n\r\r\n\ufeffc".encode())
+    assert run("text.py", path, "--output", tmp_path / "text.h5").returncode == 0
+    with h5py.File(tmp_path / "text.h5") as file:
+        found = text_in(file["train/text"]) + text_in(file["valid/text"])
+    assert found == path.read_text("utf-8-sig") == "a\n\nb\n\n\n\ufeffc"
+
+
 @pytest.mark.parametrize(
     ("content", "what"),
     [
         (b"", "0 characters"),
+        (b"\xef\xbb\xbfa", "1 character,"),
         (b"a", "1 character,"),
         (b"a\0b", "NUL"),
         (b"Gr\xfc\xdfe", "0xfc"),
@@ -319,7 +329,7 @@ def test_a_text_of_any_characters_is_kept(text, dtype, tmp_path):
         (lambda path: path.touch() or os.truncate(path, 1 << 40), "free memory"),
     ],
     ids=[
-        *("empty", "one character", "NUL", "Latin-1"),
+        *("empty", "a mark and one character", "one character", "NUL", "Latin-1"),
         *("a folder", "a FIFO", "a link to itself", "larger than memory"),
     ],
 )

@@ -19,7 +19,7 @@ from dpedf.data.labels import classes_of, hints
 from dpedf.data.layout import ArrayRows, DeviceRows, rows_of
 from dpedf.data.memory import MEMORY, expect_memory
 from dpedf.data.scaling import NARROW, Scaling, convert
-from dpedf.data.split import Split
+from dpedf.data.split import Split, expect_integer
 from dpedf.data.stored import Stored
 from dpedf.data.windows import TextWindows
 from dpedf.data.writer import GROUPS
@@ -50,6 +50,9 @@ class Data:
         self.path = path = os.path.expanduser(path)
         self.dtype, self.device = np.dtype(dtype), device or CPU()
         self.window, self.stride = window, stride or window
+        counts = {"data.valid": valid, "seed": seed, "data.window": window, "data.stride": stride}
+        for name, found in counts.items():
+            expect_integer(name, found)
         if stride and not window:
             raise UserError(f"data.stride = {stride}, expected 0, or data.window too")
         try:
@@ -103,7 +106,7 @@ class Data:
         x, y = (rows_of(self.stored, f"{group}/{name}") for name in "xy")
         for name, found in ("x", x), ("y", y):
             if found is None:
-                has_text = self.stored.dataset(f"{group}/text")
+                has_text = self.stored.has(f"{group}/text")
                 expected = "data.window, since it has a text" if has_text else "x and y"
                 what = f"{self.path}: no dataset {group}/{name}, expected {expected}"
                 raise UserError("; ".join([what, *self.notes]))

@@ -1,5 +1,7 @@
 """Labels: how many classes they have, and what looks as if something else was meant."""
 
+from math import prod
+
 import numpy as np
 
 from dpedf.errors import UserError, one_line
@@ -33,9 +35,28 @@ def classes_of(path, declared, stored, text=False):
             for at in np.argwhere((labels < 0) | (labels >= classes))[:1]:
                 label, where = labels[tuple(at)], first + at[0]
                 found = f"symbol {label} at {where}" if text else f"label {label} in row {where}"
-                hint = f"; {MASK}" if not text and (label < 0 or label == IGNORE) else ""
+                hint = ""
+                if not text and (label < 0 or label == IGNORE):
+                    hint = f"; {MASK}"
+                elif not text and label == classes:
+                    hint = "; the first label is 0"
                 raise UserError(f"{rows.where}: {found}, expected 0..{classes - 1}{hint}")
+    if declared is None and not text and not notes:
+        notes.extend(gap(stored[0], classes))
     return int(classes), notes
+
+
+def gap(rows, classes):
+    """What is to be said where one of the labels below the largest does not occur."""
+    most = prod(rows.shape)  # so many labels are not enough for more classes
+    seen, largest_in = np.zeros(min(classes, most + 1), bool), None
+    for first, labels in rows.blocks():
+        seen[labels[labels < len(seen)]] = True
+        if largest_in is None and len(at := np.argwhere(labels == classes - 1)):
+            largest_in = first + at[0, 0]
+    if not seen.all():
+        since = f"the largest label is {classes - 1}, in row {largest_in}"
+        yield f"{rows.where}: {classes} classes, since {since}; no row has label {seen.argmin()}"
 
 
 def largest(rows, below=None):

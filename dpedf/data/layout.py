@@ -10,7 +10,7 @@ checksum rows have, so are those of any type when all of them are read, in order
 
 import mmap
 import os
-from math import ceil, prod
+from math import prod
 from threading import Lock
 from zlib import crc32
 
@@ -79,8 +79,8 @@ class StoredRows:
     crc32: what the checksum of all of them has to be, None where nobody says; proven: is it?
     """
 
-    def __init__(self, stored, name, dataset):
-        self.stored, self.where, self.dataset = stored, f"{stored.path}: {name}", dataset
+    def __init__(self, stored, where, dataset):
+        self.stored, self.where, self.dataset = stored, where, dataset
         with reading(self.where):
             self.shape, dtype = dataset.shape, dataset.dtype
             # truth values are bytes, which may hold more than 0 and 1 in a file
@@ -141,13 +141,13 @@ class StoredRows:
 class MappedRows(StoredRows, ArrayRows):
     """The rows of a contiguous dataset."""
 
-    def __init__(self, stored, name, dataset):
-        super().__init__(stored, name, dataset)
+    def __init__(self, stored, where, dataset):
+        super().__init__(stored, where, dataset)
         self.at_a_time = max(1, BLOCK * self.shape[0] // self.nbytes)
         with reading(self.where):
             self.offset = dataset.id.get_offset()
             end = self.offset + self.nbytes
-            if end > stored.size_and_time()[0]:
+            if end > stored.as_opened[0]:
                 raise UserError(f"{self.where} ends beyond the file, expected a whole file")
             mapped = mmap.mmap(stored.descriptor, end, access=mmap.ACCESS_READ)
             flat = np.frombuffer(mapped, self.as_stored, prod(self.shape), self.offset)
@@ -182,8 +182,8 @@ class MappedRows(StoredRows, ArrayRows):
 class ChunkedRows(StoredRows):
     """The rows of a dataset that is read by whole chunks, of which the newest are kept."""
 
-    def __init__(self, stored, name, dataset):
-        super().__init__(stored, name, dataset)
+    def __init__(self, stored, where, dataset):
+        super().__init__(stored, where, dataset)
         N, row = self.shape[0], self.nbytes // self.shape[0]
         chunk = dataset.chunks[0] if dataset.chunks else max(1, min(4096, BLOCK // row))
         self.chunk = self.at_a_time = min(N, chunk)
@@ -193,7 +193,7 @@ class ChunkedRows(StoredRows):
 
     def read(self, first, end):
         with reading(self.where):
-            return self.dataset[first:end].view(self.as_stored)
+            return self.stored.read(self.dataset, slice(first, end)).view(self.as_stored)
 
     def gather(self, numbers, out):
         self.stored.expect_unchanged()
@@ -216,15 +216,15 @@ def rows_of(stored, name):
 
     UserError: it is damaged, or holds no rows of numbers, or not all rows that it declares.
     """
-    where, dataset = f"{stored.path}: {name}", stored.dataset(name)
-    if dataset is None:
+    held = stored.dataset(name)
+    if held is None:
         return None
+    where, (holder, dataset) = f"{stored.path}: {name}", held
+    if holder is not stored:
+        where = f"{where} is {dataset.name} of {holder.path}"
     with reading(where):
-        if dataset.is_virtual or dataset.external:
-            found = "rows in other files, or in other datasets"
-            raise UserError(f"{where}: {found}, expected all rows in this one")
         try:
-            shape, dtype, chunks = dataset.shape, dataset.dtype, dataset.chunks
+            shape, dtype = dataset.shape, dataset.dtype
         except (TypeError, ValueError) as error:  # such as integers of three bytes
             raise UserError(f"{where}: {one_line(error)}, expected rows of numbers") from None
         if dtype.kind not in "biuf" or not shape or 0 in shape[1:]:
@@ -232,15 +232,7 @@ def rows_of(stored, name):
             raise UserError(f"{where}: {found}, expected rows of numbers")
         if not shape[0]:
             raise UserError(f"{where}: 0 rows, expected some")
-        if chunks:
-            expected = prod(ceil(n / size) for n, size in zip(shape, chunks, strict=True))
-            found, what = dataset.id.get_num_chunks(), "chunks"
-        else:
-            expected = prod(shape) * dataset.id.get_type().get_size()
-            found, what = dataset.id.get_storage_size(), "bytes"
-        if found < expected:  # HDF5 makes up the rest
-            raise UserError(f"{where}: {found:,} {what} are stored, expected {expected:,}")
         # of numbers in a format that is not this machine's, HDF5 makes such
         as_stored = dataset.id.get_type().equal(h5py.h5t.py_create(dtype))
         mapped = as_stored and dataset.id.get_offset() is not None
-    return (MappedRows if mapped else ChunkedRows)(stored, name, dataset)
+    return (MappedRows if mapped else ChunkedRows)(holder, where, dataset)

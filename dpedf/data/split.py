@@ -12,6 +12,12 @@ BLOCK = 16  # minibatches that the loader's thread hands over at a time
 BYTES = 1 << 25  # that it hands over at a time at most, where minibatches are large
 
 
+def expect_integer(name, found, least=0):
+    """UserError: it is no integer, or too small."""
+    if isinstance(found, bool) or not isinstance(found, int | np.integer) or found < least:
+        raise UserError(f"{name} = {found!r}, expected an integer of at least {least}")
+
+
 class Split:
     """Some rows of a group, to learn from, to validate or to test on.
 
@@ -77,8 +83,9 @@ class Split:
 
         B: rows of a minibatch, all ranks together; the last one may have fewer.
         shard(b): where the rows of this rank start and end among b rows.
-        start: how many minibatches of the epoch are skipped.
+        start: how many minibatches of the epoch are skipped.  UserError: there is no such B.
         """
+        expect_integer("B", B, 1)
         order, batches, sizes = self.order(seed, epoch), [], []
         for first in range(start * B, len(order), B):
             sizes.append(min(B, len(order) - first))

@@ -11,6 +11,8 @@ from dpedf.models.mlp import MLP
 from dpedf.ops import Affine, Conv2D, Flatten, LogLoss, MaxPool, Relu, Reshape, Softmax
 from dpedf.phi import Uniform, dense, glorot, he
 
+COLOURS = 1, 3, 4  # channels of most images, which no width is
+
 
 def conv(I, J, size, bound=he, name=None):
     """A package for Conv2D: w, (J, I, size, size), uniform; b, (J,), zero.  bound: as of affine."""
@@ -32,6 +34,9 @@ def lenet(x, y, channels=(6, 16), hidden=(120, 84), padding=2):
         x, (I, H, W) = Reshape(x, (1, *x.shape)), (1, *x.shape)
     elif len(x.shape) == 3:
         I, H, W = x.shape
+        if W in COLOURS and I not in COLOURS:
+            found = f"model.build = lenet: x is {x.shape}"
+            raise UserError(f"{found}, expected (I, H, W), the channels first")
     else:
         raise UserError(f"model.build = lenet: x is {x.shape}, expected (H, W) or (I, H, W)")
     J, K = channels
