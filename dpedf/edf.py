@@ -16,7 +16,7 @@ import numpy as np
 from dpedf.kernels import own_floats
 from dpedf.kernels.sum_over_rows import SumOverRows
 from dpedf.program import Numbered, context, program
-from dpedf.shapes import expect_shape
+from dpedf.shapes import expect_delta
 
 
 class Node(metaclass=Numbered):
@@ -32,7 +32,7 @@ class Node(metaclass=Numbered):
         if delta.shape[1:] == self.value.shape != delta.shape:
             self.addrows(delta)  # delta[b, ...], as on the slides
         elif self.sum_over_rows is not None:  # else it depends on no parameter, as an Input
-            expect_shape(self, delta)
+            expect_delta(self, delta)
             self.sum_over_rows.add(delta, context.slices)
 
     def addrows(self, delta, factor=1):
@@ -88,7 +88,7 @@ class CompNode(Node):
     def addgrad(self, delta):
         if self.sum_over_rows is not None or not self.varies:
             return super().addgrad(delta)
-        expect_shape(self, delta)
+        expect_delta(self, delta)
         if self.grad is None:
             self.grad = delta  # which may be another node's grad
         elif self.owns_grad:

@@ -24,7 +24,7 @@ class Context(threading.local):
     seed, step, numbers: what random draws depend on, beside the row.  numbers[n] is the place of
     a node in the running program.  Where nobody sets step, it counts the passes of training.
     add(parts): the sum over all slices, of all ranks, of parts, which has those at hand.
-    shares[n]: how many positions that a node n counts a row of the global minibatch has on average.
+    shares[n]: of what a node n counts, how much there is in a row of the minibatch, on average.
     """
 
     train, B, row, slices, seed, step, numbers, shares = False, None, 0, WHOLE, 0, 0, {}, {}
@@ -57,7 +57,8 @@ class Numbered(type):
         thing = super().__call__(*args, **keywords)  # so that no __init__ needs super()
         computed = kind(thing) == "computed"
         inputs = connect(thing) if computed else []
-        thing.number = max([next(counter), *(1 + i.number for i in inputs)])  # or unpickled
+        after = (1 + i.number for i in inputs)  # whose numbers may be of another process
+        thing.number = max([next(counter), *after])
         if computed:
             infer(thing, inputs)
         return thing

@@ -12,6 +12,7 @@ from functools import cache
 import numpy as np
 
 LETTER = re.compile(r"(\d*)([A-Za-z]\w*)|\d+|\.\.\.")
+NO_ARRAYS = {list, tuple, int, float, bool, str, np.matrix, np.ma.MaskedArray}
 ENTRY = re.compile(r"([A-Za-z_][\w.]*(?:, [A-Za-z_][\w.]*)*): (?:\w+, )?(\([^()]*\))")
 
 
@@ -76,20 +77,20 @@ def compute_without_rows(node):
 
 def expect_values(inputs):
     """ValueError: what was put into these Inputs is not rows of their shapes, as many in each."""
-    rows = ()
+    rows = None
     for x in inputs:
         if x.value is None:
             continue
-        if not hasattr(x.value, "shape") or isinstance(x.value, (np.matrix, np.ma.MaskedArray)):
+        if type(x.value) in NO_ARRAYS:
             raise ValueError(f"an Input has a {type(x.value).__name__}, expected an array")
         found = x.value.shape
-        rows = rows or found[:1] or ("B",)
-        expected = *rows, *(found[1:] if x.shape is None else x.shape)
-        if found != expected:
+        rows = found[:1] if rows is None else rows
+        if found[1:] != (x.shape or found[1:]) or found[:1] != rows or not rows:
+            expected = *(rows or "B"), *(found[1:] if x.shape is None else x.shape)
             raise ValueError(f"an Input has the shape {found}, expected {listed(expected)}")
 
 
-def expect_shape(node, delta):
+def expect_delta(node, delta):
     """ValueError: a delta for the gradient of a node has another shape than its value."""
     if delta.shape != node.value.shape:
         found = f"{node.name or type(node).__name__}: addgrad of shape {delta.shape}"

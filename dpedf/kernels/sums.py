@@ -17,7 +17,8 @@ FEW, MANY = 256, 2048
 @function
 def sum_of_axes(x, axes, keepdims=False):
     """The sum of x over a tuple of axes."""
-    if x.ndim - 1 in axes or prod(x.shape[axis] for axis in axes) <= MANY:
+    in_pairs = x.ndim - 1 if x.flags.c_contiguous else None
+    if prod(x.shape[axis] for axis in axes if axis != in_pairs) <= MANY:
         return x.sum(axis=axes, keepdims=keepdims)
     y = x
     for axis in sorted(axes, reverse=True):
@@ -33,7 +34,7 @@ def sum_of_axes_on_gpu(x, axes, keepdims=False):
 def in_blocks(x, axis):
     """The sum of x over an axis."""
     before, n, after = x.shape[:axis], x.shape[axis], x.shape[axis + 1 :]
-    if n <= MANY or prod(after) == 1:
+    if n <= MANY or not after and x.strides[axis] == x.itemsize:
         return x.sum(axis=axis)
     each = n // FEW
     blocks, rest = np.split(x, [FEW * each], axis)

@@ -21,7 +21,7 @@ class Affine(CompNode):
 
     def forward(self):
         x, W = self.x.value, self.Phi.w.value
-        y = affine_of_rows(*floats(matrix(x), W, self.Phi.b.value), context.slices)
+        y = affine_of_rows(*floats(matrix(x), W), self.Phi.b.value, context.slices)
         self.value = y if x.ndim == 2 else y.reshape(*x.shape[:-1], W.shape[1])
 
     def backward(self):

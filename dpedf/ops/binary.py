@@ -6,7 +6,7 @@ from dpedf.edf import CompNode
 from dpedf.kernels import floats
 from dpedf.kernels.activation import sigmoid
 from dpedf.kernels.losses import binary_log_loss
-from dpedf.ops.masked_mean import expect_shape
+from dpedf.ops.masked_mean import expect_same_shape
 
 
 class BinaryLogLoss(CompNode):
@@ -25,7 +25,7 @@ class BinaryLogLoss(CompNode):
 
     def forward(self):
         (s,) = floats(self.s.value)
-        expect_shape("y", self.y.value, s.shape)
+        expect_same_shape("y", self.y.value, s.shape)
         self.target = self.y.value.astype(s.dtype)
         self.value = binary_log_loss(s, self.target)
 

@@ -3,6 +3,8 @@
 A probability may round to 0 or to 1 where its logarithm is an ordinary number.
 """
 
+from weakref import WeakKeyDictionary, ref
+
 import numpy as np
 
 from dpedf.edf import CompNode
@@ -12,7 +14,7 @@ from dpedf.ops.arithmetic import Number, Subtract
 from dpedf.ops.parts import Concat, Slice
 from dpedf.ops.pointwise import Sigmoid
 from dpedf.ops.softmax import LogSoftmax, Softmax
-from dpedf.ops.tensor import Reshape, Transpose
+from dpedf.ops.tensor import Flatten, Reshape, Transpose
 
 
 class Log(CompNode):
@@ -20,11 +22,11 @@ class Log(CompNode):
 
     x.grad += y.grad / x, or 0 where y.grad is 0
 
-    Log(x) makes the node that of_scores finds, where x is made of scores.
+    Log(x) makes a LogSoftmax or a LogSigmoid, where x is made of scores.
     """
 
-    def __new__(cls, x):
-        return of_scores(x) or super().__new__(cls)
+    def __new__(cls, x=None):  # none where a copy of one is made
+        return (cls is Log and of_scores(x)) or super().__new__(cls)
 
     def __init__(self, x):
         self.x = x
@@ -58,9 +60,22 @@ class LogSigmoid(CompNode):
 # What only arranges numbers: the same of the logarithms, given the node and these.
 ARRANGED = {
     Reshape: lambda n, logs: Reshape(logs, n.shape),
+    Flatten: lambda n, logs: Flatten(logs),
     Transpose: lambda n, logs: Transpose(logs, n.axes),
     Slice: lambda n, logs: Slice(logs, n.index),
 }
+
+
+made = WeakKeyDictionary()  # LogSoftmax by its Softmax, for as long as somebody has it
+
+
+def log_softmax(Q):
+    """LogSoftmax of the scores of Q, one for all that take it, such as its slices."""
+    log = made[Q]() if Q in made else None
+    if log is None:
+        log = LogSoftmax(Q.s, Q)
+        made[Q] = ref(log)
+    return log
 
 
 def of_scores(x, complement=False):
@@ -68,19 +83,19 @@ def of_scores(x, complement=False):
 
     They are those of a Softmax, or of a Sigmoid, also of 1 minus it, in any arrangement.
     """
-    if isinstance(x, Softmax) and not complement:
-        return LogSoftmax(x.s, x)
-    if isinstance(x, Sigmoid):
+    kind = type(x)  # a class that derives from one of these may compute anything
+    if kind is Softmax and not complement:
+        return log_softmax(x)
+    if kind is Sigmoid:
         return LogSigmoid(-x.x if complement else x.x)
-    if isinstance(x, Subtract) and isinstance(x.x, Number) and x.x.value == 1:
+    if kind is Subtract and isinstance(x.x, Number) and x.x.value == 1:
         return of_scores(x.y, not complement)
-    if isinstance(x, Concat):
+    if kind is Concat:
         logs = [of_scores(part, complement) for part in x.x]
         pairs = zip(logs, x.x, strict=True)
         if not any(logs):
             return None
         return Concat([log or Log(1 - part if complement else part) for log, part in pairs], x.axis)
-    for kind, arranged in ARRANGED.items():
-        if isinstance(x, kind) and (logs := of_scores(x.x, complement)):
-            return arranged(x, logs)
+    if kind in ARRANGED and (logs := of_scores(x.x, complement)):
+        return ARRANGED[kind](x, logs)
     return None

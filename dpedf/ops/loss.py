@@ -3,10 +3,11 @@
 import numpy as np
 
 from dpedf.edf import CompNode
+from dpedf.kernels import selected
 from dpedf.kernels.gemm import matrix
 from dpedf.kernels.softmax import log_loss, log_loss_gradient
 from dpedf.ops.logarithm import Log
-from dpedf.ops.masked_mean import expect_shape, mean, share_of, spread, unmasked, weights
+from dpedf.ops.masked_mean import expect_same_shape, mean, share_of, spread, unmasked, weights
 from dpedf.ops.softmax import Softmax
 
 
@@ -46,9 +47,9 @@ class LogLoss(CompNode):
         if mean not in ("rows", "positions"):
             raise ValueError(f'LogLoss of mean = "{mean}", expected "rows" or "positions"')
         self.Q, self.y, self.mask = Q, y, mask
-        if mean != "rows":  # so that outlines of programs without it stay as they were
+        if mean != "rows":  # the default is not shown where nodes are listed
             self.mean = mean
-        self.log_Q = None if isinstance(Q, Softmax) else Log(Q)
+        self.log_Q = None if type(Q) is Softmax else Log(Q)
 
     @property
     def whole_mask(self):
@@ -57,14 +58,18 @@ class LogLoss(CompNode):
 
     def forward(self):
         Q, y = self.Q, self.y.value
-        expect_shape("y", y, Q.value.shape[:-1])
-        fast = self.log_Q is None
-        logs = Q.shifted if fast else matrix(self.log_Q.value)
-        self.m = unmasked(y, self.mask, logs.dtype)
-        labels = y if self.m is None else np.where(self.m > 0, y, 0)
-        Z = Q.Z if fast else np.ones_like(logs[:, 0])
+        expect_same_shape("y", y, Q.value.shape[:-1])
+        if self.log_Q is None:
+            logs, Z = Q.shifted, Q.Z
+        else:
+            logs = matrix(self.log_Q.value)
+            Z = np.ones_like(logs[:, 0])  # of which the logarithm is 0
+        labels, self.m, self.share = y, None, None
+        if self.mask is not None:
+            self.m = unmasked(y, self.mask, logs.dtype)
+            labels = np.where(self.m > 0, y, 0)
+            self.share = share_of(self, self.m) if self.mean == "positions" else None
         losses, self.at = log_loss(logs, Z, labels.reshape(-1))
-        self.share = share_of(self, self.m) if self.whole_mask else None
         self.weights = weights(y, self.m, self.share)
         self.value = losses if self.weights is None else mean(losses, self.weights, y.shape)
 
@@ -73,15 +78,14 @@ class LogLoss(CompNode):
         if self.weights is not None:
             g = spread(g, self.weights, self.y.value.shape)
         if self.log_Q is None:
-            delta = log_loss_gradient(matrix(Q.value), self.at, g).reshape(Q.value.shape)
+            delta = log_loss_gradient(matrix(Q.value), self.at, g)
             if self.m is not None:  # Q may be nan there
-                delta = np.where(self.m[..., np.newaxis] > 0, delta, 0.0)
-            Q.s.addgrad(delta)
+                delta = selected(delta, self.m.reshape(-1, 1) > 0)
+            Q.s.addgrad(delta.reshape(Q.value.shape))
         else:
-            none = np.zeros_like(matrix(self.log_Q.value))
-            self.log_Q.addgrad(log_loss_gradient(none, self.at, g).reshape(Q.value.shape))
+            zeros = np.zeros_like(matrix(self.log_Q.value))
+            self.log_Q.addgrad(log_loss_gradient(zeros, self.at, g).reshape(Q.value.shape))
 
     def counted(self):
         """(B, ...): 1 for each position that counts, else 0; after Forward."""
-        ones = np.ones_like(self.y.value, dtype=self.value.dtype)
-        return ones if self.m is None else self.m
+        return np.ones_like(self.y.value, dtype=self.value.dtype) if self.m is None else self.m

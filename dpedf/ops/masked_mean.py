@@ -26,17 +26,15 @@ class NotEqual(CompNode):
         """A mask does not vary."""
 
 
-def expect_shape(name, array, shape):
+def expect_same_shape(name, array, shape):
     """ValueError, unless an array has this shape."""
     if array.shape != shape:
         raise ValueError(f"{name} of shape {array.shape}, expected {shape}")
 
 
 def unmasked(y, mask, dtype):
-    """1 for each position of y, (B, ...), that counts, else 0; None if all do."""
-    if mask is None:
-        return None
-    expect_shape("mask", mask.value, y.shape)
+    """1 for each position of y, (B, ...), that counts, else 0."""
+    expect_same_shape("mask", mask.value, y.shape)
     return (mask.value != 0).astype(dtype)
 
 

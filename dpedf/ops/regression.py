@@ -4,7 +4,7 @@ import numpy as np
 
 from dpedf.edf import CompNode
 from dpedf.kernels import floats, packed
-from dpedf.ops.masked_mean import expect_shape
+from dpedf.ops.masked_mean import expect_same_shape
 
 
 class SquareLoss(CompNode):
@@ -21,7 +21,7 @@ class SquareLoss(CompNode):
 
     def forward(self):
         x, y = floats(self.x.value, self.y.value)
-        expect_shape("y", y, x.shape)
+        expect_same_shape("y", y, x.shape)
         self.difference = x - y.astype(x.dtype, copy=False)
         squares = packed(np.square(self.difference))
         self.value = squares.sum(axis=tuple(range(1, squares.ndim)))

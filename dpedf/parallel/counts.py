@@ -21,9 +21,10 @@ class Counts:
         self.masks = {n: mask for n, mask in masks.items() if isinstance(mask, Node)}
         needed = {n for mask in self.masks.values() for n in program(mask).nodes}
         self.before = [n for n in CompNodes(ell) if n in needed]
-
-    def __len__(self):
-        return len(self.masks)
+        if any(getattr(n, "mixes", False) for n in self.before):  # it would learn twice a step
+            raise ValueError(
+                "a mask of LogLoss that depends on a node that mixes rows, as BatchNorm"
+            )
 
     def count(self, train=False):
         """(n,), float64"""

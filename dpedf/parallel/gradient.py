@@ -26,7 +26,7 @@ class Gradient:
     losses: (V,), the sum of ell over each slice of this rank, and 0 for those of other ranks.
     totals: (V,), the sum of losses over minibatches, since somebody last wrote there.
     mixer: a node that mixes the rows of the minibatch, of which a pass takes all of this rank.
-    counts: of nodes that divide by what the whole minibatch has; share: what count found, or 1.
+    counts: what nodes count in the whole minibatch; shares: what they found there, or 1.
     """
 
     def __init__(self, ell, phi, link, put, slices=0, overlap=False, bucket=1 << 18):
@@ -35,7 +35,7 @@ class Gradient:
         self.over_ranks, self.in_nodes = (sum_over(link, self.passes) for _ in range(2))
         self.mixer = next((n for n in CompNodes(ell) if getattr(n, "mixes", False)), None)
         self.train, self.shard, self.summed, self.counts = True, self.passes.shard, (), Counts(ell)
-        self.shares = self.counts.shares(np.ones_like(phi.value, shape=len(self.counts)), 1)
+        self.shares = self.counts.shares(np.ones_like(phi.value, shape=len(self.counts.masks)), 1)
         self.losses, self.totals = (np.zeros(self.passes.V, like=phi.value) for _ in range(2))
         self.compute_in(1 if self.mixer else self.passes.most)
 
@@ -55,7 +55,7 @@ class Gradient:
 
     def add_slices(self, x, y, B):
         """Compute this rank's part of the gradient; buckets start their sum over ranks."""
-        if self.counts:  # what the whole minibatch has of something, before its passes
+        if self.counts.masks:  # what the whole minibatch has of something, before its passes
             self.shares = self.counts.of_minibatch(self, x, y, B)
         if self.phi.summed is not self.summed:  # at first, or after another Gradient
             self.phi.differentiate_into(self.summed)

@@ -128,6 +128,7 @@ def expect_shape(name, node, shape, what):
 
 def is_probability(Q, ell, data):
     """Is a node within 0..1 whatever the parameters are?  No score is."""
+    between = False
     parameters, random = [(p, p.value.copy()) for p in Parameters(ell)], np.random.default_rng(0)
     try:
         for _ in range(DRAWS):
@@ -135,9 +136,11 @@ def is_probability(Q, ell, data):
                 drawn = random.normal(size=before.shape).astype(before.dtype)
                 p.value[...] = data.device.put(drawn)
             run(ell, data, FEW)
-            if not host(((Q.value >= 0) & (Q.value <= 1)).all()):
+            found = host(Q.value)
+            if not ((found >= 0) & (found <= 1)).all():
                 return False
-        return Q.varies
+            between |= ((found > 0) & (found < 1)).any()
+        return Q.varies and between  # not of a score that is 0, as of blank rows
     finally:
         for p, before in parameters:
             p.value[...] = before
@@ -149,8 +152,8 @@ def expect_probabilities(ell, data):
     if taken := [n.Q for n in CompNodes(ell) if getattr(n, "log_Q", None)]:  # not of Softmax
         run(ell, data, FEW)
         for Q in taken:
-            lowest, largest = (host(f(Q.value)).item() for f in (np.min, np.max))
-            if lowest < 0 or largest > 1 + NEAR:
-                found = f"model.build: LogLoss of {type(Q).__name__}, of {lowest:g} to {largest:g}"
+            low, high = (host(extreme(Q.value)).item() for extreme in (np.min, np.max))
+            if low < 0 or high > 1 + NEAR:
+                found = f"model.build: LogLoss of {type(Q).__name__}, of {low:g} to {high:g}"
                 raise UserError(f"{found}, expected probabilities, such as Softmax makes of scores")
         run(ell, data, 0)

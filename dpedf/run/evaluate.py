@@ -34,7 +34,11 @@ def correct(Q, y):
 
 def loss_of(Q, ell, y):
     """The node in ell that says by counted() which labels count for this output; None: all do."""
-    losses = [n for n in CompNodes(ell) if hasattr(n, "counted") and n.y is y and Q in CompNodes(n)]
+    losses = [
+        n
+        for n in CompNodes(ell)
+        if hasattr(n, "counted") and getattr(n, "y", None) is y and Q in CompNodes(n)
+    ]
     return min(losses, key=lambda n: len(CompNodes(n)), default=None)  # the nearest to Q
 
 
@@ -115,6 +119,7 @@ def evaluate(Q, ell, data, split, ranks, rows=1):
         ranks.add(sums)
         return sums.sum(axis=0)
 
-    counted = total(positions, len(counts)) if counts else np.zeros(0)
+    masks = counts.masks
+    counted = total(positions, len(masks)) if masks else np.zeros(0)
     loss, right, labels = total(found, 3, device.put(counted / n)).tolist()
     return loss / n, right / labels if labels else None

@@ -36,7 +36,7 @@ class Step:
             if gradient.link.recordable:
                 length = self.replay(self.whole, x, y, *now, B=B, measure=measure)
             else:  # MPI cannot be a part of a CUDA graph
-                if gradient.overlap or gradient.mixer or gradient.counts:
+                if gradient.overlap or gradient.mixer or gradient.counts.masks:
                     self.add_slices(x, y, self.number, B)
                 else:
                     self.replay(self.add_slices, x, y, self.number, B=B)
