@@ -30,12 +30,10 @@ def evaluations(run):
         events, _ = metrics.read(path)
     except OSError as error:
         raise UserError(f"{path}: {one_line(error)}, expected the events of a run") from None
-    learned = [e for e in events if e["event"] != "test"]
-    found = [e for e in learned if e["event"] == "eval"]
+    found = [e for e in events if e["event"] == "eval"]
     if not found:
         raise UserError(f"{path}: no evaluation yet, expected one")
-    steps_per_epoch = max(-(-e["step"] // e["epoch"]) for e in learned)
-    return found, [e["step"] / steps_per_epoch for e in found]
+    return found, [e["step"] / e["steps_per_epoch"] for e in found]
 
 
 def numbers(events, key):
@@ -45,18 +43,22 @@ def numbers(events, key):
 
 def draw(runs, output):
     figure, (losses, errors) = pyplot.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+    scale = "log"  # which has no 0
     for color, run in enumerate(runs):
         found, epochs = evaluations(run)
         style, name = {"color": f"C{color}"}, run.resolve().name
+        style["marker"] = "." if len(found) == 1 else None  # a line has two points
         losses.plot(epochs, numbers(found, "train_loss"), "--", **style)
         losses.plot(epochs, numbers(found, "valid_loss"), **style, label=name)
         wrong = 100 * (1 - numbers(found, "valid_accuracy"))
         errors.plot(epochs, wrong, **style, label=name)
+        scale = "linear" if (wrong == 0).any() else scale
     losses.set(xlabel="epoch", ylabel="loss (dashed: training)", yscale="log")
-    errors.set(xlabel="epoch", ylabel="validation error, %", yscale="log")
+    errors.set(xlabel="epoch", ylabel="validation error, %", yscale=scale)
     errors.yaxis.set_major_formatter("{x:g}")
-    errors.yaxis.set_minor_locator(LogLocator(subs=(1.5, 2, 3, 4, 6)))
-    errors.yaxis.set_minor_formatter("{x:g}")
+    if scale == "log":
+        errors.yaxis.set_minor_locator(LogLocator(subs=(1.5, 2, 3, 4, 6)))
+        errors.yaxis.set_minor_formatter("{x:g}")
     names = errors.get_legend_handles_labels()
     figure.legend(*names, loc="outside upper center", ncols=len(runs), frameon=False)
     for axes in losses, errors:

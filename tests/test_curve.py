@@ -27,7 +27,8 @@ def evaluations(tmp_path, monkeypatch):
         monkeypatch.delitem(sys.modules, name)
 
     def of(steps):
-        events = [{"event": "eval", "step": n, "epoch": -(-n // STEPS_PER_EPOCH)} for n in steps]
+        of_all = {"event": "eval", "steps_per_epoch": STEPS_PER_EPOCH}
+        events = [of_all | {"step": n} for n in steps]
         lines = [json.dumps(e) for e in [*events, {"event": "test", "step": steps[-1]}]]
         (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
         return found(tmp_path)[1]
@@ -38,6 +39,7 @@ def evaluations(tmp_path, monkeypatch):
 def test_each_evaluation_of_an_epoch_has_its_own_place(evaluations):
     assert evaluations([7, 14, 21]) == [1, 2, 3]
     assert evaluations([3, 6, 9, 12, 14]) == [3 / 7, 6 / 7, 9 / 7, 12 / 7, 2]
+    assert evaluations([3]) == [3 / 7]
 
 
 def test_without_matplotlib_one_line_says_how_to_install_it(tmp_path):

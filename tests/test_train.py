@@ -239,6 +239,7 @@ def test_metrics_hold_the_documented_events_and_keys(finished):
         assert {"epoch", "loss", "learning_rate", "grad_norm", "samples_per_second"} <= set(e)
         assert e["epoch"] == -(-e["step"] // 21) and e["grad_norm"] > 0
     documented = {"train_loss", "valid_loss", "valid_accuracy", "samples_per_second", "seconds"}
+    assert {e["steps_per_epoch"] for e in evaluated} == {21}
     for e in evaluated:
         assert documented | {"ranks", "phi_sha256"} <= set(e)
         assert e["ranks"] == 1 and e["samples_per_second"] > 0 and e["seconds"] > 0

@@ -171,8 +171,8 @@ class Report:
         rate = self.since_evaluation.read()
         self.directory.event(
             "eval",
-            **dict(epoch=self.epoch, step=self.step.number, train_loss=train_loss),
-            **dict(valid_loss=loss, valid_accuracy=accuracy),
+            **dict(epoch=self.epoch, step=self.step.number, steps_per_epoch=self.steps_per_epoch),
+            **dict(train_loss=train_loss, valid_loss=loss, valid_accuracy=accuracy),
             **dict(samples_per_second=rate, seconds=round(self.said - self.began, 3)),
             **dict(ranks=self.ranks.size, phi_sha256=sha256),
         )
