@@ -1,6 +1,7 @@
 """dpedf.data: files as others write them: their types, attributes, labels, groups and habits."""
 
 import os
+import tracemalloc
 
 import h5py
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from h5py import h5t
 
 from dpedf.data import Data, write
+from dpedf.data.layout import ArrayRows
 from dpedf.errors import UserError
 from dpedf.parallel.ranks import Ranks
 from dpedf.run.resume import described
@@ -593,6 +595,53 @@ def test_rows_may_come_one_by_one(path):
     np.testing.assert_array_equal(data.train.load(np.arange(N))[0], X)
     np.testing.assert_array_equal(data.train.load(np.arange(N))[1], Y)
     np.testing.assert_array_equal(data.test.load(np.arange(N))[0], X)
+
+
+def test_rows_may_be_one_array_that_is_filled_again(path):
+    def filled(rows):
+        row = np.empty_like(rows[0])
+        for row[...] in rows:
+            yield row
+
+    write(path, **ABOUT, train=(filled(X), np.nditer(Y)), test=(filled(X), Y))
+    for found, expected in zip(inputs(path), (X, Y), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_masked_rows_are_refused_as_files_have_no_masks(path):
+    masked = np.ma.masked_greater(X, 30)
+    for x in masked, iter(masked), iter(masked[:, 0]):
+        with pytest.raises(TypeError, match="train/x is a masked array, expected numbers that all"):
+            write(path, **ABOUT, train=(x, Y), test=(X, Y))
+    write(path, **ABOUT, train=(np.ma.array(X), Y), test=(X, Y))
+    np.testing.assert_array_equal(inputs(path)[0], X)
+
+
+def test_texts_may_be_those_of_numpy(path):
+    about = {key: np.str_(text) for key, text in ABOUT.items()}
+    write(path, **about, characters=np.str_("aé"), train=(X, Y), test=(X, Y))
+    assert Data(path).stored.attribute("characters", None) == "aé"
+    assert Data(path).stored.attribute("licence", None) == "c"
+
+
+def test_rows_lie_where_they_are_gathered_without_a_copy_of_all(path):
+    x = np.random.default_rng(0).normal(size=(5000, 100)).astype(np.float32)
+    write(path, **ABOUT, train=(x, Y.repeat(250)), test=(x[:N], Y))
+    with h5py.File(path) as file:
+        for name in "train/x", "train/y", "test/x", "test/y":
+            assert file[name].id.get_offset() % 64 == 0
+    numbers = np.arange(0, 200, 2)
+    data = Data(path)
+    odd = np.frombuffer(b"1" + x.tobytes(), np.uint8)[1:].view(np.float32).reshape(x.shape)
+    assert not odd.flags.aligned
+    for rows in data.train.x, ArrayRows(odd):
+        out = np.empty((100, 100), np.float32)
+        tracemalloc.start()
+        rows.gather(numbers, out)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        np.testing.assert_array_equal(out, x[numbers])
+        assert peak < 4 * out.nbytes
 
 
 def test_an_array_of_no_numbers_is_named(path):

@@ -46,9 +46,9 @@ class ArrayRows:
         self.array, self.shape, self.dtype = array, array.shape, array.dtype
 
     def gather(self, numbers, out):
-        if out.dtype == self.array.dtype:
+        if out.dtype == self.array.dtype and self.array.flags.aligned:
             np.take(self.array, numbers, axis=0, out=out, mode="clip")  # "raise" would copy out
-        else:  # bytes in the order of another machine
+        else:  # of which take would copy all rows
             out[...] = self.array[numbers]
 
 
