@@ -214,6 +214,13 @@ def test_numbers_and_texts_may_be_stored_in_any_type(path):
     np.testing.assert_array_equal(inputs(path)[0], (2 * X - 1.0) / 4)
 
 
+def test_a_text_of_another_encoding_is_shown_with_its_bytes(path):
+    names = np.array([b"caf\xe9", b"t\xeate", b"a", b"b"])
+    data = Data(make(path, name=names[0], classes=names))
+    assert data.stored.attribute("name", None) == "caf\\xe9" and data.y.classes == 4
+    assert "named caf\\xe9" in described(data)
+
+
 def test_an_image_for_the_mean_is_an_attribute_or_a_dataset(path):
     x = np.random.default_rng(0).integers(0, 256, (N, 96, 96), np.uint8)
     mean, std = x.mean(axis=0), 1 + x.std(axis=0)
@@ -306,6 +313,45 @@ def test_what_is_not_read_is_said(path, refused):
         write(path, **ABOUT, train=(X, Y), val=(X, Y), test=(X, Y))
 
 
+def test_attributes_that_are_not_those_of_the_file_are_said_to_be_unread(path):
+    write(path, **ABOUT, train=(X, Y), test=(X + 1, Y))
+    with h5py.File(path, "a") as file:
+        file["train/x"].dims[0].label = "row"
+        file["train/y"].make_scale("labels")
+        file["train/x"].dims[0].attach_scale(file["train/y"])
+    assert Data(path).notes == []
+    with h5py.File(path, "a") as file:
+        file["train/x"].attrs["scale_factor"] = file["test"].attrs["mean"] = 2.0
+    (note,) = Data(path).notes
+    names = "scale_factor of train/x (not of the file), attribute mean of test (not of the file)"
+    assert f"not read: attribute {names}; expected" in note
+
+
+def test_labels_of_minus_one_and_one_are_said_to_be_0_and_1(path, refused):
+    for classes in {}, {"classes": 2}:
+        with refused(path, "label -1 in row 0", "of two classes, labels are 0 and 1, here y > 0"):
+            Data(make(path, y=np.where(Y < 2, -1, 1), **classes))
+    for y in Y - 1, -(Y > 1).astype(int):
+        with refused(path, "label -1", "mask"):
+            Data(make(path, y=y))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_labels_that_are_all_equal_are_described_as_they_are(layout, path):
+    for y in Y > 9, Y >= 0:
+        data = Data(make(path, y=y, layout=layout))
+        assert (data.y.classes, data.notes) == (2, [])
+    (note,) = Data(make(path, y=np.full(N, 255), layout=layout)).notes
+    assert "256 classes, since the largest label is 255, in row 0; no row has label 0" in note
+
+
+def test_what_labels_look_like_is_looked_up_without_reading_x(path, monkeypatch):
+    data = Data(make(path, y=Y * 1.0))
+    monkeypatch.setattr(data.train.x, "gather", None)
+    with pytest.raises(UserError, match="integers as floats"), data.explaining():
+        raise UserError("no")
+
+
 # Files that this process has open, and where they are.
 
 
@@ -328,6 +374,17 @@ def test_a_file_that_this_process_writes_to_is_refused_and_can_be_replaced(mode,
         np.testing.assert_array_equal(inputs(path)[0], X + 1)
         file.attrs["more"] = 1
     np.testing.assert_array_equal(inputs(path)[0], X + 1)
+
+
+@pytest.mark.parametrize("driver", ["sec2", "stdio", "core"])
+def test_a_file_of_which_this_process_holds_a_part_to_write_to_it_is_refused(driver, path, refused):
+    for part in "train/x", "train", "/":
+        held = h5py.File(path, "r+", driver=driver)[part]
+        with refused(path, "this process", "to write to it"):
+            Data(path)
+        held.file.close()
+        with h5py.File(path, driver=driver) as file:
+            np.testing.assert_array_equal(inputs(path)[0], file["train/x"])
 
 
 def test_a_tilde_is_the_home_of_the_user(tmp_path, monkeypatch):
