@@ -47,13 +47,13 @@ def expect_no_writer(path, descriptor):
 def writes_to(identifier, descriptor):
     """Is what HDF5 has open under this identifier in the file of a descriptor, and for writing?"""
     try:
-        file = h5py.File(h5py.h5i.get_file_id(identifier))
+        file = h5py.File(identifier)
         if file.mode != "r+":
             return False
         if file.driver == "sec2":
             return os.path.sameopenfile(file.id.get_vfd_handle(), descriptor)
         return os.path.samestat(os.stat(file.filename), os.fstat(descriptor))
-    except (ValueError, OSError):  # it was closed meanwhile, or its name leads nowhere
+    except DAMAGE:  # it was closed meanwhile, or its name leads nowhere
         return False
 
 
