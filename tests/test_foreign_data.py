@@ -2,6 +2,7 @@
 
 import os
 import tracemalloc
+from fractions import Fraction
 
 import h5py
 import numpy as np
@@ -130,11 +131,54 @@ def test_what_large_numbers_differ_in_survives(stored, layout, path):
     mean, std = LARGE + 0.25, np.array([3.0])
     make(path, x.astype(stored), np.zeros(100, int), layout, mean=mean, std=std)
     for dtype in np.float32, np.float64:
-        expected = ((x - mean) / std).astype(dtype)
+        expected = ((x.astype(np.longdouble) - mean) / std).astype(dtype)
         for cache in "none", "memory":
             found, _ = inputs(path, cache, dtype)
             assert found.dtype == dtype
             np.testing.assert_array_equal(found, expected)
+
+
+def expected_of(x, scale, mean, std):
+    """By Python's fractions."""
+    scale, mean, std = map(Fraction, (scale, mean, std))
+    return [float((Fraction(int(number)) * scale - mean) / std) for number in x.flat]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    ("stored", "first", "attributes"),
+    [
+        ("i8", 1_700_000_000_000_000_000, {"mean": 1_700_000_000_000_000_050, "std": 29.0}),
+        ("u8", 2**63, {"mean": 2**63 + 30, "std": 16.0}),
+        ("longdouble", 17 * 10**17, {"mean": 17 * 10**17 + 50, "std": 29.0}),
+        ("i8", 17 * 10**11, {"scale": 1e-3, "mean": 1.7e9, "std": 0.029}),
+        ("u2", 60_000, {"mean": 60_024.37, "std": 14.43}),
+        ("i2", -30_000, {"mean": -29_975.6, "std": 0.5}),
+        ("f2", 1_024, {"mean": 1_050.37, "std": 14.43}),
+        ("u1", 200, {"mean": 200.0000001, "std": 1e-6}),
+    ],
+)
+def test_numbers_keep_what_they_differ_in_however_far_their_mean(
+    stored, first, attributes, layout, path
+):
+    x = (np.arange(50, dtype="u8").reshape(50, 1) + np.array(first).astype("u8")).astype("i8")
+    x = x.astype("u8" if stored == "u8" else "i8").astype(stored)
+    make(path, x, np.zeros(50, int), layout, **attributes)
+    expected = expected_of(x, **{"scale": 1, "mean": 0, "std": 1} | attributes)
+    for cache in "none", "memory":
+        found, _ = inputs(path, cache)
+        np.testing.assert_allclose(found[:, 0], expected, 3e-6, 3e-6)
+
+
+def test_numbers_of_two_bytes_that_become_too_large_are_refused(path, refused):
+    largest = np.array([[250, 250, 255]], np.uint8).repeat(N, 0)
+    make(path, largest, scale=1.33e36)
+    np.testing.assert_allclose(inputs(path)[0], largest * 1.33e36, 1e-6)
+    make(path, X.astype("f2"), scale=1e34)  # of which others could be too large
+    np.testing.assert_allclose(inputs(path)[0], X * 1e34, 1e-6)
+    make(path, largest, scale=1.33e36, std=-1e-2)
+    with refused(path, "train/x", "250 in row 0 becomes -inf, expected what float32 can hold"):
+        inputs(path)
 
 
 def test_numbers_beyond_float32_are_scaled_into_it(path):
