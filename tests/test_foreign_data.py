@@ -711,7 +711,7 @@ def test_rows_may_be_one_array_that_is_filled_again(path):
 
 def test_masked_rows_are_refused_as_files_have_no_masks(path):
     masked = np.ma.masked_greater(X, 30)
-    for x in masked, iter(masked), iter(masked[:, 0]):
+    for x in masked, [*masked], iter(masked), iter(masked[:, 0]):
         with pytest.raises(TypeError, match="train/x is a masked array, expected numbers that all"):
             write(path, **ABOUT, train=(x, Y), test=(X, Y))
     write(path, **ABOUT, train=(np.ma.array(X), Y), test=(X, Y))

@@ -64,7 +64,7 @@ def write(
 
 def array_of(given, where):
     """An array as it is; of what else holds rows, even of an iterator over them, a new one."""
-    if np.ma.is_masked(given):
+    if any(map(np.ma.is_masked, given if isinstance(given, list | tuple) else [given])):
         raise TypeError(f"{where} is a masked array, expected numbers that all count")
     if isinstance(given, Iterator):  # which may fill one array again for each row
         return np.array([np.array(array_of(row, where)) for row in given])
