@@ -66,7 +66,7 @@ def beside(file):
     folder, fixed = located[file].parent, {"dpedf", *sys.builtin_module_names, "__main__"}
     names = {path.stem for path in folder.glob("*.py")} - fixed
     names |= {path.parent.name for path in folder.glob("*/__init__.py")} - fixed
-    spaces = {path.name for path in folder.iterdir() if path.is_dir()} - names - fixed
+    spaces = {path.name for path in folder.glob("*/")} - names - fixed
 
     def named(name):
         """Is it the name of a module there?  Packages without __init__ give way to any other."""
