@@ -20,7 +20,7 @@ class Uniform(Parameter):
 
     def draw(self, seed):
         """The same numbers for the same (seed, name), whatever else is in the model."""
-        key = hashlib.sha256(f"{seed} {self.name}".encode()).digest()
+        key = hashlib.sha256(f"{seed} {self.name}".encode(errors="surrogatepass")).digest()
         random = np.random.Generator(np.random.Philox(key=int.from_bytes(key[:16], "little")))
         return (2 * random.random(self.value.shape) - 1) * self.bound
 

@@ -19,7 +19,7 @@ from dpedf.edf import Input, Package, Parameter
 from dpedf.errors import UserError
 from dpedf.models import mlp
 from dpedf.ops import Affine, LogLoss, Softmax
-from dpedf.phi import Phi, dense
+from dpedf.phi import Phi, Uniform, dense
 from dpedf.run import checkpoint, config
 from dpedf.run.directory import RunDirectory
 from dpedf.run.resume import Identity
@@ -112,10 +112,12 @@ def test_a_checkpoint_says_where_each_parameter_lies_in_phi(path):
             np.testing.assert_array_equal(there, p.value)
 
 
-@pytest.mark.parametrize("name", ["enc/1", "/", "a//b", "./x", "100%25", "é", ".", "a\0b", " "])
+@pytest.mark.parametrize(
+    "name", ["enc/1", "/", "a//b", "./x", "100%25", "é", ".", "a\0b", " ", "\udcff"]
+)
 def test_a_package_may_have_any_name(name, path):
     def named(value):
-        z = Affine(Package(name, w=Parameter(np.full((3, 3), value)), b=Parameter(np.zeros(3))), x)
+        z = Affine(Package(name, w=Parameter(np.full((3, 3), value)), b=Uniform((3,), value)), x)
         return Phi(LogLoss(Softmax(z), Input((), classes=3)))
 
     x = Input((3,))
@@ -211,7 +213,7 @@ import numpy as np
 from dpedf.run import checkpoint
 from dpedf.edf import Input
 from dpedf.models import mlp
-from dpedf.phi import Phi
+from dpedf.phi import Phi, Uniform
 
 def model(I):
     return Phi(mlp(Input((I,)), Input((), classes=3), [I, 3])[1])

@@ -159,6 +159,9 @@ def test_an_override_may_give_what_the_file_lacks(path):
 # What is wrong with a value: the override, and what the line names beside the file.
 WRONG = {
     "train.batchsize=3": ["train.batchsize", "batch_size"],
+    "learning_rate=.1": ["learning_rate is unknown, expected train.learning_rate"],
+    "data.batchsize=3": ["data.batchsize is unknown, expected train.batch_size"],
+    "data.file=": ["data.file = ''", "expected text of at least 1 character"],
     "train.larning_rate=3": ["train.larning_rate", "learning_rate"],
     "run.log_evry=3": ["run.log_evry", "log_every"],
     "sed=3": ["sed", "seed"],
@@ -203,7 +206,6 @@ WRONG = {
     "train.slices=-8": ["train.slices", "-8", "0"],
     "data.valid=-5": ["data.valid", "-5", "0"],
     "data.cache=disk": ["data.cache", "'disk'", "none", "memory"],
-    "data.file=": ["data.file", "text"],
     "data.file=~no-such-user/x.h5": ["data.file", "~no-such-user", "./~"],
     "run.dir=~no-such-user": ["run.dir", "~no-such-user"],
     "model.build=~no-such-user/m.py:f": ["model.build", "~no-such-user"],

@@ -127,6 +127,9 @@ CGROUPS = {  # /proc/self/cgroup, the files below /sys/fs/cgroup, and the share 
     ),
     "out of sight": ("0::/../outside", {"cpu.max": "600000 100000"}, 6),
     "none at all": ("", {}, 8),
+    "a period of 0": ("0::/", {"cpu.max": "200000 0"}, 8),
+    "more digits than a float has": ("0::/", {"cpu.max": f"{'9' * 400} 100000"}, 8),
+    "lines that are none": ("\nhello\n1:\n0::/a:b", {"a:b/cpu.max": "200000 100000"}, 2),
 }
 
 

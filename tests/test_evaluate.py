@@ -287,6 +287,31 @@ def test_a_binary_loss_of_a_probability_is_refused(opened, refused):
         build.expect_fit(s, BinaryLogLoss(Sigmoid(s), data.y), data)
 
 
+def test_a_probability_beside_the_loss_of_its_score_is_refused(opened, refused):
+    data = opened(RANDOM.random((9, 3)), RANDOM.integers(0, 2, 9), 2)
+    s, t = score(data.x), score(data.x)
+    with refused("ell does not depend", "expected the score of class 1, before the sigmoid"):
+        build.expect_fit(Sigmoid(s), BinaryLogLoss(s, data.y), data)
+    with refused("ell does not depend on the output, expected that it does"):
+        build.expect_fit(t, Looks(s, data.y), data)
+
+
+class AtMostThreeRows(Same):
+    """Q = x"""
+
+    def forward(self):
+        if len(self.x.value) > 3:
+            raise ValueError("four rows")
+        super().forward()
+
+
+def test_a_node_that_refuses_some_rows_is_named_in_one_line(opened, refused):
+    data = opened(RANDOM.random((9, 3)), RANDOM.integers(0, 2, 9), 2)
+    s = AtMostThreeRows(score(data.x))
+    with refused("model.build: four rows, expected a model that fits the data"):
+        build.expect_fit(s, BinaryLogLoss(s, data.y), data)
+
+
 def test_a_log_loss_of_scores_is_refused_and_one_of_probabilities_is_not(opened, refused):
     data = opened(RANDOM.random((9, 3)), RANDOM.integers(0, 3, 9), 3)
     s = Affine(dense(3, 3), data.x)

@@ -1,6 +1,8 @@
 """dpedf.data: files as others write them: their types, attributes, labels, groups and habits."""
 
 import os
+import tracemalloc
+from fractions import Fraction
 
 import h5py
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from h5py import h5t
 
 from dpedf.data import Data, write
+from dpedf.data.layout import ArrayRows
 from dpedf.errors import UserError
 from dpedf.parallel.ranks import Ranks
 from dpedf.run.resume import described
@@ -128,11 +131,54 @@ def test_what_large_numbers_differ_in_survives(stored, layout, path):
     mean, std = LARGE + 0.25, np.array([3.0])
     make(path, x.astype(stored), np.zeros(100, int), layout, mean=mean, std=std)
     for dtype in np.float32, np.float64:
-        expected = ((x - mean) / std).astype(dtype)
+        expected = ((x.astype(np.longdouble) - mean) / std).astype(dtype)
         for cache in "none", "memory":
             found, _ = inputs(path, cache, dtype)
             assert found.dtype == dtype
             np.testing.assert_array_equal(found, expected)
+
+
+def expected_of(x, scale, mean, std):
+    """By Python's fractions."""
+    scale, mean, std = map(Fraction, (scale, mean, std))
+    return [float((Fraction(int(number)) * scale - mean) / std) for number in x.flat]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    ("stored", "first", "attributes"),
+    [
+        ("i8", 1_700_000_000_000_000_000, {"mean": 1_700_000_000_000_000_050, "std": 29.0}),
+        ("u8", 2**63, {"mean": 2**63 + 30, "std": 16.0}),
+        ("longdouble", 17 * 10**17, {"mean": 17 * 10**17 + 50, "std": 29.0}),
+        ("i8", 17 * 10**11, {"scale": 1e-3, "mean": 1.7e9, "std": 0.029}),
+        ("u2", 60_000, {"mean": 60_024.37, "std": 14.43}),
+        ("i2", -30_000, {"mean": -29_975.6, "std": 0.5}),
+        ("f2", 1_024, {"mean": 1_050.37, "std": 14.43}),
+        ("u1", 200, {"mean": 200.0000001, "std": 1e-6}),
+    ],
+)
+def test_numbers_keep_what_they_differ_in_however_far_their_mean(
+    stored, first, attributes, layout, path
+):
+    x = (np.arange(50, dtype="u8").reshape(50, 1) + np.array(first).astype("u8")).astype("i8")
+    x = x.astype("u8" if stored == "u8" else "i8").astype(stored)
+    make(path, x, np.zeros(50, int), layout, **attributes)
+    expected = expected_of(x, **{"scale": 1, "mean": 0, "std": 1} | attributes)
+    for cache in "none", "memory":
+        found, _ = inputs(path, cache)
+        np.testing.assert_allclose(found[:, 0], expected, 3e-6, 3e-6)
+
+
+def test_numbers_of_two_bytes_that_become_too_large_are_refused(path, refused):
+    largest = np.array([[250, 250, 255]], np.uint8).repeat(N, 0)
+    make(path, largest, scale=1.33e36)
+    np.testing.assert_allclose(inputs(path)[0], largest * 1.33e36, 1e-6)
+    make(path, X.astype("f2"), scale=1e34)  # of which others could be too large
+    np.testing.assert_allclose(inputs(path)[0], X * 1e34, 1e-6)
+    make(path, largest, scale=1.33e36, std=-1e-2)
+    with refused(path, "train/x", "250 in row 0 becomes -inf, expected what float32 can hold"):
+        inputs(path)
 
 
 def test_numbers_beyond_float32_are_scaled_into_it(path):
@@ -210,6 +256,13 @@ def test_numbers_and_texts_may_be_stored_in_any_type(path):
     found = [data.stored.attribute(name, None) for name in fixed]
     assert found == ["é", "aé"]
     np.testing.assert_array_equal(inputs(path)[0], (2 * X - 1.0) / 4)
+
+
+def test_a_text_of_another_encoding_is_shown_with_its_bytes(path):
+    names = np.array([b"caf\xe9", b"t\xeate", b"a", b"b"])
+    data = Data(make(path, name=names[0], classes=names))
+    assert data.stored.attribute("name", None) == "caf\\xe9" and data.y.classes == 4
+    assert "named caf\\xe9" in described(data)
 
 
 def test_an_image_for_the_mean_is_an_attribute_or_a_dataset(path):
@@ -304,6 +357,45 @@ def test_what_is_not_read_is_said(path, refused):
         write(path, **ABOUT, train=(X, Y), val=(X, Y), test=(X, Y))
 
 
+def test_attributes_that_are_not_those_of_the_file_are_said_to_be_unread(path):
+    write(path, **ABOUT, train=(X, Y), test=(X + 1, Y))
+    with h5py.File(path, "a") as file:
+        file["train/x"].dims[0].label = "row"
+        file["train/y"].make_scale("labels")
+        file["train/x"].dims[0].attach_scale(file["train/y"])
+    assert Data(path).notes == []
+    with h5py.File(path, "a") as file:
+        file["train/x"].attrs["scale_factor"] = file["test"].attrs["mean"] = 2.0
+    (note,) = Data(path).notes
+    names = "scale_factor of train/x (not of the file), attribute mean of test (not of the file)"
+    assert f"not read: attribute {names}; expected" in note
+
+
+def test_labels_of_minus_one_and_one_are_said_to_be_0_and_1(path, refused):
+    for classes in {}, {"classes": 2}:
+        with refused(path, "label -1 in row 0", "of two classes, labels are 0 and 1, here y > 0"):
+            Data(make(path, y=np.where(Y < 2, -1, 1), **classes))
+    for y in Y - 1, -(Y > 1).astype(int):
+        with refused(path, "label -1", "mask"):
+            Data(make(path, y=y))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_labels_that_are_all_equal_are_described_as_they_are(layout, path):
+    for y in Y > 9, Y >= 0:
+        data = Data(make(path, y=y, layout=layout))
+        assert (data.y.classes, data.notes) == (2, [])
+    (note,) = Data(make(path, y=np.full(N, 255), layout=layout)).notes
+    assert "256 classes, since the largest label is 255, in row 0; no row has label 0" in note
+
+
+def test_what_labels_look_like_is_looked_up_without_reading_x(path, monkeypatch):
+    data = Data(make(path, y=Y * 1.0))
+    monkeypatch.setattr(data.train.x, "gather", None)
+    with pytest.raises(UserError, match="integers as floats"), data.explaining():
+        raise UserError("no")
+
+
 # Files that this process has open, and where they are.
 
 
@@ -326,6 +418,17 @@ def test_a_file_that_this_process_writes_to_is_refused_and_can_be_replaced(mode,
         np.testing.assert_array_equal(inputs(path)[0], X + 1)
         file.attrs["more"] = 1
     np.testing.assert_array_equal(inputs(path)[0], X + 1)
+
+
+@pytest.mark.parametrize("driver", ["sec2", "stdio", "core"])
+def test_a_file_of_which_this_process_holds_a_part_to_write_to_it_is_refused(driver, path, refused):
+    for part in "train/x", "train", "/":
+        held = h5py.File(path, "r+", driver=driver)[part]
+        with refused(path, "this process", "to write to it"):
+            Data(path)
+        held.file.close()
+        with h5py.File(path, driver=driver) as file:
+            np.testing.assert_array_equal(inputs(path)[0], file["train/x"])
 
 
 def test_a_tilde_is_the_home_of_the_user(tmp_path, monkeypatch):
@@ -593,6 +696,53 @@ def test_rows_may_come_one_by_one(path):
     np.testing.assert_array_equal(data.train.load(np.arange(N))[0], X)
     np.testing.assert_array_equal(data.train.load(np.arange(N))[1], Y)
     np.testing.assert_array_equal(data.test.load(np.arange(N))[0], X)
+
+
+def test_rows_may_be_one_array_that_is_filled_again(path):
+    def filled(rows):
+        row = np.empty_like(rows[0])
+        for row[...] in rows:
+            yield row
+
+    write(path, **ABOUT, train=(filled(X), np.nditer(Y)), test=(filled(X), Y))
+    for found, expected in zip(inputs(path), (X, Y), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_masked_rows_are_refused_as_files_have_no_masks(path):
+    masked = np.ma.masked_greater(X, 30)
+    for x in masked, [*masked], iter(masked), iter(masked[:, 0]):
+        with pytest.raises(TypeError, match="train/x is a masked array, expected numbers that all"):
+            write(path, **ABOUT, train=(x, Y), test=(X, Y))
+    write(path, **ABOUT, train=(np.ma.array(X), Y), test=(X, Y))
+    np.testing.assert_array_equal(inputs(path)[0], X)
+
+
+def test_texts_may_be_those_of_numpy(path):
+    about = {key: np.str_(text) for key, text in ABOUT.items()}
+    write(path, **about, characters=np.str_("aé"), train=(X, Y), test=(X, Y))
+    assert Data(path).stored.attribute("characters", None) == "aé"
+    assert Data(path).stored.attribute("licence", None) == "c"
+
+
+def test_rows_lie_where_they_are_gathered_without_a_copy_of_all(path):
+    x = np.random.default_rng(0).normal(size=(5000, 100)).astype(np.float32)
+    write(path, **ABOUT, train=(x, Y.repeat(250)), test=(x[:N], Y))
+    with h5py.File(path) as file:
+        for name in "train/x", "train/y", "test/x", "test/y":
+            assert file[name].id.get_offset() % 64 == 0
+    numbers = np.arange(0, 200, 2)
+    data = Data(path)
+    odd = np.frombuffer(b"1" + x.tobytes(), np.uint8)[1:].view(np.float32).reshape(x.shape)
+    assert not odd.flags.aligned
+    for rows in data.train.x, ArrayRows(odd):
+        out = np.empty((100, 100), np.float32)
+        tracemalloc.start()
+        rows.gather(numbers, out)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        np.testing.assert_array_equal(out, x[numbers])
+        assert peak < 4 * out.nbytes
 
 
 def test_an_array_of_no_numbers_is_named(path):

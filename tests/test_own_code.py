@@ -1,9 +1,12 @@
 """Models in a user's own file: what they import beside it, and what a run knows of that."""
 
+import importlib
 import os
 import pickle
 import random
 import sys
+import sysconfig
+import types
 from contextlib import closing
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from dpedf.edf import Input
 from dpedf.parallel.ranks import Ranks
 from dpedf.run import own_code
 from dpedf.run.build import build, find
+from dpedf.run.own_code import sources
 from dpedf.run.resume import hash_of_code
 from dpedf.run.setup import Setup
 
@@ -33,7 +37,7 @@ def as_before():
     """Afterwards, modules, folders and what is known of them are those from before."""
     modules, folders = dict(sys.modules), [*sys.path]
     yield
-    assert sys.path == folders
+    sys.path[:] = folders
     for name in sys.modules.keys() - modules.keys():
         del sys.modules[name]
     own_code.located.clear()
@@ -87,6 +91,61 @@ def test_two_models_have_each_its_own_neighbour_of_one_name(tmp_path):
         assert pickle.loads(pickle.dumps(model)) is model
 
 
+def test_neighbours_may_lie_in_a_folder_that_is_no_package(tmp_path):
+    for which in "one", "two":
+        write(
+            tmp_path / which,
+            model="import layers.block\nfrom calendar import month\ndef model(x, y):\n"
+            "    import layers.block as late\n    return layers.block.here, late.here\n",
+            layers__of__block=f"here = '{which}'",
+            calendar__of__other="",
+        )
+    files = [f"{tmp_path}/{which}/model.py" for which in ("one", "two")]
+    models = [find(f"{file}:model") for file in files]
+    for k in 0, 1, 0, 1:
+        with own_code.beside(files[k]):
+            assert models[k](None, None) == (("one", "two")[k],) * 2
+        assert f"{tmp_path}/{('one', 'two')[k]}/layers/block.py" in map(str, sources(files[k]))
+    assert len(sources(files[0])) == 2
+
+
+def test_a_neighbour_that_was_changed_since_is_read_again_but_not_one_of_the_program(
+    tmp_path, monkeypatch
+):
+    text = "import layers, kept\ndef model(x, y): return layers.here, kept.here"
+    write(tmp_path, model=text, layers="here = 1", kept="here = 1")
+    monkeypatch.syspath_prepend(tmp_path)
+    kept = importlib.import_module("kept")
+    for now in 1, 2, 3:
+        write(tmp_path, layers=f"here = {now}")
+        model = find(f"{tmp_path}/model.py:model")
+        with own_code.beside(f"{tmp_path}/model.py"):
+            assert model(None, None) == (now, 1)
+        assert sys.modules["kept"] is kept and sys.modules["layers"].here == now
+        assert len(sources(f"{tmp_path}/model.py")) == 3
+    assert not list(tmp_path.glob("__pycache__/layers*"))  # which is of the second, not the text
+
+
+def test_a_node_imports_a_neighbour_as_late_as_it_likes(tmp_path):
+    write(tmp_path, model="def model(x, y):\n    import late\n    return late", late="", random="")
+    model = find(f"{tmp_path}/model.py:model")
+    assert Path(model(None, None).__file__) == tmp_path / "late.py"
+    assert importlib.import_module("random") is random
+
+
+def test_a_python_below_the_folder_of_a_model_is_none_of_its_neighbours(tmp_path, monkeypatch):
+    write(tmp_path, model="import calendar\ndef model(x, y): return calendar", calendar="")
+    for place in sysconfig.get_path("stdlib"), "lib/site-packages":
+        below = tmp_path / "env" / Path(place).name / "calendar.py"
+        away = types.ModuleType("calendar")
+        away.__file__ = str(below)
+        monkeypatch.setitem(sys.modules, "calendar", away)
+        found = find(f"{tmp_path}/model.py:model")(None, None)
+        assert Path(found.__file__) == tmp_path / "calendar.py"
+        assert sys.modules["calendar"] is away
+        assert below not in sources(f"{tmp_path}/model.py")
+
+
 def test_a_neighbour_named_as_a_module_of_python_hides_it_from_the_model_alone(tmp_path):
     text = "import random, os, check\nfrom dpedf import check as other\ndef model(x, y): pass\n"
     write(tmp_path, model=text, random="mine = True", os="mine = True", check="mine = True")
@@ -127,10 +186,10 @@ def test_a_run_stays_in_its_folder_though_its_model_goes_to_another(
     config = (ROOT / "configs" / "digits.toml").read_text()
     (tmp_path / "a" / "c.toml").write_text(config.replace("data/digits.h5", str(digits)))
     words = "c.toml", "model={build='model.py:model'}"
-    with closing(Setup(words, Ranks()).directory.lock):
+    with closing((first := Setup(words, Ranks())).directory.lock):
         assert os.getcwd() == str(tmp_path)
         monkeypatch.chdir(tmp_path / "a")
-        with refused("runs/c: a live job"):
+        with refused(f"{first.directory.given}: a live job"):
             Setup(words, Ranks())
     assert os.listdir(tmp_path) == ["a"] and (tmp_path / "a" / "runs" / "c" / ".lock").exists()
 
@@ -142,7 +201,14 @@ WRONG = {  # the files, and what the line says
     "NUL": ({"model": "\0"}, ["model.py, line 1", "null bytes"]),
     "no such": ({"model": "\nimport nowhere_at_all"}, ["model.py, line 2", "'nowhere_at_all'"]),
     "no such name": ({"model": "from b import c", "b": ""}, ["model.py, line 1", "'c'", "beside"]),
-    "a package's": ({"model": "from . import b", "b": ""}, ["model.py, line 1", "relative import"]),
+    "a package's": (
+        {"model": "from . import b", "b": ""},
+        ["model.py, line 1", "relative import", "expected `import b`, without the dot"],
+    ),
+    "a name of a package's": (
+        {"model": "\nfrom .b import c", "b": ""},
+        ["model.py, line 2", "expected `from b import c`, without the dot"],
+    ),
 }
 
 

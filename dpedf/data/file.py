@@ -19,7 +19,7 @@ from dpedf.data.labels import classes_of, hints
 from dpedf.data.layout import ArrayRows, DeviceRows, rows_of
 from dpedf.data.memory import MEMORY, expect_memory
 from dpedf.data.scaling import NARROW, Scaling, convert
-from dpedf.data.split import Split, expect_integer
+from dpedf.data.split import Split, expect_integer, gathered
 from dpedf.data.stored import Stored
 from dpedf.data.windows import TextWindows
 from dpedf.data.writer import GROUPS
@@ -96,7 +96,8 @@ class Data:
         try:
             yield
         except UserError as error:
-            hint = hints(self.train.x.shape, self.train.pack(self.train.numbers[:512])[1])
+            y = gathered(self.train.y, self.train.numbers[:512])
+            hint = hints(self.train.x.shape, y)
             raise type(error)("; ".join([str(error), *self.notes, *hint])) from None
 
     def split(self, group):

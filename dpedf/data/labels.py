@@ -17,10 +17,13 @@ def classes_of(path, declared, stored, text=False):
     stored: the rows of labels, each once.  UserError: a label is none of 0..classes-1.
     """
     classes, notes = declared, []
-    if classes is None:
+    if are_truth := classes is None and stored[0].dataset.dtype.kind == "b":
+        classes = 2
+    elif classes is None:
         last = largest(stored[0])  # those to learn from
         classes = last + 1
-        if last == IGNORE and not text and (before := largest(stored[0], IGNORE)) < IGNORE - 1:
+        before = -1 if text or last != IGNORE else largest(stored[0], IGNORE)
+        if -1 < before < IGNORE - 1:
             found = f"{classes} classes, since label {before} is followed by {last}"
             notes.append(f"{path}: {found}; {MASK}")
     elif np.ndim(classes) == 1 and classes.dtype == object:
@@ -36,12 +39,14 @@ def classes_of(path, declared, stored, text=False):
                 label, where = labels[tuple(at)], first + at[0]
                 found = f"symbol {label} at {where}" if text else f"label {label} in row {where}"
                 hint = ""
-                if not text and (label < 0 or label == IGNORE):
+                if label == -1 and all((abs(its) == 1).all() for _, its in rows.blocks()):
+                    hint = "; of two classes, labels are 0 and 1, here y > 0"
+                elif not text and (label < 0 or label == IGNORE):
                     hint = f"; {MASK}"
                 elif not text and label == classes:
                     hint = "; the first label is 0"
                 raise UserError(f"{rows.where}: {found}, expected 0..{classes - 1}{hint}")
-    if declared is None and not text and not notes:
+    if declared is None and not (text or notes or are_truth):
         notes.extend(gap(stored[0], classes))
     return int(classes), notes
 

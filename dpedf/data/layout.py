@@ -3,7 +3,7 @@
 A contiguous dataset is mapped into memory, and its rows are gathered in any order.  Others are
 read by whole chunks.
 
-Numbers that the run's type cannot hold are scaled in float64 as they are read, and rounded then.
+Numbers that are not scaled on the device are scaled as they are read, and rounded then.
 Rows of floats are finite: they are checked when they are first read.  Where the file says which
 checksum rows have, so are those of any type when all of them are read, in order.
 """
@@ -46,9 +46,9 @@ class ArrayRows:
         self.array, self.shape, self.dtype = array, array.shape, array.dtype
 
     def gather(self, numbers, out):
-        if out.dtype == self.array.dtype:
+        if out.dtype == self.array.dtype and self.array.flags.aligned:
             np.take(self.array, numbers, axis=0, out=out, mode="clip")  # "raise" would copy out
-        else:  # bytes in the order of another machine
+        else:  # of which take would copy all rows
             out[...] = self.array[numbers]
 
 
@@ -104,7 +104,7 @@ class StoredRows:
         with np.errstate(over="ignore", invalid="ignore"):
             if self.scaling:
                 scale, mean, std = self.scaling
-                rows = rows.astype(np.float64)  # where x is near its mean, float32 has lost it
+                rows = rows.astype(mean.dtype)  # where x is near its mean, float32 has lost it
                 rows *= scale
                 rows -= mean
                 rows /= std

@@ -1,8 +1,9 @@
 """How stored numbers become inputs: (x * scale - mean) / std.
 
-Numbers of one or two bytes are scaled on the device, in the type of the run, which holds them all.
-Larger ones are scaled in float64 as they are read, and rounded then: in float32, what they differ
-in may be lost, or too large.
+Numbers of one or two bytes are scaled on the device, in the type of the run.  Larger ones, and all
+that are far from their mean or may become too large, are scaled in float64 as they are read, and
+rounded then: in float32, what they differ in may be lost.  If it may be lost in float64 as well,
+they are scaled in NumPy's longdouble.
 """
 
 import numpy as np
@@ -10,6 +11,8 @@ import numpy as np
 from dpedf.errors import UserError, one_line
 
 NARROW = 2  # bytes of a number, at most: such are scaled on the device
+# How many std a mean may be from 0, where it is subtracted in the type of the run, and in float64.
+FAR, VERY_FAR = 2**6, 2**26
 
 
 class Scaling:
@@ -27,11 +30,13 @@ class Scaling:
             for name, default in defaults.items()
         ]
         self.identity = not ((scale != 1).any() or mean.any() or (std != 1).any())
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            if not (np.abs(mean / std) > VERY_FAR).any():
+                scale, mean, std = self.exact = [its.astype(np.float64) for its in self.exact]
             self.scale, self.shift = (scale / std).astype(dtype), (-mean / std).astype(dtype)
 
     def numbers(self, name, found, shape):
-        """An attribute, as float64."""
+        """An attribute, as the longest floats."""
         numbers = np.asarray(found)
         try:
             np.broadcast_to(numbers, shape)
@@ -43,18 +48,19 @@ class Scaling:
             raise UserError(
                 f"{self.path}: attribute {name} = {one_line(repr(found))}, expected {what}"
             )
-        return numbers.astype(np.float64)
+        return numbers.astype(np.longdouble)
 
     def prepare(self, rows):
-        """Have rows of x scaled as they are read, if the device is not to do it.
-
-        UserError: what the device would scale them by is too large for it.
-        """
-        if rows.dtype.itemsize > NARROW:
+        """Have rows of x scaled as they are read, if the device is not to do it."""
+        if rows.dtype.itemsize > NARROW or not self.fits_device(rows.dtype):
             convert(rows, self.dtype, None if self.identity else self.exact)
-        elif not (np.isfinite(self.scale).all() and np.isfinite(self.shift).all()):
-            found = one_line(f"x * {self.scale} + {self.shift} by attributes scale, mean and std")
-            raise UserError(f"{self.path}: {found}, expected what {self.dtype} can hold")
+
+    def fits_device(self, dtype):
+        """Does every x of this type become x * scale + shift, in the type of the run?"""
+        limits = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
+        with np.errstate(over="ignore"):
+            largest = np.abs(self.scale) * float(limits.max)
+            return np.isfinite(largest).all() and (np.abs(self.shift) <= FAR).all()
 
 
 def convert(rows, dtype, scaling=None):

@@ -18,6 +18,13 @@ def expect_integer(name, found, least=0):
         raise UserError(f"{name} = {found!r}, expected an integer of at least {least}")
 
 
+def gathered(rows, numbers, empty=np.empty):
+    """Those of these numbers, as stored, in an array made by empty(shape, dtype)."""
+    out = empty((len(numbers), *rows.shape[1:]), rows.dtype.newbyteorder("="))
+    rows.gather(numbers, out)
+    return out
+
+
 class Split:
     """Some rows of a group, to learn from, to validate or to test on.
 
@@ -44,14 +51,10 @@ class Split:
         already, only their numbers travel.
         """
         if self.on_device:
-            travelling = [empty(numbers.shape, numbers.dtype)]
-            travelling[0][...] = numbers
-        else:
-            stored, n = (self.x, self.y), len(numbers)
-            travelling = [empty((n, *s.shape[1:]), s.dtype.newbyteorder("=")) for s in stored]
-            for rows, array in zip(stored, travelling, strict=True):
-                rows.gather(numbers, array)
-        return travelling
+            travelling = empty(numbers.shape, numbers.dtype)
+            travelling[...] = numbers
+            return [travelling]
+        return [gathered(rows, numbers, empty) for rows in (self.x, self.y)]
 
     def unpack(self, *packed):
         """x and y, of what was packed and has arrived on the device."""

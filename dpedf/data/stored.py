@@ -12,6 +12,9 @@ from dpedf.data.sources import expect_sources, expect_stored, located, size_and_
 from dpedf.errors import UserError, concerning, one_line
 
 SHOWN = 6  # names in a line
+OF_DATASETS = (  # attributes that our writer gives them, and dimension scales of HDF5
+    *("crc32", "CLASS", "NAME", "DIMENSION_LIST", "REFERENCE_LIST", "DIMENSION_LABELS"),
+)
 LINKS = 32  # links and virtual datasets on the way to numbers: more lead in a circle
 
 # What h5py raises where a file is damaged, depending on which of its bytes are.
@@ -34,26 +37,30 @@ def reading(where):
 
 def expect_no_writer(path, descriptor):
     """UserError: this process writes to a file, of which a part may not be on the disk yet."""
-    for identifier in h5py.h5f.get_obj_ids(h5py.h5f.OBJ_ALL, h5py.h5f.OBJ_FILE):
+    kinds = h5py.h5f.OBJ_FILE | h5py.h5f.OBJ_DATASET | h5py.h5f.OBJ_GROUP
+    for identifier in h5py.h5f.get_obj_ids(h5py.h5f.OBJ_ALL, kinds):
         if writes_to(identifier, descriptor):
             found = "this process still has it open in h5py to write to it"
             raise UserError(f"{path}: {found}, expected that it is closed first")
 
 
 def writes_to(identifier, descriptor):
-    """Is what HDF5 has open under this identifier the file of a descriptor, and for writing?"""
+    """Is what HDF5 has open under this identifier in the file of a descriptor, and for writing?"""
     try:
         file = h5py.File(identifier)
-        writes = file.mode == "r+" and file.driver == "sec2"
-        return writes and os.path.sameopenfile(identifier.get_vfd_handle(), descriptor)
-    except ValueError:  # it was closed meanwhile
+        if file.mode != "r+":
+            return False
+        if file.driver == "sec2":
+            return os.path.sameopenfile(file.id.get_vfd_handle(), descriptor)
+        return os.path.samestat(os.stat(file.filename), os.fstat(descriptor))
+    except DAMAGE:  # it was closed meanwhile, or its name leads nowhere
         return False
 
 
 def text_of(found):
     """An attribute, in which the bytes of a text, alone or in a list, are a str."""
     if isinstance(found, bytes):
-        return found.decode()
+        return found.decode(errors="backslashreplace")
     if isinstance(found, np.ndarray) and found.dtype.kind in "SO":
         return np.array([text_of(one) for one in found.flat], object).reshape(found.shape)
     return found
@@ -228,6 +235,11 @@ class Stored:
                 found += [f"{group}/{name}" for name in names if name not in datasets]
                 found += [f"{group}, a dataset"] * isinstance(inside, h5py.Dataset)
             found += [f"attribute {name}" for name in self.file.attrs if name not in attributes]
+            for path in (f"{group}/{name}" for group in groups for name in ("", *datasets)):
+                _, holder = self.find(path) or (self, None)
+                names = () if holder is None else [n for n in holder.attrs if n not in OF_DATASETS]
+                where = f"{path.rstrip('/')} (not of the file)"
+                found += [f"attribute {name} of {where}" for name in names]
         if not found:
             return []
         names = ", ".join(found[:SHOWN]) + f" and {len(found) - SHOWN} more" * (len(found) > SHOWN)

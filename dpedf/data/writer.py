@@ -23,7 +23,8 @@ def write(
     characters: what the symbols of a text stand for, as one string.  An array that is given twice
     is stored once.  The file is made in memory, which has to hold the rows once more, and appears
     whole or not at all.  OSError: the disk is full, or refuses it.  UserError: a group of another
-    name, which nobody would read, or a text with a NUL.  TypeError: an array holds no numbers.
+    name, which nobody would read, or a text with a NUL.  TypeError: an array holds no numbers, or
+    masks some.
 
     Each dataset has an attribute crc32, of its bytes; HDF5 itself adds checksums to what describes
     them, from version 1.8 of its format on.  So damage is noticed when the rows are read.
@@ -35,7 +36,9 @@ def write(
     about = {"name": name, "source": source, "licence": licence, "classes": classes}
     about |= {"characters": characters, "scale": scale, "mean": mean, "std": std}
     image = io.BytesIO()  # on a full disk, HDF5 itself can end the process
-    with h5py.File(image, "w", libver="v108") as file:
+    # where numbers are at odd addresses, NumPy is slower, and may copy all of them to take some
+    aligned = {"alignment_threshold": 1, "alignment_interval": 64}
+    with h5py.File(image, "w", libver="v108", **aligned) as file:
         for key, known in about.items():
             if isinstance(known, str) and "\0" in known:
                 raise UserError(f"{path}: {key} with a NUL, expected a text without, as in HDF5")
@@ -45,7 +48,8 @@ def write(
         for group, rows in groups.items():
             is_text = isinstance(rows, np.ndarray)
             for key, given in [("text", rows)] if is_text else zip("xy", rows, strict=True):
-                array, name = array_of(given), f"{group}/{key}"
+                name = f"{group}/{key}"
+                array = array_of(given, f"{path}: {name}")
                 if array.dtype.kind not in "biuf":
                     raise TypeError(f"{path}: {name} is of {array.dtype}, expected numbers")
                 same = (its for known, its in stored if known is array)
@@ -58,11 +62,15 @@ def write(
     replace(path, image.getbuffer())
 
 
-def array_of(given):
+def array_of(given, where):
     """An array as it is; of what else holds rows, even of an iterator over them, a new one."""
-    return np.asanyarray([*given] if isinstance(given, Iterator) else given)
+    if any(map(np.ma.is_masked, given if isinstance(given, list | tuple) else [given])):
+        raise TypeError(f"{where} is a masked array, expected numbers that all count")
+    if isinstance(given, Iterator):  # which may fill one array again for each row
+        return np.array([np.array(array_of(row, where)) for row in given])
+    return np.asanyarray(given)
 
 
 def is_names(known):
-    """Is it an array of texts, for which HDF5 has no type?"""
-    return isinstance(known, np.ndarray) and known.dtype.kind == "U"
+    """Is it a text of NumPy, or an array of such, for which HDF5 has no type?"""
+    return isinstance(known, np.ndarray | np.generic) and known.dtype.kind == "U"

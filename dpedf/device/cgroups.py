@@ -3,10 +3,12 @@
 Versions 1 and 2, as cgroups(7) describes them.
 """
 
+import re
 from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path("/")  # of /proc and /sys
+QUOTA = re.compile(r"\s*([0-9]{1,18})\s+([1-9][0-9]{0,17})\s*")  # microseconds, of so many
 
 
 def folders(controller):
@@ -15,8 +17,8 @@ def folders(controller):
     A container may see its own cgroup as the outermost one, whatever path it reads for it.
     """
     for line in text(ROOT / "proc/self/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers and controller not in controllers.split(","):
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        if not path or (controllers and controller not in controllers.split(",")):
             continue
         for name in [controllers, controller] if controllers else ["", "unified"]:
             top = ROOT / "sys/fs/cgroup" / name
@@ -34,10 +36,8 @@ def text(path):
 def quotas():
     """Pairs (cgroup, how many cores its processes may use together)."""
     for folder in folders("cpu"):
-        quota = text(folder / "cpu.max").split()
-        if not quota:
-            files = "cpu.cfs_quota_us", "cpu.cfs_period_us"
-            quota = [word for name in files for word in text(folder / name).split()]
-        if len(quota) == 2 and all(map(str.isdecimal, quota)):  # others are max or -1: no limit
+        files = "cpu.cfs_quota_us", "cpu.cfs_period_us"
+        found = text(folder / "cpu.max") or " ".join(text(folder / name) for name in files)
+        if limit := QUOTA.fullmatch(found):  # others are max or -1: no limit
             its = folder.stat()
-            yield (its.st_dev, its.st_ino), int(quota[0]) / int(quota[1])
+            yield (its.st_dev, its.st_ino), int(limit[1]) / int(limit[2])

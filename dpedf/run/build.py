@@ -12,6 +12,7 @@ from dpedf.edf import CompNode, CompNodes, Forward, Parameters
 from dpedf.errors import UserError
 from dpedf.run import own_code
 from dpedf.run.evaluate import classifies
+from dpedf.shapes import described, listed
 
 # Outputs are looked at for so many rows, and for so many draws of the parameters.
 FEW, DRAWS = 4, 16
@@ -75,17 +76,15 @@ def expect_fit(Q, ell, data):
 
     UserError: the model and the data do not fit together.
     """
-    try:
-        run(ell, data, 0)
-    except (ValueError, IndexError) as error:
-        raise UserError(f"model.build: {error}, expected a model that fits the data") from None
-    if Q not in CompNodes(ell):
-        raise UserError("model.build: ell does not depend on the output, expected that it does")
-    expect_shape("ell", ell, ["B"], "the loss of each example")
+    run(ell, data, 0)
     scores = {n.s: f"what {type(n).__name__} takes" for n in CompNodes(ell) if is_binary_loss(n)}
+    if Q not in CompNodes(ell):
+        expected = "the score of class 1, before the sigmoid" if scores else "that it does"
+        raise UserError(f"model.build: ell does not depend on the output, expected {expected}")
+    expect_shape("ell", ell, ["B"], "the loss of each example")
     if classifies(ell, data.y):
         labels, classes = ["B", *data.y.value.shape[1:]], data.y.classes
-        if classes == 2 and sizes(Q) == labels:
+        if classes == 2 and described(Q) == listed(labels):
             scores[Q] = "the output"
         else:
             what = "a number for each class"
@@ -104,25 +103,21 @@ def is_binary_loss(n):
 
 
 def run(ell, data, rows):
-    """Compute all values of the first rows, so many, of those to learn from."""
+    """Compute all values of the first rows, so many, of those to learn from.
+
+    UserError: a node cannot.
+    """
     data.put(*data.train.load(data.train.numbers[:rows]))
-    with np.errstate(all="ignore"):
-        Forward(ell)
-
-
-def sizes(node):
-    """The shape of a node's value, with "B" for the rows."""
-    shape = node.value.shape
-    return ["B", *shape[1:]] if node.batched else [*shape]
-
-
-def listed(shape):
-    return f"({', '.join(map(str, shape))}{',' * (len(shape) == 1)})"
+    try:
+        with np.errstate(all="ignore"):
+            Forward(ell)
+    except (ValueError, IndexError) as error:
+        raise UserError(f"model.build: {error}, expected a model that fits the data") from None
 
 
 def expect_shape(name, node, shape, what):
-    if sizes(node) != shape:
-        found = f"model.build: the {name} is {listed(sizes(node))}"
+    if described(node) != listed(shape):
+        found = f"model.build: the {name} is {described(node)}"
         raise UserError(f"{found}, expected {listed(shape)}, {what}")
 
 

@@ -10,7 +10,8 @@ import errno
 import hashlib
 import io
 import os
-from urllib.parse import unquote
+import re
+from urllib.parse import quote, unquote
 
 import h5py
 import numpy as np
@@ -21,6 +22,7 @@ from dpedf.device import host, overwrite
 from dpedf.errors import RunError, UserError, concerning, one_line
 
 HEAD = 512  # bytes of the user block, the fewest that HDF5 allows
+ANY = "surrogatepass"  # characters of names, also those that UTF-8 does not have
 HDF5 = b"\x89HDF\r\n\x1a\n"
 NOT_OURS = OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError  # from h5py
 
@@ -54,8 +56,8 @@ def save(path, phi, previous=None, **state):
 
 
 def quoted(name):
-    """A name as HDF5 takes it: there a slash parts two names, and NUL ends one."""
-    return name.replace("%", "%25").replace("/", "%2F").replace("\0", "%00")
+    """A name as HDF5 takes it: in UTF-8, where a slash parts two names, and NUL ends one."""
+    return re.sub(r"[%/\0\ud800-\udfff]", lambda found: quote(found[0], "", errors=ANY), name)
 
 
 def proof(content):
@@ -93,7 +95,7 @@ def read(path):
     try:
         with h5py.File(io.BytesIO(content), "r") as file:
             there = {
-                unquote(name): (p.attrs["offset"].item(), p.attrs["shape"].tolist())
+                unquote(name, errors=ANY): (p.attrs["offset"].item(), p.attrs["shape"].tolist())
                 for name, p in file["parameters"].items()
             }
             rest = {
@@ -102,7 +104,9 @@ def read(path):
             } | {
                 name: thing[...] for name, thing in file.items() if isinstance(thing, h5py.Dataset)
             }
-            running = {unquote(name): its[...] for name, its in file.get("running", {}).items()}
+            running = {
+                unquote(name, errors=ANY): its[...] for name, its in file.get("running", {}).items()
+            }
             return {"phi": rest.pop("phi"), "parameters": there, "running": running, "rest": rest}
     except NOT_OURS as error:
         raise UserError(f"{path}: {one_line(error)}, expected a whole checkpoint") from None

@@ -202,7 +202,7 @@ def from_command_line(words):
 
 def expect_known(tree):
     """UserError: in a tree is a key that nobody reads; [model] has any."""
-    tables = [("", tree, Config)]
+    tables, places = [("", tree, Config)], {key.rpartition(".")[2]: key for key in TYPES}
     for field in msgspec.structs.fields(Config):
         section, cls = tree.get(field.name), field.type
         if isinstance(section, dict) and isinstance(cls, type) and issubclass(cls, Section):
@@ -211,6 +211,7 @@ def expect_known(tree):
         names = [field.name for field in msgspec.structs.fields(cls)]
         for unknown in table.keys() - {*names}:
             near = get_close_matches(unknown[:80], names)
+            near += [places[name] for name in get_close_matches(unknown[:80], places)]
             expected = near[0] if near else ", ".join(names)
             raise UserError(f"{dot}{shown_key(unknown)} is unknown, expected {expected}")
 

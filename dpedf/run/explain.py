@@ -3,6 +3,7 @@
 import re
 from typing import Literal, get_args, get_origin
 
+from dpedf.errors import plural
 from dpedf.run.tree import shown
 
 KINDS = {
@@ -33,8 +34,10 @@ def explained(error, tree, types):
 
 
 def in_words(what):
-    """a whole number, at least 1, a list of 2"""
+    """a whole number, at least 1, a list of 2, text of at least 1 character"""
     kind, sign, bound = re.match(r"Expected `(.*?)`(?: (\D+?) ([\d.]+))?", what).groups()
     if sign in SIGNS:
         return f"{SIGNS[sign]} {bound.removesuffix('.0')}"
+    if kind == "str" and bound:
+        return f"text of at least {plural(int(bound), 'character')}"
     return f"a list of {bound}" if kind == "array" and bound else KINDS[kind]

@@ -1,10 +1,13 @@
 """Code of the user's own: a file of models, and the modules beside it that it imports.
 
-These are found as they are in `python path/to/file.py`, before others of the same name.
+These are found as they are in `python path/to/file.py`, before others of the same name; but later,
+in a node that imports what nobody did before, after them.
 """
 
 import importlib.util
+import re
 import sys
+import sysconfig
 import traceback
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +15,10 @@ from pathlib import Path
 from dpedf.errors import UserError, one_line
 
 located = {}  # files as they were named: where they lie, wherever the process goes later
-neighbours = {}  # folders of such files: {name: module} of what was imported from there
+neighbours = {}  # folders of such files: {name: module} of what they alone imported from there
+
+# Folders that hold what is not the user's own, even if they lie below a folder of his.
+OTHERS = {Path(sysconfig.get_path("stdlib")).name, "site-packages", "dist-packages"}
 
 
 def own_file(name):
@@ -21,8 +27,14 @@ def own_file(name):
 
 
 def module(file):
-    """The module that a file makes, run anew.  UserError: it or what it imports is no Python."""
+    """The module that a file makes, run anew, as are its neighbours.
+
+    UserError: it or what it imports is no Python.
+    """
     located[file] = path = Path(file).resolve()
+    for neighbour, old in neighbours.pop(path.parent, {}).items():
+        if sys.modules.get(neighbour) is old:
+            del sys.modules[neighbour]
     name = str(path).replace(".", "_")  # of this file alone, and of no package
     spec = importlib.util.spec_from_file_location(name, path)
     made = sys.modules[name] = importlib.util.module_from_spec(spec)
@@ -36,44 +48,64 @@ def module(file):
             frames = traceback.extract_tb(error.__traceback__)
             last = [frame for frame in frames if not frame.filename.startswith("<frozen")][-1]
             at = f"{last.filename}, line {last.lineno}"
-            raise UserError(
-                f"{at}: {one_line(error)}, expected what is installed or lies beside it"
-            ) from None
+            expected = "what is installed or lies beside it"
+            if "no known parent package" in str(error):
+                without = re.sub(r"from\s*\.+(?=\w)", "from ", last.line)
+                without = re.sub(r"from\s*\.+\s*import", "import", without)
+                expected = f"`{without}`, without the dot"
+            raise UserError(f"{at}: {one_line(error)}, expected {expected}") from None
     return made
 
 
 @contextmanager
 def beside(file):
-    """Inside, an import looks in the folder of a file first.
+    """Inside, an import looks in the folder of a file first, and from then on, last.
 
     A module from elsewhere that has the name of one there, such as random, is away meanwhile.
     """
-    folder = located[file].parent
-    names = {path.stem for path in folder.glob("*.py")}
-    names |= {path.parent.name for path in folder.glob("*/__init__.py")}
-    names -= {"dpedf", *sys.builtin_module_names, "__main__"}
+    folder, fixed = located[file].parent, {"dpedf", *sys.builtin_module_names, "__main__"}
+    names = {path.stem for path in folder.glob("*.py")} - fixed
+    names |= {path.parent.name for path in folder.glob("*/__init__.py")} - fixed
+    spaces = {path.name for path in folder.glob("*/")} - names - fixed
+
+    def named(name):
+        """Is it the name of a module there?  Packages without __init__ give way to any other."""
+        top = name.partition(".")[0]
+        return top in names or (top in spaces and place_of(sys.modules.get(top)) is None)
 
     def loaded():
-        return {n: m for n, m in [*sys.modules.items()] if n.partition(".")[0] in names}
+        return {n: m for n, m in [*sys.modules.items()] if named(n)}
 
     away = {n: m for n, m in loaded().items() if not lies_in(folder, m) and not frozen(m)}
     for n in away:
         del sys.modules[n]
-    sys.modules.update(neighbours.get(folder, {}))
+    before = sys.modules.keys() - (ours := neighbours.get(folder, {})).keys()
+    sys.modules.update(ours)
     sys.path.insert(0, str(folder))
     importlib.invalidate_caches()
+    writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # it hides changes for a second
     try:
         yield
     finally:
-        sys.path.remove(str(folder))
-        neighbours[folder] = {n: m for n, m in loaded().items() if lies_in(folder, m)}
+        sys.dont_write_bytecode = writes
+        its = {n: m for n, m in loaded().items() if lies_in(folder, m)}
+        neighbours[folder] = {n: m for n, m in its.items() if n not in before}
         sys.modules.update(away)
+        sys.path.remove(str(folder))
+        if str(folder) not in sys.path:
+            sys.path.append(str(folder))
+
+
+def place_of(module):
+    """The file of a module; None where it has none, as a package without __init__."""
+    return getattr(module, "__file__", None)
 
 
 def lies_in(folder, module):
     """Is a module the user's own, from this folder or one below?"""
-    path = Path(getattr(module, "__file__", None) or "/").resolve()
-    return path.is_relative_to(folder) and "site-packages" not in path.parts
+    place = place_of(module) or next(iter(getattr(module, "__path__", ())), "/")
+    path = Path(place).resolve()
+    return path.is_relative_to(folder) and not OTHERS & {*path.relative_to(folder).parts}
 
 
 def frozen(module):
@@ -85,5 +117,5 @@ def sources(file):
     """The files of Python that make a user's file: itself, and what was imported beside it."""
     path = located.get(file) or Path(file).resolve()
     modules = [*sys.modules.values(), *neighbours.get(path.parent, {}).values()]
-    its = {Path(m.__file__).resolve() for m in modules if lies_in(path.parent, m)}
-    return sorted({path, *(source for source in its if source.suffix == ".py")})
+    its = {Path(m.__file__).resolve() for m in modules if place_of(m) and lies_in(path.parent, m)}
+    return sorted({path, *(one for one in its if one.suffix == ".py" and one.is_file())})
