@@ -297,7 +297,7 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_rows(train, run):
 
 @pytest.mark.parametrize("interrupted", [False, True])
 def test_the_best_checkpoint_is_that_of_the_lowest_loss_on_rows_held_out(interrupted, train, run):
-    words = "train.eval_every=4", "train.learning_rate=0.3", "train.schedule=constant"
+    words = "train.eval_every=4", "train.learning_rate=2.0", "train.schedule=constant"
     if interrupted:
         words = *words, "model.build=models.py:interrupted", "train.checkpoint_every=8"
         assert train(*words, STEP="37", SIGNAL="9").returncode == -9
