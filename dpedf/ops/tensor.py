@@ -29,6 +29,8 @@ class Reshape(CompNode):
     shape: that of a row of y, with as many numbers; -1 once: what is left; a number: of one index
     """
 
+    keeps_order = True  # of the numbers of a row
+
     def __init__(self, x, shape):
         self.x, self.shape = x, whole(self, shape)
 
