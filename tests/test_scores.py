@@ -9,7 +9,7 @@ import pytest
 from threaded import on_ranks
 
 from dpedf.check import check, gradients_collected
-from dpedf.edf import Backward, CompNode, Forward, Input
+from dpedf.edf import Backward, CompNode, Forward, Input, Parameter
 from dpedf.ops import (
     Affine,
     BinaryLogLoss,
@@ -195,6 +195,17 @@ def test_a_binary_log_loss_of_large_scores_and_of_probabilities_is_that_of_pytor
     compare(BinaryLogLoss, lambda s, y: reference(s, y.to(s), reduction="none"), s, y, dtype)
 
 
+@each_dtype
+def test_a_binary_log_loss_of_a_computed_probability_has_the_gradient_of_pytorch(dtype):
+    compare(
+        by_halves(lambda s, t: BinaryLogLoss(Sum(s), Sigmoid(Sum(t)))),
+        lambda s, y: functional.binary_cross_entropy_with_logits(
+            s[:, :3].sum(1), s[:, 3:].sum(1).sigmoid(), reduction="none"
+        ),
+        *(np.random.default_rng(0).normal(size=(7, 6)), np.zeros(7), dtype),
+    )
+
+
 @pytest.mark.parametrize("label", [-1, 2, 1.5, nan])
 def test_a_binary_log_loss_of_what_is_no_probability_is_no_number(label):
     s, y = inputs([0.5, 0.5], [1, label])
@@ -227,6 +238,27 @@ def test_no_gradient_comes_from_a_masked_log_of_0():
         Forward(double := ell * 2)
         Backward(double)
     assert double.value == pytest.approx(2 * log(2)) and grads[p].tolist() == [[[0, 0], [0, -4]]]
+
+
+@pytest.mark.parametrize("score", [nan, inf, -inf])
+@pytest.mark.parametrize(
+    "make",
+    [Softmax, lambda s: Reshape(Softmax(s), (2, 3)), lambda s: 0.9 * Softmax(s) + 0.1],
+    ids=["at once", "by its logarithm", "of a mixture"],
+)
+def test_no_gradient_comes_from_scores_that_are_masked_and_no_numbers(make, score):
+    s, y, mask = inputs([[[1.0, 2, 3], [score] * 3]], [[0, 1]], [[1, 0]])
+    p = Parameter(np.zeros(3))
+    ell = LogLoss(make(s + p), y, mask)
+    with np.errstate(invalid="ignore"):
+        Forward(ell)
+        Backward(ell)
+    found = p.grad.copy()
+    s.value[0, 1] = 0
+    Forward(ell)
+    Backward(ell)
+    assert np.isfinite(found).all()
+    np.testing.assert_array_equal(found, p.grad)
 
 
 @pytest.mark.parametrize("make", [Softmax, lambda s: Flatten(Softmax(s)), Sigmoid])

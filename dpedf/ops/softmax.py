@@ -3,7 +3,7 @@
 import numpy as np
 
 from dpedf.edf import CompNode
-from dpedf.kernels import floats
+from dpedf.kernels import floats, selected
 from dpedf.kernels.gemm import matrix
 from dpedf.kernels.softmax import softmax, sum_of_columns
 
@@ -28,7 +28,8 @@ class Softmax(CompNode):
 
     def backward(self):
         g, Q = matrix(self.grad).T, matrix(self.value).T
-        self.s.addgrad((Q * (g - sum_of_columns(g * Q))).T.reshape(self.value.shape))
+        delta = Q * (g - sum_of_columns(g * Q))
+        self.s.addgrad(where_any(g, delta).T.reshape(self.value.shape))
 
 
 class LogSoftmax(CompNode):
@@ -52,4 +53,9 @@ class LogSoftmax(CompNode):
 
     def backward(self):
         g, Q = matrix(self.grad).T, matrix(self.Q.value).T
-        self.s.addgrad((g - Q * sum_of_columns(g)).T.reshape(self.value.shape))
+        self.s.addgrad(where_any(g, g - Q * sum_of_columns(g)).T.reshape(self.value.shape))
+
+
+def where_any(g, delta):
+    """delta, but 0 in each column where g is 0: one that is masked, of which Q may be nan."""
+    return selected(delta, (g != 0).any(axis=0))
