@@ -55,12 +55,12 @@ class Numbered(type):
 
     def __call__(cls, *args, **keywords):
         thing = super().__call__(*args, **keywords)  # so that no __init__ needs super()
-        computed = kind(thing) == "computed"
-        inputs = connect(thing) if computed else []
-        after = (1 + i.number for i in inputs)  # whose numbers may be of another process
-        thing.number = max([next(counter), *after])
-        if computed:
-            infer(thing, inputs)
+        if type(thing) is cls:  # else it was made by another call, as Log(Softmax(s)) is
+            inputs = connect(thing) if kind(thing) == "computed" else []
+            after = (1 + i.number for i in inputs)  # whose numbers may be of another process
+            thing.number = max([next(counter), *after])
+            if kind(thing) == "computed":
+                infer(thing, inputs)
         return thing
 
 
