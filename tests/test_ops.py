@@ -50,6 +50,7 @@ from dpedf.ops import (
     LogLoss,
     LogSigmoid,
     LogSoftmax,
+    LogSumExp,
     LSTMCell,
     MatMul,
     MaxPool,
@@ -338,7 +339,7 @@ def of_tensors():
         lambda x: x[:, 0] * x[:, 1] * x.sum(1) * x[:, 1],
         name="beside other uses",
     )
-    for node, name in (Sum, "sum"), (Mean, "mean"):
+    for node, name in (Sum, "sum"), (Mean, "mean"), (LogSumExp, "logsumexp"):
         for axes in None, 0, 1, -1, (0, 2), (-1, -2):
             there = (1, 2, 3) if axes is None else axes if isinstance(axes, tuple) else (axes,)
             there = there if axes is None else tuple(a + 1 if a >= 0 else a for a in there)

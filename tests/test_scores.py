@@ -14,13 +14,16 @@ from dpedf.ops import (
     Affine,
     BinaryLogLoss,
     Concat,
+    Exp,
     Flatten,
     Log,
     LogLoss,
     LogSigmoid,
     LogSoftmax,
+    LogSumExp,
     Mean,
     NotEqual,
+    OneHot,
     Reshape,
     Sigmoid,
     Slice,
@@ -111,6 +114,41 @@ OF_SCORES = {
     "1 minus 1 minus sigmoids": (
         lambda s, y: Sum(Log(1 - (1 - Sigmoid(s)))),
         lambda s, y: functional.logsigmoid(s).sum(1),
+    ),
+    "1 and minus sigmoids": (
+        lambda s, y: Sum(Log(1 + -Sigmoid(s))) + Sum(Log(-Sigmoid(s) + 1)),
+        lambda s, y: 2 * functional.logsigmoid(-s).sum(1),
+    ),
+    "exponentials": (lambda s, y: Sum(Log(Exp(s))), lambda s, y: s.sum(1)),
+    "a sum of exponentials": (lambda s, y: Log(Sum(Exp(s))), lambda s, y: s.logsumexp(1)),
+    "a softmax by hand": (
+        lambda s, y: -Sum(OneHot(y, 6) * Log(Exp(s) / Reshape(Sum(Exp(s)), (1,)))),
+        cross_entropy,
+    ),
+    "a softplus and a sigmoid by hand": (
+        by_halves(lambda s, t: Log(Exp(s) + 1) + Log(1 / (1 + Exp(-t)))),
+        lambda s, y: (functional.softplus(s[:, :3]) + functional.logsigmoid(s[:, 3:])).sum(1),
+    ),
+    "the probability of a group": (
+        lambda s, y: Sum(Log(Sum(Reshape(Softmax(s), (2, 3)), 1))),
+        lambda s, y: s.log_softmax(1).reshape(-1, 2, 3).logsumexp(2).sum(1),
+    ),
+    "the probability that is not masked": (
+        lambda s, y: -Log(Sum(Softmax(s) * OneHot(y, 6))),
+        cross_entropy,
+    ),
+    "products and quotients": (
+        by_halves(lambda s, t: Log(0.5 * Softmax(s) * Sigmoid(t) / Softmax(t))),
+        lambda s, y: (
+            s[:, :3].log_softmax(1)
+            + functional.logsigmoid(s[:, 3:])
+            - s[:, 3:].log_softmax(1)
+            + log(0.5)
+        ).sum(1),
+    ),
+    "the logarithm of odds": (
+        lambda s, y: Sum(Log(Sigmoid(s) / (1 - Sigmoid(s)))),
+        lambda s, y: s.sum(1),
     ),
     "the tail of sigmoids": (lambda s, y: Sum(Sigmoid(s)), lambda s, y: s.sigmoid().sum(1)),
 }
@@ -229,6 +267,30 @@ def test_a_log_is_not_taken_apart_where_it_is_not_that_of_scores():
     assert [type(Log(z)) for z in (x, x * 2, 2 - Sigmoid(x), 1 - Tanh(x))] == [Log] * 4
     assert type(Log(Flatten(x * 2))) is Log and type(Log(Flatten(Sigmoid(x)))) is Flatten
     assert type(Log(Sigmoid(x))) is LogSigmoid and type(Log(Softmax(x))) is LogSoftmax
+    for factor in x, -1, 0, Tanh(x):  # of which two may be negative
+        assert type(Log(Softmax(x) * factor)) is Log
+
+
+def test_a_log_that_is_shared_keeps_its_place_in_the_program():
+    """The second Log(Q) is the first, and comes before what was made of that."""
+    x = Input((3,), float)
+    Q = Softmax(x)
+    twice = 2 * Log(Q)
+    ell = Sum(twice + Log(Q))
+    x.value = np.array([[0.0, log(2), log(3)]])
+    Forward(ell)
+    assert ell.value == pytest.approx(3 * np.log(Q.value).sum())
+
+
+@pytest.mark.parametrize("axes", [None, 0])
+def test_the_log_of_a_sum_of_nothing_is_minus_infinity_and_sends_no_gradient(axes):
+    (x,) = inputs([[-inf, -inf], [-inf, 1e4], [inf, 0]])
+    ell = LogSumExp(x, axes)
+    with gradients_collected(ell) as grads:
+        Forward(double := ell * 2)
+        Backward(double, 1)
+    assert ell.value.tolist() == [-inf, 1e4, inf]
+    assert grads[x][:2].tolist() == [[0, 0], [0, 2]]
 
 
 def test_no_gradient_comes_from_a_masked_log_of_0():

@@ -29,6 +29,7 @@ from dpedf.ops import (
     LogLoss,
     LogSigmoid,
     LogSoftmax,
+    LogSumExp,
     LSTMCell,
     MatMul,
     MaxPool,
@@ -96,7 +97,7 @@ class Passes:
         g = np.random.default_rng(8).uniform(-2, 2, shape).astype(dtype)
         self.ell, self.B = Given(z, self.input(g)), B
         counts = Counts(self.ell)
-        self.shares = counts.shares(counts.count(), B) if counts else {}
+        self.shares = counts.shares(counts.count(), B) if counts.masks else {}
         self.mixes = any(getattr(n, "mixes", False) for n in CompNodes(z))  # rows, in training
 
     def input(self, value):
@@ -175,7 +176,7 @@ LONG = [
     *(Case(SquareLoss, operands, SquareLoss) for operands in ("bI bI", "b2I b2I")),
     *(
         Case(node, "b2I", lambda x, node=node, axes=axes: node(x, axes), name=str(axes))
-        for node in (Sum, Mean)
+        for node in (Sum, Mean, LogSumExp)
         for axes in (None, 0, 1)
     ),
     *(Case(Multiply, f"bI {other}", Multiply) for other in ("pI", "p", "p1", "b", "p2I")),

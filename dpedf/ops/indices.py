@@ -27,8 +27,9 @@ def whole(node, numbers):
 
 
 def after_b(x, axes):
-    """The axes of an array that these are of the node x.  ValueError: it has no such axis."""
+    """The axes of an array that these are of the node x; None: all.  ValueError: none such."""
     indices = x.value.ndim - x.batched
+    axes = range(indices) if axes is None else axes
     for axis in axes:
         if not -indices <= axis < indices:
             raise ValueError(f"expected an axis in {-indices}..{indices - 1}, not {axis}")

@@ -1,11 +1,13 @@
-"""Softmax, and its logarithm."""
+"""Softmax, its logarithm, and that of the sum which it divides by."""
 
 import numpy as np
 
 from dpedf.edf import CompNode
-from dpedf.kernels import floats, selected
+from dpedf.kernels import floats, packed, selected
 from dpedf.kernels.gemm import matrix
 from dpedf.kernels.softmax import softmax, sum_of_columns
+from dpedf.kernels.sums import sum_of_axes
+from dpedf.ops.indices import after_b, indexed, letters_of, whole
 
 
 class Softmax(CompNode):
@@ -54,6 +56,42 @@ class LogSoftmax(CompNode):
     def backward(self):
         g, Q = matrix(self.grad).T, matrix(self.Q.value).T
         self.s.addgrad(where_any(g, g - Q * sum_of_columns(g)).T.reshape(self.value.shape))
+
+
+class LogSumExp(CompNode):
+    """y[b,...] = log(sum_j exp(x[b,...,j,...])), over all j of some axes: by default, of all
+
+    x.grad[b,...,j,...] += y.grad[b,...] exp(x[b,...,j,...] - y[b,...])
+    """
+
+    def __init__(self, x, axes=None):
+        self.x, self.axes = x, axes if axes is None else whole(self, axes)
+
+    def forward(self):
+        (x,) = floats(packed(self.x.value))
+        self.over = after_b(self.x, self.axes)
+        most = finite(x.max(axis=self.over, keepdims=True))
+        with np.errstate(divide="ignore"):  # log 0 is -inf
+            logs = np.log(sum_of_axes(np.exp(x - most), self.over))
+        self.value = logs + np.squeeze(most, axis=self.over)
+
+    def backward(self):
+        g, y = (np.expand_dims(a, self.over) for a in (self.grad, finite(self.value)))
+        self.x.addgrad(g * np.exp(self.x.value - y))
+
+    def equations(self):
+        """Those of these axes: y[b,i] = log(sum_j exp(x[b,i,j]))."""
+        there = letters_of(self.x)
+        over = [there[axis] for axis in sorted(self.over)]
+        y, x = indexed("y", [i for i in there if i not in over]), indexed("x", there)
+        dy, dx = y.replace("y", "y.grad", 1), x.replace("x", "x.grad", 1)
+        right = f"sum_{','.join(over)} " * bool(over) + f"exp({x})"
+        return f"{y} = log({right})\n{dx} += {dy} exp({x} - {y})"
+
+
+def finite(x):
+    """x, but 0 where it is infinite or no number."""
+    return np.where(np.isfinite(x), x, 0.0).astype(x.dtype, copy=False)
 
 
 def where_any(g, delta):

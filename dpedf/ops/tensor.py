@@ -100,10 +100,8 @@ class Sum(CompNode):
         self.x, self.axes = x, axes if axes is None else whole(self, axes)
 
     def forward(self):
-        x = self.x
-        axes = range(x.value.ndim - x.batched) if self.axes is None else self.axes
-        self.over = after_b(x, axes)
-        self.value = sum_of_axes(packed(x.value), self.over)
+        self.over = after_b(self.x, self.axes)
+        self.value = sum_of_axes(packed(self.x.value), self.over)
 
     def backward(self):
         self.spread(self.grad)
