@@ -279,7 +279,7 @@ def test_a_log_that_is_shared_keeps_its_place_in_the_program():
     ell = Sum(twice + Log(Q))
     x.value = np.array([[0.0, log(2), log(3)]])
     Forward(ell)
-    assert ell.value == pytest.approx(3 * np.log(Q.value).sum())
+    assert ell.value.tolist() == pytest.approx([3 * log(1 / 36)])
 
 
 @pytest.mark.parametrize("axes", [None, 0])
