@@ -931,7 +931,10 @@ def test_numbers_of_any_kind_leave_a_graph_in_float32(number):
 def test_what_is_no_node_and_no_number_is_refused(operation, other):
     p = Parameter(np.ones(3))
     for operands in (p, other), (other, p):
-        with pytest.raises(TypeError):
+        said = (
+            "Parameter beside a ndarray, expected a node" if isinstance(other, np.ndarray) else ""
+        )
+        with pytest.raises(TypeError, match=said):
             operation(*operands)
 
 
