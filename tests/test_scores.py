@@ -73,6 +73,12 @@ def by_halves(log):
     return lambda s, y: Sum(log(Slice(s, slice(3)), Slice(s, slice(3, None))))
 
 
+def others(s):
+    """log(1 - softmax(s))"""
+    apart = [torch.cat([s[:, :j], s[:, j + 1 :]], 1).logsumexp(1) for j in range(s.shape[1])]
+    return torch.stack(apart, 1) - s.logsumexp(1, keepdim=True)
+
+
 OF_SCORES = {
     "a log loss": (lambda s, y: LogLoss(Softmax(s), y), cross_entropy),
     "a log loss of a shape": (lambda s, y: LogLoss(Reshape(Softmax(s), (6,)), y), cross_entropy),
@@ -114,6 +120,10 @@ OF_SCORES = {
     "1 minus 1 minus sigmoids": (
         lambda s, y: Sum(Log(1 - (1 - Sigmoid(s)))),
         lambda s, y: functional.logsigmoid(s).sum(1),
+    ),
+    "1 minus a softmax": (
+        lambda s, y: Sum(OneHot(y, 6) * Log(Softmax(s)) + (1 - OneHot(y, 6)) * Log(1 - Softmax(s))),
+        lambda s, y: others(s).where(functional.one_hot(y, 6) == 0, s.log_softmax(1)).sum(1),
     ),
     "1 and minus sigmoids": (
         lambda s, y: Sum(Log(1 + -Sigmoid(s))) + Sum(Log(-Sigmoid(s) + 1)),

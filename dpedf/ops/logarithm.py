@@ -17,7 +17,7 @@ from dpedf.ops.functions import Exp
 from dpedf.ops.masked_mean import NotEqual
 from dpedf.ops.parts import Concat, Slice
 from dpedf.ops.pointwise import Sigmoid
-from dpedf.ops.softmax import LogSoftmax, LogSumExp, Softmax
+from dpedf.ops.softmax import LogOthers, LogSoftmax, LogSumExp, Softmax
 from dpedf.ops.tensor import Flatten, Reshape, Sum, Transpose
 
 
@@ -27,9 +27,9 @@ class Log(CompNode):
     x.grad += y.grad / x, or 0 where y.grad is 0
 
     It is computed from scores s, as stable as LogSoftmax, where x is Softmax(s), Sigmoid(s),
-    1 - Sigmoid(s), Exp(s) or 1 + Exp(s); a product or quotient of these, of positive numbers and of
-    masks (OneHot, NotEqual); a Sum of such; or what Reshape, Flatten, Transpose, Slice and Concat
-    make of one.
+    1 minus one of them, Exp(s) or 1 + Exp(s); a product or quotient of these, of positive numbers
+    and of masks (OneHot, NotEqual); a Sum of such; or what Reshape, Flatten, Transpose, Slice and
+    Concat make of one.
     """
 
     def __new__(cls, x=None):  # none where a copy of one is made
@@ -116,6 +116,8 @@ def of_factor(x):
 def of_scores(x, complement=False):
     """log(x), or with complement log(1 - x), as a node of scores; None if x is made of none."""
     kind = type(x)  # a class that derives from one of these may compute anything
+    if kind is Softmax:
+        return LogOthers(log_softmax(x)) if complement else log_softmax(x)
     if kind is Sigmoid:
         return LogSigmoid(-x.x if complement else x.x)
     if (z := one_minus(x)) is not None:
@@ -134,8 +136,6 @@ def of_scores(x, complement=False):
 def of_positive(x):
     """log(x) of a function, a product or a sum whose scores are known; else None."""
     kind, z = type(x), beside_one(x)
-    if kind is Softmax:
-        return log_softmax(x)
     if kind is Exp:
         return Slice(x.x, ...)
     if type(z) is Exp:

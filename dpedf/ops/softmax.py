@@ -58,6 +58,38 @@ class LogSoftmax(CompNode):
         self.s.addgrad(where_any(g, g - Q * sum_of_columns(g)).T.reshape(self.value.shape))
 
 
+class LogOthers(CompNode):
+    """y[b,...,j] = log(sum_k [k != j] exp(x[b,...,k]))
+
+    x.grad[b,...,k] += exp(x[b,...,k]) sum_j [j != k] y.grad[b,...,j] exp(-y[b,...,j])
+
+    which is log(1 - Q), where x = log Q of probabilities Q, as it has to be.
+
+    x: (B, ..., J); y: (B, ..., J)
+    """
+
+    def __init__(self, x):
+        self.x = x
+
+    def forward(self):
+        (x,) = floats(matrix(self.x.value).T)
+        self.top = np.arange(len(x), like=x)[:, np.newaxis] == x.argmax(axis=0)
+        self.others = np.where(self.top, -np.inf, x)  # of the largest Q, which may round to 1
+        most = finite(self.others.max(axis=0))
+        with np.errstate(divide="ignore"):  # of a single class
+            self.rest = np.log(sum_of_columns(np.exp(self.others - most))) + most
+        y = np.where(self.top, self.rest, np.log1p(-np.exp(self.others)))
+        self.value = y.T.reshape(self.x.value.shape)
+
+    def backward(self):
+        g, y, x = (matrix(a).T for a in (self.grad, self.value, self.x.value))
+        sent = np.where(self.top, 0.0, g * np.exp(-np.where(self.top, 0.0, y)))
+        delta = np.exp(x) * (sum_of_columns(sent) - sent)
+        from_top = sum_of_columns(np.where(self.top, g, 0.0))
+        delta += from_top * np.exp(self.others - finite(self.rest))
+        self.x.addgrad(delta.T.reshape(self.value.shape))
+
+
 class LogSumExp(CompNode):
     """y[b,...] = log(sum_j exp(x[b,...,j,...])), over all j of some axes: by default, of all
 
