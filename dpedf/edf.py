@@ -29,7 +29,7 @@ class Node(metaclass=Numbered):
 
     def addgrad(self, delta):
         """grad += delta, of the shape of value or with b before it, which is summed over."""
-        if delta.shape[1:] == self.value.shape != delta.shape:
+        if np.shape(delta)[1:] == self.value.shape != np.shape(delta):
             self.addrows(delta)  # delta[b, ...], as on the slides
         elif self.sum_over_rows is not None:  # else it depends on no parameter, as an Input
             expect_delta(self, delta)

@@ -10,7 +10,7 @@ from itertools import count
 from dpedf.kernels.slices import WHOLE
 from dpedf.kernels.sum_over_rows import sum_over_rows
 from dpedf.kernels.vector import constant
-from dpedf.shapes import expect_values, infer, kind
+from dpedf.shapes import expect_free, expect_values, infer, kind
 
 counter = count()  # of nodes and packages, in the order in which they are made
 
@@ -55,12 +55,13 @@ class Numbered(type):
 
     def __call__(cls, *args, **keywords):
         thing = super().__call__(*args, **keywords)  # so that no __init__ needs super()
-        computed = kind(thing) == "computed"
-        inputs = connect(thing) if computed else []
-        after = (1 + i.number for i in inputs)  # whose numbers may be of another process
-        thing.number = max([next(counter), *after])
-        if computed:
-            infer(thing, inputs)
+        if type(thing) is cls:  # else it was made by another call, as Log(Softmax(s)) is
+            expect_free(thing)
+            inputs = connect(thing) if kind(thing) == "computed" else []
+            after = (1 + i.number for i in inputs)  # whose numbers may be of another process
+            thing.number = max([next(counter), *after])
+            if kind(thing) == "computed":
+                infer(thing, inputs)
         return thing
 
 
@@ -128,8 +129,7 @@ class Program:
     def forward(self, train, nodes=None):
         """Compute the values of these nodes, in order: by default, of all."""
         self.facts = {"train": train, "numbers": self.numbers, "step": self.step(train)}
-        expect_values(self.inputs)
-        with during(**self.facts):
+        with expect_values(self.inputs), during(**self.facts):
             for n in self.nodes if nodes is None else nodes:
                 n.value = n.grad = None  # so that their memory can be used again
                 if n.batched:

@@ -7,12 +7,13 @@ at the line that makes the node.
 """
 
 import re
+from collections import deque
 from functools import cache
 
 import numpy as np
 
 LETTER = re.compile(r"(\d*)([A-Za-z]\w*)|\d+|\.\.\.")
-NO_ARRAYS = {list, tuple, int, float, bool, str, np.matrix, np.ma.MaskedArray}
+OURS = {"number", "varies", "batched", "owns_grad", "sum_over_rows"}  # attributes that are set here
 ENTRY = re.compile(r"([A-Za-z_][\w.]*(?:, [A-Za-z_][\w.]*)*): (?:\w+, )?(\([^()]*\))")
 
 
@@ -38,9 +39,8 @@ def infer(node, inputs):
     ValueError: they are not what its docstring says, or what it can compute with.
     """
     for name, thing in vars(node).items():
-        things = thing.values() if isinstance(thing, dict) else thing
-        if isinstance(thing, (dict, set)) and any(map(kind, things)):
-            found = f"{type(node).__name__}.{name} is a {type(thing).__name__} of nodes"
+        if place := hiding(thing):
+            found = f"{type(node).__name__}.{name} has nodes in a {place}"
             raise ValueError(f"{found}, expected a list, a tuple or a Package")
     if any(i.value is None or kind(i) == "computed" and has_rows(i) for i in inputs):
         return  # it may keep intermediate results of that many rows
@@ -52,6 +52,32 @@ def infer(node, inputs):
     finally:
         for i, value in rows:
             i.value = value
+
+
+def expect_free(node):
+    """ValueError: the __init__ of a node set an attribute that the framework sets."""
+    if kind(node) == "computed" and not OURS.isdisjoint(vars(node)):
+        found = f"{type(node).__name__}.{min(OURS.intersection(vars(node)))}"
+        raise ValueError(f"{found} is an attribute that the framework sets, expected another name")
+
+
+def hiding(thing, place=None):
+    """What a thing has nodes in, beside lists, tuples and packages, where they are not seen."""
+    if kind(thing) == "package":
+        parts = vars(thing).values()
+    elif kind(thing):
+        return place
+    elif isinstance(thing, (list, tuple)):
+        parts = thing
+    elif isinstance(thing, (dict, set, frozenset, deque, np.ndarray)):
+        place, parts = type(thing).__name__, thing
+        if isinstance(thing, dict):
+            parts = [*thing, *thing.values()]
+        elif isinstance(thing, np.ndarray):
+            parts = thing.flat if thing.dtype == object else ()
+    else:
+        return None
+    return next(filter(None, (hiding(part, place) for part in parts)), None)
 
 
 def has_rows(node):
@@ -68,6 +94,11 @@ def compute_without_rows(node):
             return node.forward()
         except (ValueError, IndexError, ZeroDivisionError) as error:
             wrong = str(error).strip()
+        except AttributeError as error:
+            if error.name != "value":
+                raise
+            found = type(error.obj).__name__
+            wrong = f"expected a node, not a {found}: put arrays into an Input or a Parameter"
     else:
         wrong = ", ".join(f"{path} {listed(letters)}" for path, letters, _ in legend)
         wrong = f"expected {wrong}"
@@ -75,25 +106,44 @@ def compute_without_rows(node):
     raise ValueError(f"{type(node).__name__} of {found}: {wrong}")
 
 
-def expect_values(inputs):
-    """ValueError: what was put into these Inputs is not rows of their shapes, as many in each."""
-    rows = None
-    for x in inputs:
-        if x.value is None:
-            continue
-        if type(x.value) in NO_ARRAYS:
-            raise ValueError(f"an Input has a {type(x.value).__name__}, expected an array")
-        found = x.value.shape
-        rows = found[:1] if rows is None else rows
-        if found[1:] != (x.shape or found[1:]) or found[:1] != rows or not rows:
-            expected = *(rows or "B"), *(found[1:] if x.shape is None else x.shape)
-            raise ValueError(f"an Input has the shape {found}, expected {listed(expected)}")
+class expect_values:  # noqa: N801, a word of the with statement
+    """ValueError: what was put into these Inputs is not rows of their shapes, as many in each.
+
+    In the with block, it says so too where a node fails for want of a value.
+    """
+
+    def __init__(self, inputs):
+        self.inputs, rows = inputs, None
+        for x in inputs:
+            if x.value is None:
+                continue  # perhaps no node reads it
+            if not is_array(type(x.value)):
+                raise ValueError(f"an Input has a {type(x.value).__name__}, expected an array")
+            found = x.value.shape
+            rows = found[:1] if rows is None else rows
+            if found[1:] != (x.shape or found[1:]) or found[:1] != rows or not rows:
+                expected = *(rows or "B"), *(found[1:] if x.shape is None else x.shape)
+                raise ValueError(f"an Input has the shape {found}, expected {listed(expected)}")
+
+    def __enter__(self):
+        pass
+
+    def __exit__(self, kind, error, where):
+        if kind in (AttributeError, TypeError) and any(x.value is None for x in self.inputs):
+            raise ValueError(f"an Input has no value, expected an array: {error}") from None
+
+
+@cache
+def is_array(cls):
+    """Are things of a class computed with as NumPy's arrays are, number by number?"""
+    others = np.matrix, np.ma.MaskedArray
+    return hasattr(cls, "__array_function__") and not issubclass(cls, others)
 
 
 def expect_delta(node, delta):
     """ValueError: a delta for the gradient of a node has another shape than its value."""
-    if delta.shape != node.value.shape:
-        found = f"{node.name or type(node).__name__}: addgrad of shape {delta.shape}"
+    if getattr(delta, "shape", None) != node.value.shape:
+        found = f"{node.name or type(node).__name__}: addgrad of shape {np.shape(delta)}"
         more = "" if node.batched else ", or b before it"
         raise ValueError(f"{found}, expected {node.value.shape}{more}")
 

@@ -173,6 +173,57 @@ def test_a_wrong_backward_is_found_in_a_model_at_its_kinks(wrong, seed):
         check.gradients(images(seed, **wrong))
 
 
+def residual(z):
+    return z + Relu(Affine(dense(10, 10), z))
+
+
+CROWDED = {  # layers whose kinks all meet where a row is blank
+    "residual layers": lambda z: residual(residual(z)),
+    "the larger of two": lambda z: z + Relu(Affine(dense(10, 10), z) - z),
+}
+
+
+def with_a_blank_row(name, seed):
+    random, x, y = np.random.default_rng(seed), Input((6,), float), Input((), int, 3)
+    x.value, y.value = random.normal(size=(8, 6)), np.arange(8) % 3
+    x.value[2] = 0
+    z = CROWDED[name](Affine(dense(6, 10), x))
+    ell = LogLoss(Softmax(Affine(dense(10, 3), z)), y)
+    Phi(ell, seed, np.float64)
+    return ell
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", CROWDED)
+def test_a_right_model_passes_where_one_number_does_not_show_all_kinks(name, seed):
+    check.gradients(with_a_blank_row(name, seed), samples=None)
+
+
+@pytest.mark.parametrize("name", CROWDED)
+def test_a_wrong_backward_is_found_there_too(name, monkeypatch):
+    def backward(self):
+        x = self.x.value
+        self.x.addgrad(self.grad * ((x > 0) + 50 * (x == 0)))
+
+    monkeypatch.setattr(Relu, "backward", backward)
+    with pytest.raises(UserError, match="gradient .* by Backward.*, expected"):
+        check.gradients(with_a_blank_row(name, 0), samples=None)
+
+
+def test_a_model_that_does_not_compute_elsewhere_keeps_its_values():
+    class Here(Relu):
+        def forward(self):
+            super().forward()
+            if (self.x.value != 1).any():
+                raise ZeroDivisionError
+
+    p, x = Parameter(np.ones(2)), Input((2,), float)
+    x.value = np.ones((1, 2))
+    with pytest.raises(ZeroDivisionError):
+        check.gradients(Sum(Here(p * x)))
+    assert p.value.tolist() == [1, 1]
+
+
 def of_one_number(p, node, rows=((1.0,),)):
     """The ell of a node that depends on a number, by rows."""
     x, p = Input(), Parameter(np.array([p]))

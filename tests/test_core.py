@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "ops": "edf kernels program",
     "phi": "device edf errors program",
     "optim": "kernels",
-    "check": "device edf errors program",
+    "check": "device edf errors ops program",
     "models": "edf errors ops phi",
     "parallel": "edf errors kernels program",
     "data": "device edf errors parallel",

@@ -4,6 +4,7 @@ import pickle
 import re
 import subprocess
 import sys
+from collections import deque
 from pathlib import Path
 
 import numpy as np
@@ -315,9 +316,19 @@ def test_addgrad_of_a_computed_node_refuses_a_shape_that_broadcasts(shape, uses)
         Backward(ell)
 
 
-@pytest.mark.parametrize(
-    "wrong", [np.ones((2, 2)), np.ones(3), np.ones(()), [[1.0, 2, 3]], 1.0, np.ma.ones((2, 3))]
-)
+class Tensor:
+    """Like one of PyTorch: it has a shape, and NumPy can make an array of it."""
+
+    shape, ndim, dtype = (2, 3), 2, "float32"
+
+    def __array__(self):
+        return np.ones((2, 3), np.float32)
+
+
+WRONG = [[1.0, 2, 3]], 1.0, np.ma.ones((2, 3)), Tensor(), *map(np.ones, [(2, 2), 3, ()])
+
+
+@pytest.mark.parametrize("wrong", WRONG)
 def test_what_is_put_into_an_input_has_its_shape_and_is_an_array(wrong):
     x = Input((3,))
     ell = ops.Sum(x * Parameter(np.ones(3)))
@@ -329,14 +340,64 @@ def test_what_is_put_into_an_input_has_its_shape_and_is_an_array(wrong):
     assert ell.value.tolist() == [3.0] * 5
 
 
-@pytest.mark.parametrize("holds", [dict, lambda pairs: {node for _, node in pairs}])
-def test_nodes_that_a_program_would_not_see_are_refused_where_their_user_is_made(holds):
-    class Hides(CompNode):
-        def __init__(self, *nodes):
-            self.nodes = holds(enumerate(nodes))
+HIDING = {
+    "dict": lambda node: {0: node},
+    "dict, ": lambda node: [{"k": [node]}],
+    "dict, , ": lambda node: Package(w={"k": node}),
+    "set": lambda node: {node},
+    "frozenset": lambda node: (frozenset([node]),),
+    "deque": lambda node: deque([node]),
+    "ndarray": lambda node: np.array([node, 2], object),
+}
 
-    with pytest.raises(ValueError, match=r"Hides.nodes is a (dict|set) of nodes, expected a list"):
+
+@pytest.mark.parametrize("place", HIDING)
+def test_nodes_that_a_program_would_not_see_are_refused_where_their_user_is_made(place):
+    class Hides(CompNode):
+        def __init__(self, node):
+            self.nodes = HIDING[place](node)
+
+    found = f"Hides.nodes has nodes in a {place.rstrip(', ')}, expected a list"
+    with pytest.raises(ValueError, match=found):
         Hides(Parameter(np.ones(3)))
+
+
+@pytest.mark.parametrize("name", ["number", "varies", "batched", "owns_grad", "sum_over_rows"])
+def test_an_attribute_that_the_framework_sets_is_refused(name):
+    class Own(CompNode):
+        def __init__(self, x):
+            self.x = x
+            setattr(self, name, 3)
+
+    with pytest.raises(ValueError, match=rf"Own\.{name} is an attribute that the framework sets"):
+        Own(Parameter(np.ones(3)))
+
+
+def test_a_pass_that_lacks_a_value_says_so():
+    read, unread = Input(), Input()
+    ell = ops.Sum(ops.Square(read)) + 0 * ops.Sum(Parameter(np.ones(3)))
+    with pytest.raises(ValueError, match="an Input has no value, expected an array"):
+        Forward(ell)
+
+    class Passes(CompNode):
+        def __init__(self, x, unread):
+            self.x, self.unread = x, unread
+
+        def forward(self):
+            self.value = self.x.value
+
+    read.value = np.ones((2, 3))
+    Forward(z := Passes(read, unread))
+    assert z.value is read.value
+
+
+def test_what_is_added_to_a_gradient_is_an_array():
+    (x := Input((3,))).value = np.ones((2, 3))
+    z = ops.Square(x * (p := Parameter(np.ones(3))))
+    Forward(z)
+    for node in z, p:
+        with pytest.raises(ValueError, match=r"addgrad of shape \(\), expected \("):
+            node.addgrad(2.0)
 
 
 def test_nodes_on_top_of_an_unpickled_graph_run_after_it():
@@ -344,6 +405,7 @@ def test_nodes_on_top_of_an_unpickled_graph_run_after_it():
     graph = pickle.dumps((x, ops.Sum(ops.Square(x * Parameter(np.ones(3))))))
     code = f"""
 import pickle
+from collections import deque
 import numpy as np
 from dpedf.edf import CompNodes, Forward
 x, ell = pickle.loads({graph!r})

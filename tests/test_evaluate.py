@@ -16,6 +16,7 @@ from dpedf.ops import (
     BinaryLogLoss,
     Dropout,
     Exp,
+    Flatten,
     LogLoss,
     Reshape,
     Sigmoid,
@@ -395,8 +396,14 @@ def beside_the_loss_of_another_output(s, y, m, mean):
     return Q, (2 * ell + 0 * other + 0 * later) / 2
 
 
+def of_labels_in_another_shape(s, y, m, mean):
+    Q, (T, J) = Softmax(s), s.value.shape[1:]
+    labels, mask = Reshape(Flatten(y), (T, 1)), Reshape(m, (T, 1))
+    return Q, LogLoss(Reshape(Q, (T, 1, J)), labels, mask, mean=mean)
+
+
 WRAPPED = [
-    *(alone, with_scores_for_output, beside_a_penalty),
+    *(alone, with_scores_for_output, beside_a_penalty, of_labels_in_another_shape),
     beside_the_loss_of_another_output,
 ]
 

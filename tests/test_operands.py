@@ -24,14 +24,18 @@ from dpedf.ops import (
     Gelu,
     LeakyRelu,
     Log,
+    LogLoss,
+    LogSumExp,
     MaxPool,
     Mean,
+    NotEqual,
     OneHot,
     Relu,
     Reshape,
     Sigmoid,
     Silu,
     Slice,
+    Softmax,
     Sqrt,
     Square,
     SquareLoss,
@@ -70,8 +74,21 @@ REFUSED = {
     "Slice of x (B, 2, 3): index -3 is out of bounds": lambda: Slice(x, -3),
     "Slice of x (B, 2, 3): too many indices": lambda: Slice(x, (..., 0, 0, 0)),
     "Slice of x (B, 2, 3): an index can only have": lambda: Slice(x, (..., 0, ...)),
-    "Concat of values with b and without": lambda: Concat([x, w], 0),
-    "Concat of values with b and without, ": lambda: Concat([Parameter(np.ones((4, 3))), x], 0),
+    "Concat of no list of nodes that all have b, or all have none": lambda: Concat([x, w], 0),
+    "Concat of no list of nodes, ": lambda: Concat([Parameter(np.ones((4, 3))), x], 0),
+    "Concat of no list of nodes, , ": lambda: Concat(x),
+    "Concat of no list of nodes, , , ": lambda: Concat([]),
+    "Concat of no list of nodes, , , , ": lambda: Concat([w, np.ones((2, 3))]),
+    "Concat by (0, 1), expected one whole number": lambda: Concat([x, x], (0, 1)),
+    "OneHot by (2, 3), expected one whole number": lambda: OneHot(x, (2, 3)),
+    "Sum of : expected a node, not a ndarray: put arrays into an Input": lambda: Sum(np.ones(3)),
+    "LogLoss of Q (B, 2, 3): expected a node, not a ndarray": lambda: LogLoss(
+        Softmax(x), np.zeros(2)
+    ),
+    "LogLoss of Q (B, 2, 3), y (B, 2): expected a node, not a ndarray": (
+        lambda: LogLoss(Softmax(x), NotEqual(Slice(x, (..., 0)), 0), np.ones((5, 2)))
+    ),
+    "SquareLoss of x (B, 2, 3): expected a node, not a NoneType": lambda: SquareLoss(x, None),
     "Concat by 1.0, expected whole numbers": lambda: Concat([x, x], 1.0),
     "Reshape by (6.0,), expected whole numbers": lambda: Reshape(x, (6.0,)),
     "Sum by 0.5, expected whole numbers": lambda: Sum(x, 0.5),
@@ -94,7 +111,7 @@ def test_an_argument_that_means_nothing_is_refused_where_the_node_is_made(messag
     with pytest.raises(ValueError) as caught:
         REFUSED[message]()
     line = str(caught.value)
-    assert line.startswith(message.removesuffix(", ")) and "\n" not in line
+    assert line.startswith(message.rstrip(", ")) and "\n" not in line
 
 
 INDICES = [
@@ -163,6 +180,7 @@ OF_ONE_NUMBER = {
     LeakyRelu: "F.leaky_relu(t)",
     Sum: "t",
     Mean: "t",
+    LogSumExp: "t",
     (lambda p: Reshape(p, (1, 1))): "t.reshape(1, 1)",
     (lambda p: Slice(p, ())): "t",
     (lambda p: Slice(p, ...)): "t",

@@ -16,7 +16,6 @@ from products import each
 from strict import DeviceArray, get, put
 
 from dpedf import check, models, ops
-from dpedf.check import Weighed
 from dpedf.edf import (
     SGD,
     Backward,
@@ -49,8 +48,10 @@ from dpedf.ops import (
     LeakyRelu,
     Log,
     LogLoss,
+    LogOthers,
     LogSigmoid,
     LogSoftmax,
+    LogSumExp,
     LSTMCell,
     MatMul,
     MaxPool,
@@ -94,6 +95,23 @@ class Rows(CompNode):
 
     def backward(self):
         self.p.addgrad(self.grad)
+
+
+class Weighed(CompNode):
+    """ell[b] = sum_... w[b,...] z[b,...], of a z without b too
+
+    z.grad[b,...] += ell.grad[b] w[b,...]
+    """
+
+    def __init__(self, z, w):
+        self.z, self.w = z, w
+
+    def forward(self):
+        products = self.w.value * self.z.value
+        self.value = products.sum(axis=tuple(range(1, products.ndim)))
+
+    def backward(self):
+        self.z.addgrad((self.w.value.T * self.grad).T)
 
 
 class Case:
@@ -322,7 +340,7 @@ def of_tensors():
         lambda x: x[:, 0] * x[:, 1] * x.sum(1) * x[:, 1],
         name="beside other uses",
     )
-    for node, name in (Sum, "sum"), (Mean, "mean"):
+    for node, name in (Sum, "sum"), (Mean, "mean"), (LogSumExp, "logsumexp"):
         for axes in None, 0, 1, -1, (0, 2), (-1, -2):
             there = (1, 2, 3) if axes is None else axes if isinstance(axes, tuple) else (axes,)
             there = there if axes is None else tuple(a + 1 if a >= 0 else a for a in there)
@@ -615,6 +633,15 @@ CASES = [
     Case(Softmax, "b4", Softmax, lambda s: s.softmax(1)),
     Case(Softmax, "b1", Softmax, lambda s: s.softmax(1)),
     *(Case(LogSoftmax, n, LogSoftmax, lambda s: s.log_softmax(-1)) for n in ("b4", "b1", "b234")),
+    *(
+        Case(
+            LogOthers,
+            n,
+            lambda s: Log(1 - Softmax(s)),
+            lambda s: (1 - s.softmax(-1)).log(),
+        )
+        for n in ("b4", "b2", "b234")
+    ),
     *(
         Case(
             LogLoss,
@@ -914,8 +941,10 @@ def test_numbers_of_any_kind_leave_a_graph_in_float32(number):
 def test_what_is_no_node_and_no_number_is_refused(operation, other):
     p = Parameter(np.ones(3))
     for operands in (p, other), (other, p):
-        with pytest.raises(TypeError):
+        with pytest.raises(TypeError) as caught:
             operation(*operands)
+        said = "Parameter beside a ndarray, expected a node or a number: put arrays into an Input"
+        assert not isinstance(other, np.ndarray) or str(caught.value) == said
 
 
 @pytest.mark.parametrize("two", [2, 2.0, np.int32(2), np.float64(2)])
@@ -1021,15 +1050,19 @@ def test_labels_may_be_integers_of_any_size(dtype):
     np.testing.assert_allclose(p.grad * 64, Q - np.eye(10)[y], atol=1e-6)
 
 
-class PlainSoftmax(Softmax):
-    """Rows lie one after the other in memory."""
+def softmax_by_rows(s):
+    """A Softmax whose rows lie one after the other in memory."""
+    Q = Softmax(s)
 
-    def forward(self):
-        super().forward()
-        self.value = np.ascontiguousarray(self.value)
+    def forward():
+        Softmax.forward(Q)
+        Q.value = np.ascontiguousarray(Q.value)
+
+    Q.forward = forward
+    return Q
 
 
-@pytest.mark.parametrize("softmax", [Softmax, PlainSoftmax])
+@pytest.mark.parametrize("softmax", [Softmax, softmax_by_rows])
 def test_log_loss_takes_a_softmax_in_any_memory_order(softmax):
     s, y, Q, expected = extreme()
     p, rows, labels = scores_and_labels(s, y)

@@ -9,18 +9,21 @@ import pytest
 from threaded import on_ranks
 
 from dpedf.check import check, gradients_collected
-from dpedf.edf import Backward, CompNode, Forward, Input
+from dpedf.edf import Backward, CompNode, Forward, Input, Parameter
 from dpedf.ops import (
     Affine,
     BinaryLogLoss,
     Concat,
+    Exp,
     Flatten,
     Log,
     LogLoss,
     LogSigmoid,
     LogSoftmax,
+    LogSumExp,
     Mean,
     NotEqual,
+    OneHot,
     Reshape,
     Sigmoid,
     Slice,
@@ -70,6 +73,12 @@ def by_halves(log):
     return lambda s, y: Sum(log(Slice(s, slice(3)), Slice(s, slice(3, None))))
 
 
+def others(s):
+    """log(1 - softmax(s))"""
+    apart = [torch.cat([s[:, :j], s[:, j + 1 :]], 1).logsumexp(1) for j in range(s.shape[1])]
+    return torch.stack(apart, 1) - s.logsumexp(1, keepdim=True)
+
+
 OF_SCORES = {
     "a log loss": (lambda s, y: LogLoss(Softmax(s), y), cross_entropy),
     "a log loss of a shape": (lambda s, y: LogLoss(Reshape(Softmax(s), (6,)), y), cross_entropy),
@@ -111,6 +120,45 @@ OF_SCORES = {
     "1 minus 1 minus sigmoids": (
         lambda s, y: Sum(Log(1 - (1 - Sigmoid(s)))),
         lambda s, y: functional.logsigmoid(s).sum(1),
+    ),
+    "1 minus a softmax": (
+        lambda s, y: Sum(OneHot(y, 6) * Log(Softmax(s)) + (1 - OneHot(y, 6)) * Log(1 - Softmax(s))),
+        lambda s, y: others(s).where(functional.one_hot(y, 6) == 0, s.log_softmax(1)).sum(1),
+    ),
+    "1 and minus sigmoids": (
+        lambda s, y: Sum(Log(1 + -Sigmoid(s))) + Sum(Log(-Sigmoid(s) + 1)),
+        lambda s, y: 2 * functional.logsigmoid(-s).sum(1),
+    ),
+    "exponentials": (lambda s, y: Sum(Log(Exp(s))), lambda s, y: s.sum(1)),
+    "a sum of exponentials": (lambda s, y: Log(Sum(Exp(s))), lambda s, y: s.logsumexp(1)),
+    "a softmax by hand": (
+        lambda s, y: -Sum(OneHot(y, 6) * Log(Exp(s) / Reshape(Sum(Exp(s)), (1,)))),
+        cross_entropy,
+    ),
+    "a softplus and a sigmoid by hand": (
+        by_halves(lambda s, t: Log(Exp(s) + 1) + Log(1 / (1 + Exp(-t)))),
+        lambda s, y: (functional.softplus(s[:, :3]) + functional.logsigmoid(s[:, 3:])).sum(1),
+    ),
+    "the probability of a group": (
+        lambda s, y: Sum(Log(Sum(Reshape(Softmax(s), (2, 3)), 1))),
+        lambda s, y: s.log_softmax(1).reshape(-1, 2, 3).logsumexp(2).sum(1),
+    ),
+    "the probability that is not masked": (
+        lambda s, y: -Log(Sum(Softmax(s) * OneHot(y, 6))),
+        cross_entropy,
+    ),
+    "products and quotients": (
+        by_halves(lambda s, t: Log(0.5 * Softmax(s) * Sigmoid(t) / Softmax(t))),
+        lambda s, y: (
+            s[:, :3].log_softmax(1)
+            + functional.logsigmoid(s[:, 3:])
+            - s[:, 3:].log_softmax(1)
+            + log(0.5)
+        ).sum(1),
+    ),
+    "the logarithm of odds": (
+        lambda s, y: Sum(Log(Sigmoid(s) / (1 - Sigmoid(s)))),
+        lambda s, y: s.sum(1),
     ),
     "the tail of sigmoids": (lambda s, y: Sum(Sigmoid(s)), lambda s, y: s.sigmoid().sum(1)),
 }
@@ -195,6 +243,17 @@ def test_a_binary_log_loss_of_large_scores_and_of_probabilities_is_that_of_pytor
     compare(BinaryLogLoss, lambda s, y: reference(s, y.to(s), reduction="none"), s, y, dtype)
 
 
+@each_dtype
+def test_a_binary_log_loss_of_a_computed_probability_has_the_gradient_of_pytorch(dtype):
+    compare(
+        by_halves(lambda s, t: BinaryLogLoss(Sum(s), Sigmoid(Sum(t)))),
+        lambda s, y: functional.binary_cross_entropy_with_logits(
+            s[:, :3].sum(1), s[:, 3:].sum(1).sigmoid(), reduction="none"
+        ),
+        *(np.random.default_rng(0).normal(size=(7, 6)), np.zeros(7), dtype),
+    )
+
+
 @pytest.mark.parametrize("label", [-1, 2, 1.5, nan])
 def test_a_binary_log_loss_of_what_is_no_probability_is_no_number(label):
     s, y = inputs([0.5, 0.5], [1, label])
@@ -218,6 +277,30 @@ def test_a_log_is_not_taken_apart_where_it_is_not_that_of_scores():
     assert [type(Log(z)) for z in (x, x * 2, 2 - Sigmoid(x), 1 - Tanh(x))] == [Log] * 4
     assert type(Log(Flatten(x * 2))) is Log and type(Log(Flatten(Sigmoid(x)))) is Flatten
     assert type(Log(Sigmoid(x))) is LogSigmoid and type(Log(Softmax(x))) is LogSoftmax
+    for factor in x, -1, 0, Tanh(x):  # of which two may be negative
+        assert type(Log(Softmax(x) * factor)) is Log
+
+
+def test_a_log_that_is_shared_keeps_its_place_in_the_program():
+    """The second Log(Q) is the first, and comes before what was made of that."""
+    x = Input((3,), float)
+    Q = Softmax(x)
+    twice = 2 * Log(Q)
+    ell = Sum(twice + Log(Q))
+    x.value = np.array([[0.0, log(2), log(3)]])
+    Forward(ell)
+    assert ell.value.tolist() == pytest.approx([3 * log(1 / 36)])
+
+
+@pytest.mark.parametrize("axes", [None, 0])
+def test_the_log_of_a_sum_of_nothing_is_minus_infinity_and_sends_no_gradient(axes):
+    (x,) = inputs([[-inf, -inf], [-inf, 1e4], [inf, 0]])
+    ell = LogSumExp(x, axes)
+    with gradients_collected(ell) as grads:
+        Forward(double := ell * 2)
+        Backward(double, 1)
+    assert ell.value.tolist() == [-inf, 1e4, inf]
+    assert grads[x][:2].tolist() == [[0, 0], [0, 2]]
 
 
 def test_no_gradient_comes_from_a_masked_log_of_0():
@@ -227,6 +310,27 @@ def test_no_gradient_comes_from_a_masked_log_of_0():
         Forward(double := ell * 2)
         Backward(double)
     assert double.value == pytest.approx(2 * log(2)) and grads[p].tolist() == [[[0, 0], [0, -4]]]
+
+
+@pytest.mark.parametrize("score", [nan, inf, -inf])
+@pytest.mark.parametrize(
+    "make",
+    [Softmax, lambda s: Reshape(Softmax(s), (2, 3)), lambda s: 0.9 * Softmax(s) + 0.1],
+    ids=["at once", "by its logarithm", "of a mixture"],
+)
+def test_no_gradient_comes_from_scores_that_are_masked_and_no_numbers(make, score):
+    s, y, mask = inputs([[[1.0, 2, 3], [score] * 3]], [[0, 1]], [[1, 0]])
+    p = Parameter(np.zeros(3))
+    ell = LogLoss(make(s + p), y, mask)
+    with np.errstate(invalid="ignore"):
+        Forward(ell)
+        Backward(ell)
+    found = p.grad.copy()
+    s.value[0, 1] = 0
+    Forward(ell)
+    Backward(ell)
+    assert np.isfinite(found).all()
+    np.testing.assert_array_equal(found, p.grad)
 
 
 @pytest.mark.parametrize("make", [Softmax, lambda s: Flatten(Softmax(s)), Sigmoid])

@@ -63,7 +63,9 @@ WRONG = {
     "Transpose of x (B, 2, 3): expected an axis in -2..1, not 2": lambda: Transpose(
         x(2, 3), (0, 2)
     ),
-    "Concat of x0 (B, 2, 3), x1 (B, 2): tuple index out of range": lambda: Concat([x(2, 3), x(2)]),
+    "Concat of x0 (B, 2, 3), x1 (B, 2): expected shapes that differ along axis -1": (
+        lambda: Concat([x(2, 3), x(2)])
+    ),
     "Concat of x0 (B, 2, 3), x1 (B, 3, 3): expected shapes that differ along axis -1": (
         lambda: Concat([x(2, 3), x(3, 3)])
     ),

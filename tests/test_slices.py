@@ -27,8 +27,10 @@ from dpedf.ops import (
     LeakyRelu,
     Log,
     LogLoss,
+    LogOthers,
     LogSigmoid,
     LogSoftmax,
+    LogSumExp,
     LSTMCell,
     MatMul,
     MaxPool,
@@ -96,7 +98,7 @@ class Passes:
         g = np.random.default_rng(8).uniform(-2, 2, shape).astype(dtype)
         self.ell, self.B = Given(z, self.input(g)), B
         counts = Counts(self.ell)
-        self.shares = counts.shares(counts.count(), B) if counts else {}
+        self.shares = counts.shares(counts.count(), B) if counts.masks else {}
         self.mixes = any(getattr(n, "mixes", False) for n in CompNodes(z))  # rows, in training
 
     def input(self, value):
@@ -168,6 +170,7 @@ LONG = [
     einsum("bij->bj", "bI2"),
     einsum("bij->b", "b2I"),
     *(Case(n, operands, n) for n in (Softmax, LogSoftmax) for operands in ("bI", "b2I")),
+    *(Case(LogOthers, n, lambda s: Log(1 - Softmax(s))) for n in ("bI", "b2I")),
     Case(LogLoss, "bI yI", lambda s, y: LogLoss(Softmax(s), y)),
     Case(LogLoss, "bI3 y3I mI", lambda s, y, m: LogLoss(Softmax(s), y, m), name="masked"),
     *(Case(LayerNorm, operands, of(LayerNorm)) for operands in ("bI pI pI", "b2I pI pI")),
@@ -175,7 +178,7 @@ LONG = [
     *(Case(SquareLoss, operands, SquareLoss) for operands in ("bI bI", "b2I b2I")),
     *(
         Case(node, "b2I", lambda x, node=node, axes=axes: node(x, axes), name=str(axes))
-        for node in (Sum, Mean)
+        for node in (Sum, Mean, LogSumExp)
         for axes in (None, 0, 1)
     ),
     *(Case(Multiply, f"bI {other}", Multiply) for other in ("pI", "p", "p1", "b", "p2I")),

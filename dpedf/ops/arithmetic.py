@@ -143,6 +143,9 @@ def operator(make, reflected=False):
     def build(self, other):
         if isinstance(other, Real):
             other = Number(other)
+        elif hasattr(other, "__array__"):
+            found = f"{type(self).__name__} beside a {type(other).__name__}"
+            raise TypeError(f"{found}, expected a node or a number: put arrays into an Input")
         elif not isinstance(other, Node):
             return NotImplemented
         return make(other, self) if reflected else make(self, other)

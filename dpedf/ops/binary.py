@@ -13,6 +13,7 @@ class BinaryLogLoss(CompNode):
     """ell[b] = log(1 + exp(s[b])) - y[b] s[b]
 
     s.grad[b] += ell.grad[b] (sigmoid(s[b]) - y[b])
+    y.grad[b] -= ell.grad[b] s[b]
 
     s: (B,), the score of class 1; y: (B,), of 0 and 1, or the probability of class 1 between them;
     ell: (B,)
@@ -30,7 +31,10 @@ class BinaryLogLoss(CompNode):
         self.value = binary_log_loss(s, self.target)
 
     def backward(self):
-        self.s.addgrad(self.grad * (sigmoid(self.s.value) - self.target))
+        (s,) = floats(self.s.value)
+        self.s.addgrad(self.grad * (sigmoid(s) - self.target))
+        if self.y.varies:
+            self.y.addgrad(-self.grad * s)
 
     def counted(self):
         """(B,): 1 for each row, all of which count; after Forward."""

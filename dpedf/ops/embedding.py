@@ -9,7 +9,7 @@ import numpy as np
 from dpedf.edf import CompNode, context
 from dpedf.kernels.embedding import scattered
 from dpedf.kernels.labels import expect_labels
-from dpedf.ops.indices import whole
+from dpedf.ops.indices import whole_one
 
 
 class Embedding(CompNode):
@@ -43,7 +43,7 @@ class OneHot(CompNode):
     """
 
     def __init__(self, x, J):
-        self.x, (self.J,) = x, whole(self, J)
+        self.x, self.J = x, whole_one(self, J)
 
     def forward(self):
         x = self.x.value

@@ -26,9 +26,18 @@ def whole(node, numbers):
     return tuple(map(int, several))
 
 
+def whole_one(node, number):
+    """An int.  ValueError: it is not one whole number."""
+    numbers = whole(node, number)
+    if len(numbers) != 1:
+        raise ValueError(f"{type(node).__name__} by {number}, expected one whole number")
+    return numbers[0]
+
+
 def after_b(x, axes):
-    """The axes of an array that these are of the node x.  ValueError: it has no such axis."""
+    """The axes of an array that these are of the node x; None: all.  ValueError: none such."""
     indices = x.value.ndim - x.batched
+    axes = range(indices) if axes is None else axes
     for axis in axes:
         if not -indices <= axis < indices:
             raise ValueError(f"expected an axis in {-indices}..{indices - 1}, not {axis}")

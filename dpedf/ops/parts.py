@@ -5,10 +5,10 @@ Axes and indices leave out b, as in tensor.py.
 
 import numpy as np
 
-from dpedf.edf import CompNode
+from dpedf.edf import CompNode, Node
 from dpedf.kernels import is_integer
 from dpedf.kernels.concat import concat
-from dpedf.ops.indices import after_b, copy_equations, is_whole, letters_of, whole
+from dpedf.ops.indices import after_b, copy_equations, is_whole, letters_of, whole_one
 
 
 class Concat(CompNode):
@@ -20,18 +20,18 @@ class Concat(CompNode):
     """
 
     def __init__(self, x, axis=-1):
-        self.x, (self.axis,) = list(x), whole(self, axis)
-        if len({x.batched for x in self.x}) != 1:
-            raise ValueError("Concat of values with b and without, or of none, expected one kind")
+        self.x, self.axis = [] if isinstance(x, Node) else list(x), whole_one(self, axis)
+        if {getattr(part, "batched", None) for part in self.x} not in ({True}, {False}):
+            raise ValueError("Concat of no list of nodes that all have b, or all have none")
 
     def forward(self):
         values = [x.value for x in self.x]
         (axis,) = after_b(self.x[0], [self.axis])
-        size = sum(value.shape[axis] for value in values)
-        around = {(value.shape[:axis], value.shape[axis + 1 :]) for value in values}
+        around = {(value.ndim, value.shape[:axis], value.shape[axis + 1 :]) for value in values}
         if len(around) > 1:
             raise ValueError(f"expected shapes that differ along axis {self.axis} alone")
-        (before, after), floats = *around, [value for value in values if not is_integer(value)]
+        size = sum(value.shape[axis] for value in values)
+        (_, before, after), floats = *around, [value for value in values if not is_integer(value)]
         dtype = np.result_type(*{value.dtype for value in floats or values})
         self.value = np.empty((*before, size, *after), dtype, like=values[0])
         self.parts = concat(self.value, values, axis)

@@ -29,6 +29,8 @@ class Reshape(CompNode):
     shape: that of a row of y, with as many numbers; -1 once: what is left; a number: of one index
     """
 
+    keeps_order = True  # of the numbers of a row
+
     def __init__(self, x, shape):
         self.x, self.shape = x, whole(self, shape)
 
@@ -98,10 +100,8 @@ class Sum(CompNode):
         self.x, self.axes = x, axes if axes is None else whole(self, axes)
 
     def forward(self):
-        x = self.x
-        axes = range(x.value.ndim - x.batched) if self.axes is None else self.axes
-        self.over = after_b(x, axes)
-        self.value = sum_of_axes(packed(x.value), self.over)
+        self.over = after_b(self.x, self.axes)
+        self.value = sum_of_axes(packed(self.x.value), self.over)
 
     def backward(self):
         self.spread(self.grad)

@@ -32,13 +32,18 @@ def correct(Q, y):
     return (Q.argmax(axis=-1) == y) & ~np.isnan(Q).any(axis=-1)
 
 
+def labels_of(loss):
+    """What has the labels of a loss, before they got the shape in which it takes them."""
+    y = getattr(loss, "y", None)
+    while getattr(y, "keeps_order", False):
+        y = y.x
+    return y
+
+
 def loss_of(Q, ell, y):
     """The node in ell that says by counted() which labels count for this output; None: all do."""
-    losses = [
-        n
-        for n in CompNodes(ell)
-        if hasattr(n, "counted") and getattr(n, "y", None) is y and Q in CompNodes(n)
-    ]
+    losses = [n for n in CompNodes(ell) if hasattr(n, "counted")]
+    losses = [n for n in losses if labels_of(n) is y and Q in CompNodes(n)]
     return min(losses, key=lambda n: len(CompNodes(n)), default=None)  # the nearest to Q
 
 
