@@ -51,15 +51,14 @@ class during:  # noqa: N801, a word of the with statement
 
 
 class Numbered(type):
-    """The type of Node and Package: numbers what is made, and checks the shapes of a node."""
+    """The type of Node and Package: numbers things, nodes above their inputs; checks shapes."""
 
     def __call__(cls, *args, **keywords):
         thing = super().__call__(*args, **keywords)  # so that no __init__ needs super()
         if type(thing) is cls:  # else it was made by another call, as Log(Softmax(s)) is
             expect_free(thing)
             inputs = connect(thing) if kind(thing) == "computed" else []
-            after = (1 + i.number for i in inputs)  # whose numbers may be of another process
-            thing.number = max([next(counter), *after])
+            thing.number = max([next(counter), *(1 + i.number for i in inputs)])
             if kind(thing) == "computed":
                 infer(thing, inputs)
         return thing
