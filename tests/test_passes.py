@@ -32,6 +32,7 @@ from dpedf.optim import Momentum
 from dpedf.parallel.gradient import Gradient
 from dpedf.parallel.trial import choose_passes
 from dpedf.phi import Phi, Uniform, dense
+from dpedf.program import context
 from dpedf.run.step import Step
 
 
@@ -430,6 +431,40 @@ def test_what_mixes_rows_beside_what_cannot_be_computed_together_is_refused(node
         pytest.skip("with this BLAS, products can be computed together")
     with refused("train.slices = 8, expected 0", USERS[node], "z2 = BatchNorm"):
         on_ranks(2, partial(learn, node=node, mixer=BatchNorm, choose=choose))
+
+
+class Middle(CompNode):
+    """y[b,j] = x[b,j] - mean_b x[b,j], which mixes rows whether it learns or not"""
+
+    mixes = True
+
+    def __init__(self, Phi, x):
+        self.x = x
+
+    def less_its_mean(self, x):
+        sums = np.zeros((len(context.slices), x.shape[1]), x.dtype)
+        for these, part in context.slices.cut(x):
+            sums[these] = part.sum(axis=1)
+        return x - context.add(sums) / np.float32(max(1, context.B or len(x)))
+
+    def forward(self):
+        self.value = self.less_its_mean(self.x.value)
+
+    def backward(self):
+        self.x.addgrad(self.less_its_mean(self.grad))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_what_mixes_rows_outside_of_training_waits_for_no_rank(size, refused):
+    """Beside a node that ends the trial on the ranks that have several slices."""
+    with refused("train.slices = 4, expected 0", "Summed adds up", "Middle needs them in one pass"):
+        how = dict(node=Summed, mixer=Middle, choose=choose, slices=4)
+        on_ranks(size, partial(learn, **how))
+    expected, *found = (
+        on_ranks(n, partial(learn, node=Affine, mixer=Middle, choose=choose, slices=4))[0][2]
+        for n in (1, size)
+    )
+    assert found == [expected]
 
 
 def test_rows_that_are_set_are_not_met_where_a_node_mixes_all_of_a_rank():

@@ -24,7 +24,9 @@ def why_apart(gradient, x, y, sizes, put, passes=1):
     phi, before, overlap = gradient.phi, gradient.phi.value.copy(), gradient.overlap
     random = np.random.default_rng(0).uniform(-1, 1, before.shape).astype(before.dtype)
     size = put(random) * (np.abs(before) + (before == 0))  # so that no parameter changes its sign
-    gradient.overlap, gradient.train = False, not gradient.mixer  # which is no mixer in evaluation
+    gradient.overlap = False
+    if gradient.mixer:  # which in evaluation should mix no rows; where it does, no rank waits
+        gradient.train, gradient.add_in_nodes = False, ones
     try:
         with np.errstate(all="ignore"):
             for B in sizes:
@@ -45,7 +47,13 @@ def why_apart(gradient, x, y, sizes, put, passes=1):
     finally:
         phi.value[...] = before
         gradient.overlap, gradient.train = overlap, True
+        vars(gradient).pop("add_in_nodes", None)
         gradient.compute_in(gradient.passes.most)
+
+
+def ones(parts):
+    """What stands for a sum over slices and ranks, whatever rows are at hand."""
+    return np.ones_like(parts[0])
 
 
 def together(gradient, x, y, B, passes):
@@ -83,7 +91,7 @@ def values(gradient, passes, x, y, B):
     first, found = gradient.shard(B)[0], {n: [] for n in CompNodes(gradient.ell) if n.batched}
     gradient.compute_in(passes)
     for rows, slices, _ in gradient.passes.of(B):
-        known = {"B": B, "shares": gradient.shares}
+        known = {"B": B, "shares": gradient.shares, "add": gradient.add_in_nodes}
         with during(row=first + rows.start, slices=slices, **known):
             gradient.put(x[rows], y[rows])
             Forward(gradient.ell, gradient.train)
