@@ -55,12 +55,11 @@ class Numbered(type):
 
     def __call__(cls, *args, **keywords):
         thing = super().__call__(*args, **keywords)  # so that no __init__ needs super()
-        if type(thing) is cls:  # else it was made by another call, as Log(Softmax(s)) is
-            expect_free(thing)
-            inputs = connect(thing) if kind(thing) == "computed" else []
-            thing.number = max([next(counter), *(1 + i.number for i in inputs)])
-            if kind(thing) == "computed":
-                infer(thing, inputs)
+        expect_free(thing)
+        inputs = connect(thing) if kind(thing) == "computed" else []
+        thing.number = max([next(counter), *(1 + i.number for i in inputs)])
+        if kind(thing) == "computed":
+            infer(thing, inputs)
         return thing
 
 

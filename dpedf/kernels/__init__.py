@@ -121,7 +121,7 @@ def selected(x, where, out=None):
 
     As fast as to multiply x; np.where is up to 15 times slower.
     """
-    bits = f"u{x.itemsize}"
+    bits = f"u{(x if out is None else out).itemsize}"
     if out is None:
         return np.multiply(x.view(bits), where).view(x.dtype)
     np.multiply(x.astype(out.dtype, copy=False).view(bits), where, out=out.view(bits))
