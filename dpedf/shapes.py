@@ -98,7 +98,7 @@ def compute_without_rows(node):
             if error.name != "value":
                 raise
             found = type(error.obj).__name__
-            wrong = f"expected a node, not a {found}: put arrays into an Input or a Parameter"
+            wrong = f"expected a node, found {found}: put arrays into an Input or a Parameter"
     else:
         wrong = ", ".join(f"{path} {listed(letters)}" for path, letters, _ in legend)
         wrong = f"expected {wrong}"

@@ -775,3 +775,18 @@ def test_a_run_says_what_is_not_read_and_why_a_model_may_not_take_the_labels(
         make(path, y=y)
         ran = python("-m", "dpedf.train", "config.toml", "--overwrite", cwd=tmp_path)
         assert ran.returncode == 2 and words in ran.stderr and ran.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        ((X,), ["train", "expected (x, y)"]),
+        (X, ["train", "expected (x, y)"]),
+        ((X, Y[:-1]), ["train of 19, 20 rows", "expected x and y of as many"]),
+    ],
+)
+def test_rows_that_are_no_pair_of_x_and_y_are_not_written(given, words, path, refused):
+    with refused(*words):
+        write(path, name="n", source="s", licence="l", train=given)
+    with pytest.raises(TypeError, match="train/x has rows of several shapes, expected one"):
+        write(path, name="n", source="s", licence="l", train=([[1], [2, 3]], [0, 1]))

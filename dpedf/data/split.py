@@ -13,9 +13,11 @@ BYTES = 1 << 25  # that it hands over at a time at most, where minibatches are l
 
 
 def expect_integer(name, found, least=0):
-    """UserError: it is no integer, or too small."""
-    if isinstance(found, bool) or not isinstance(found, int | np.integer) or found < least:
-        raise UserError(f"{name} = {found!r}, expected an integer of at least {least}")
+    """UserError: it is no integer, too small, or of more than 63 bits."""
+    whole = isinstance(found, int | np.integer) and not isinstance(found, bool)
+    if not whole or not least <= found < 2**63:
+        expected = f"an integer of at least {least}, and less than 2**63"
+        raise UserError(f"{name} = {found!r}, expected {expected}")
 
 
 def gathered(rows, numbers, empty=np.empty):

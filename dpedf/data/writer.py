@@ -3,6 +3,7 @@
 import io
 import os
 from collections.abc import Iterator
+from itertools import zip_longest
 from zlib import crc32
 
 import h5py
@@ -23,8 +24,8 @@ def write(
     characters: what the symbols of a text stand for, as one string.  An array that is given twice
     is stored once.  The file is made in memory, which has to hold the rows once more, and appears
     whole or not at all.  OSError: the disk is full, or refuses it.  UserError: a group of another
-    name, which nobody would read, or a text with a NUL.  TypeError: an array holds no numbers, or
-    masks some.
+    name, which nobody would read; x and y of other numbers of rows; a text with a NUL.  TypeError:
+    an array holds no numbers, or masks some.
 
     Each dataset has an attribute crc32, of its bytes; HDF5 itself adds checksums to what describes
     them, from version 1.8 of its format on.  So damage is noticed when the rows are read.
@@ -46,12 +47,18 @@ def write(
                 file.attrs[key] = known.tolist() if is_names(known) else known
         stored = []  # (array, its dataset): while it is kept here, no other array can be it
         for group, rows in groups.items():
-            is_text = isinstance(rows, np.ndarray)
-            for key, given in [("text", rows)] if is_text else zip("xy", rows, strict=True):
+            is_text, counts = isinstance(rows, np.ndarray) and rows.ndim == 1, set()
+            for key, given in [("text", rows)] if is_text else zip_longest("xy", rows):
+                if key is None or given is None:
+                    raise UserError(f"{path}: {group}, expected (x, y), or a text of one index")
                 name = f"{group}/{key}"
                 array = array_of(given, f"{path}: {name}")
                 if array.dtype.kind not in "biuf":
                     raise TypeError(f"{path}: {name} is of {array.dtype}, expected numbers")
+                counts.add(array.shape[:1])
+                if len(counts) > 1:
+                    found = ", ".join(str(n) for (n,) in sorted(counts))
+                    raise UserError(f"{path}: {group} of {found} rows, expected x and y of as many")
                 same = (its for known, its in stored if known is array)
                 if twice := [its for its in same if np.array_equal(its, array)]:
                     file[name] = twice[0]  # with other numbers, it is an array that is reused
@@ -68,7 +75,10 @@ def array_of(given, where):
         raise TypeError(f"{where} is a masked array, expected numbers that all count")
     if isinstance(given, Iterator):  # which may fill one array again for each row
         return np.array([np.array(array_of(row, where)) for row in given])
-    return np.asanyarray(given)
+    try:
+        return np.asanyarray(given)
+    except ValueError:
+        raise TypeError(f"{where} has rows of several shapes, expected one") from None
 
 
 def is_names(known):

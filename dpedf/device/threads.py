@@ -43,7 +43,7 @@ def blas_threads(settings, ranks):
     if settings.run.threads:
         return settings.run.threads, "run.threads"
     if settings.train.slices or not asked:
-        ignored = f", not {name} = {asked}: with slices, more by run.threads alone"
+        ignored = f", not {name} = {asked}: with slices only run.threads gives more"
         return 1, f"the default{ignored if asked > 1 else ''}"
     most = f", but its share is {plural(share, 'core')}" if asked > share else ""
     return min(asked, share), f"{name} = {asked}{most}"

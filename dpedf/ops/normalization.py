@@ -115,7 +115,7 @@ class BatchNorm(CompNode):
     def expect_rows(self, B):
         """ValueError: from a minibatch of B rows it cannot learn."""
         if B * prod(self.x.value.shape[2:]) == 1:
-            raise ValueError("BatchNorm learns from 1 row with 1 number for each j, expected more")
+            raise ValueError("BatchNorm cannot learn from 1 row with 1 number for each channel")
 
     def forward(self):
         x, w = floats(self.x.value, self.Phi.w.value)

@@ -22,7 +22,7 @@ class Concat(CompNode):
     def __init__(self, x, axis=-1):
         self.x, self.axis = [] if isinstance(x, Node) else list(x), whole_one(self, axis)
         if {getattr(part, "batched", None) for part in self.x} not in ({True}, {False}):
-            raise ValueError("Concat of no list of nodes that all have b, or all have none")
+            raise ValueError("expected a list of nodes, all with b or all without")
 
     def forward(self):
         values = [x.value for x in self.x]
@@ -72,7 +72,9 @@ class Slice(CompNode):
         for part in index:
             if not (part is ... or is_whole(part) or is_slice(part)):
                 found = f"Slice by a part of type {type(part).__name__}"
-                expected = "whole numbers, slices of these, or ..., which do not copy"
+                expected = (
+                    "whole numbers, slices or ...: rows that an array chooses are an Embedding"
+                )
                 raise ValueError(f"{found}, expected {expected}")
         self.x, self.index = x, tuple(int(part) if is_whole(part) else part for part in index)
 
