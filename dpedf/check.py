@@ -108,10 +108,10 @@ class Coordinate:
             return None
         for h in self.shifts:
             beside = [(self.gradient(by), by, h / 4) for by in (h, -h)]
-            wrong = [found for found in beside if not self.right(*found)]
-            if not wrong:
+            off = [found for found in beside if not self.right(*found)]
+            if not off:
                 break
-        if not wrong:
+        if not off:
             left, right = self.slopes(-h, 0.0), self.slopes(0.0, h)
             sides = np.minimum(left, right).mean(), np.maximum(left, right).mean()
             possible = *sides, *self.around(values)
@@ -120,7 +120,7 @@ class Coordinate:
                 return None
             said = f"gradient {gradient:.10g} by Backward, expected {low:.10g} to {high:.10g}"
             return f"{said}, the finite differences beside a kink"
-        its, by, h = wrong[0] if len(wrong) == 1 else (gradient, 0.0, self.shifts[0])
+        its, by, h = off[0] if len(off) == 1 else (gradient, 0.0, self.shifts[0])
         expected = f"{self.slopes(by - h, by + h).mean():.10g} by finite differences"
         where = f" where it is {self.p + by:.10g}" if by else ""
         return f"gradient {its:.10g} by Backward{where}, expected {expected}"
@@ -135,8 +135,8 @@ def gradients(ell, samples=10, tolerance=1e-6, seed=0, alive=lambda: None):
 
     has to agree to tolerance times the largest of |p.grad| and 0.01, for one h of SHIFTS.  Where
     none does, p may be at a kink, as of relu at 0.  Then Backward has to agree on both sides of it,
-    and p.grad to lie between the differences of the two sides, each row by itself, and what it is
-    in places around, or half of the way between these farther out: where many units kink at once,
+    and p.grad to lie between the differences of the two sides, each row by itself, and the gradients
+    in places around; or beyond these, by half of their distance: where many units kink at once,
     few places show all gradients that they can have.  UserError says what is wrong.  alive() is
     called after each pass.
     """

@@ -327,7 +327,7 @@ def test_labels_that_leave_some_out_are_said_to_do_so(layout, path):
 
 
 def test_labels_from_1_on_are_said_to_begin_at_0(path, refused):
-    with refused(path, "label 4 in row 3, expected 0..3; the first label is 0"):
+    with refused(path, "label 4 in row 3, expected 0..3; labels count from 0"):
         Data(make(path, y=Y + 1, classes=4))
 
 

@@ -17,7 +17,8 @@ def classes_of(path, declared, stored, text=False):
     stored: the rows of labels, each once.  UserError: a label is none of 0..classes-1.
     """
     classes, notes = declared, []
-    if are_truth := classes is None and stored[0].dataset.dtype.kind == "b":
+    are_truth = classes is None and stored[0].dataset.dtype.kind == "b"
+    if are_truth:
         classes = 2
     elif classes is None:
         last = largest(stored[0])  # those to learn from
@@ -44,7 +45,7 @@ def classes_of(path, declared, stored, text=False):
                 elif not text and (label < 0 or label == IGNORE):
                     hint = f"; {MASK}"
                 elif not text and label == classes:
-                    hint = "; the first label is 0"
+                    hint = "; labels count from 0"
                 raise UserError(f"{rows.where}: {found}, expected 0..{classes - 1}{hint}")
     if declared is None and not (text or notes or are_truth):
         notes.extend(gap(stored[0], classes))

@@ -233,7 +233,8 @@ class Stored:
                 _, inside = self.find(group) or (self, None)
                 names = inside if isinstance(inside, h5py.Group) else ()
                 found += [f"{group}/{name}" for name in names if name not in datasets]
-                found += [f"{group}, a dataset"] * isinstance(inside, h5py.Dataset)
+                if isinstance(inside, h5py.Dataset):
+                    found.append(f"{group}, a dataset")
             found += [f"attribute {name}" for name in self.file.attrs if name not in attributes]
             for path in (f"{group}/{name}" for group in groups for name in ("", *datasets)):
                 _, holder = self.find(path) or (self, None)
