@@ -135,10 +135,10 @@ def gradients(ell, samples=10, tolerance=1e-6, seed=0, alive=lambda: None):
 
     has to agree to tolerance times the largest of |p.grad| and 0.01, for one h of SHIFTS.  Where
     none does, p may be at a kink, as of relu at 0.  Then Backward has to agree on both sides of it,
-    and p.grad to lie between the differences of the two sides, each row by itself, and the gradients
-    in places around; or beyond these, by half of their distance: where many units kink at once,
-    few places show all gradients that they can have.  UserError says what is wrong.  alive() is
-    called after each pass.
+    and p.grad to lie between the differences of the two sides, each row by itself, and gradients
+    in places around, or beyond these by half of their distance: where many units kink at once, few
+    places show all gradients that they can have.  UserError says what is wrong.  alive() is called
+    after each pass.
     """
     with during(step=context.step):  # one step, whose random draws are the same in each pass
         compare(ell, [], samples, tolerance, seed, alive)
