@@ -44,6 +44,10 @@ def module(file):
         except SyntaxError as error:
             at = f"{error.filename or path}, line {error.lineno or 1}"
             raise UserError(f"{at}: {error.msg}, expected Python") from None
+        except ValueError as error:
+            if "null bytes" not in str(error):  # which is a SyntaxError from Python 3.11.4 on
+                raise
+            raise UserError(f"{path}, line 1: {one_line(error)}, expected Python") from None
         except ImportError as error:
             frames = traceback.extract_tb(error.__traceback__)
             last = [frame for frame in frames if not frame.filename.startswith("<frozen")][-1]
