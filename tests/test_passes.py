@@ -241,10 +241,11 @@ def adds_by_rows():
     return (x[:5] @ W != (x @ W)[:5]).any()
 
 
-def user_step(ranks, node, slices=V, mixer=None, fit=B):
+def user_step(ranks, node, slices=V, mixer=None, fit=B, classified=classified):
     """A Step of a program with this node, and B rows and labels.
 
     mixer: one more node, of a package and of it.  fit: how many rows fit into memory.
+    classified(z, y): the loss.
     """
     x, y = Input((I,), np.float32), Input((), np.intp, 3)
     z = node(dense(I, J), x)
@@ -431,6 +432,20 @@ def test_what_mixes_rows_beside_what_cannot_be_computed_together_is_refused(node
         pytest.skip("with this BLAS, products can be computed together")
     with refused("train.slices = 8, expected 0", USERS[node], "z2 = BatchNorm"):
         on_ranks(2, partial(learn, node=node, mixer=BatchNorm, choose=choose))
+
+
+def positions(z, y):
+    Q = Softmax(Affine(dense(z.value.shape[1], y.classes), z))
+    return LogLoss(Q, y, ops.NotEqual(y, 0), mean="positions")
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_a_trial_counts_nothing_over_ranks_and_so_waits_for_none(size):
+    """Where a node ends the trial on the ranks that have several slices."""
+    how = dict(node=Summed, choose=choose, slices=4, classified=positions)
+    (_, _, expected), *_ = on_ranks(1, partial(learn, **how | {"choose": lambda *_: None}))
+    found = on_ranks(size, partial(learn, **how))
+    assert found == [(f"a pass takes one slice: {USERS[Summed]}", 1, expected)] * size
 
 
 class Middle(CompNode):

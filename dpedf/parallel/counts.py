@@ -22,9 +22,7 @@ class Counts:
         needed = {n for mask in self.masks.values() for n in program(mask).nodes}
         self.before = [n for n in CompNodes(ell) if n in needed]
         if any(getattr(n, "mixes", False) for n in self.before):  # it would learn twice a step
-            raise ValueError(
-                "a mask of LogLoss that depends on a node that mixes rows, as BatchNorm"
-            )
+            raise ValueError("a mask of LogLoss depends on a node that mixes rows, as BatchNorm")
 
     def count(self, train=False):
         """(n,), float64"""
@@ -32,8 +30,13 @@ class Counts:
         found = [(mask.value != 0).sum(dtype=np.float64) for mask in self.masks.values()]
         return np.stack(found)
 
-    def of_minibatch(self, gradient, x, y, B):
-        """The shares in a whole minibatch, of which x, y are the rows of this rank."""
+    def begin(self, gradient, x, y, B):
+        """Tell a Gradient the shares in a whole minibatch, of which this rank has the rows x, y.
+
+        All ranks call this together, before the passes.
+        """
+        if not self.masks:
+            return
         first, total = gradient.shard(B)[0], 0
         for rows, slices, _ in gradient.passes.of(B):
             with during(B=B, row=first + rows.start, slices=slices):
@@ -41,7 +44,7 @@ class Counts:
                 total = total + self.count(gradient.train)
         vectors = np.zeros_like(total, shape=(len(gradient.summed), len(total)))
         vectors[0] = total
-        return self.shares(gradient.over_ranks_in_nodes(vectors), B)
+        gradient.shares = self.shares(gradient.over_ranks_in_nodes(vectors), B)
 
     def shares(self, total, rows):
         """{node: how many numbers there are per row}, as context.shares, of the total over rows."""

@@ -13,7 +13,7 @@ from dpedf.parallel.buckets import Buckets
 from dpedf.parallel.counts import Counts
 from dpedf.parallel.passes import Passes
 from dpedf.parallel.sums import sum_over
-from dpedf.program import during, program
+from dpedf.program import context, during, program
 
 
 class Gradient:
@@ -50,19 +50,19 @@ class Gradient:
 
     def __call__(self, x, y, B):
         with during(step=program(self.ell).step(self.train)):
+            self.counts.begin(self, x, y, B)
             self.add_slices(x, y, B)
             self.add_ranks()
 
     def add_slices(self, x, y, B):
         """Compute this rank's part of the gradient; buckets start their sum over ranks."""
-        if self.counts.masks:  # what the whole minibatch has of something, before its passes
-            self.shares = self.counts.of_minibatch(self, x, y, B)
         if self.phi.summed is not self.summed:  # at first, or after another Gradient
             self.phi.differentiate_into(self.summed)
         self.buckets.restart()
         self.over_ranks.pending.clear()  # what an abandoned recording (device/graphs.py) left
         first, passes, whole = self.shard(B)[0], self.passes.of(B), self.passes.slices > 0
-        known = {"B": B, "add": self.add_in_nodes, "shares": self.shares}
+        add = self.add_in_nodes if self.train else context.add
+        known = {"B": B, "add": add, "shares": self.shares}
         for rows, slices, numbers in passes:  # whole: it has all rows of its slices
             begins, ends = rows is passes[0][0], rows is passes[-1][0]
             ready = self.ready if self.overlap and ends else None

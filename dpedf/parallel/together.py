@@ -24,11 +24,9 @@ def why_apart(gradient, x, y, sizes, put, passes=1):
     phi, before, overlap = gradient.phi, gradient.phi.value.copy(), gradient.overlap
     random = np.random.default_rng(0).uniform(-1, 1, before.shape).astype(before.dtype)
     size = put(random) * (np.abs(before) + (before == 0))  # so that no parameter changes its sign
-    gradient.overlap = False
-    if gradient.mixer:  # which in evaluation should mix no rows; where it does, no rank waits
-        gradient.train, gradient.add_in_nodes = False, ones
+    gradient.overlap, gradient.train = False, not gradient.mixer  # which is no mixer in evaluation
     try:
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), during(add=ones):
             for B in sizes:
                 first, end = gradient.shard(B)
                 rows = x[: end - first], y[: end - first], B
@@ -47,12 +45,11 @@ def why_apart(gradient, x, y, sizes, put, passes=1):
     finally:
         phi.value[...] = before
         gradient.overlap, gradient.train = overlap, True
-        vars(gradient).pop("add_in_nodes", None)
         gradient.compute_in(gradient.passes.most)
 
 
 def ones(parts):
-    """What stands for a sum over slices and ranks, whatever rows are at hand."""
+    """What stands for a sum over slices and ranks outside of training, whatever rows there are."""
     return np.ones_like(parts[0])
 
 
@@ -91,7 +88,7 @@ def values(gradient, passes, x, y, B):
     first, found = gradient.shard(B)[0], {n: [] for n in CompNodes(gradient.ell) if n.batched}
     gradient.compute_in(passes)
     for rows, slices, _ in gradient.passes.of(B):
-        known = {"B": B, "shares": gradient.shares, "add": gradient.add_in_nodes}
+        known = {"B": B, "shares": gradient.shares}
         with during(row=first + rows.start, slices=slices, **known):
             gradient.put(x[rows], y[rows])
             Forward(gradient.ell, gradient.train)

@@ -62,6 +62,7 @@ class Step:
     def add_slices(self, x, y, number, B):
         """Compute this rank's part of the gradient."""
         with self.context(number), self.unchanging_phi:
+            self.gradient.counts.begin(self.gradient, x, y, B)
             self.gradient.add_slices(x, y, B)
 
     def update_phi(self, number, eta, measure):
