@@ -29,7 +29,8 @@ class Node(metaclass=Numbered):
 
     def addgrad(self, delta):
         """grad += delta, of the shape of value or with b before it, which is summed over."""
-        if np.shape(delta)[1:] == self.value.shape != np.shape(delta):
+        shape = np.shape(delta)
+        if shape[1:] == self.value.shape != shape:
             self.addrows(delta)  # delta[b, ...], as on the slides
         elif self.sum_over_rows is not None:  # else it depends on no parameter, as an Input
             expect_delta(self, delta)
