@@ -5,10 +5,10 @@ import re
 import subprocess
 import sys
 from collections import deque
-from pathlib import Path
 
 import numpy as np
 import pytest
+from slides import Affine, LogLoss, Sigmoid, Softmax  # the classes of the slides
 
 from dpedf import ops
 from dpedf.edf import (
@@ -25,9 +25,6 @@ from dpedf.edf import (
 from dpedf.kernels.gemm import JOINED
 from dpedf.phi import name_parameters
 from dpedf.program import context, held, program
-
-sys.path.append(str(Path(__file__).parents[1] / "examples"))
-from slides import Affine, LogLoss, Sigmoid, Softmax  # the classes of the slides
 
 
 def perceptron(affine=ops.Affine, sigmoid=ops.Sigmoid, softmax=ops.Softmax, loss=ops.LogLoss):

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 
 import numpy as np
 import pytest
+import slides
 from threaded import on_ranks
 from threadpoolctl import threadpool_limits
 
@@ -240,16 +241,6 @@ def test_a_loss_that_is_not_one_number_a_row_is_refused(opened, refused):
         build.expect_fit(Q := Sum(Parameter(np.ones(3))), Q, data)
 
 
-class SlidesSigmoid(CompNode):
-    """Q = 1 / (1 + exp(-s))"""
-
-    def __init__(self, s):
-        self.s = s
-
-    def forward(self):
-        self.value = 1 / (1 + np.exp(-self.s.value))
-
-
 def score(x):
     return Reshape(Affine(dense(3, 1), x), x.value.shape[1:-1])
 
@@ -259,7 +250,7 @@ OUTPUTS = {
     "a bounded score": (lambda x: Tanh(score(x)), False),
     "a score of hidden units": (lambda x: score(Sigmoid(Affine(dense(3, 3), x))), False),
     "Sigmoid": (lambda x: Sigmoid(score(x)), True),
-    "that of the slides": (lambda x: SlidesSigmoid(score(x)), True),
+    "that of the slides": (lambda x: slides.Sigmoid(score(x)), True),
     "a formula": (lambda x: (1 + Tanh(score(x))) * 0.5, True),
     "of Softmax": (lambda x: FirstOfTwo(Softmax(Affine(dense(3, 2), x))), True),
 }

@@ -6,12 +6,13 @@ from contextlib import nullcontext
 
 import numpy as np
 import pytest
+import slides
 from products import each
 from sliced import in_slices
 from strict import get, put
 from test_ops import CASES
 
-from dpedf.edf import Backward, CompNode, Forward, Input, Package, Parameter
+from dpedf.edf import Backward, Forward, Input, Package, Parameter
 from dpedf.ops import (
     Affine,
     AveragePool,
@@ -331,20 +332,7 @@ def test_labels_of_any_integers_choose_rows(kind):
     assert z.value[:, 0].tolist() == [3, 1, 3, 3]
 
 
-class SlidesAffine(CompNode):
-    def __init__(self, Phi, x):
-        self.Phi, self.x = Phi, x
-
-    def forward(self):
-        self.value = np.matmul(self.x.value, self.Phi.w.value) - self.Phi.b.value
-
-    def backward(self):
-        self.x.addgrad(np.matmul(self.grad, self.Phi.w.value.transpose()))
-        self.Phi.b.addgrad(-self.grad)
-        self.Phi.w.addgrad(self.x.value[:, :, np.newaxis] * self.grad[:, np.newaxis, :])
-
-
-@each("affine", [Affine, SlidesAffine])
+@each("affine", [Affine, slides.Affine])
 @each("V", [None, 1, 2, 3])
 def test_a_weight_may_be_computed_and_its_gradient_is_summed_over_rows(affine, V):
     """y = x W^T W, as an autoencoder of tied weights has it; and a delta with b is summed."""
