@@ -1,9 +1,9 @@
-"""The tools of dpedf:
+"""dpedf: data-parallel training of neural networks, and the hours around it.
 
-    python -m dpedf TOOL ...
-    python -m dpedf TOOL --help
+    dpedf TOOL ...
+    dpedf TOOL --help
 
-Each is a file of dpedf/tools.
+`python -m dpedf TOOL` is the same.  Each tool is a file of dpedf/tools.
 """
 
 import ast
@@ -14,22 +14,29 @@ from pathlib import Path
 
 from dpedf import tools
 from dpedf.errors import UserError, flush, one_line, print_error, visible
+from dpedf.parallel import launcher
+
+FIRST = "train"  # of the list
 
 
 def listed():
-    """{name: the first line of its docstring} of every tool."""
-    files = sorted(Path(tools.__file__).parent.glob("[!_]*.py"))
-    sources = {file.stem: ast.parse(file.read_text("utf-8")) for file in files}
-    docs = {name: ast.get_docstring(source) for name, source in sources.items()}
-    return {name: doc.splitlines()[0].rstrip(":.") for name, doc in docs.items()}
+    """{name: (what it does, an example)} of every tool: the first two lines of its docstring."""
+    files = sorted(Path(tools.__file__).parent.glob("[!_]*.py"), key=lambda f: (f.stem != FIRST, f))
+    known = {}
+    for file in files:
+        doc = ast.get_docstring(ast.parse(file.read_text("utf-8")))
+        what, example, *_ = [line.strip() for line in doc.splitlines() if line]
+        known[file.stem] = what.rstrip(":."), example
+    return known
 
 
 def run(name="--help", *words):
     """The status that a tool ends with.  UserError: there is none of this name."""
     known = listed()
     if name in ("--help", "-h"):
-        lines = (f"    {tool:12}{what}" for tool, what in known.items())
-        print(__doc__.rstrip(), "", *lines, sep="\n")
+        if launcher.speaks():
+            lines = (f"  {tool:10}{what}\n{'':12}{line}" for tool, (what, line) in known.items())
+            print(__doc__.rstrip(), "", *lines, sep="\n")
         return 0
     if name not in known:
         near = get_close_matches(name, known, 1) or [f"one of {', '.join(known)}"]
@@ -38,11 +45,13 @@ def run(name="--help", *words):
 
 
 def main():
+    launcher.expect_numbers()
     try:
         status = run(*sys.argv[1:])
         sys.stdout.flush()
     except UserError as error:
-        print_error(visible(str(error)))
+        if launcher.speaks():
+            print_error(visible(str(error)))
         status = 2
     except BrokenPipeError:  # the reader of the output, such as head, has gone
         status = 1

@@ -1,7 +1,7 @@
 """Train a model, data-parallel:
 
     mpirun -n 4 python -m dpedf.train CONFIG [section.key=value ...] [--resume | --overwrite]
-    python -m dpedf.train CONFIG ...
+    dpedf train CONFIG ...
 
 CONFIG is a TOML file, such as configs/mnist.toml; section.key=value replaces one of its keys.
 A directory that already holds a run is left alone, unless --resume goes on from its checkpoint or

@@ -18,6 +18,8 @@ from dpedf.device import CPU
 from dpedf.errors import UserError
 from dpedf.parallel.ranks import Ranks
 from dpedf.run import config, room
+from dpedf.run.command_line import from_command_line
+from dpedf.run.consistent import OPTIMIZERS_WITH
 from dpedf.run.resume import expect_resumable
 from dpedf.run.setup import Setup, assemble
 
@@ -336,7 +338,7 @@ def test_a_tilde_is_the_folder_of_a_user(path, monkeypatch):
 def test_a_config_below_a_folder_with_a_sign_of_equality_is_found(tmp_path):
     (folder := tmp_path / "lr=0.1").mkdir()
     (folder / "c.toml").write_text(SOUND)
-    found, settings, _ = config.from_command_line([str(folder / "c.toml"), "seed=4"])
+    found, settings, _ = from_command_line([str(folder / "c.toml"), "seed=4"])
     assert found == str(folder / "c.toml") and settings.seed == 4
 
 
@@ -411,7 +413,7 @@ def test_what_nobody_means_is_one_line_that_can_be_printed(path, what):
 )
 def test_a_word_that_nobody_means_is_one_line_that_can_be_printed(path, word):
     with pytest.raises(UserError) as caught:
-        config.from_command_line([str(path), word])
+        from_command_line([str(path), word])
     line = str(caught.value)
     assert line.isprintable() and len(line.removeprefix(str(path))) < 350
 
@@ -526,7 +528,7 @@ def consistent(settings):
     changes = {
         field.name: field.default
         for field in msgspec.structs.fields(train)
-        if train.optimizer not in config.OPTIMIZERS_WITH.get(field.name, (train.optimizer,))
+        if train.optimizer not in OPTIMIZERS_WITH.get(field.name, (train.optimizer,))
     }
     least = min(train.min_learning_rate, train.learning_rate)
     changes["min_learning_rate"] = least if train.schedule == "cosine" else 0.0

@@ -30,8 +30,8 @@ MAY_IMPORT = {
     "run": "check data device edf errors kernels models optim parallel phi program shapes",
     "train": "optim parallel run",
     "source": "edf errors phi program shapes",
-    "tools": "data device edf errors kernels optim parallel program run source",
-    "__main__": "errors tools",
+    "tools": "data device edf errors kernels optim parallel program run source train",
+    "__main__": "errors parallel tools",
     "__init__": "ops parallel",
 }
 

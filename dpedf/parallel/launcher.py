@@ -29,6 +29,16 @@ def launched():
     return any(size in os.environ for size in LAUNCHERS)
 
 
+def size():
+    """How many processes the launcher started, be they a world or not."""
+    return max(int(os.environ.get(variable, 1)) for variable in LAUNCHERS)
+
+
+def speaks():
+    """Is this the one process that talks, before there are ranks?"""
+    return all(int(os.environ.get(variable, 0)) == 0 for variable in LAUNCHERS.values())
+
+
 def is_number(text):
     return text.isdecimal() and len(text) < 10
 

@@ -10,8 +10,9 @@ import msgspec
 from msgspec import Meta
 
 from dpedf.errors import UserError, concerning
+from dpedf.run.consistent import expect_consistent
 from dpedf.run.explain import explained
-from dpedf.run.tree import expect_plain, override, plain, read, shown, shown_key
+from dpedf.run.tree import expect_plain, override, read, shown, shown_key
 
 Count = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(ge=1)]
@@ -19,65 +20,103 @@ Bucket = Annotated[int, Meta(ge=64)]
 Rate = Annotated[float, Meta(ge=0, le=1e9)]
 Time = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,8}[smh]\Z")]
 Fraction = Annotated[float, Meta(ge=0, lt=1)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Small = Annotated[float, Meta(gt=0, le=1e9)]
+Above = Annotated[float, Meta(gt=0)]
+Seed = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Name = Annotated[str, Meta(min_length=1)]
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A table of a config file."""
+    """A table of a config file.  Beside the type of each setting stands what it means."""
 
 
 class DataSection(Section):
-    file: Annotated[str, Meta(min_length=1)]
-    valid: Count = 0  # rows held out of train, by seed, where the file has no valid group
-    window: Count = 0  # symbols in a row of a text; 0: the file holds other rows
-    stride: Count = 0  # symbols between the starts of two training rows; 0: data.window
-    cache: Literal["none", "memory", "device"] = "none"  # none: streamed
+    file: Annotated[Name, "the data file, in HDF5"]
+    valid: Annotated[
+        Count, "rows held out of train, by seed, where the file has no valid group"
+    ] = 0
+    window: Annotated[Count, "symbols in a row of a text; 0: the file holds other rows"] = 0
+    stride: Annotated[Count, "symbols from one training row to the next; 0: data.window"] = 0
+    cache: Annotated[
+        Literal["none", "memory", "device"], "where all rows are kept; none: they are streamed"
+    ] = "none"
 
 
 class TrainSection(Section):
-    batch_size: Positive  # the global minibatch, all ranks together
-    learning_rate: Rate
-    epochs: Count = 0
-    steps: Count = 0  # the run ends at epochs or steps, whichever comes first
-    slices: Count = 0  # of a minibatch, whose number alone decides the bits; 0: a rank is one
-    rows: Count = 0  # in a pass, at most; 0: a trial finds out how many
-    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = "sgd"
-    momentum: Fraction = 0.0
-    nesterov: bool = False
-    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
-    smoothing: Fraction = 0.99  # of the squares that rmsprop averages
-    epsilon: Annotated[float, Meta(gt=0, le=1e9)] = 1e-8
-    weight_decay: Rate = 0.0  # added to the gradient, but with adamw decoupled from it
-    grad_clip: Rate = 0.0  # maximal norm of the gradient, after the sum over ranks; 0: any
-    schedule: Literal["constant", "step", "cosine"] = "constant"
-    min_learning_rate: Rate = 0.0  # where the schedule "cosine" ends
-    warmup_steps: Count = 0
-    decay_steps: Positive = 1000  # of the schedule "step"
-    decay_rate: Annotated[float, Meta(ge=0, le=1)] = 0.1
-    precision: Literal["float32", "float64", "tf32", "bfloat16"] = "float32"
-    eval_every: Count = 0  # steps; 0: at every epoch
-    checkpoint_every: Positive | Time = 1000  # steps, or "10m"
+    batch_size: Annotated[Positive, "rows of a minibatch, all ranks together"]
+    learning_rate: Annotated[Rate, "eta, at its largest"]
+    epochs: Annotated[Count, "how often all rows are learnt from; 0: train.steps alone counts"] = 0
+    steps: Annotated[Count, "of the run, which ends at epochs or steps, whichever is first"] = 0
+    slices: Annotated[
+        Count, "of a minibatch, whose number alone decides the bits; 0: a rank is one"
+    ] = 0
+    rows: Annotated[Count, "in a pass, at most; 0: a trial finds out how many"] = 0
+    optimizer: Annotated[Literal["sgd", "adam", "adamw", "rmsprop"], "the update rule"] = "sgd"
+    momentum: Annotated[Fraction, "of sgd and rmsprop"] = 0.0
+    nesterov: Annotated[bool, "Nesterov's momentum, of sgd"] = False
+    betas: Annotated[tuple[Fraction, Fraction], "of adam and adamw"] = (0.9, 0.999)
+    smoothing: Annotated[Fraction, "of the squares that rmsprop averages"] = 0.99
+    epsilon: Annotated[Small, "of adam, adamw and rmsprop"] = 1e-8
+    weight_decay: Annotated[Rate, "added to the gradient, but with adamw decoupled from it"] = 0.0
+    grad_clip: Annotated[Rate, "the longest gradient, after the sum over ranks; 0: any"] = 0.0
+    schedule: Annotated[Literal["constant", "step", "cosine"], "of the learning rate"] = "constant"
+    min_learning_rate: Annotated[Rate, 'where the schedule "cosine" ends'] = 0.0
+    warmup_steps: Annotated[Count, "in which the learning rate rises, before the schedule"] = 0
+    decay_steps: Annotated[
+        Positive, 'of the schedule "step", after each of which the rate falls'
+    ] = 1000
+    decay_rate: Annotated[Share, 'by which the schedule "step" multiplies the rate'] = 0.1
+    precision: Annotated[
+        Literal["float32", "float64", "tf32", "bfloat16"], "of numbers; the last two on a GPU"
+    ] = "float32"
+    eval_every: Annotated[Count, "steps between evaluations; 0: at every epoch"] = 0
+    checkpoint_every: Annotated[
+        Positive | Time, 'steps between checkpoints, or a time such as "10m"'
+    ] = 1000
 
 
 class RunSection(Section):
-    dir: str = ""  # runs/<name of the config>
-    device: Literal["auto", "cpu", "gpu"] = "auto"
-    capture: Literal["auto", "off"] = "auto"  # on a GPU, record a step as a CUDA graph, if possible
-    allreduce: Literal["auto", "whole", "buckets"] = "auto"
-    bucket: Bucket = 1 << 18  # numbers that are summed over ranks at a time, of "buckets"
-    threads: Count = 0  # of BLAS in a rank; 0: OMP_NUM_THREADS without slices, else 1
-    log_every: Positive = 100  # steps
-    timeout: Annotated[float, Meta(gt=0)] = 600.0  # seconds without a step that end the job
-    check_every: Count = 1000  # steps after which ranks are compared; 0: at checkpoints alone
-    check_gradients: bool = False  # by finite differences, before the first step
-    check_nan: bool = False  # after every node
+    dir: Annotated[str, "where the run is kept; empty: runs/<name of the config>"] = ""
+    device: Annotated[
+        Literal["auto", "cpu", "gpu"], "what computes; auto: a GPU that works, else the CPU"
+    ] = "auto"
+    capture: Annotated[
+        Literal["auto", "off"], "auto: on a GPU, record a step as a CUDA graph, if possible"
+    ] = "auto"
+    allreduce: Annotated[
+        Literal["auto", "whole", "buckets"], "how gradients are summed; auto: as a trial finds"
+    ] = "auto"
+    bucket: Annotated[Bucket, 'numbers that "buckets" sum over ranks at a time'] = 1 << 18
+    threads: Annotated[Count, "of BLAS in a rank; 0: OMP_NUM_THREADS without slices, else 1"] = 0
+    log_every: Annotated[Positive, 'steps between events "train" of metrics.jsonl'] = 100
+    timeout: Annotated[Above, "seconds without a step that end the job"] = 600.0
+    check_every: Annotated[
+        Count, "steps after which ranks are compared; 0: at checkpoints alone"
+    ] = 1000
+    check_gradients: Annotated[bool, "by finite differences, before the first step"] = False
+    check_nan: Annotated[bool, "after every node"] = False
 
 
 class Config(Section):
     data: DataSection
     model: dict
     train: TrainSection
-    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
+    seed: Annotated[
+        Seed, "of the initial values, the order of rows, and whatever else is drawn"
+    ] = 0
     run: RunSection = RunSection()
+
+
+# What every key of [model] but build is: a keyword of the model.
+OF_EVERY_MODEL = {"build": Annotated[str, "a model of dpedf.models, or path/to/file.py:procedure"]}
+
+# The type of every key, but for the keywords of models.
+TYPES = {field.name: field.type for field in msgspec.structs.fields(Config)}
+for name, section in [*TYPES.items()]:
+    if isinstance(section, type) and issubclass(section, Section):
+        TYPES |= {f"{name}.{field.name}": field.type for field in msgspec.structs.fields(section)}
+TYPES |= {f"model.{key}": kind for key, kind in OF_EVERY_MODEL.items()}
 
 
 def load(path, overrides=()):
@@ -140,40 +179,6 @@ def without_tilde(config):
     )
 
 
-# The type of every key, but for the keywords of models.
-TYPES = {field.name: field.type for field in msgspec.structs.fields(Config)} | {"model.build": str}
-for name, section in [*TYPES.items()]:
-    if isinstance(section, type) and issubclass(section, Section):
-        TYPES |= {f"{name}.{field.name}": field.type for field in msgspec.structs.fields(section)}
-
-# The settings of [train] that only some optimizers have.
-OPTIMIZERS_WITH = {
-    "momentum": ("sgd", "rmsprop"),
-    "nesterov": ("sgd",),
-    "betas": ("adam", "adamw"),
-    "smoothing": ("rmsprop",),
-    "epsilon": ("adam", "adamw", "rmsprop"),
-}
-
-
-def expect_consistent(train):
-    """UserError: a setting of [train] that its optimizer does not have, or a rate that rises."""
-    for field in msgspec.structs.fields(train):
-        found, optimizer = getattr(train, field.name), train.optimizer
-        users = OPTIMIZERS_WITH.get(field.name, (optimizer,))
-        if optimizer not in users and found != field.default:
-            given = f"train.{field.name} = {found!r} is of {', '.join(users)}"
-            raise UserError(f"{given}, expected none with train.optimizer = {optimizer!r}")
-    low, high = train.min_learning_rate, train.learning_rate
-    if low > high:
-        raise UserError(
-            f"train.min_learning_rate = {low!r}, expected at most train.learning_rate = {high!r}"
-        )
-    if low and train.schedule != "cosine":
-        found = f"train.min_learning_rate = {low!r} is of the schedule cosine"
-        raise UserError(f"{found}, expected none with train.schedule = {train.schedule!r}")
-
-
 def seconds(duration):
     """The seconds of "90s", "10m" or "2h"; None for a number of steps."""
     if isinstance(duration, int):
@@ -184,20 +189,6 @@ def seconds(duration):
 def dtype(config):
     """The dtype of Phi and of all values; tf32 and bfloat16 concern products of float32 alone."""
     return "float64" if config.train.precision == "float64" else "float32"
-
-
-def from_command_line(words):
-    """(path, Config, flags) of "CONFIG [section.key=value ...] [--resume | --overwrite]"."""
-    for word in words:
-        if not plain(word):
-            raise UserError(f"{ascii(word)}: expected words in UTF-8")
-    flags = {word for word in words if word in ("--resume", "--overwrite")}
-    path, *overrides = [word for word in words if word not in flags] or [""]
-    if not path or ("=" in path and not Path(path).is_file()) or path.startswith("-"):
-        raise UserError("no CONFIG, expected a TOML file first, such as configs/mnist.toml")
-    if len(flags) == 2:
-        raise UserError("--resume and --overwrite, expected one of them")
-    return path, load(path, overrides), flags
 
 
 def expect_known(tree):

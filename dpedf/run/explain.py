@@ -1,7 +1,7 @@
 """What msgspec finds wrong with a setting, in our words."""
 
 import re
-from typing import Literal, get_args, get_origin
+from typing import Annotated, Literal, get_args, get_origin
 
 from dpedf.errors import plural
 from dpedf.run.tree import shown
@@ -22,8 +22,8 @@ def explained(error, tree, types):
     found, kind = tree, types[at]
     for name in at.split("."):
         found = found[name]
-    if get_origin(kind) is Literal:
-        expected = f"one of {', '.join(get_args(kind))}"
+    if choices := choices_of(kind):
+        expected = f"one of {', '.join(choices)}"
     elif "regex" in what or "int | str" in what:
         expected = 'a number of steps, or a time such as "10m"'
     else:
@@ -31,6 +31,12 @@ def explained(error, tree, types):
     if index:
         at, found = f"{at}[{index}]", found[int(index)]
     return f"{at} = {shown(found)}, expected {expected}"
+
+
+def choices_of(kind):
+    """The words of which a setting is one; () of other settings."""
+    bare = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    return get_args(bare) if get_origin(bare) is Literal else ()
 
 
 def in_words(what):

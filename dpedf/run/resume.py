@@ -6,6 +6,7 @@ from itertools import zip_longest
 import msgspec
 import numpy as np
 
+from dpedf.data.form import form_of
 from dpedf.errors import UserError, one_line, visible
 from dpedf.optim import last_step, schedule
 from dpedf.run import config
@@ -32,15 +33,15 @@ SAMPLED = 64  # rows of a split, from the first to the last
 class Identity:
     """What a run is: its settings, its data, its program and the user's code, a text of each.
 
-    rows: how many it learns from.
+    rows: how many it learns from.  form: of its rows, for who opens its checkpoints.
     """
 
-    def __init__(self, settings, rows, data="", program="", code=""):
+    def __init__(self, settings, rows, data="", program="", code="", form=""):
         self.settings, self.rows, self.data, self.program = settings, rows, data, program
-        self.code = code
+        self.code, self.form = code, form
 
     def texts(self):
-        texts = {"data": self.data, "program": self.program, "code": self.code}
+        texts = {"data": self.data, "program": self.program, "code": self.code, "form": self.form}
         return {"settings": config.text(self.settings), **texts}
 
     def compare(self, state):
@@ -55,11 +56,7 @@ class Identity:
             raise UserError(f"its settings: {one_line(error)}, expected those of today") from None
         said = expect_resumable(old, self.settings)
         for name in "data", "program":
-            now = getattr(self, name).split("\n")
-            for found, expected in zip_longest(now, texts[name].split("\n"), fillvalue="nothing"):
-                if found != expected:
-                    what = f"the {name} is now {found}, expected {expected}"
-                    raise UserError(f"{what}, as in the run to be resumed")
+            expect_unchanged(name, getattr(self, name), texts[name])
         if self.code != texts["code"]:
             build = self.settings.model["build"]
             said.append(f"{build} has changed, or what it imports from its folder")
@@ -72,6 +69,13 @@ class Identity:
         )
         if was != now:
             yield f"the learning rate of step {step + 1:,} is {now:g}, and would have been {was:g}"
+
+
+def expect_unchanged(what, now, then):
+    """UserError: a text of a run is not what it was."""
+    for found, expected in zip_longest(now.split("\n"), then.split("\n"), fillvalue="nothing"):
+        if found != expected:
+            raise UserError(f"the {what} is now {found}, expected {expected}, as in the run")
 
 
 def flat(settings):
@@ -101,7 +105,8 @@ def expect_resumable(old, new):
 def identity(settings, data, ell):
     """The Identity of a run that trains this loss on this data."""
     code = hash_of_code(own_file(settings.model["build"]))
-    return Identity(settings, len(data.train), described(data), outline(ell), code)
+    texts = described(data), outline(ell), code, form_of(data).text()
+    return Identity(settings, len(data.train), *texts)
 
 
 def hash_of_code(file):

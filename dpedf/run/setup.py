@@ -18,6 +18,7 @@ from dpedf.parallel.trial import unchanged
 from dpedf.phi import Phi
 from dpedf.program import program
 from dpedf.run import build, config, room
+from dpedf.run.command_line import from_command_line
 from dpedf.run.directory import RunDirectory
 from dpedf.run.outline import outline
 from dpedf.run.resume import identity
@@ -68,7 +69,7 @@ class Setup:
     def __init__(self, words, ranks):
         self.ranks, self.resuming = ranks, "--resume" in words
         with ranks.together():
-            self.path, self.settings, flags = config.from_command_line(words)
+            self.path, self.settings, flags = from_command_line(words)
             ranks.timeout = self.settings.run.timeout
             with concerning(self.path):
                 expect_cores(self.settings)

@@ -1,58 +1,31 @@
-"""Continue a text, character by character:
+"""Continue a text, character by character.
 
-    python -m dpedf generate RUN "ROMEO:"
+    dpedf generate runs/char_transformer "ROMEO:" --length 300
 
-RUN is the directory of a run on a text; its best.h5 is read, or else its checkpoint.h5.  Each
-character is drawn from the model's output at the last one of at most T characters, the window of
-the run.  So the output (B, T, classes) at t has to depend on x[:, :t+1] alone.
+The run is one on a text.  Each character is drawn from the model's output at the last one of at
+most T characters, the window of the run.  So the output (B, T, classes) at t has to depend on
+x[:, :t+1] alone.
 """
-
-from pathlib import Path
 
 import numpy as np
 
 from dpedf.device import CPU
 from dpedf.edf import Forward
 from dpedf.errors import UserError, concerning, write
-from dpedf.parallel.ranks import Ranks
-from dpedf.run import config
-from dpedf.run.checkpoint import load
-from dpedf.run.resume import identity
-from dpedf.run.setup import assemble
-from dpedf.tools import Parser, expect_own_code
+from dpedf.run.command_line import Parser, at_least, expect_one_process
+from dpedf.run.trained import Trained
 
 
-def trained(run, trusted=False):
-    """(x, Q, characters): the Input and output of a trained model, and the characters of its data.
-
-    trusted: may the run name code that is not its own?
-    UserError: there is no run, it is not on a text, or its model has changed.
-    """
-    settings = config.load(run / "config.toml")
-    with concerning(run / "config.toml"):
-        if not trusted:
-            expect_own_code(settings, run)
-        T, file = settings.data.window, settings.data.file
-        if not T:
-            raise UserError("data.window = 0, expected a run on a text")
-        data, Q, ell, phi = assemble(settings, CPU())
-        characters = data.stored.attribute("characters", "")
-        if isinstance(characters, np.ndarray) and characters.dtype == object:
-            characters = "".join(characters)
-        if not isinstance(characters, str):
-            raise UserError(f"{file}: attribute characters, expected a string")
-        if len(characters) != data.x.classes:
-            found = f"{len(characters)} characters for {data.x.classes} classes"
-            raise UserError(f"{file}: attribute characters holds {found}, expected one for each")
-        if Q.value.shape[1:] != (T, len(characters)):
-            found = f"(B, {', '.join(map(str, Q.value.shape[1:]))})"
-            raise UserError(f"model.build: the output is {found}, expected (B, T, classes)")
-    best = run / "best.h5"
-    file = best if best.exists() else run / "checkpoint.h5"
-    state = load(file, phi)
-    with concerning(file):
-        identity(settings, data, ell).compare(state)
-    return data.x, Q, characters
+def expect_text(model):
+    """UserError: a Trained model does not continue a text."""
+    T, classes = model.settings.data.window, model.x.classes
+    if not T:
+        raise UserError("data.window = 0, expected a run on a text")
+    if not model.form.names:
+        raise UserError(f"no characters for its {classes} symbols, expected a data file with them")
+    if model.Q.value.shape[1:] != (T, classes):
+        found = f"(B, {', '.join(map(str, model.Q.value.shape[1:]))})"
+        raise UserError(f"model.build: the output is {found}, expected (B, T, classes)")
 
 
 def continued(x, Q, text, length, temperature, seed):
@@ -78,30 +51,28 @@ def continued(x, Q, text, length, temperature, seed):
 
 
 def main(words):
-    parser = Parser("generate", __doc__)
-    trust = "run the code that the run names, though it lies elsewhere"
+    parser = Parser("dpedf generate", __doc__)
     add = parser.add_argument
-    add("run", metavar="RUN", type=Path, help="the directory of the run")
+    add("run", metavar="RUN", help="the directory of the run")
     add("prompt", metavar="TEXT", help="what is continued")
-    add("--length", type=int, default=500, help="how many characters to add (500)")
-    add("--temperature", type=float, default=0.8, help="0: always the likeliest (0.8)")
-    add("--seed", type=int, default=0, help="of the draws (0)")
-    add("--trust", action="store_true", help=trust)
-    args, ranks = parser.parse_args(words), Ranks()
-    if ranks.size > 1:
-        raise UserError(f"generate on {ranks.size} ranks, expected one")
-    for name in "length", "temperature", "seed":
-        if not 0 <= (found := getattr(args, name)) < 2**63:
-            raise UserError(f"--{name} {found}, expected at least 0, and less than 2**63")
+    add("--length", type=at_least(0), default=500, help="how many characters to add (500)")
+    add("--temperature", type=at_least(0, float), default=0.8, help="0: always the likeliest (0.8)")
+    add("--seed", type=at_least(0), default=0, help="of the draws (0)")
+    parser.add_checkpoint()
+    args = parser.read(words)
+    expect_one_process("generate")
     if not args.prompt:
         raise UserError("an empty TEXT, expected at least one character to continue")
-    x, Q, characters = trained(args.run, args.trust)
+    model = Trained(args.run, CPU(), args.checkpoint, args.trust)
+    with concerning(model.file):
+        expect_text(model)
+    characters = model.form.names
     numbers = {character: k for k, character in enumerate(characters)}
     for character in args.prompt:
         if character not in numbers:
             raise UserError(f"{character!r} in TEXT, expected characters that the data has")
     text = [numbers[character] for character in args.prompt]
     write("stdout", args.prompt, end="")
-    for k in continued(x, Q, text, args.length, args.temperature, args.seed):
+    for k in continued(model.x, model.Q, text, args.length, args.temperature, args.seed):
         write("stdout", characters[k], end="")
     write("stdout", "")

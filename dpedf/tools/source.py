@@ -1,6 +1,6 @@
 """Print the program that a step of training runs, as source code.
 
-    python -m dpedf source CONFIG [section.key=value ...] [--time]
+    dpedf source configs/mnist.toml --time
 
 An assignment a line: forward, backward, the sum over ranks, the update.  Beside it stand its shape,
 the bytes that it reads and writes, each once, or once for each slice, and its floating-point
@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 from dpedf.device.choose import choose
 from dpedf.device.threads import blas_threads
 from dpedf.edf import Forward
-from dpedf.errors import UserError, concerning
+from dpedf.errors import concerning
 from dpedf.optim import update_rule
 from dpedf.parallel.buckets import Buckets
 from dpedf.parallel.gradient import Gradient
@@ -28,12 +28,12 @@ from dpedf.parallel.ranks import Ranks
 from dpedf.parallel.trial import choose_passes, seconds
 from dpedf.program import during, program
 from dpedf.run import config
+from dpedf.run.command_line import Parser, expect_one_process
 from dpedf.run.report import cut
 from dpedf.run.setup import assemble
 from dpedf.run.step import Step
 from dpedf.source.listing import naming, page
 from dpedf.source.statements import Statement, statements, update
-from dpedf.tools import Parser
 
 TIMED = 30  # steps, of which each time is the median
 ADDING = "addgrad", "addrows", "addproduct", "addslices", "own_grad"  # what a backward calls
@@ -156,16 +156,11 @@ def measured(training, made):
 
 
 def main(words):
-    parser = Parser("source", __doc__)
-    replaces = "replaces one of its keys"
-    parser.add_argument("config", metavar="CONFIG", help="a TOML file, such as configs/mnist.toml")
-    parser.add_argument(
-        "settings", metavar="section.key=value", nargs="*", default=[], help=replaces
-    )
+    parser = Parser("dpedf source", __doc__)
+    parser.add_config()
     parser.add_argument("--time", action="store_true", help="run steps, and time each line")
-    args, ranks = parser.parse_intermixed_args(words), Ranks()
-    if ranks.size > 1:
-        raise UserError(f"source on {ranks.size} ranks, expected one")
+    args, ranks = parser.read(words), Ranks()
+    expect_one_process("source")
     settings = config.load(args.config, args.settings)
     with concerning(args.config):
         device = choose(settings, ranks)

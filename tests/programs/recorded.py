@@ -16,7 +16,7 @@ from dpedf.device.gpu import acquire
 from dpedf.optim import update_rule
 from dpedf.parallel.gradient import Gradient
 from dpedf.parallel.ranks import Ranks
-from dpedf.run import config
+from dpedf.run.command_line import from_command_line
 from dpedf.run.setup import assemble
 from dpedf.run.step import Step
 
@@ -28,7 +28,7 @@ PARTS = {  # of which config, that with less of it, and how many less
 
 def launches(name, words, slices):
     """Those of the config with these words."""
-    _, settings, _ = config.from_command_line([str(ROOT / "configs" / f"{name}.toml"), *words])
+    _, settings, _ = from_command_line([str(ROOT / "configs" / f"{name}.toml"), *words])
     slices, B = slices and settings.train.slices, settings.train.batch_size
     data, _, ell, phi = assemble(settings, gpu)
     link = Ranks()

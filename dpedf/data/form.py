@@ -1,0 +1,71 @@
+"""The form of the rows on which a model was trained, with which it is built again without them."""
+
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from dpedf.edf import Input
+from dpedf.errors import UserError, one_line
+
+SCALING = {"scale": 1, "mean": 0, "std": 1}  # attributes of a data file, and what they are without
+
+
+class Form(msgspec.Struct, frozen=True):
+    """Shapes and types of rows.
+
+    x_shape, x_dtype, y_shape, y_dtype: of the Inputs x and y.  stored: the type of x in the file.
+    symbols: how many an x of text has, else None.  classes: how many labels there are, or None.
+    names: of the classes, or the characters of a text; () where the file has none.
+    scaling: the attributes scale, mean and std of the file.
+    """
+
+    x_shape: tuple[int, ...]
+    x_dtype: str
+    stored: str
+    symbols: int | None
+    y_shape: tuple[int, ...]
+    y_dtype: str
+    classes: int | None
+    names: tuple[str, ...]
+    scaling: dict[str, Any]
+
+    def inputs(self):
+        """(x, y), without rows."""
+        return (
+            Input(self.x_shape, np.dtype(self.x_dtype), self.symbols),
+            Input(self.y_shape, np.dtype(self.y_dtype), self.classes),
+        )
+
+    def text(self):
+        return msgspec.json.encode(self).decode()
+
+
+def form_of(data):
+    """The Form of the rows of an open data file."""
+    x, y, stored = data.x, data.y, data.stored
+    scaling = (
+        {} if data.window else {key: stored.attribute(key, its) for key, its in SCALING.items()}
+    )
+    return Form(
+        *(x.shape, str(x.dtype), str(data.train.x.dtype), x.classes),
+        *(y.shape, str(y.dtype), y.classes, names_of(stored, x.classes or y.classes)),
+        {key: np.asarray(its).tolist() for key, its in scaling.items()},
+    )
+
+
+def names_of(stored, classes):
+    """The names of so many classes, or the characters of a text; () where they are not named."""
+    for key in "characters", "classes":
+        found = stored.attribute(key, None)
+        if isinstance(found, str | np.ndarray) and len(found) == classes:
+            return tuple(map(str, found))
+    return ()
+
+
+def read_form(path, text):
+    """The Form in a checkpoint.  UserError: there is none."""
+    try:
+        return msgspec.json.decode(text, type=Form)
+    except msgspec.DecodeError as error:
+        raise UserError(f"{path}: its form: {one_line(error)}, expected that of a run") from None
