@@ -6,6 +6,7 @@ import string
 import tomllib
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from random import Random
 
 import msgspec
@@ -20,6 +21,7 @@ from dpedf.parallel.ranks import Ranks
 from dpedf.run import config, room
 from dpedf.run.command_line import from_command_line
 from dpedf.run.consistent import OPTIMIZERS_WITH
+from dpedf.run.pointless import pointless
 from dpedf.run.resume import expect_resumable
 from dpedf.run.setup import Setup, assemble
 
@@ -57,7 +59,7 @@ def test_keys_that_are_not_given_have_the_documented_defaults(path):
     assert found.seed == 3 and found.train.epochs == 2
     assert found.model == {"build": "mlp", "sizes": [64, 10]}
     assert (found.data.valid, found.data.cache) == (0, "none")
-    assert (found.train.slices, found.train.momentum) == (0, 0)
+    assert (found.train.slices, found.train.momentum) == (8, 0)
     assert (found.train.optimizer, found.train.precision) == ("sgd", "float32")
     assert (found.run.device, found.run.allreduce) == ("auto", "auto")
     assert found.run.dir == "runs/sound"
@@ -641,14 +643,49 @@ def test_a_rate_to_end_with_is_of_the_cosine_schedule(tmp_path, refused):
     assert config.load(tmp_path / "c.toml", ["train.schedule=cosine"]).train.schedule == "cosine"
 
 
+# Settings that are legal and pointless.
+
+
+@pytest.mark.parametrize(
+    "slices, B, rows, expected", [(8, 64, 99, 8), (8, 3, 99, 3), (9, 64, 5, 5)]
+)
+def test_a_minibatch_has_no_more_slices_than_rows(slices, B, rows, expected):
+    train = config.TrainSection(batch_size=B, learning_rate=0.1, slices=slices)
+    assert config.slices(train, rows) == expected
+    assert config.slices(msgspec.structs.replace(train, slices=0), rows) == 0
+
+
+POINTLESS = {
+    "train.slices=65": "train.slices = 65: the 64 rows of a minibatch make 64 slices",
+    "train.batch_size=81": "train.batch_size = 81: there are 80 rows to learn from",
+    "train.slices=0": "train.slices = 0 on 5 ranks: the bits depend on",
+    "train.slices=4": "train.slices = 4: 1 of 5 ranks gets no rows",
+    "train.batch_size=3": "train.batch_size = 3: 2 of 5 ranks get no rows",
+    "train.warmup_steps=9": "train.warmup_steps = 9: train.learning_rate is not reached in 4 steps",
+    "train.decay_steps=7": "train.decay_steps = 7: only the schedule 'step' has it",
+    "train.schedule=step": "train.decay_steps = 1,000: the learning rate does not fall in 4 steps",
+    "train.nesterov=true": "train.nesterov = true: without train.momentum it changes nothing",
+    "train.eval_every=5": "train.eval_every = 5: the run ends at step 4",
+    "data.valid=3": "data.valid = 3: d.h5 has a group valid, which is taken",
+}
+
+
+@pytest.mark.parametrize("word", POINTLESS)
+def test_a_setting_that_is_legal_and_pointless_is_said_in_one_line(word, path):
+    """In a run of two epochs of 64 of 80 rows, on 5 ranks, with 10 rows to validate."""
+    stored = SimpleNamespace(has=lambda name: True)
+    data = SimpleNamespace(train=range(80), valid=range(10), stored=stored, path="d.h5")
+    assert not [*pointless(config.load(path), data, 5)]
+    first, *more = pointless(config.load(path, [word]), data, 5)
+    assert POINTLESS[word] in "".join([first, *more]) and (not more or word == "train.batch_size=3")
+
+
 # What this machine cannot do.
 
 
 @pytest.mark.parametrize(
     ("override", "found"),
     [
-        ("train.slices=65", ["train.slices = 65", "at most 64"]),
-        ("train.slices=9223372036854775807", ["train.slices = 9223372036854775807", "at most 64"]),
         ("run.threads=1000000", ["run.threads = 1000000", "cores"]),
         ("model.sizes=[64, 1000000000, 10]", ["model", "1000000000", "free memory"]),
         ("model.sizes=[64, 100000000000000000000, 10]", ["model.sizes", "64 bits"]),
@@ -677,4 +714,4 @@ def test_parameters_and_rows_that_memory_cannot_hold_are_refused_before_it_is_as
     for there, found in (5199, "model: 650 parameters"), (5201, "train.batch_size: 64 rows"):
         monkeypatch.setattr(room, "expect_memory", partial(expect_within, there))
         with refused(path, found, "of free memory"):
-            Setup([str(path), f"run.dir={tmp_path}/run"], Ranks())
+            Setup([str(path), f"run.dir={tmp_path}/run", "train.slices=0"], Ranks())

@@ -115,6 +115,32 @@ def test_buckets_that_are_summed_during_backward_change_no_bit(size):
         assert on_ranks(size, partial(learn, bucket=bucket)) == [expected] * size
 
 
+@pytest.mark.parametrize("bucket", [None, 7])
+def test_ranks_that_get_no_slices_take_part_and_change_no_bit(bucket):
+    """Where BatchNorm has to hear of all of them, too."""
+    random = np.random.default_rng(0)
+    rows, labels = random.normal(size=(11, 4)), np.arange(11) % 3
+
+    def learn(ranks):
+        x, y = Input((4,), np.float64), Input((), np.intp, 3)
+        scale = Package(w=Parameter(np.ones(5)), b=Parameter(np.zeros(5)))
+        ell = LogLoss(Softmax(Affine(dense(5, 3), BatchNorm(scale, Affine(dense(4, 5), x)))), y)
+
+        def put(images, labels):
+            x.value, y.value = images, labels
+
+        phi, how = Phi(ell, dtype=np.float64), {"overlap": bool(bucket), "bucket": bucket or 1}
+        gradient = Gradient(ell, phi, ranks, put, 3, **how)
+        part = slice(*gradient.shard(11))
+        gradient(rows[part], labels[part], 11)
+        ranks.add(losses := gradient.losses.copy())
+        return phi.grad.tobytes(), losses.tobytes()
+
+    (expected,) = on_ranks(1, learn)
+    for size in 3, 4, 8:
+        assert on_ranks(size, learn) == [expected] * size
+
+
 def test_each_step_moves_phi_by_its_own_learning_rate():
     """The gradient of the mean of p x is that of x, 3."""
     gradient = on_ranks(1, seen_by)[0][1]

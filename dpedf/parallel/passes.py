@@ -20,6 +20,9 @@ class memory_of_passes:  # noqa: N801, a word of the with statement
             raise RunError(f"{found}; train.rows sets how many rows a pass takes: {less}") from None
 
 
+NO_SLICE = [(0, ())]  # the tree of a rank without slices: of one that has no rows, and is not sent
+
+
 class Passes:
     """Which slices, and so which rows, a rank computes, and how many slices a pass takes.
 
@@ -28,18 +31,17 @@ class Passes:
     partial: for each rank, the (first, end) of the sums that its tree leaves.
     count: of passes, at most.  together: slices in a pass, at most.
     vectors: how many vectors the gradients of slices take; left: how many hold sums in the end.
-    UserError: there are more ranks than slices.
+
+    Where there are more ranks than slices, some ranks have none: they take part in all sums over
+    ranks with one pass over no rows.
     """
 
     def __init__(self, slices, rank, size):
         self.slices, self.V = slices, slices or size
-        if self.V < size:
-            found = f"train.slices = {slices}"
-            raise UserError(f"{found}, expected 0 or at least the {size} ranks")
         owned = [*pairwise(cuts(self.V, size))]
         plans = [plan(*ends, self.V) for ends in owned]
         self.mine, self.most = slice(*owned[rank]), max(end - first for first, end in owned)
-        self.tree, self.partial = plans[rank][0], [partial for _, partial in plans]
+        self.tree, self.partial = plans[rank][0] or NO_SLICE, [partial for _, partial in plans]
         self.left = len(self.partial[rank])
         self.divide(self.most)
 
@@ -99,10 +101,11 @@ class Passes:
         ends, v = cuts(end - first, self.count), 0
         if self.slices:
             ends = [end - first for end in cuts(B, self.V)[self.mine.start : self.mine.stop + 1]]
+            ends = ends if self.left else [0, 0]
         for tree in self.trees:
             here = ends[v : v + len(tree) + 1]
             whole = not self.slices and self.count == 1
             slices = WHOLE if whole else Slices([end - here[0] for end in here], tree)
-            number = self.mine.start + (v if self.slices else 0)
+            number = min(self.mine.start, self.V - 1) + (v if self.slices else 0)
             yield slice(here[0], here[-1]), slices, slice(number, number + len(tree))
             v += len(tree)

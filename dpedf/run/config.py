@@ -50,7 +50,7 @@ class TrainSection(Section):
     steps: Annotated[Count, "of the run, which ends at epochs or steps, whichever is first"] = 0
     slices: Annotated[
         Count, "of a minibatch, whose number alone decides the bits; 0: a rank is one"
-    ] = 0
+    ] = 8
     rows: Annotated[Count, "in a pass, at most; 0: a trial finds out how many"] = 0
     optimizer: Annotated[Literal["sgd", "adam", "adamw", "rmsprop"], "the update rule"] = "sgd"
     momentum: Annotated[Fraction, "of sgd and rmsprop"] = 0.0
@@ -184,6 +184,11 @@ def seconds(duration):
     if isinstance(duration, int):
         return None
     return int(duration[:-1]) * {"s": 1, "m": 60, "h": 3600}[duration[-1]]
+
+
+def slices(train, rows):
+    """How many slices a minibatch has: no more than rows.  rows: those to learn from."""
+    return min(train.slices, train.batch_size, rows)
 
 
 def dtype(config):

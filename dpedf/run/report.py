@@ -9,8 +9,8 @@ from tqdm import tqdm
 from dpedf import __version__
 from dpedf.device import host
 from dpedf.errors import plural
-from dpedf.optim import last_step
 from dpedf.parallel.equality import mixture
+from dpedf.run.pointless import pointless
 
 LINE_EVERY = 5  # seconds between lines of progress, where there is no bar
 
@@ -23,6 +23,7 @@ def introduce(setup, step, note):
     kept = {"none": "streamed", "memory": "in memory", "device": "on the device"}
     device, devices = data.device, set(ranks.gather(data.device.place))
     where = "cpu" if device.unit == "cpu" else f"{len(devices)} x {device.kind}"
+    passes = cut(setup.gradient.passes, min(train.batch_size, len(split)))
     allreduce = "buckets" if setup.gradient.overlap else "whole"
     lines = [
         f"dpedf {__version__} on {plural(ranks.size, 'rank')}, {plural(ranks.hosts, 'host')}, "
@@ -31,13 +32,11 @@ def introduce(setup, step, note):
         f"{path}: {learnt} rows to learn from, {held} to validate, {tested} to test, "
         f"{kept[settings.data.cache]}",
         f"{settings.model['build']}: {plural(len(setup.phi.value), 'parameter')}, "
-        f"{train.precision}, {cut(setup.gradient.passes, train)}, allreduce {allreduce}",
+        f"{train.precision}, {passes}, allreduce {allreduce}",
     ]
     if note:
         lines.append(f"{settings.model['build']}: {note}")
-    if (steps := last_step(train, len(split))) < train.warmup_steps:
-        never = f"train.learning_rate is not reached in {plural(steps, 'step')}"
-        lines.append(f"train.warmup_steps = {train.warmup_steps:,}: {never}")
+    lines += pointless(settings, data, ranks.size)
     if differing := mixture(ranks, setup.threads):
         lines.append(differing)
     if device.note:
@@ -53,12 +52,12 @@ def introduce(setup, step, note):
     ranks.say("\n".join(lines))
 
 
-def cut(passes, train):
+def cut(passes, B):
     """8 slices, 4 in a pass of 64 rows"""
-    rows = plural(min(passes.rows(train.batch_size), train.batch_size), "row")
-    if not train.slices:
+    rows = plural(min(passes.rows(B), B), "row")
+    if not passes.slices:
         return f"no slices, {rows} in a pass"
-    return f"{plural(train.slices, 'slice')}, {passes.together} in a pass of {rows}"
+    return f"{plural(passes.slices, 'slice')}, {passes.together} in a pass of {rows}"
 
 
 class Clock:

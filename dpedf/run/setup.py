@@ -101,13 +101,10 @@ class Setup:
 
     def make_gradient(self):
         """The Gradient that the settings ask for.  UserError: it cannot be cut like this."""
-        train, run = self.settings.train, self.settings.run
-        B = min(train.batch_size, len(self.data.train))
-        if train.slices > B:
-            found = f"train.slices = {train.slices}"
-            raise UserError(f"{found}, expected at most {B}, the rows of a minibatch")
-        expect_rows_to_learn_from(self.ell, len(self.data.train), train)
-        how = train.slices, run.allreduce == "buckets", run.bucket
+        train, run, rows = self.settings.train, self.settings.run, len(self.data.train)
+        B = min(train.batch_size, rows)
+        expect_rows_to_learn_from(self.ell, rows, train)
+        how = config.slices(train, rows), run.allreduce == "buckets", run.bucket
         gradient = Gradient(self.ell, self.phi, self.link, self.data.put, *how)
         if self.device.unit == "cpu":
             room.expect_room_for_rows(self.ell, gradient.passes.rows_of_slice(B))

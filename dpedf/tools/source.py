@@ -45,7 +45,8 @@ class Training:
     def __init__(self, settings, ranks, device):
         self.settings, self.device, train = settings, device, settings.train
         self.data, _, self.ell, self.phi = assemble(settings, device)
-        self.gradient = Gradient(self.ell, self.phi, ranks, self.data.put, train.slices)
+        slices = config.slices(train, len(self.data.train))
+        self.gradient = Gradient(self.ell, self.phi, ranks, self.data.put, slices)
         rule = update_rule(self.phi, train)
         self.step = Step(self.gradient, rule, device, settings.seed, train.grad_clip)
         rows = self.data.train.order(settings.seed, 0)[: train.batch_size]
@@ -184,5 +185,5 @@ def show(path, training, timed):
     print(*page(sections, times), sep="\n")
     if timed:
         took = f"{1e3 * whole:.3f} ms when its lines are not timed, the median of {TIMED}"
-        how = cut(training.gradient.passes, settings.train) + f"; {note}" * bool(note)
+        how = cut(training.gradient.passes, B) + f"; {note}" * bool(note)
         print(f"\nA step takes {took}: {how}.")

@@ -92,6 +92,7 @@ def alone_it_ends_with(ended):
 
 # By the number of slices, which ranks on which GPUs: each its own, or several one.
 DEVICES = {8: [(1, 1), (2, 2), (3, 3), (4, 4), (2, 1), (4, 2)], 5: [(1, 1), (3, 3), (4, 2)]}
+DEVICES[3] = [(1, 1), (4, 2), (4, 4)]  # one rank gets no slice
 
 
 @pytest.mark.parametrize("slices", DEVICES)

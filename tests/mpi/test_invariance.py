@@ -35,6 +35,7 @@ def ended(digits, tmp_path_factory):
     on_digits(RANKS, "digits", f"train.epochs={EPOCHS}")
     for V in SLICES:
         on_digits((1, 2, 3, 5), f"{V} slices", "train.epochs=1", f"train.slices={V}")
+    on_digits((1, 5, 8), "few slices", "train.steps=9", "train.slices=3")
     for name, (n, is_packed, *how) in HOW.items():
         file = packed if is_packed else digits
         on_digits([n], name, "train.epochs=2", "train.batch_size=100", *how, file=file)
@@ -71,6 +72,11 @@ def one_phi(ended, name, ranks):
 
 def test_digits_ends_with_one_phi_on_any_number_of_ranks(ended):
     assert one_phi(ended, "digits", RANKS)
+
+
+def test_ranks_that_get_no_slices_change_no_bit(ended):
+    assert one_phi(ended, "few slices", (1, 5, 8))
+    assert "train.slices = 3: 5 of 8 ranks get no rows" in ended("few slices", 8).output
 
 
 SLICES = 5, 7, 13
