@@ -6,8 +6,8 @@ import string
 import tomllib
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from random import Random
+from types import SimpleNamespace
 
 import msgspec
 import pytest
