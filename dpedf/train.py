@@ -1,11 +1,10 @@
 """Train a model, data-parallel:
 
-    mpirun -n 4 python -m dpedf.train CONFIG [section.key=value ...] [--resume | --overwrite]
-    dpedf train CONFIG ...
+    mpirun -n 4 python -m dpedf.train CONFIG [section.key=value ...]
+    dpedf train CONFIG [section.key=value ...] [--resume | --overwrite]
 
-CONFIG is a TOML file, such as configs/mnist.toml; section.key=value replaces one of its keys.
-A directory that already holds a run is left alone, unless --resume goes on from its checkpoint or
---overwrite replaces it.
+CONFIG is a TOML file, such as configs/mnist.toml, of which section.key=value
+replaces a key.  A directory that already holds a run is left alone.
 """
 
 import sys
@@ -18,6 +17,7 @@ from dpedf.optim import last_step, schedule, update_rule
 from dpedf.parallel import job
 from dpedf.parallel.agreement import Agreement, to_go_on
 from dpedf.parallel.trial import choose
+from dpedf.run.command_line import help_of_training
 from dpedf.run.evaluate import evaluate
 from dpedf.run.failure import expect_finite
 from dpedf.run.report import Report, introduce
@@ -110,7 +110,7 @@ class Training:
 def main(ranks):
     job.watch(ranks)
     if {"--help", "-h"} & set(sys.argv):
-        ranks.say(__doc__)
+        ranks.say(help_of_training(__doc__))
         return 0
     setup = Setup(sys.argv[1:], ranks)
     warnings = np.errstate(all="ignore")  # what is not finite has a line of its own, in failure.py

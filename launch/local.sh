@@ -41,8 +41,8 @@ source "$root/launch/setup.sh" mpich
 data=$(
     python - "$config" "$@" 2>/dev/null <<'END' || true
 import sys
-from dpedf.run.config import load
-print(load(sys.argv[1], [a for a in sys.argv[2:] if "=" in a]).data.file)
+from dpedf.run.command_line import from_command_line
+print(from_command_line(sys.argv[1:])[1].data.file)
 END
 )
 recipe=${data%.h5}.py

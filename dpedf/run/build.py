@@ -51,7 +51,7 @@ def build(settings, x, y):
 def find(name):
     """The procedure of a name such as mlp or path/to/file.py:mine."""
     file, colon, procedure = name.rpartition(":")
-    here = {key: thing for key, thing in sorted(vars(models).items()) if takes_x_and_y(thing)}
+    here = shipped()
     if not colon and name not in here:
         expected = f"one of {', '.join(here)}, or path/to/file.py:procedure"
         raise UserError(f'model.build = "{name}", expected {expected}')
@@ -65,6 +65,11 @@ def find(name):
     if not takes_x_and_y(found):
         raise UserError(f'model.build = "{name}", expected a procedure of (x, y, ...) in that file')
     return found
+
+
+def shipped():
+    """{name: model} of dpedf.models."""
+    return {key: thing for key, thing in sorted(vars(models).items()) if takes_x_and_y(thing)}
 
 
 def takes_x_and_y(thing):

@@ -1,18 +1,27 @@
 """Command lines: of training, and of the tools."""
 
 import argparse
+import os
 import re
+import shutil
 from difflib import get_close_matches
-from pathlib import Path
+from functools import partial
+from itertools import pairwise
 
 from dpedf.errors import UserError
 from dpedf.parallel import launcher
-from dpedf.run.config import load
+from dpedf.run.config import TYPES, load
+from dpedf.run.settings import listing
+from dpedf.run.spelling import end, initials, is_closed
 from dpedf.run.tree import plain, shown, shown_key
+
+KEYS = [key for key in TYPES if "." in key or key == "seed"]  # without sections
 
 
 class Parser(argparse.ArgumentParser):
     """The parser of a command line.  Its errors are UserErrors, and name the nearest option."""
+
+    takes_config = False
 
     def __init__(self, name, doc):
         layout = argparse.RawDescriptionHelpFormatter
@@ -20,18 +29,36 @@ class Parser(argparse.ArgumentParser):
 
     def read(self, words):
         """What the words say.  --section.key=value may be written for section.key=value."""
-        words = [re.sub(r"^--(?=\w+\.\w+=|seed=)", "", word) for word in words]
+        if self.takes_config:
+            words = joined(words)
+        words = [re.sub(r"^--(?=(\w+\.\w+|seed)\s*=)", "", word) for word in words]
         args, unknown = self.parse_known_intermixed_args(words)
         if unknown:
-            name, options = unknown[0].partition("=")[0], self._option_string_actions
-            near = get_close_matches(name, options, 1)
-            expected = f", expected {near[0]}" if near else ""
+            following = [*words, ""][words.index(unknown[0]) + 1]
+            expected = self.expected(*unknown[0].partition("=")[::2], following)
             self.error(f"{shown_key(unknown[0])} is unknown{expected}")
+        if self.takes_config:
+            args.config, args.settings = told_apart([args.config or "", *args.settings])
+            if not args.config:
+                self.error("the following arguments are required: CONFIG")
         return args
 
+    def expected(self, name, value, following):
+        """What is expected in place of an unknown option, after a comma; "" if nothing is near."""
+        near = {option: option for option in self._option_string_actions}
+        if self.takes_config:
+            value = value or shown_key(following) or "..."
+            for key in KEYS:
+                names = key, end(key), initials(end(key))
+                near |= {f"--{name}": f"{key}={value}" for name in names if name}
+            near |= {"-n": f"mpirun -n {value} before the command", "--config": f"{value} alone"}
+        found = get_close_matches(name, near, 1)
+        return f", expected {near[found[0]]}" if found else ""
+
     def add_config(self):
-        """A config, and settings that replace some of its keys."""
-        self.add_argument("config", metavar="CONFIG", help="such as configs/mnist.toml")
+        """A config, and settings that replace some of its keys, in any order."""
+        self.takes_config = True
+        self.add_argument("config", metavar="CONFIG", nargs="?", help="such as configs/mnist.toml")
         replaces = "replaces one of its keys"
         self.add_argument(
             "settings", metavar="section.key=value", nargs="*", default=[], help=replaces
@@ -46,7 +73,11 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message):
         what = re.sub(r"^argument (\S+?): ", r"\1 ", message)
+        what = what.replace("ignored explicit argument", "takes no value, found")
         raise UserError(f"{self.prog}: {what}; --help says more")
+
+    def format_help(self):
+        return super().format_help().replace("[CONFIG]", "CONFIG")  # which may stand anywhere
 
     def print_help(self, file=None):
         if launcher.speaks():
@@ -75,15 +106,69 @@ def expect_one_process(tool):
         raise UserError(f"{tool} on {size} ranks, expected one: it needs no mpirun")
 
 
+def joined(words):
+    """These words, of which each setting is one.  A shell divides [784, 10] and key = value."""
+    found = []
+    for word in words:
+        inner = word[1:-1] if word[:1] == word[-1:] and word[:1] in [*"\"'"] else ""
+        word = inner if inner and not inner.startswith("-") else word  # quotes that nobody took off
+        if found and goes_on(found[-1], word):
+            found[-1] += f" {word}"
+        else:
+            found.append(word)
+    return found
+
+
+def goes_on(setting, word):
+    """Does a setting go on in the next word?"""
+    key, equals, value = setting.partition("=")
+    if not equals:
+        return word.startswith("=") and bool(re.fullmatch(r"[\w.-]+", key))
+    if "=" in word or word.startswith("--") or word.endswith(".toml"):
+        return False
+    opened = value.strip()[:1] in ("[", "{", "(") and not is_closed(value)
+    return opened or (key.endswith(" ") and not value)
+
+
+def told_apart(words):
+    """(CONFIG or "", settings), which may stand in any order.  UserError: there are two CONFIGs."""
+    others = [word for word in words if word and ("=" not in word or os.path.isfile(word))]
+    for before, word in pairwise(["", *words, ""]):
+        key, colon, value = before.partition(":")
+        near = [known for known in KEYS if key in (known, end(known))]
+        if near and before in others and not os.path.isfile(before):
+            raise UserError(f"{shown_key(before)}: expected {near[0]}={shown_key(value or word)}")
+        if before.endswith("=") and word in others and others[1:]:
+            raise UserError(f"{before} {shown_key(word)}: expected no blank after =")
+    if others[1:]:
+        found = " and ".join(map(shown_key, others[:2]))
+        raise UserError(f"{found}: expected one CONFIG, and settings such as train.epochs=3")
+    return "".join(others), [word for word in words if word and word not in others]
+
+
+def training(doc=None):
+    """The parser of training.  doc: of the program, for its help."""
+    parser = Parser("dpedf train", doc)
+    parser.add_config()
+    add = partial(parser.add_argument, action="store_true")
+    add("--resume", help="go on from the checkpoint in the directory of the run, if there is one")
+    add("--overwrite", help="replace the run that is in the directory")
+    return parser
+
+
+def help_of_training(doc):
+    """What --help of training says: its options, and every setting."""
+    parser, width = training(doc), shutil.get_terminal_size().columns
+    return f"{parser.format_help()}\n{listing(width)}"
+
+
 def from_command_line(words):
     """(path, Config, flags) of "CONFIG [section.key=value ...] [--resume | --overwrite]"."""
     for word in words:
         if not plain(word):
             raise UserError(f"{ascii(word)}: expected words in UTF-8")
-    flags = {word for word in words if word in ("--resume", "--overwrite")}
-    path, *overrides = [word for word in words if word not in flags] or [""]
-    if not path or ("=" in path and not Path(path).is_file()) or path.startswith("-"):
-        raise UserError("no CONFIG, expected a TOML file first, such as configs/mnist.toml")
-    if len(flags) == 2:
+    args = training().read(words)
+    if args.resume and args.overwrite:
         raise UserError("--resume and --overwrite, expected one of them")
-    return path, load(path, overrides), flags
+    flags = {f"--{name}" for name in ("resume", "overwrite") if getattr(args, name)}
+    return args.config, load(args.config, args.settings), flags

@@ -1,8 +1,6 @@
 """Configurations: TOML and overrides to typed, frozen settings."""
 
-import os
 from datetime import date, time
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,14 +9,16 @@ from msgspec import Meta
 
 from dpedf.errors import UserError, concerning
 from dpedf.run.consistent import expect_consistent
-from dpedf.run.explain import explained
-from dpedf.run.tree import expect_plain, override, read, shown, shown_key
+from dpedf.run.explain import expect_known, explained, fits
+from dpedf.run.paths import without_tilde
+from dpedf.run.toml import read
+from dpedf.run.tree import expect_plain, override, shown
 
 Count = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(ge=1)]
 Bucket = Annotated[int, Meta(ge=64)]
 Rate = Annotated[float, Meta(ge=0, le=1e9)]
-Time = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,8}[smh]\Z")]
+Time = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,8}[smh]\Z"), 'a time such as "10m"']
 Fraction = Annotated[float, Meta(ge=0, lt=1)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Small = Annotated[float, Meta(gt=0, le=1e9)]
@@ -32,90 +32,124 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DataSection(Section):
-    file: Annotated[Name, "the data file, in HDF5"]
+    file: Annotated[Name, "the data file, in HDF5, with the groups train, test and perhaps valid"]
     valid: Annotated[
-        Count, "rows held out of train, by seed, where the file has no valid group"
+        Count, "rows taken out of train to validate on, where the file has no group valid"
     ] = 0
-    window: Annotated[Count, "symbols in a row of a text; 0: the file holds other rows"] = 0
-    stride: Annotated[Count, "symbols from one training row to the next; 0: data.window"] = 0
+    window: Annotated[Count, "of a text: the symbols in a row; 0: the file holds no text"] = 0
+    stride: Annotated[
+        Count, "of a text: symbols from the start of a training row to the next; 0: data.window"
+    ] = 0
     cache: Annotated[
-        Literal["none", "memory", "device"], "where all rows are kept; none: they are streamed"
+        Literal["none", "memory", "device"],
+        "where all rows are kept; none: in the file, from which each minibatch is read",
     ] = "none"
 
 
 class TrainSection(Section):
     batch_size: Annotated[Positive, "rows of a minibatch, all ranks together"]
-    learning_rate: Annotated[Rate, "eta, at its largest"]
-    epochs: Annotated[Count, "how often all rows are learnt from; 0: train.steps alone counts"] = 0
-    steps: Annotated[Count, "of the run, which ends at epochs or steps, whichever is first"] = 0
+    learning_rate: Annotated[Rate, "the learning rate, at its largest"]
+    epochs: Annotated[Count, "passes over the training rows; 0: train.steps alone counts"] = 0
+    steps: Annotated[
+        Count, "minibatches to learn from, or fewer if train.epochs end before; 0: any number"
+    ] = 0
     slices: Annotated[
-        Count, "of a minibatch, whose number alone decides the bits; 0: a rank is one"
+        Count, "parts of a minibatch, so that the number of ranks changes no bit; 0: one a rank"
     ] = 8
-    rows: Annotated[Count, "in a pass, at most; 0: a trial finds out how many"] = 0
+    rows: Annotated[
+        Count, "rows computed at a time, at most; fewer take less memory; 0: a trial chooses"
+    ] = 0
     optimizer: Annotated[Literal["sgd", "adam", "adamw", "rmsprop"], "the update rule"] = "sgd"
-    momentum: Annotated[Fraction, "of sgd and rmsprop"] = 0.0
+    momentum: Annotated[Fraction, "momentum of sgd and rmsprop; 0: none"] = 0.0
     nesterov: Annotated[bool, "Nesterov's momentum, of sgd"] = False
-    betas: Annotated[tuple[Fraction, Fraction], "of adam and adamw"] = (0.9, 0.999)
-    smoothing: Annotated[Fraction, "of the squares that rmsprop averages"] = 0.99
-    epsilon: Annotated[Small, "of adam, adamw and rmsprop"] = 1e-8
-    weight_decay: Annotated[Rate, "added to the gradient, but with adamw decoupled from it"] = 0.0
-    grad_clip: Annotated[Rate, "the longest gradient, after the sum over ranks; 0: any"] = 0.0
-    schedule: Annotated[Literal["constant", "step", "cosine"], "of the learning rate"] = "constant"
-    min_learning_rate: Annotated[Rate, 'where the schedule "cosine" ends'] = 0.0
-    warmup_steps: Annotated[Count, "in which the learning rate rises, before the schedule"] = 0
+    betas: Annotated[
+        tuple[Fraction, Fraction], "how slowly adam and adamw forget gradients, and their squares"
+    ] = (0.9, 0.999)
+    smoothing: Annotated[Fraction, "how slowly rmsprop forgets squares of gradients"] = 0.99
+    epsilon: Annotated[
+        Small, "added to the root of the mean square, by which adam, adamw and rmsprop divide"
+    ] = 1e-8
+    weight_decay: Annotated[
+        Rate, "factor by which parameters are added to the gradient; adamw shrinks them instead"
+    ] = 0.0
+    grad_clip: Annotated[Rate, "norm to which a longer gradient is shortened; 0: none is"] = 0.0
+    schedule: Annotated[
+        Literal["constant", "step", "cosine"], "how the learning rate falls during the run"
+    ] = "constant"
+    min_learning_rate: Annotated[Rate, 'where the rate ends, with schedule = "cosine"'] = 0.0
+    warmup_steps: Annotated[
+        Count, "steps in which the learning rate rises from 0, before the schedule begins"
+    ] = 0
     decay_steps: Annotated[
-        Positive, 'of the schedule "step", after each of which the rate falls'
+        Positive, 'steps from fall to fall of the rate, with schedule = "step"'
     ] = 1000
-    decay_rate: Annotated[Share, 'by which the schedule "step" multiplies the rate'] = 0.1
+    decay_rate: Annotated[Share, "what such a fall multiplies the rate by"] = 0.1
     precision: Annotated[
-        Literal["float32", "float64", "tf32", "bfloat16"], "of numbers; the last two on a GPU"
+        Literal["float32", "float64", "tf32", "bfloat16"],
+        "type of the numbers; tf32 and bfloat16, on a GPU: of factors of products alone",
     ] = "float32"
-    eval_every: Annotated[Count, "steps between evaluations; 0: at every epoch"] = 0
-    checkpoint_every: Annotated[
-        Positive | Time, 'steps between checkpoints, or a time such as "10m"'
-    ] = 1000
+    eval_every: Annotated[Count, "steps between evaluations; 0: one after every epoch"] = 0
+    checkpoint_every: Annotated[Positive | Time, "steps, or the time, between checkpoints"] = 1000
 
 
 class RunSection(Section):
-    dir: Annotated[str, "where the run is kept; empty: runs/<name of the config>"] = ""
+    dir: Annotated[str, "directory of the run; empty: runs/NAME, after the config NAME.toml"] = ""
     device: Annotated[
         Literal["auto", "cpu", "gpu"], "what computes; auto: a GPU that works, else the CPU"
     ] = "auto"
     capture: Annotated[
-        Literal["auto", "off"], "auto: on a GPU, record a step as a CUDA graph, if possible"
+        Literal["auto", "off"],
+        "auto: a GPU replays a step as a CUDA graph, where possible; off: never",
     ] = "auto"
     allreduce: Annotated[
-        Literal["auto", "whole", "buckets"], "how gradients are summed; auto: as a trial finds"
+        Literal["auto", "whole", "buckets"],
+        "how ranks sum gradients: all at the end, or parts as they are complete; auto: the faster",
     ] = "auto"
-    bucket: Annotated[Bucket, 'numbers that "buckets" sum over ranks at a time'] = 1 << 18
-    threads: Annotated[Count, "of BLAS in a rank; 0: OMP_NUM_THREADS without slices, else 1"] = 0
-    log_every: Annotated[Positive, 'steps between events "train" of metrics.jsonl'] = 100
-    timeout: Annotated[Above, "seconds without a step that end the job"] = 600.0
+    bucket: Annotated[Bucket, 'numbers that are summed at a time with allreduce = "buckets"'] = (
+        1 << 18
+    )
+    threads: Annotated[
+        Count, "threads of BLAS in each rank; 0: one, or without slices OMP_NUM_THREADS"
+    ] = 0
+    log_every: Annotated[Positive, "steps between lines of the training in metrics.jsonl"] = 100
+    timeout: Annotated[Above, "seconds without a step after which the job is ended"] = 600.0
     check_every: Annotated[
-        Count, "steps after which ranks are compared; 0: at checkpoints alone"
+        Count, "steps between comparisons of the ranks' parameters; 0: at checkpoints alone"
     ] = 1000
-    check_gradients: Annotated[bool, "by finite differences, before the first step"] = False
-    check_nan: Annotated[bool, "after every node"] = False
+    check_gradients: Annotated[
+        bool, "compare gradients with finite differences before the first step"
+    ] = False
+    check_nan: Annotated[bool, "look at all values, and name the node of the first nan"] = False
 
 
 class Config(Section):
     data: DataSection
     model: dict
     train: TrainSection
-    seed: Annotated[
-        Seed, "of the initial values, the order of rows, and whatever else is drawn"
-    ] = 0
+    seed: Annotated[Seed, "decides the initial values, the order of rows and all other draws"] = 0
     run: RunSection = RunSection()
 
 
-# What every key of [model] but build is: a keyword of the model.
-OF_EVERY_MODEL = {"build": Annotated[str, "a model of dpedf.models, or path/to/file.py:procedure"]}
+# Every key of [model] but these is a keyword of the model.
+OF_EVERY_MODEL = {
+    "build": Annotated[str, "the model: one of dpedf.models, or path/to/file.py:procedure"]
+}
 
+
+def fields_of(struct, section=""):
+    """{key: its field} of a struct and of the sections in it."""
+    found = {}
+    for field in msgspec.structs.fields(struct):
+        found[f"{section}{field.name}"] = field
+        if isinstance(field.type, type) and issubclass(field.type, Section):
+            found |= fields_of(field.type, f"{field.name}.")
+    return found
+
+
+FIELDS = fields_of(Config)
+DEFAULTS = {key: field.default for key, field in FIELDS.items() if not field.required}
 # The type of every key, but for the keywords of models.
-TYPES = {field.name: field.type for field in msgspec.structs.fields(Config)}
-for name, section in [*TYPES.items()]:
-    if isinstance(section, type) and issubclass(section, Section):
-        TYPES |= {f"{name}.{field.name}": field.type for field in msgspec.structs.fields(section)}
+TYPES = {key: field.type for key, field in FIELDS.items()}
 TYPES |= {f"model.{key}": kind for key, kind in OF_EVERY_MODEL.items()}
 
 
@@ -125,15 +159,15 @@ def load(path, overrides=()):
     UserError: no such file, no TOML, an unknown or missing key, a wrong type or value.
     """
     tree = read(path)
-    for word in overrides:
-        override(tree, word, fits)
+    typed = dict(override(tree, word, takes) for word in overrides)
     with concerning(path):
         expect_plain(tree)
-        expect_known(tree)
+        expect_known(tree, typed, TYPES)
     try:
         config = msgspec.convert(tree, Config)
     except msgspec.ValidationError as error:
-        raise UserError(f"{path}: {explained(str(error), tree, TYPES)}") from None
+        what = explained(str(error), tree, TYPES, typed, DEFAULTS)
+        raise UserError(f"{path}: {what}") from None
     build = config.model.get("build")
     if not (isinstance(build, str) and build.isprintable()):
         found = "nothing" if build is None else shown(build)
@@ -149,34 +183,11 @@ def load(path, overrides=()):
         return without_tilde(config)
 
 
-def fits(key, value):
+def takes(key, value):
     """Is a value of the type of a key?  A keyword of a model takes any that is no date."""
     if key not in TYPES:
         return not isinstance(value, (date, time))
-    try:
-        msgspec.convert(value, TYPES[key])
-    except msgspec.ValidationError:
-        return False
-    return True
-
-
-def without_tilde(config):
-    """The same config, in which ~ and ~user are the folders that a shell takes them for."""
-
-    def expanded(key, path):
-        found = os.path.expanduser(path)
-        if found == path and path.startswith("~") and not os.path.exists(path):
-            user = path.partition("/")[0]
-            raise UserError(f"{key} = {shown(path)}, expected another user than {user}, or ./~")
-        return found
-
-    replace = msgspec.structs.replace
-    return replace(
-        config,
-        data=replace(config.data, file=expanded("data.file", config.data.file)),
-        model=config.model | {"build": expanded("model.build", config.model["build"])},
-        run=replace(config.run, dir=expanded("run.dir", config.run.dir)),
-    )
+    return fits(value, TYPES[key])
 
 
 def seconds(duration):
@@ -194,22 +205,6 @@ def slices(train, rows):
 def dtype(config):
     """The dtype of Phi and of all values; tf32 and bfloat16 concern products of float32 alone."""
     return "float64" if config.train.precision == "float64" else "float32"
-
-
-def expect_known(tree):
-    """UserError: in a tree is a key that nobody reads; [model] has any."""
-    tables, places = [("", tree, Config)], {key.rpartition(".")[2]: key for key in TYPES}
-    for field in msgspec.structs.fields(Config):
-        section, cls = tree.get(field.name), field.type
-        if isinstance(section, dict) and isinstance(cls, type) and issubclass(cls, Section):
-            tables.append((f"{field.name}.", section, cls))
-    for dot, table, cls in tables:
-        names = [field.name for field in msgspec.structs.fields(cls)]
-        for unknown in table.keys() - {*names}:
-            near = get_close_matches(unknown[:80], names)
-            near += [places[name] for name in get_close_matches(unknown[:80], places)]
-            expected = near[0] if near else ", ".join(names)
-            raise UserError(f"{dot}{shown_key(unknown)} is unknown, expected {expected}")
 
 
 def text(config):

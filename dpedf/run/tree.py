@@ -1,61 +1,21 @@
-"""A configuration as a tree of tables: from a TOML file, and from the command line."""
+"""A configuration as a tree of tables, and what the command line sets there."""
 
-import re
-import stat
-import tomllib
-from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from datetime import date, time
-from difflib import get_close_matches
-from pathlib import Path
+from functools import partial
 
-from dpedf.errors import UserError, one_line
+from dpedf.errors import UserError
+from dpedf.run.spelling import is_closed, taken
 
-MOST_BYTES, DEEPEST = 100_000, 20  # of a file, and of tables and lists in each other
+DEEPEST = 20  # of tables and lists in each other
 MOST_SHOWN = 80  # characters of a value or key in a message
 
 
-def read(path):
-    """The tree of a TOML file.  UserError: there is none, or it is no TOML."""
-    try:
-        kind = Path(path).stat().st_mode  # first, because a pipe would be waited for
-        if not stat.S_ISREG(kind):
-            found = "a directory" if stat.S_ISDIR(kind) else "no regular file"
-            expected = "a configuration in a file, which every rank reads, and --resume again"
-            raise UserError(f"{path}: {found}, expected {expected}")
-        with open(path, "rb") as file:
-            content = file.read(MOST_BYTES + 1)
-        if len(content) > MOST_BYTES:
-            raise UserError(f"{path}: more than {MOST_BYTES:,} bytes, expected a configuration")
-        return tomllib.loads(decoded(content))
-    except FileNotFoundError as error:
-        names = [other.name for other in Path(path).parent.glob("*.toml")]
-        near = get_close_matches(Path(path).name, names, 1)
-        expected = Path(path).with_name(near[0]) if near else "a configuration in TOML"
-        raise UserError(f"{path}: {one_line(error)}, expected {expected}") from None
-    except OSError as error:
-        raise UserError(f"{path}: {one_line(error)}, expected a configuration in TOML") from None
-    except RecursionError:
-        raise UserError(f"{path}: too many brackets in each other, expected TOML") from None
-    except UserError:
-        raise
-    except ValueError as error:  # bytes that are no text, or text that is no TOML
-        raise UserError(f"{path}: {one_line(error)}, expected TOML") from None
-
-
-def decoded(content):
-    """The text of a file in UTF-8, with a mark of the byte order or without."""
-    if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
-        raise ValueError("text in UTF-16, not in UTF-8")
-    try:
-        return content.removeprefix(BOM_UTF8).decode()
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"line {line} is not in UTF-8") from None
-
-
 def override(tree, word, fits):
-    """Set section.key=value in a tree, to the first reading of value that fits(key, reading)."""
-    key, equals, text = word.removeprefix("--").partition("=")
+    """Set section.key=value in a tree, to the first reading of value that fits(key, reading).
+
+    Return the key, and the value as it was typed.
+    """
+    key, equals, text = (part.strip() for part in word.removeprefix("--").partition("="))
     *sections, name = key.split(".")
     if not equals or not name:
         raise UserError(f"{shown_key(word)}: expected section.key=value")
@@ -64,31 +24,15 @@ def override(tree, word, fits):
         if not isinstance(tree, dict):
             what = f"{shown_key(section)} is no section, expected section.key=value"
             raise UserError(f"{shown_key(word)}: {what}")
+    if text[:1] in [*"[{("] and not is_closed(text):
+        closing = "]})"["[{(".index(text[0])]
+        expected = f"a {closing} for each {text[0]}, and quotes around it if it has blanks"
+        raise UserError(f"{shown_key(word)}: expected {expected}")
     try:
-        possible = readings(text)
+        tree[name] = taken(text, partial(fits, key))
     except RecursionError:
         raise UserError(f"{shown_key(word)}: too many brackets in each other") from None
-    tree[name] = next((value for value in possible if fits(key, value)), possible[0])
-
-
-def readings(text):
-    """What a text on the command line may mean: a value of TOML, and the text as it was typed.
-
-    A value may be spelled as in Python: .1, 1., True.  1e3 may be a whole number.
-    """
-    spelled = re.sub(r"(?<![\w.])\.(?=\d)", "0.", text)
-    spelled = re.sub(r"(?<=\d)\.(?!\d)", ".0", spelled)
-    spelled = re.sub(r"\b(True|False)\b", lambda word: word[0].lower(), spelled)
-    for toml in text, text if {*"\"'"} & {*text} else spelled:
-        try:
-            found = tomllib.loads(f"value = {toml}")
-        except ValueError:
-            continue
-        if len(found) == 1:
-            value = found["value"]
-            whole = [int(value)] if isinstance(value, float) and value.is_integer() else []
-            return [value, *whole, text]
-    return [text]
+    return key, text
 
 
 def expect_plain(tree):
