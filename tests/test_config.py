@@ -2,6 +2,7 @@
 
 import math
 import os
+import shlex
 import string
 import tomllib
 from functools import partial
@@ -18,9 +19,10 @@ from dpedf.data import memory
 from dpedf.device import CPU
 from dpedf.errors import UserError
 from dpedf.parallel.ranks import Ranks
-from dpedf.run import config, room
+from dpedf.run import config, room, settings
 from dpedf.run.command_line import from_command_line
 from dpedf.run.consistent import OPTIMIZERS_WITH
+from dpedf.run.explain import in_toml, in_words
 from dpedf.run.pointless import pointless
 from dpedf.run.resume import expect_resumable
 from dpedf.run.setup import Setup, assemble
@@ -235,6 +237,53 @@ def test_a_wrong_value_is_one_line_with_file_key_found_and_expected(path, overri
         config.load(path, [override])
 
 
+# What people mean by a value that is wrong: the override, and what the line proposes.
+MEANT = {
+    "train.steps=10k": "perhaps 10000",
+    "train.steps=1.5K": "perhaps 1500",
+    "train.steps=60,000": "perhaps 60000",
+    "train.steps='7'": "perhaps 7",
+    "train.steps=None": "perhaps 0",
+    "train.momentum=5%": "perhaps 0.05",
+    "train.learning_rate=0,1": "perhaps 0.1",
+    "train.nesterov=yes": "perhaps true",
+    "run.check_nan=OFF": "perhaps false",
+    "train.optimizer=Adam": 'perhaps "adam"',
+    "train.precision=“float64”": 'perhaps "float64"',
+    "train.steps=1e-3": "train.steps = 1e-3, expected a whole number, at least 0",
+    "train.momentum=-1e-3": "train.momentum = -1e-3, expected at least 0",
+    "train.learning_rate=inf": "expected at most 1e9",
+    "train.checkpoint_every=10min": 'a whole number, at least 1, or a time such as "10m"',
+    "train.betas=0.9,0.99,0.999": "a list of 2, each a number, at least 0 and less than 1",
+    "epochs=3": "epochs is unknown, expected train.epochs=3",
+    "lr=0.1": "lr is unknown, expected train.learning_rate=0.1",
+    "train.lr=0.1": "train.lr is unknown, expected train.learning_rate=0.1",
+    "bs=8": "bs is unknown, expected train.batch_size=8",
+    "train.batch-size=8": "expected train.batch_size=8",
+    "run.max_epochs=8": "expected train.epochs=8",
+    "Train.epochs=3": "Train is unknown, expected train.epochs=3",
+    "sizes=[64,10]": "expected a section before it, such as model.sizes=[64,10]",
+    "model.sizes=[64,10": "expected a ] for each [",
+    "model.sizes=(64,10": "expected a ) for each (",
+}
+
+
+@pytest.mark.parametrize("override", MEANT)
+def test_a_wrong_value_is_answered_with_the_one_that_was_meant(path, override, refused):
+    with pytest.raises(UserError) as caught:
+        config.load(path, [override])
+    assert MEANT[override] in str(caught.value) and str(caught.value).isprintable()
+
+
+def test_what_is_proposed_is_taken(path):
+    for override, answer in MEANT.items():
+        key, _, value = answer.rpartition("expected ")[2].partition("=")
+        if answer.startswith("perhaps "):
+            key, value = override.partition("=")[0], answer.removeprefix("perhaps ")
+        if value and " " not in key:
+            config.load(path, [f"{key}={value}"])
+
+
 # The settings that not every optimizer has.
 OF_OPTIMIZERS = {
     "train.momentum=0.9": {"sgd", "rmsprop"},
@@ -311,6 +360,49 @@ def test_what_is_no_toml_is_named_by_its_line(path, text, line, refused):
         config.load(path)
 
 
+# A line of the file in place of learning_rate = 0.1, and what is said of it.
+LINES = {
+    "nesterov = True": "perhaps nesterov = true",
+    "learning_rate = .1": "perhaps learning_rate = 0.1",
+    "learning_rate = 5% # of it": "perhaps learning_rate = 0.05",
+    "optimizer = adam": 'perhaps optimizer = "adam"',
+    "betas = (0.9, 0.99)": "perhaps betas = [0.9, 0.99]",
+    "epochs: 3": "key = value",
+    'precision = "C:\\data"': "/ between folders",
+    "[train]": "a second time",
+    "batch_size = 8": "a second time",
+    "learning_rate = 0.1;": "newline",
+}
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_line_that_is_no_toml_is_shown_with_what_was_expected(path, line, refused):
+    path.write_text(SOUND.replace("learning_rate = 0.1", line))
+    with refused(path, f"line 14, {line!r}", LINES[line], "TOML"):
+        config.load(path)
+
+
+def test_a_number_of_the_file_that_is_right_but_for_its_type_is_said(path, refused):
+    for value, found in ('"3"', "'3'"), ("3.0", "3.0"):
+        path.write_text(SOUND.replace("epochs = 2", f"epochs = {value}"))
+        with refused(path, f"train.epochs = {found}, expected a whole number", "perhaps 3"):
+            config.load(path)
+    path.write_text(SOUND.replace("[train]", "[Train]"))
+    with refused(path, "Train is unknown, expected train"):
+        config.load(path)
+    path.write_text(SOUND.replace("seed", "epochs", 1))
+    with refused(path, "epochs is unknown, expected train.epochs"):
+        config.load(path)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("c.json", "JSON"), ("c.yml", "YAML"), ("c", "JSON")])
+def test_a_config_in_another_language_is_named(tmp_path, name, kind, refused):
+    path = tmp_path / name
+    path.write_text("train:\n  epochs: 3\n" if kind == "YAML" else '{"train": {"epochs": 3}}')
+    with refused(path, f"{kind}, expected TOML"):
+        config.load(path)
+
+
 def test_bytes_that_are_no_text_are_no_toml(path, refused):
     for encoding in "utf-16-le", "utf-16-be":
         path.write_bytes(f"\ufeff{SOUND}".encode(encoding))
@@ -342,6 +434,149 @@ def test_a_config_below_a_folder_with_a_sign_of_equality_is_found(tmp_path):
     (folder / "c.toml").write_text(SOUND)
     found, settings, _ = from_command_line([str(folder / "c.toml"), "seed=4"])
     assert found == str(folder / "c.toml") and settings.seed == 4
+
+
+# Words as a shell leaves them, and what they are.
+WORDS = {
+    "model.sizes=[64, 100, 10]": ("model.sizes", [64, 100, 10]),
+    "model.sizes=[ 64 , 10 ]": ("model.sizes", [64, 10]),
+    "model.sizes=64,100,10": ("model.sizes", [64, 100, 10]),
+    "model.sizes=(64,100,10)": ("model.sizes", [64, 100, 10]),
+    "model.names=[Phi1,Phi2]": ("model.names", ["Phi1", "Phi2"]),  # without their quotes
+    "model.name=a,b": ("model.name", "a,b"),
+    "run.dir=1,2": ("run.dir", "1,2"),
+    "train.betas=(0.9,0.99) train.optimizer=adam": ("train.betas", (0.9, 0.99)),
+    "train.betas=.9,.99 train.optimizer=adam": ("train.betas", (0.9, 0.99)),
+    "train.epochs = 3": ("train.epochs", 3),
+    "train.epochs =3": ("train.epochs", 3),
+    "--train.epochs=3": ("train.epochs", 3),
+    "--train.epochs = 3": ("train.epochs", 3),
+    "seed = -3e0 --seed=5": ("seed", 5),
+    "'train.epochs=3'": ("train.epochs", 3),
+    "train.nesterov=TRUE": ("train.nesterov", True),
+    "train.steps=1_000": ("train.steps", 1000),
+    'train.schedule="cosine"': ("train.schedule", "cosine"),
+}
+
+
+@pytest.mark.parametrize("text", WORDS)
+@pytest.mark.parametrize("first", [True, False], ids=["CONFIG first", "CONFIG last"])
+def test_words_are_taken_as_a_shell_divides_them_in_any_order(path, text, first):
+    key, value = WORDS[text]
+    words = text.split(" ")
+    words = [str(path), *words, "--resume"] if first else ["--resume", *words, f'"{path}"']
+    found, settings, flags = from_command_line(words)
+    assert (found, flags) == (str(path), {"--resume"})
+    section, _, name = key.rpartition(".")
+    if section == "model":
+        assert settings.model[name] == value
+    else:
+        assert getattr(getattr(settings, section) if section else settings, name) == value
+
+
+# Words beside CONFIG, and what is said of them.
+REFUSED = {
+    "--reusme": "expected --resume",
+    "--overwirte": "expected --overwrite",
+    "--no-such-option": "--no-such-option is unknown",
+    "--resume=yes": "--resume takes no value",
+    "--resume --overwrite": "expected one of them",
+    "--epochs 3": "--epochs is unknown, expected train.epochs=3",
+    "--epochs=3": "expected train.epochs=3",
+    "--train.epochs 3": "expected train.epochs=3",
+    "--lr 0.1": "expected train.learning_rate=0.1",
+    "--batch-size 8": "expected train.batch_size=8",
+    "--seed 3": "expected seed=3",
+    "-n 4": "expected mpirun -n 4",
+    "--config c.toml": "expected c.toml alone",
+    "train.epochs:3": "expected train.epochs=3",
+    "train.epochs 3": "expected train.epochs=3",
+    "epochs:3": "expected train.epochs=3",
+    "train.epochs= 3": "expected no blank",
+    "model.sizes=[784, 100": "model.sizes=[784, 100: expected a ] for each [",
+    "other.toml": "expected one CONFIG",
+}
+
+
+@pytest.mark.parametrize("text", REFUSED)
+def test_words_that_cannot_be_taken_are_answered_with_those_that_can(path, text, refused):
+    for words in [str(path), *text.split()], [*text.split(), str(path)]:
+        with refused(REFUSED[text]):
+            from_command_line(words)
+
+
+def test_a_config_that_is_missing_or_given_twice_is_said(path, refused):
+    for words in [], [""], ["--resume"], ["train.epochs=3"]:
+        with refused("CONFIG", "required"):
+            from_command_line(words)
+    with refused(f"{path} and {path}", "expected one CONFIG"):
+        from_command_line([str(path), str(path)])
+
+
+def test_the_directory_of_a_run_is_answered_with_the_command_that_goes_on(tmp_path, refused):
+    with refused(tmp_path, "a directory"):
+        from_command_line([str(tmp_path)])
+    run = tmp_path / "a run"
+    run.mkdir()
+    (run / "config.toml").write_text(SOUND + '[run]\ndir = "elsewhere"\n')
+    with pytest.raises(UserError) as caught:
+        from_command_line([str(run), "--resume"])
+    command = shlex.split(str(caught.value).partition("to go on with the run: ")[2])
+    assert command[:2] == ["dpedf", "train"]
+    _, settings, flags = from_command_line(command[2:])
+    assert (settings.run.dir, flags) == (str(run), {"--resume"})
+
+
+def test_a_path_of_windows_is_answered_with_one_of_here(tmp_path, monkeypatch, refused):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    for name in "c.toml", "d.h5":
+        (tmp_path / "data" / name).write_text(SOUND)
+    with refused("data\\c.toml", "expected data/c.toml"):
+        config.load("data\\c.toml")
+    with refused("data.file", "expected data/d.h5"):
+        config.load("data/c.toml", ["data.file=data\\d.h5"])
+
+
+# Every setting in words.
+
+
+def test_the_page_of_settings_is_current():
+    page = Path(__file__).parents[1] / "docs" / "settings.md"
+    assert page.read_text() == settings.page(), "run python -m dpedf.run.settings"
+
+
+def test_the_examples_of_the_page_are_one_config(path):
+    path.write_text("\n".join(example for _, example in settings.SECTIONS.values()))
+    assert config.load(path).model["sizes"] == [784, 128, 10]
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_help_lists_each_setting_with_meaning_type_and_default_in_few_columns(width):
+    lines = settings.listing(width).splitlines()
+    assert max(map(len, lines)) <= width
+    words = " ".join(" ".join(lines).split())
+    for key, field in config.FIELDS.items():
+        if "." in key or key == "seed":
+            meaning, kind = field.type.__metadata__[-1], in_words(field.type).removeprefix("a ")
+            default = "required" if field.required else f"default {in_toml(field.default)}"
+            assert f" {key.rpartition('.')[2]} {meaning} ({kind}; {default})" in words
+    assert "mlp sizes, activation" in words
+
+
+def test_types_are_said_in_words():
+    types, defaults = config.TYPES, config.DEFAULTS
+    assert in_words(types["train.batch_size"]) == "a whole number, at least 1"
+    assert in_words(types["train.decay_rate"]) == "a number, from 0 to 1"
+    assert in_words(types["train.momentum"]) == "a number, at least 0 and less than 1"
+    assert in_words(types["data.cache"]) == "one of none, memory, device"
+    assert in_words(types["run.check_nan"]) == "true or false"
+    assert in_words(list[str]) == "a list, each text"
+    assert in_words(tuple[int, ...]) == "a list, each a whole number"
+    shown = [in_toml(defaults[f"train.{key}"]) for key in ("betas", "epsilon", "nesterov")]
+    assert shown == ["[0.9, 0.999]", "1e-8", "false"]
+    for value in 1e9, 1e100, 1e-10, -1.5e-05, 1e20, 0.1, 10.0:
+        assert tomllib.loads(f"x = {in_toml(value)}")["x"] == value
 
 
 def test_text_is_read_as_utf_8_in_any_locale(path, python):
