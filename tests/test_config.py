@@ -444,6 +444,8 @@ WORDS = {
     "model.sizes=(64,100,10)": ("model.sizes", [64, 100, 10]),
     "model.names=[Phi1,Phi2]": ("model.names", ["Phi1", "Phi2"]),  # without their quotes
     "model.name=a,b": ("model.name", "a,b"),
+    'model.sizes="[64,10]"': ("model.sizes", [64, 10]),  # quotes that came along
+    'run.dir="[64]"': ("run.dir", "[64]"),
     "run.dir=1,2": ("run.dir", "1,2"),
     "train.betas=(0.9,0.99) train.optimizer=adam": ("train.betas", (0.9, 0.99)),
     "train.betas=.9,.99 train.optimizer=adam": ("train.betas", (0.9, 0.99)),

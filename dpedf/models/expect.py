@@ -27,6 +27,6 @@ def layers(sizes, activation, activations, x):
         raise UserError(f"model.activation = {activation!r}, expected {expected}")
     numbers = isinstance(sizes, list) and all(type(n) is int and n > 0 for n in sizes)
     if not numbers or len(sizes) < 2:
-        raise UserError(f"model.sizes = {sizes}, expected a list of two or more positive numbers")
+        raise UserError(f"model.sizes = {sizes!r}, expected a list of two or more positive numbers")
     if sizes[0] != prod(x.shape):
         raise UserError(f"model.sizes[0] = {sizes[0]}, expected {prod(x.shape)}: x is {x.shape}")

@@ -3,6 +3,7 @@
 import msgspec
 
 from dpedf.errors import UserError
+from dpedf.run.explain import in_toml
 
 # The settings of [train] that only some optimizers have.
 OPTIMIZERS_WITH = {
@@ -21,7 +22,8 @@ def expect_consistent(train):
         users = OPTIMIZERS_WITH.get(field.name, (optimizer,))
         if optimizer not in users and found != field.default:
             given = f"train.{field.name} = {found!r} is of {', '.join(users)}"
-            raise UserError(f"{given}, expected none with train.optimizer = {optimizer!r}")
+            off = f"none (train.{field.name} = {in_toml(field.default)})"
+            raise UserError(f"{given}, expected {off} with train.optimizer = {optimizer!r}")
     low, high = train.min_learning_rate, train.learning_rate
     if low > high:
         raise UserError(
@@ -29,4 +31,5 @@ def expect_consistent(train):
         )
     if low and train.schedule != "cosine":
         found = f"train.min_learning_rate = {low!r} is of the schedule cosine"
-        raise UserError(f"{found}, expected none with train.schedule = {train.schedule!r}")
+        off = "none (train.min_learning_rate = 0.0)"
+        raise UserError(f"{found}, expected {off} with train.schedule = {train.schedule!r}")

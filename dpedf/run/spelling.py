@@ -30,12 +30,14 @@ def readings(text):
     """What a text may mean, the likeliest first: a value of TOML, a list, the text as it is.
 
     A value may be spelled as in Python: .1, 1., True, (1, 2).  1e3 may be a whole number.  A list
-    may lack its brackets, and the quotes of its texts, which a shell takes away.
+    may lack its brackets, and the quotes of its texts, which a shell takes away, or have quotes
+    around it, which no shell took away.
     """
     value = parsed(text)
     if value is not None:
         whole = [int(value)] if isinstance(value, float) and value.is_integer() else []
-        return [value, *whole, text]
+        quoted = parsed(value) if isinstance(value, str) and value[:1] == "[" else None
+        return [*([] if quoted is None else [quoted]), value, *whole, text]
     inner = text[1:-1] if f"{text[:1]}{text[-1:]}" in PAIRS else text
     items = [item.strip() for item in inner.split(",") if item.strip()]
     if not items or re.search(r"""[][{}()"'\n]""", inner):

@@ -57,12 +57,13 @@ def no_file(path, folder):
 
 
 def near(path):
-    """The name of a TOML file where there is none at a path, if one of the folder is like it."""
+    """The path of a TOML file that is like one where there is none, if there is such a file."""
     if Path(slashes := str(path).replace("\\", "/")).is_file():
         return slashes
-    names = [other.name for other in Path(path).parent.glob("*.toml")]
-    found = get_close_matches(Path(path).name, names, 1)
-    return Path(path).with_name(found[0]) if found else "a configuration in TOML"
+    folders = Path("configs"), Path(path).parent
+    files = {file.name: file for folder in folders for file in folder.glob("*.toml")}
+    found = get_close_matches(Path(path).name, files, 1)
+    return files[found[0]] if found else "a configuration in TOML"
 
 
 def decoded(content):
