@@ -509,7 +509,7 @@ def test_words_that_cannot_be_taken_are_answered_with_those_that_can(path, text,
 
 def test_a_config_that_is_missing_or_given_twice_is_said(path, refused):
     for words in [], [""], ["--resume"], ["train.epochs=3"]:
-        with refused("CONFIG", "required"):
+        with refused("CONFIG", "required", "configs/mnist.toml"):
             from_command_line(words)
     with refused(f"{path} and {path}", "expected one CONFIG"):
         from_command_line([str(path), str(path)])

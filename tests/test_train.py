@@ -432,7 +432,7 @@ def test_a_run_that_diverges_ends_with_one_line(train, run):
 WRONG = {
     "no config": (None, ["CONFIG", "TOML"]),
     "no such config": ("nowhere.toml", ["nowhere.toml", "No such file"]),
-    "a flag that is none": (["--resum"], ["--resum", "section.key=value"]),
+    "a flag that is none": (["--resum"], ["--resum", "expected --resume"]),
     "two flags": (["--resume", "--overwrite"], ["--resume", "--overwrite"]),
     "a key that is none": (["train.epoch=3"], ["digits.toml", "train.epoch", "epochs"]),
     "a seed beyond 64 bits": ([f"seed={2**64}"], ["seed", 2**64]),

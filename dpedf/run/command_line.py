@@ -40,7 +40,8 @@ class Parser(argparse.ArgumentParser):
         if self.takes_config:
             args.config, args.settings = told_apart([args.config or "", *args.settings])
             if not args.config:
-                self.error("the following arguments are required: CONFIG")
+                expected = "expected a TOML file, such as configs/mnist.toml"
+                self.error(f"the following arguments are required: CONFIG; {expected}")
         return args
 
     def expected(self, name, value, following):
