@@ -900,7 +900,7 @@ POINTLESS = {
     "train.batch_size=3": "train.batch_size = 3: 2 of 5 ranks get no rows",
     "train.warmup_steps=9": "train.warmup_steps = 9: train.learning_rate is not reached in 4 steps",
     "train.decay_steps=7": "train.decay_steps = 7: only the schedule 'step' has it",
-    "train.schedule=step": "train.decay_steps = 1,000: the learning rate does not fall in 4 steps",
+    "train.schedule=step": "train.decay_steps = 1000: the learning rate does not fall in 4 steps",
     "train.nesterov=true": "train.nesterov = true: without train.momentum it changes nothing",
     "train.eval_every=5": "train.eval_every = 5: the run ends at step 4",
     "data.valid=3": "data.valid = 3: d.h5 has a group valid, which is taken",

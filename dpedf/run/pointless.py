@@ -15,24 +15,24 @@ def pointless(settings, data, ranks):
     train, rows = settings.train, len(data.train)
     steps = last_step(train, rows)
     if settings.data.valid and data.stored.has("valid"):
-        yield f"data.valid = {settings.data.valid:,}: {data.path} has a group valid, which is taken"
+        yield f"data.valid = {settings.data.valid}: {data.path} has a group valid, which is taken"
     elif not len(data.valid):
         yield "data.valid = 0: nothing to validate, so there will be no best.h5"
     yield from of_the_minibatch(train, rows, ranks)
     if steps < train.warmup_steps:
         never = f"train.learning_rate is not reached in {plural(steps, 'step')}"
-        yield f"train.warmup_steps = {train.warmup_steps:,}: {never}"
+        yield f"train.warmup_steps = {train.warmup_steps}: {never}"
     for field in fields(train):
         schedule, found = OF_SCHEDULE.get(field.name), getattr(train, field.name)
         if schedule not in (None, train.schedule) and found != field.default:
-            yield f"train.{field.name} = {found:,}: only the schedule {schedule!r} has it"
+            yield f"train.{field.name} = {found}: only the schedule {schedule!r} has it"
     if train.schedule == "step" and train.warmup_steps + train.decay_steps >= steps:
         never = f"the learning rate does not fall in {plural(steps, 'step')}"
-        yield f"train.decay_steps = {train.decay_steps:,}: {never}"
+        yield f"train.decay_steps = {train.decay_steps}: {never}"
     if train.nesterov and not train.momentum:
         yield "train.nesterov = true: without train.momentum it changes nothing"
     if train.eval_every > steps and len(data.valid):
-        yield f"train.eval_every = {train.eval_every:,}: the run ends at step {steps:,}"
+        yield f"train.eval_every = {train.eval_every}: the run ends at step {steps:,}"
 
 
 def of_the_minibatch(train, rows, ranks):
@@ -40,10 +40,10 @@ def of_the_minibatch(train, rows, ranks):
     B, V = min(train.batch_size, rows), slices(train, rows)
     if train.batch_size > rows:
         there = f"there are {plural(rows, 'row')} to learn from, so each minibatch has all of them"
-        yield f"train.batch_size = {train.batch_size:,}: {there}"
+        yield f"train.batch_size = {train.batch_size}: {there}"
     if train.slices > B:
         few = f"the {plural(B, 'row')} of a minibatch make {plural(V, 'slice')}"
-        yield f"train.slices = {train.slices:,}: {few}"
+        yield f"train.slices = {train.slices}: {few}"
     if not V and ranks > 1:
         yield f"train.slices = 0 on {ranks} ranks: the bits depend on the number of ranks"
     busy = V or B
@@ -53,4 +53,4 @@ def of_the_minibatch(train, rows, ranks):
         if V and B >= ranks:
             yield f"train.slices = {V}: {what}; with train.slices={ranks} each gets some"
         else:
-            yield f"train.batch_size = {train.batch_size:,}: {what}; fewer ranks do the same"
+            yield f"train.batch_size = {train.batch_size}: {what}; fewer ranks do the same"
