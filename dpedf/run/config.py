@@ -4,7 +4,7 @@ import os
 from datetime import date, time
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypedDict
 
 import msgspec
 from msgspec import Meta
@@ -108,8 +108,18 @@ class Config(Section):
     run: RunSection = RunSection()
 
 
-# What every key of [model] but build is: a keyword of the model.
-OF_EVERY_MODEL = {"build": Annotated[str, "a model of dpedf.models, or path/to/file.py:procedure"]}
+# Any other key of [model] is a keyword of the model.
+OF_EVERY_MODEL = {
+    "build": Annotated[str, "a model of dpedf.models, or path/to/file.py:procedure"],
+    "weights": Annotated[str, "a file of safetensors, or a checkpoint, to start from; empty: none"],
+    "freeze": Annotated[list[Name], "packages, or parameters, that stay as they start"],
+}
+OfEveryModel = TypedDict("OfEveryModel", OF_EVERY_MODEL, total=False)
+
+
+class WithModel(TypedDict):
+    model: OfEveryModel
+
 
 # The type of every key, but for the keywords of models.
 TYPES = {field.name: field.type for field in msgspec.structs.fields(Config)}
@@ -140,6 +150,10 @@ def load(path, overrides=()):
         raise UserError(f"{path}: model.build = {found}, expected the name of a model")
     if not (config.train.epochs or config.train.steps):
         raise UserError(f"{path}: train.epochs = 0, expected at least 1, or train.steps")
+    try:
+        msgspec.convert(tree, WithModel)
+    except msgspec.ValidationError as error:
+        raise UserError(f"{path}: {explained(str(error), tree, TYPES)}") from None
     with concerning(path):
         expect_consistent(config.train)
     if not config.run.dir:
@@ -174,7 +188,12 @@ def without_tilde(config):
     return replace(
         config,
         data=replace(config.data, file=expanded("data.file", config.data.file)),
-        model=config.model | {"build": expanded("model.build", config.model["build"])},
+        model=config.model
+        | {
+            key: expanded(f"model.{key}", config.model[key])
+            for key in ("build", "weights")
+            if key in config.model
+        },
         run=replace(config.run, dir=expanded("run.dir", config.run.dir)),
     )
 
