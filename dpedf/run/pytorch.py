@@ -114,7 +114,7 @@ def layer_of(p):
 def of_layer(n):
     """(parameter, layer, words, changes) for each that a layer of PyTorch has, too."""
     for path, (word, *changes) in LAYERS.get(type(n), {}).items():
-        p = attrgetter(path)(n)
+        p = attrgetter(path)(n)  # Phi.w
         named_so = isinstance(p, Parameter) and (
             not p.package or p.name.rpartition(".")[2].lower() == word[0]
         )
@@ -153,10 +153,11 @@ def factors(n):
 
 
 def shared(ell):
-    """{parameter: the types of the nodes that take it}, where there are several."""
+    """{parameter: the names of the types of nodes that take it}, where there are several."""
     users = {}
     for n in program(ell).nodes:
-        for p in inputs_of(n):
+        taken = [attrgetter(path)(n) for path in LAYERS.get(type(n), {})]  # not all of a package
+        for p in taken or inputs_of(n):
             if isinstance(p, Parameter):
-                users.setdefault(p, {})[type(n).__name__] = True
-    return {p: [*types] for p, types in users.items() if len(types) > 1}
+                users.setdefault(p, set()).add(type(n).__name__)
+    return {p: sorted(users[p]) for p in sorted(users, key=lambda p: p.number) if len(users[p]) > 1}

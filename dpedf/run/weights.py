@@ -53,13 +53,11 @@ def start_from(path, ell):
         content = content_of(path)
     except OSError as error:
         raise UserError(f"{path}: {one_line(error)}, expected a file of weights") from None
+    checkpoint, expected = content.startswith(BEGINNING) and read(path), tensors(ell)
     with concerning(path):
-        expected = tensors(ell)
-        if content.startswith(BEGINNING):
+        if checkpoint:  # whose arrays are as they are here
             expected = [Tensor(t.name, t.array, t.layer) for t in expected]
-            arrays = of_checkpoint(read(path))
-        else:
-            arrays = of_safetensors(content)
+        arrays = of_checkpoint(checkpoint) if checkpoint else of_safetensors(content)
         return hashlib.sha256(content).hexdigest(), install(arrays, expected)
 
 

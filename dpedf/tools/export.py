@@ -3,11 +3,12 @@
     dpedf export runs/mnist model.safetensors
 
 They have PyTorch's names, shapes and signs: the package Phi1 of an Affine is a layer nn.Linear of
-the name Phi1, which has Phi1.weight, w transposed, and Phi1.bias, -b.  What no layer of PyTorch has
-stays as it is, under its own name, and a line says so.  docs/pytorch.md shows modules that load
-such a file.  model.weights = "model.safetensors" in a config starts from it.
+that name, with Phi1.weight, w transposed, and Phi1.bias, -b.  What no layer of PyTorch takes is
+written as it is, under its own name, and a line says so.  docs/pytorch.md has modules that load
+such a file.  In a config, model.weights = "model.safetensors" starts from it.
 """
 
+from itertools import groupby
 from pathlib import Path
 
 from dpedf.data.disk import replace, writing
@@ -17,15 +18,23 @@ from dpedf.run import config
 from dpedf.run.command_line import Parser, expect_one_process
 from dpedf.run.pytorch import shared, tensors
 from dpedf.run.trained import Trained
+from dpedf.run.tree import plain
 from dpedf.run.weights import exported, library
 
 
 def notes(ell):
-    """{what: names} of the arrays that PyTorch's layers have not just so."""
+    """{what: names} of parameters with which a module in PyTorch has to do something itself."""
     own = ", ".join(t.name for t in tensors(ell) if t.own)
-    several = ", ".join(f"{p.name} by {' and '.join(by)}" for p, by in shared(ell).items())
-    found = {"as they are": own, "used in several ways": several}
+    several = ", ".join(f"{p.name} (by {' and '.join(by)})" for p, by in shared(ell).items())
+    found = {"of no layer in PyTorch, as they are here": own, "used in several ways": several}
     return {what: names for what, names in found.items() if names}
+
+
+def lines(arrays):
+    """A line a layer: "Phi1: weight (512, 784), bias (512,)"."""
+    for layer, keys in groupby(arrays, lambda key: key.rpartition(".")[0] or key):
+        its = [(key.removeprefix(f"{layer}.") if key != layer else "", key) for key in keys]
+        yield f"{layer}: {', '.join(f'{word} {arrays[key].shape}'.strip() for word, key in its)}"
 
 
 def main(words):
@@ -35,20 +44,19 @@ def main(words):
     parser.add_checkpoint()
     args = parser.read(words)
     expect_one_process("export")
+    if not args.file.endswith(".safetensors"):  # such as a checkpoint, which would be lost
+        raise UserError(f"FILE is {args.file}, expected a name that ends in .safetensors")
     safetensors, file = library(), Path(args.file)
     model = Trained(args.run, CPU(), args.checkpoint, args.trust)
-    if file.exists() and file.samefile(model.file):
-        raise UserError(f"{file}: the checkpoint itself, expected another file")
     arrays, said = exported(model.ell, model.step), notes(model.ell)
-    about = {"config": config.text(model.settings), "step": str(model.step)}
-    about |= {"format": "pt", "phi_sha256": model.phi.sha256(), **said}
+    about = {"format": "pt", "config": config.text(model.settings), "step": str(model.step)}
+    about |= {"phi_sha256": model.phi.sha256()} | said
+    for key in arrays:
+        if not plain(key):
+            raise UserError(f"{model.file}: {ascii(key)}, expected names in UTF-8 without NUL")
     with writing(file):
         replace(file, safetensors.numpy.save(arrays, about))
-    for line in model.notes:
+    for line in [*model.notes, *lines(arrays), *(f"{what}: {its}" for what, its in said.items())]:
         print_line(line)
-    for key, array in arrays.items():
-        print_line(f"{key:32} {array.shape}")
-    for what, names in said.items():
-        print_line(f"{what}: {names}")
-    print_line(f"{file}: {model.file} at step {model.step:,}")
+    print_line(f"{file}: written from {model.file}, step {model.step:,}")
     return 0
