@@ -227,6 +227,7 @@ def test_both_biases_of_an_lstm_from_pytorch_count(torch, tmp_path):
     x = Input((6,), np.intp, 5)
     Q, ell, phi = made(char_lstm, x, x, embedding=4, hidden=3)
     lstm, arrays = torch.nn.LSTM(4, 3, batch_first=True), exported(ell, 0)
+    assert notes(ell) == {}
     theirs = {f"Phi2.{key}": its.detach().numpy() for key, its in lstm.named_parameters()}
     safetensors.save_file(arrays | theirs, tmp_path / "a.safetensors")
     start_from(tmp_path / "a.safetensors", ell)
