@@ -69,7 +69,7 @@ def of_safetensors(content):
     except KeyError as error:  # a type that NumPy does not have
         raise UserError(f"numbers of {error}, expected F16, F32 or F64") from None
     except (safetensors.SafetensorError, ValueError) as error:
-        expected = "expected safetensors, or a checkpoint of a run"
+        expected = "expected a file of safetensors, or a checkpoint of a run"
         raise UserError(f"{one_line(error)}, {expected}") from None
 
 

@@ -47,6 +47,8 @@ def main(words):
     if not args.file.endswith(".safetensors"):  # such as a checkpoint, which would be lost
         raise UserError(f"FILE is {args.file}, expected a name that ends in .safetensors")
     safetensors, file = library(), Path(args.file)
+    if not file.parent.is_dir():
+        raise UserError(f"{file}: no directory {file.parent}, expected one")
     model = Trained(args.run, CPU(), args.checkpoint, args.trust)
     arrays, said = exported(model.ell, model.step), notes(model.ell)
     about = {"format": "pt", "config": config.text(model.settings), "step": str(model.step)}
