@@ -20,8 +20,9 @@ from dpedf.edf import Backward, CompNode, Forward, Input, Package, Parameter
 from dpedf.errors import RunError, UserError
 from dpedf.models import autoencoder, char_gru, char_lstm, char_transformer, mlp
 from dpedf.models.images import conv
-from dpedf.ops import Affine, BatchNorm, Conv2D, Flatten, RMSNorm, Sum
+from dpedf.ops import Affine, BatchNorm, Conv2D, Flatten, LSTMCell, RMSNorm, Slice, Sum, Zeros
 from dpedf.phi import Phi, Uniform, dense
+from dpedf.run import config
 from dpedf.run.build import build, freeze
 from dpedf.run.checkpoint import read
 from dpedf.run.trained import Trained
@@ -133,6 +134,18 @@ def normalized(x, y):
     z = RMSNorm(Package("rms", w=Parameter(np.ones(5))).w, z)
     Q = z @ Package("last", w=Uniform((5, 2), 1)).w
     return Q, Sum(Q)
+
+
+def test_two_layers_in_one_product_are_no_lstm_of_pytorchs():
+    """Its blocks of gates are not those of one layer."""
+    x, J = Input((2,), float), 3
+    P, u = dense(2, 8 * J), Uniform((J, 4 * J), 1)
+    z = Affine(P, x)
+    for part in slice(0, 4 * J), slice(4 * J, None):
+        s = LSTMCell(Slice(z, part), Zeros(x, J) @ u, Zeros(x, 2 * J))
+    ell = Sum(s)
+    Phi(ell, 0, np.float64)
+    assert np.array_equal(exported(ell, 0)["Phi1.weight"], P.w.value.T)
 
 
 def test_normalization_has_pytorchs_running_values_and_signs(torch):
@@ -333,6 +346,31 @@ def test_to_freeze_what_is_not_there_or_all_is_refused(names, words, refused):
     x, y = Input((4,), np.float32), Input((), np.intp, 3)
     with refused("model.freeze", *words):
         freeze(mlp(x, y, sizes=[4, 5, 3])[1], names)
+
+
+@pytest.mark.parametrize(
+    "word, words",
+    [
+        ("model.freeze=Phi1", ["model.freeze = 'Phi1'", "a list"]),
+        ("model.freeze=[1]", ["model.freeze[0] = 1", "text"]),
+        ("model.freeze=['']", ["model.freeze[0] = ''", "at least 1 character"]),
+        ("model.weights=~nobody-here/a", ["model.weights", "another user"]),
+    ],
+)
+def test_both_keys_are_checked_as_any_other(word, words, tmp_path, refused):
+    (tmp_path / "a.toml").write_text(CONFIG.format(data="a.h5"))
+    with refused(tmp_path / "a.toml", *words):
+        config.load(tmp_path / "a.toml", [word])
+    (tmp_path / "a.toml").write_text(CONFIG.format(data="a.h5").replace("sizes", "weights"))
+    with refused(tmp_path / "a.toml", "model.weights = [64, 16, 10], expected text"):
+        config.load(tmp_path / "a.toml")
+
+
+def test_the_file_of_weights_may_lie_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    (tmp_path / "a.toml").write_text(CONFIG.format(data="a.h5"))
+    word = "model.weights=~/a.safetensors"
+    assert config.load(tmp_path / "a.toml", [word]).model["weights"] == "/home/me/a.safetensors"
 
 
 def test_a_name_freezes_a_package_or_one_parameter():

@@ -18,7 +18,6 @@ from dpedf.ops import (
     LayerNorm,
     LSTMCell,
     MatMul,
-    Reshape,
     RMSNorm,
     Slice,
 )
@@ -96,7 +95,8 @@ def tensors(ell):
     for n, name in read.names.items():
         running = getattr(n, "state", None)
         for key, array in running.items() if isinstance(running, dict) else ():
-            place = (layer_of(n.Phi.w), [RUNNING[key]]) if type(n) is BatchNorm else (name,)
+            normalizes = type(n) is BatchNorm and isinstance(n.Phi.w, Parameter)
+            place = (layer_of(n.Phi.w), [RUNNING[key]]) if normalizes else (name,)
             made.append(Tensor(f"{name}.{key}", array, *place))
     taken = {t.name for t in made}
     for k, t in enumerate(made):
@@ -127,10 +127,10 @@ def of_cell(n):
     if type(n) not in (LSTMCell, GRUCell):
         return
     (w, b), (u, c) = factors(n.x), factors(n.z)
-    given = [p for p in (w, u, b, c) if p is not None]
-    if w is None or u is None or not all(isinstance(p, Parameter) for p in given):
+    biases = [p for p in (b, c) if p is not None]
+    if not all(isinstance(p, Parameter) for p in (w, u, *biases)):
         return
-    if type(n) is GRUCell and len(given) < 4:  # whose biases are not added to one another
+    if type(n) is GRUCell and len(biases) < 2:  # which are not added to one another
         return
     layer, gates = layer_of(w), [exchanged] * (type(n) is LSTMCell)
     yield w, layer, ["weight_ih_l0"], [transposed, *gates]
@@ -144,12 +144,12 @@ def of_cell(n):
 
 
 def factors(n):
-    """(w, b) of the product that a node passes on a part of, as nodes; None where it has none."""
-    while type(n) in (Slice, Reshape):
+    """(w, b) of a product, or of a product of which n is one position; None for what is not."""
+    if type(n) is Slice and all(type(part) is int for part in n.index):  # with all of its gates
         n = n.x
     if type(n) is Affine:
         return n.Phi.w, n.Phi.b
-    return (n.y, None) if type(n) is MatMul else (None, None)
+    return (n.y if type(n) is MatMul and n.y.value.ndim == 2 else None), None
 
 
 def shared(ell):
