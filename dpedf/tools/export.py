@@ -8,7 +8,6 @@ written as it is, under its own name, and a line says so.  docs/pytorch.md has m
 such a file.  In a config, model.weights = "model.safetensors" starts from it.
 """
 
-from itertools import groupby
 from pathlib import Path
 
 from dpedf.data.disk import replace, writing
@@ -31,10 +30,12 @@ def notes(ell):
 
 
 def lines(arrays):
-    """A line a layer: "Phi1: weight (512, 784), bias (512,)"."""
-    for layer, keys in groupby(arrays, lambda key: key.rpartition(".")[0] or key):
-        its = [(key.removeprefix(f"{layer}.") if key != layer else "", key) for key in keys]
-        yield f"{layer}: {', '.join(f'{word} {arrays[key].shape}'.strip() for word, key in its)}"
+    """A line a layer: ["Phi1: weight (512, 784), bias (512,)", ...]."""
+    layers = {}
+    for key, array in arrays.items():
+        layer, _, word = key.rpartition(".")
+        layers.setdefault(layer or word, []).append(f"{word * bool(layer)} {array.shape}".strip())
+    return [f"{layer}: {', '.join(its)}" for layer, its in layers.items()]
 
 
 def main(words):
