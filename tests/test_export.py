@@ -18,6 +18,7 @@ from dpedf.__main__ import run
 from dpedf.device import CPU
 from dpedf.edf import Backward, CompNode, Forward, Input, Package, Parameter
 from dpedf.errors import RunError, UserError
+from dpedf.kernels import conv as kernels_conv
 from dpedf.models import autoencoder, char_gru, char_lstm, char_transformer, mlp
 from dpedf.models.images import conv
 from dpedf.ops import Affine, BatchNorm, Conv2D, Flatten, LSTMCell, RMSNorm, Slice, Sum, Zeros
@@ -540,3 +541,19 @@ def test_the_listing_of_a_step_has_no_gradient_of_what_is_frozen(tuned, python):
     assert (ran.returncode, ran.stderr) == (0, "")
     assert "Phi1.w" in ran.stdout and "Phi2.w.grad" in ran.stdout
     assert not re.search(r"(Phi1\.w|Phi1\.b|Phi2\.b)\.grad", ran.stdout)
+
+
+def test_a_frozen_convolution_between_others_costs_no_product_for_its_gradient(monkeypatch):
+    x, made = Input((1, 6, 6), float), []
+    x.value = np.random.default_rng(0).random((2, 1, 6, 6))
+    z = Conv2D(conv(2, 2, 3, name="middle"), Conv2D(conv(1, 2, 3, name="first"), x))
+    ell = Sum(z)
+    Phi(ell)
+    freeze(ell, ["middle"])
+    phi = Phi(ell, 0, np.float64)
+    product = kernels_conv.product
+    monkeypatch.setattr(kernels_conv, "product", lambda *a, **k: made.append(1) or product(*a, **k))
+    Forward(ell, train=True)
+    before = len(made)
+    Backward(ell)
+    assert len(made) - before == 2 and phi.grad.any()  # x.grad of one, and W.grad of the other
