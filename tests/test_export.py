@@ -222,6 +222,19 @@ def test_what_was_exported_and_a_checkpoint_bring_every_bit_back(name, file, tra
         assert its.metadata()["phi_sha256"] == phi.sha256() and its.metadata()["step"] == "2"
 
 
+def test_a_last_layer_is_left_out_as_the_page_says(trained, torch, monkeypatch):
+    monkeypatch.chdir(trained["mnist"])
+    exec(re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[-1], {})
+    model = Trained("run", CPU())
+    ell = build(model.settings.model | {"freeze": ["Phi1"]}, *model.form.inputs())[1]
+    phi = Phi(ell, 1, np.float64)
+    assert start_from("body.safetensors", ell)[1] == ["Phi3"]
+    its = {p.name: p.value for p in model.phi.parameters}
+    equal = {p.name: np.array_equal(p.value, its[p.name]) for p in phi.parameters[:-1]}
+    assert equal == {"Phi2.w": True, "Phi2.b": True, "Phi3.w": False}
+    assert np.array_equal(phi.state["Phi1.w"], its["Phi1.w"])
+
+
 @pytest.mark.parametrize("zero", [0.0, -0.0])
 def test_signs_of_zeros_and_running_values_come_back_too(zero, tmp_path):
     x, text = Input((3, 6, 5), float), Input((6,), np.intp, 5)

@@ -111,7 +111,7 @@ class Setup:
             with concerning(f"{self.path}: model.weights"):
                 sha256, afresh = start_from(path, self.ell)
             self.directory.identity.weights = sha256
-            beside = f"; {', '.join(afresh)} not in there, so afresh" * bool(afresh)
+            beside = f"; initial values for {few(afresh)}, not in there" * bool(afresh)
             self.directory.notes.append(f"starts from {path}, SHA-256 {sha256[:12]}...{beside}")
 
     def make_gradient(self):
