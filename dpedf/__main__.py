@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 
 from dpedf import tools
-from dpedf.errors import UserError, flush, one_line, print_error, visible
+from dpedf.errors import RunError, UserError, flush, one_line, print_error, visible
 from dpedf.parallel import launcher
 
 FIRST = "train"  # of the list
@@ -49,10 +49,10 @@ def main():
     try:
         status = run(*sys.argv[1:])
         sys.stdout.flush()
-    except UserError as error:
+    except (UserError, RunError) as error:
         if launcher.speaks():
             print_error(visible(str(error)))
-        status = 2
+        status = error.status
     except BrokenPipeError:  # the reader of the output, such as head, has gone
         status = 1
     except OSError as error:

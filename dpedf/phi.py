@@ -66,23 +66,22 @@ class Phi:
     failed: (1,), behind grad in memory, so that it is summed over ranks with it: 0, or nan from the
     step on whose loss was not finite on some rank.  From then on update rules only count in
     skipped, (1,).  failure: both.
-    state: by name, the running values of computed nodes, which belong to the model as well.
+    state: by name, frozen parameters and running values of nodes, which belong to the model too.
     put: brings an array to the device that computes.
     """
 
     def __init__(self, loss, seed=0, dtype=np.float32, put=np.asarray):
-        self.parameters, self.state = Parameters(loss), {}
-        name_parameters(self.parameters)
-        if frozen := [p.name for p in self.parameters if not p.varies]:
-            raise UserError(f"{frozen[0]}.varies = False, expected True: Phi holds what is trained")
+        self.parameters, frozen = Parameters(loss), program(loss).frozen
+        name_parameters(self.parameters + frozen)
         self.offsets = [0, *accumulate(p.value.size for p in self.parameters)]
-        value = np.empty(self.offsets[-1], dtype)
-        for p, view in zip(self.parameters, self.views(value), strict=True):
+        value, kept = np.empty(self.offsets[-1], dtype), [p.value.astype(dtype) for p in frozen]
+        for p, view in zip(self.parameters + frozen, self.views(value) + kept, strict=True):
             view[...] = p.draw(seed) if isinstance(p, Uniform) else p.value
         self.value = put(value)
         self.parts = self.views(self.value)
-        for p, part in zip(self.parameters, self.parts, strict=True):
-            p.value = part
+        for p, part in zip(self.parameters + frozen, self.parts + [*map(put, kept)], strict=True):
+            p.value, p.sum_over_rows = part, None  # so that a frozen one gets no gradient
+        self.state = {p.name: p.value for p in frozen}
         self.skipped = np.zeros_like(self.value, shape=1, dtype=np.int64)
         self.differentiate_into(np.zeros_like(self.value, shape=(1, len(self.value) + 1)))
         for n, name in program(loss).names.items():

@@ -90,7 +90,7 @@ def connect(n):
 class Program:
     """The nodes that a loss depends on, in the order of the source.
 
-    inputs, nodes, parameters: of each kind; the parameters of a package stand together.
+    inputs, nodes, parameters: of each kind; those of a package together.  frozen: do not vary.
     summed: nodes without b, whose gradients are sums over rows.
     names: z1, z2, ... and ell, of the computed nodes; numbers: 1, 2, ...
     completes: for each computed node, the parameters whose gradients its backward completes.
@@ -111,10 +111,11 @@ class Program:
         first = {}  # parameter -> its first user, whose backward is the last to add to its grad
         for n in self.nodes:
             for i in connect(n):
-                if kind(i) == "parameter":
+                if kind(i) == "parameter" and i.varies:
                     first.setdefault(i, n)
         together = (q for p in first for q in held(p.package or p) if q in first)
         self.parameters = [*dict.fromkeys(together)]  # w and b, where the first of them is used
+        self.frozen = [n for n in ordered if kind(n) == "parameter" and not n.varies]
         self.summed = [n for n in (*self.parameters, *self.nodes) if n.varies and not n.batched]
         self.completes = {n: [p for p in reversed(first) if first[p] is n] for n in self.nodes}
 

@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "models": "edf errors ops phi",
     "parallel": "edf errors kernels program",
     "data": "device edf errors parallel",
-    "run": "check data device edf errors kernels models optim parallel phi program shapes",
+    "run": "check data device edf errors kernels models ops optim parallel phi program shapes",
     "train": "optim parallel run",
     "source": "edf errors phi program shapes",
     "tools": "data device edf errors kernels optim parallel program run source train",

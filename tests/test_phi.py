@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from dpedf.edf import SGD, Backward, Forward, Input, Package, Parameter
-from dpedf.errors import UserError
 from dpedf.ops import Affine, Sigmoid, Square, Sum
 from dpedf.optim import Adam, Momentum, RMSProp
 from dpedf.phi import Phi, Uniform, dense, glorot, he
@@ -189,11 +188,39 @@ def test_phi_is_not_copied_since_parameters_would_be_no_views_of_the_copy(copied
     np.testing.assert_array_equal(again.value, phi.value + 1)
 
 
-def test_a_parameter_that_does_not_vary_is_refused():
-    w = Parameter(np.zeros(3))
-    w.varies = False
-    with pytest.raises(UserError, match=r"Phi1.varies = False, expected True"):
-        Phi(Sum(w * Parameter(np.ones(3))))
+def test_a_parameter_that_does_not_vary_is_kept_beside_phi_under_its_name_and_value():
+    def made(varies):
+        P, x = dense(3, 3, name="head"), Input()
+        P.w.varies, x.value = varies, np.ones((2, 3), np.float32)
+        ell = Sum(Affine(dense(3, 3), Affine(P, x)))
+        return ell, Phi(ell, 5), P
+
+    _, whole, its = made(True)
+    ell, phi, P = made(False)
+    assert [p.name for p in phi.parameters] == ["head.b", "Phi2.w", "Phi2.b"]
+    assert phi.state == {"head.w": P.w.value} and P.w.value.dtype == np.float32
+    assert np.array_equal(P.w.value, its.w.value) and whole.state == {}
+    before = P.w.value.copy()
+    for _ in range(3):
+        Forward(ell)
+        Backward(ell)
+        SGD([phi], 0.5)
+    assert np.array_equal(P.w.value, before) and not P.w.grad.any()
+    assert not np.array_equal(P.b.value, its.b.value)
+
+
+def test_no_backward_runs_below_the_last_parameter_that_does_not_vary():
+    x = Input((3,))
+    first, second = (Affine(P, x) for P in (dense(3, 3), dense(3, 3)))
+    second.x = first
+    first.Phi.w.varies = first.Phi.b.varies = False
+    ell = Sum(second)
+    Phi(ell)
+    x.value = np.ones((2, 3), np.float32)
+    first.backward = lambda: pytest.fail("for nobody")
+    Forward(ell)
+    Backward(ell)
+    assert second.Phi.w.grad.any() and first.grad is None
 
 
 def test_a_parameter_has_an_array_of_its_own():

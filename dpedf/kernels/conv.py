@@ -104,18 +104,20 @@ def convolution_gradients(x, seen, Phi, g, stride, padding, varies, slices):
 
     seen: as convolution returned it; None: it is computed again.  Phi: W and C, as nodes w and b.
     """
-    pieces, W = [], Phi.w.value
+    pieces, W, learns = [], Phi.w.value, Phi.w.varies
     for S, rows, part, lines in groups(x, W, stride, padding, slices):
-        pieces.append(gradients(part, W, batch_innermost(g[rows]), stride, varies, S, lines))
+        asked = varies, learns, S, lines
+        pieces.append(gradients(part, W, batch_innermost(g[rows]), stride, *asked))
     dx, dW, sums = zip(*pieces, strict=True)
     Phi.w.addslices(slices.all, joined(dW, axis=0).reshape(len(slices), *W.shape))
     Phi.b.addslices(slices.all, -joined(sums, axis=0))
     return batch_first(unpadded(joined(dx, axis=3), padding)) if varies else None
 
 
-def gradients(x, W, g, stride, varies, S, lines):
+def gradients(x, W, g, stride, varies, learns, S, lines):
     """(x.grad, W.grad, sum of g) of S equal slices x, padded; x.grad is None unless x varies.
 
+    learns: does W vary?  If not, its gradient is 0.
     The last two are of each slice, with its index first.
     """
     (J, down, across, B), (I, U, V) = g.shape, W.shape[1:]
@@ -125,7 +127,8 @@ def gradients(x, W, g, stride, varies, S, lines):
     for low in range(0, down, lines):
         high = min(low + lines, down)
         part = g[:, :, low * line : high * line]
-        product(part, columns(x, U, V, stride, low, high, S).swapaxes(1, 2), out=dW, add=True)
+        if learns:
+            product(part, columns(x, U, V, stride, low, high, S).swapaxes(1, 2), out=dW, add=True)
         if varies:
             add_columns(dx, product(matrix.T, part), U, V, stride, low, high)
     return dx, dW, g.sum(axis=2)

@@ -46,7 +46,7 @@ class Conv2D(CompNode):
         expect_windows(x, W.shape[2:], self.stride, self.padding)
         how = self.stride, self.padding
         self.value, seen = convolution(x, W, self.Phi.b.value, *how, context.slices)
-        self.seen = seen if context.train else None  # it takes much memory
+        self.seen = seen if context.train and self.varies else None  # it takes much memory
 
     def backward(self):
         x, how = self.x, (self.stride, self.padding, self.x.varies, context.slices)

@@ -2,6 +2,7 @@
 
 import inspect
 from contextlib import nullcontext
+from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,10 @@ from dpedf import models
 from dpedf.device import host
 from dpedf.edf import CompNode, CompNodes, Forward, Parameters
 from dpedf.errors import UserError
+from dpedf.phi import name_parameters
+from dpedf.program import Program, program
 from dpedf.run import own_code
+from dpedf.run.config import OF_EVERY_MODEL
 from dpedf.run.evaluate import classifies
 from dpedf.shapes import described, listed
 
@@ -25,7 +29,7 @@ def build(settings, x, y):
     UserError: there is no such procedure, it does not take these keywords, or it refuses them.
     """
     procedure, file = find(settings["build"]), own_code.own_file(settings["build"])
-    keywords = {key: value for key, value in settings.items() if key != "build"}
+    keywords = {key: value for key, value in settings.items() if key not in OF_EVERY_MODEL}
     try:
         inspect.signature(procedure).bind(x, y, **keywords)
     except TypeError as error:
@@ -45,7 +49,30 @@ def build(settings, x, y):
         raise UserError(f"model: {error}, expected other values for {signature}") from None
     if not (isinstance(made, tuple) and [isinstance(n, CompNode) for n in made] == [True, True]):
         raise UserError(f"model.build returned {made!r}, expected two nodes, (output, ell)")
+    freeze(made[1], settings.get("freeze", ()))
     return made
+
+
+def freeze(ell, names):
+    """From now on, the packages and parameters of these names do not vary.
+
+    UserError: there are none of a name, or nothing is left that varies.
+    """
+    parameters = Parameters(ell) + program(ell).frozen
+    name_parameters(parameters)
+    for name in names:
+        chosen = [p for p in parameters if f"{p.name}.".startswith(f"{name}.")]
+        if not chosen:
+            packages = dict.fromkeys(p.name.rpartition(".")[0] or p.name for p in parameters)
+            near = get_close_matches(name, [*packages, *(p.name for p in parameters)], 1)
+            expected = near[0] if near else f"one of {', '.join(packages)}"
+            raise UserError(f"model.freeze = {names}: there is no {name}, expected {expected}")
+        for p in chosen:
+            p.varies = False
+    if names:
+        ell.program = Program(ell)
+        if not Parameters(ell):
+            raise UserError(f"model.freeze = {names} is all, expected something left to learn")
 
 
 def find(name):

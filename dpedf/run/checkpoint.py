@@ -21,6 +21,7 @@ from dpedf.data.memory import expect_memory
 from dpedf.device import host, overwrite
 from dpedf.errors import RunError, UserError, concerning, one_line
 
+BEGINNING = b"dpedf checkpoint: "  # of every checkpoint
 HEAD = 512  # bytes of the user block, the fewest that HDF5 allows
 ANY = "surrogatepass"  # characters of names, also those that UTF-8 does not have
 HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -64,7 +65,8 @@ def proof(content):
     """What the first HEAD bytes have to be, by those after them."""
     body = memoryview(content)[HEAD:]
     sha256 = hashlib.sha256(body).hexdigest()
-    return f"dpedf checkpoint: {len(body)} bytes follow, SHA-256 {sha256}\n".encode().ljust(HEAD)
+    line = BEGINNING + f"{len(body)} bytes follow, SHA-256 {sha256}\n".encode()
+    return line.ljust(HEAD)
 
 
 def load(path, phi):

@@ -2,7 +2,7 @@
 
 from datetime import date, time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypedDict
 
 import msgspec
 from msgspec import Meta
@@ -130,10 +130,17 @@ class Config(Section):
     run: RunSection = RunSection()
 
 
-# Every key of [model] but these is a keyword of the model.
+# Any other key of [model] is a keyword of the model.
 OF_EVERY_MODEL = {
-    "build": Annotated[str, "the model: one of dpedf.models, or path/to/file.py:procedure"]
+    "build": Annotated[str, "the model: one of dpedf.models, or path/to/file.py:procedure"],
+    "weights": Annotated[str, "a file of safetensors, or a checkpoint, to start from; empty: none"],
+    "freeze": Annotated[list[Name], "packages, or parameters, that stay as they start"],
 }
+OfEveryModel = TypedDict("OfEveryModel", OF_EVERY_MODEL, total=False)
+
+
+class WithModel(TypedDict):
+    model: OfEveryModel
 
 
 def fields_of(struct, section=""):
@@ -164,7 +171,7 @@ def load(path, overrides=()):
         expect_plain(tree)
         expect_known(tree, typed, TYPES)
     try:
-        config = msgspec.convert(tree, Config)
+        config, _ = msgspec.convert(tree, Config), msgspec.convert(tree, WithModel)
     except msgspec.ValidationError as error:
         what = explained(str(error), tree, TYPES, typed, DEFAULTS)
         raise UserError(f"{path}: {what}") from None

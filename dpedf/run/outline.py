@@ -11,7 +11,7 @@ def outline(loss):
 
     Numbers and words that a node holds are shown, but no arrays, and not what its methods do.
     """
-    names, parameters = program(loss).names, {*program(loss).parameters}
+    names, parameters = program(loss).names, {*program(loss).parameters, *program(loss).frozen}
 
     def shown(n):
         shape = f" {n.value.shape}" if n in parameters else ""

@@ -10,10 +10,11 @@ from dpedf.run.tree import shown
 
 def without_tilde(config):
     """The same config, in which ~ and ~user are the folders that a shell takes them for."""
+    paths = [key for key in ("build", "weights") if key in config.model]
     return replace(
         config,
         data=replace(config.data, file=expanded("data.file", config.data.file)),
-        model=config.model | {"build": expanded("model.build", config.model["build"])},
+        model=config.model | {key: expanded(f"model.{key}", config.model[key]) for key in paths},
         run=replace(config.run, dir=expanded("run.dir", config.run.dir)),
     )
 

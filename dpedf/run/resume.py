@@ -34,15 +34,16 @@ class Identity:
     """What a run is: its settings, its data, its program and the user's code, a text of each.
 
     rows: how many it learns from.  form: of its rows, for who opens its checkpoints.
+    weights: the SHA-256 of the file that it started from, "" for none.
     """
 
     def __init__(self, settings, rows, data="", program="", code="", form=""):
         self.settings, self.rows, self.data, self.program = settings, rows, data, program
-        self.code, self.form = code, form
+        self.code, self.form, self.weights = code, form, ""
 
     def texts(self):
         texts = {"data": self.data, "program": self.program, "code": self.code, "form": self.form}
-        return {"settings": config.text(self.settings), **texts}
+        return {"settings": config.text(self.settings), **texts, "weights": self.weights}
 
     def compare(self, state):
         """The lines that say what has changed since this state of a checkpoint was saved.
@@ -54,6 +55,7 @@ class Identity:
             old = msgspec.toml.decode(texts["settings"], type=config.Config)
         except msgspec.DecodeError as error:  # a ValidationError too
             raise UserError(f"its settings: {one_line(error)}, expected those of today") from None
+        self.weights = texts["weights"]  # whatever is in the file now
         said = expect_resumable(old, self.settings)
         for name in "data", "program":
             expect_unchanged(name, getattr(self, name), texts[name])

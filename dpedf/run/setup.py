@@ -9,7 +9,7 @@ from dpedf.data import Data
 from dpedf.device.choose import choose
 from dpedf.device.threads import blas_threads, expect_cores
 from dpedf.edf import CompNodes
-from dpedf.errors import UserError, concerning
+from dpedf.errors import UserError, concerning, plural
 from dpedf.parallel import watchdog
 from dpedf.parallel.agreement import expect_same
 from dpedf.parallel.gradient import Gradient
@@ -22,6 +22,7 @@ from dpedf.run.command_line import from_command_line
 from dpedf.run.directory import RunDirectory
 from dpedf.run.outline import outline
 from dpedf.run.resume import identity
+from dpedf.run.weights import few, start_from
 
 
 def assemble(settings, device):
@@ -93,11 +94,25 @@ class Setup:
                 self.directory.identity = identity(settings, self.data, self.ell)
             self.directory.claim(may_hold_a_run)
             self.state = self.directory.resume(self.phi) if self.resuming else {}
+            if ranks.rank == 0 and not self.state:  # all ranks start from its Phi
+                self.start_from_weights()
+        if frozen := program(self.ell).frozen:
+            numbers, names = sum(p.value.size for p in frozen), few([p.name for p in frozen])
+            self.directory.notes.append(f"{names}: {plural(numbers, 'number')} frozen")
         watchdog.leave_words_in(self.directory.path, ranks)
         expect_same(ranks, "the model", outline(self.ell))
         expect_same(ranks, "the data", self.data.description())
         expect_same(ranks, "the settings", config.text(settings))
         self.threads, self.why_threads = blas_threads(settings, ranks)
+
+    def start_from_weights(self):
+        """Start from the values in the file that model.weights names, if it names one."""
+        if path := self.settings.model.get("weights"):
+            with concerning(f"{self.path}: model.weights"):
+                sha256, afresh = start_from(path, self.ell)
+            self.directory.identity.weights = sha256
+            beside = f"; initial values for {few(afresh)}, not in there" * bool(afresh)
+            self.directory.notes.append(f"starts from {path}, SHA-256 {sha256[:12]}...{beside}")
 
     def make_gradient(self):
         """The Gradient that the settings ask for.  UserError: it cannot be cut like this."""

@@ -38,8 +38,9 @@ def naming(loss, **named):
             names[thing] = name
         else:
             raise UserError(f"{name} = {thing!r}, expected a node or a package to be named")
-    name_parameters(Parameters(loss))
-    known = program(loss).names | {p: p.name for p in Parameters(loss)} | names
+    parameters = Parameters(loss) + program(loss).frozen
+    name_parameters(parameters)
+    known = program(loss).names | {p: p.name for p in parameters} | names
     free = (name for name in map("x{}".format, count(1)) if name not in known.values())
     for node in (i for n in nodes for i in inputs_of(n) if i not in known):
         known[node] = f"{node.value:g}" if isinstance(node.value, float) else next(free)
