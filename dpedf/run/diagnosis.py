@@ -1,0 +1,213 @@
+"""What to mend, judged from the facts and the measurements alone, with the command that does it.
+
+A report holds ranks, hosts, launched (how many processes the launcher says), words (of the
+command line), facts (of each rank, see facts.py) and measured (see measure.py).
+"""
+
+from collections import Counter
+from math import ceil
+
+from dpedf.errors import grouped, plural
+from dpedf.parallel.launcher import LAUNCHERS
+
+SLOW_SUMS = 50  # times slower than memory is copied: ranks of a host do not share memory
+LITTLE = 32 << 20  # bytes of shared memory, of which MPI and NCCL take some for each rank
+SLOWER = 0.9  # of the rate of the steps: rows that come with less keep them waiting
+HERE = "python -m dpedf doctor"
+
+
+def judge(report):
+    """[{what, command}], the most important first."""
+    checks = (
+        launcher,
+        no_library,
+        wheel,
+        unusable_gpus,
+        shared_gpus,
+        threads,
+        shared_memory,
+        slow_data,
+        slow_sums,
+    )
+    found = (check(report, report["facts"]) for check in checks)
+    return [dict(zip(("what", "command"), its, strict=True)) for its in found if its]
+
+
+def not_started(report):
+    """The same, where MPI did not start, so that nothing is known of it."""
+    variables = report["facts"][0]["variables"]
+    size = next((f"{name} = {variables[name]}" for name in LAUNCHERS if name in variables), None)
+    if not size:
+        what = "MPI does not start, though no launcher is at work: this MPI library is broken"
+        return [{"what": what, "command": "mpirun -n 1 python -c 'from mpi4py import MPI'"}]
+    what = f"MPI does not start under this launcher ({size}): it may be the one of another MPI"
+    return [{"what": what, "command": "which -a mpirun mpiexec srun   # one is that of your MPI"}]
+
+
+def launcher(report, facts):
+    """The launcher started several processes, of which each believes that it is alone."""
+    n, mpi, variables = report["launched"], facts[0]["mpi"], facts[0]["variables"]
+    if report["ranks"] > 1 or n == 1:
+        return None
+    size = next(name for name in LAUNCHERS if variables.get(name, "").lstrip("0") == str(n))
+    if not mpi["library"]:
+        what = f"{size} = {n}, but no MPI library was loaded, so that each process is alone"
+        return what, install(facts)
+    what = f"{size} = {n}, but {mpi['library']} sees one rank: this is another MPI's launcher"
+    if size.startswith("SLURM"):
+        kind = "pmix" if "Open MPI" in mpi["library"] else "pmi2"
+        return what, f"srun --mpi={kind} -n {n} {HERE}"
+    return what, f"{mpi['mpirun'] or 'mpirun'} -n {n} {HERE}"
+
+
+def no_library(report, facts):
+    if facts[0]["mpi"]["library"] or report["launched"] > 1:
+        return None
+    missing = "mpi4py is not installed" if not facts[0]["mpi4py"] else "there is no MPI library"
+    return f"{missing}: only one rank can run", install(facts)
+
+
+def install(facts):
+    if not facts[0]["mpi4py"]:
+        return "pip install mpi4py"
+    if facts[0]["scheduler"]:
+        return "module load mpi   # or as `module avail` calls the MPI of this cluster"
+    return 'pip install -e ".[mpich]"'
+
+
+def wheel(report, facts):
+    """A wheel's MPI knows neither the network nor the scheduler of a cluster."""
+    package = next((its["mpi"]["package"] for its in facts if its["mpi"]["package"]), None)
+    why = f"{facts[0]['scheduler']} is set" if facts[0]["scheduler"] else None
+    if report["hosts"] > 1:
+        why = f"there are {report['hosts']} hosts"
+    if not (package and why):
+        return None
+    what = f"{why}, but the MPI library is the Python package {package}, made for one machine"
+    return what, f"pip uninstall {package.split()[0]} && module load mpi   # the cluster's own"
+
+
+def unusable_gpus(report, facts):
+    gpus = [its["gpu"] for its in facts]
+    bad = [k for k, gpu in enumerate(gpus) if gpu["asked"] and not gpu["name"] and is_there(gpu)]
+    if not bad:
+        return None
+    gpu = gpus[bad[0]]
+    who = f" on {grouped('rank', bad)}" if report["ranks"] > 1 else ""
+    what = f"an NVIDIA driver is there, but no GPU can be used{who}: {gpu['why_none']}"
+    if not gpu["cuda"]:
+        granted = " and ".join(gpu["granted"])
+        what = f"{granted} grants a GPU that cannot be used{who}: {gpu['why_none']}"
+    elif not (gpu["cupy"] and gpu["nvmath"]):
+        return what, f'pip install -e ".[cuda{gpu["cuda"]}]"'
+    return what, "nvidia-smi   # what the driver itself says"
+
+
+def is_there(gpu):
+    """Is there a GPU, as far as one can know without using it?"""
+    return gpu["seen"] or gpu["granted"] or (gpu["cuda"] and "NoDevice" not in gpu["why_none"])
+
+
+def shared_gpus(report, facts):
+    count = Counter(its["gpu"]["place"] for its in facts if its["gpu"]["place"])
+    place, most = next(iter(count.most_common(1)), (None, 0))
+    if most < 2:
+        return None
+    who = grouped("rank", [k for k, its in enumerate(facts) if its["gpu"]["place"] == place])
+    return f"{who} share the GPU {place}", f"mpirun -n {len(count)} {report['words']}"
+
+
+def threads(report, facts):
+    """More threads than cores, where all ranks that may use the same cores use all of theirs."""
+    for limit, n in limits(facts):
+        sharing = [its for its in facts if limit(its)]
+        asked = sum(its["threads"]["count"] for its in sharing)
+        if asked <= n:
+            continue
+        host, each = sharing[0]["host"], sharing[0]["threads"]["count"]
+        has = f"{plural(n, 'core')} of {host}" if n == int(n) else f"{n:g} cores of {host}"
+        count = plural(len(sharing), "rank")
+        if len(sharing) <= n and each > 1:
+            what = f"BLAS is oversubscribed: {count} of {each} threads on the {has}"
+            return what, f"{report['words']} run.threads={max(1, int(n / len(sharing)))}"
+        what = f"there are more ranks than cores: {count} on the {has}"
+        free = sharing[0]["cores"]["machine"]
+        if n < len(sharing) <= free and not sharing[0]["cores"]["quotas"]:
+            return f"{what}, to which they are bound", bound(report, facts)
+        return what, f"mpirun -n {max(1, int(n)) * report['hosts']} {report['words']}"
+    return None
+
+
+def limits(facts):
+    """(which ranks share it, how many cores they have together) of each host, and each cgroup."""
+    for host in dict.fromkeys(its["host"] for its in facts):
+        here = [its for its in facts if its["host"] == host]
+        for usable in dict.fromkeys(tuple(its["cores"]["usable"]) for its in here):
+            within = {its["rank"] for its in here if {*its["cores"]["usable"]} <= {*usable}}
+            yield (lambda its, within=within: its["rank"] in within), len(usable)
+        together = {core for its in here for core in its["cores"]["usable"]}
+        yield (lambda its, host=host: its["host"] == host), len(together)
+        for group in dict.fromkeys(tuple(one) for its in here for one in its["cores"]["quotas"]):
+            yield (
+                lambda its, host=host, group=group: (
+                    its["host"] == host and [*group] in its["cores"]["quotas"]
+                ),
+                group[1],
+            )
+
+
+def bound(report, facts):
+    option = "--bind-to" if "Open MPI" in (facts[0]["mpi"]["library"] or "") else "-bind-to"
+    return f"mpirun {option} none -n {report['ranks']} {report['words']}"
+
+
+def shared_memory(report, facts):
+    needed = report["measured"].get("rows", {})
+    for its in facts:
+        there, sharing = its["shared_memory"], [f for f in facts if f["host"] == its["host"]]
+        if len(sharing) == 1 or there["free"] is None:
+            continue
+        keeps = needed.get("bytes", 0) if needed.get("cache") == "memory" else 0
+        least = max(keeps, LITTLE)
+        if there["free"] < least:
+            why = "data.cache = memory keeps all rows there"
+            why = why if keeps > LITTLE else "the ranks of a host meet there"
+            folder, mib = there["folder"], 1 << 20
+            free, expected = there["free"] // mib, ceil(least / mib)
+            what = f"{folder} has {free:,} MiB free, expected at least {expected:,}: {why}"
+            if there["size"] >= least:
+                return what, f"ls -lS {folder}   # what fills it"
+            size = f"size={2 * expected}m"
+            return what, f"mount -o remount,{size} {folder}   # or docker run --shm-size"
+    return None
+
+
+def slow_data(report, facts):
+    """The data file gives fewer rows a second than the steps of the config take."""
+    rows, steps = (report["measured"].get(name, {}) for name in ("rows", "steps"))
+    if not ("rows_per_second" in rows and "rows_per_second" in steps):
+        return None
+    given, taken = rows["rows_per_second"], steps["rows_per_second"]
+    # A run reads a file that fits into memory once, so that cold rows are warm in its steps.
+    cold = rows["fits_in_memory"] and (rows["warm"] is None or rows["warm"] < 1)
+    if rows["cache"] != "none" or cold or given > SLOWER * taken:
+        return None
+    what = f"the data file gives {given:,.0f} rows/s, but the steps would take {taken:,.0f}"
+    if rows["fits_in_memory"]:
+        return what, f"{report['words']} data.cache=memory"
+    return what, "cp DATA /tmp   # to a disk of this machine, and data.file=/tmp/DATA"
+
+
+def slow_sums(report, facts):
+    """The ranks of one host add much slower than they copy, though each has a core."""
+    sums, copies = (report["measured"].get(name) for name in ("sums", "copies"))
+    if report["hosts"] > 1 or not (sums and copies) or threads(report, facts):
+        return None
+    if any(its["gpu"]["name"] for its in facts):
+        return None
+    best = max(row["library"]["busbw"] for row in sums)
+    if best * SLOW_SUMS > copies["bytes_per_second"]:
+        return None
+    what = f"sums over ranks move {best / 1e9:.2g} GB/s, but memory copies "
+    what += f"{copies['bytes_per_second'] / 1e9:.2g}: MPI does not use shared memory"
+    return what, "env | grep -E 'MPIR_CVAR|OMPI_MCA|FI_|UCX_'   # what may turn it off"

@@ -1,0 +1,249 @@
+"""The page that doctor prints: one table of facts, tables of measurements, and what to mend."""
+
+from textwrap import wrap
+
+from dpedf.errors import grouped, plural
+from dpedf.parallel.launcher import LAUNCHERS
+
+WIDTH, LABEL, BROAD = 96, 15, 22  # of a page, and of the labels in its tables
+
+
+def facts_of(report):
+    """The table: what is the same on all ranks stands there once, what differs by rank."""
+    facts, several = report["facts"], report["ranks"] > 1
+    lines = [title(report), ""]
+    wide = 2 + max(len(grouped("rank", [*range(len(facts))])), 7) if several else 0
+    for label, tell in ROWS.items():
+        said = {}
+        for rank, its in enumerate(facts):
+            said.setdefault(tell(its), []).append(rank)
+        for text, who in said.items():
+            if text:
+                left = f"{label:{LABEL}}" + (f"{grouped('rank', who):{wide}}" if several else "")
+                left, label = left if len(left) <= LABEL + wide else f"{left}  ", ""
+                blank = " " * (LABEL + wide)
+                lines += wrap(text, WIDTH, initial_indent=left, subsequent_indent=blank)
+    return "\n".join([*lines, *report["notes"], ""])
+
+
+def title(report):
+    return f"dpedf doctor: {plural(report['ranks'], 'rank')} on {plural(report['hosts'], 'host')}"
+
+
+def cores(its):
+    found, limits = its["cores"], [n for _, n in its["cores"]["quotas"]]
+    text = f"{len(found['usable'])} of the machine's {found['machine']}"
+    return text + (f", but no more than {min(limits):g} by the quota of a cgroup" if limits else "")
+
+
+def binding(its):
+    found = its["cores"]
+    if not found["bindable"]:
+        return "this system binds no process to cores"
+    if len(found["usable"]) == found["machine"]:
+        return "none: any core"
+    return f"to {grouped('core', found['usable'])}"
+
+
+def blas(its):
+    text = ", ".join(its["blas"]) or "not known to threadpoolctl"
+    if "threads" in its:
+        count, why = its["threads"]["count"], its["threads"]["why"]
+        text += f"; a run gives it {plural(count, 'thread')} ({why})"
+    return text
+
+
+def gpu(its):
+    found = its.get("gpu")
+    if found is None:
+        return ""
+    if not found["name"]:
+        return f"none: {found['why_none']}"
+    return f"{found['name']} ({found['place']}), products by {found['products']}"
+
+
+def for_gpus(its):
+    found = its.get("gpu")
+    if found is None:
+        return ""
+    driver = found["driver"] or "of NVIDIA"
+    cuda = found["cuda"] and f"driver {driver} (CUDA {found['cuda']})"
+    named = {"CuPy": found["cupy"], "NCCL": found["nccl"], "nvmath": found["nvmath"]}
+    parts = [f"{name} {its}" if its else f"no {name}" for name, its in named.items()]
+    return ", ".join([cuda or "no driver", *parts])
+
+
+def mpi(its):
+    found = its.get("mpi")
+    if found is None:
+        return ""
+    if not found["library"]:
+        return "none was found, so that there is one rank"
+    package = f", of the Python package {found['package']}" if found["package"] else ""
+    return f"{found['library']}{package}"
+
+
+def mpi_path(its):
+    found = its.get("mpi")
+    return found["path"] or "not known" if found and found["library"] else ""
+
+
+def cuda_aware(its):
+    found = its.get("mpi")
+    if not (found and found["library"]):
+        return ""
+    return {True: "yes", False: "no", None: "it does not say"}[found["cuda_aware"]]
+
+
+def variables(its):
+    """But for the number of the rank, where that is what it says."""
+    rank = str(its.get("rank"))
+    told = {
+        name: value
+        for name, value in its["variables"].items()
+        if not (name in LAUNCHERS.values() and value == rank)
+    }
+    return ", ".join(f"{name} = {value}" for name, value in told.items()) or "none is set"
+
+
+def also_set(its):
+    names, most = its["also_set"], 8
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def shared_memory(its):
+    found = its["shared_memory"]
+    if found["size"] is None:
+        return f"{found['folder']}: {found['why']}"
+    free, size = (in_bytes(found[name]) for name in ("free", "size"))
+    return f"{free} free of {size} in {found['folder']}"
+
+
+ROWS = {
+    "host": lambda its: its["host"],
+    "system": lambda its: its["os"],
+    "Python": lambda its: its["python"],
+    "dpedf": lambda its: its["dpedf"],
+    "packages": lambda its: (
+        f"NumPy {its['numpy']}, h5py {its['h5py']} with HDF5 {its['hdf5']}, "
+        f"{'mpi4py ' + its['mpi4py'] if its['mpi4py'] else 'no mpi4py'}"
+    ),
+    "cores": cores,
+    "binding": binding,
+    "BLAS": blas,
+    "GPU": gpu,
+    "for GPUs": for_gpus,
+    "MPI library": mpi,
+    "  at": mpi_path,
+    "  CUDA-aware": cuda_aware,
+    "variables": variables,
+    "also set": also_set,
+    "shared memory": shared_memory,
+}
+
+
+def in_bytes(n):
+    """64 KiB"""
+    units = ["bytes", "KiB", "MiB", "GiB", "TiB"]
+    while n >= 1000 and len(units) > 1:
+        n /= 1024
+        del units[0]
+    return f"{n:.3g} {units[0]}"
+
+
+def in_seconds(t):
+    """1.2 ms"""
+    for unit, size in ("s", 1), ("ms", 1e-3):
+        if t >= size:
+            return f"{t / size:.3g} {unit}"
+    return f"{t / 1e-6:.3g} us"
+
+
+def line(label, text):
+    """A measurement: what was measured, and what was found."""
+    blank = " " * BROAD
+    return "\n".join(wrap(text, WIDTH, initial_indent=f"{label:{BROAD}}", subsequent_indent=blank))
+
+
+def copies_of(found, report):
+    each = " on each rank with all at once" if report["ranks"] > 1 else ""
+    return line("copies in memory", f"{found['bytes_per_second'] / 1e9:.3g} GB/s{each}")
+
+
+def products_of(found, report):
+    lines = []
+    for row in found:
+        text = f"{row['alone'] / 1e9:,.0f} GFLOP/s"
+        if report["ranks"] > 1:
+            text += f" on rank 0 alone, {row['each'] / 1e9:,.0f} on each with all at once"
+        lines.append(line(f"products {row['n']} x {row['n']}", text))
+    return "\n".join(lines)
+
+
+def sums_of(found, report):
+    """As nccl-tests prints them."""
+    ways = [way for way in found[0] if way != "bytes"]
+    names = {"run": "in a tree, as a run with slices", "library": f"by {report['library']} itself"}
+    lines = [
+        "",
+        f"{'sums over ranks':<16}" + "".join(f"{names[way]:>34}" for way in ways),
+        f"{'':16}" + f"{'time':>14}{'algbw':>10}{'busbw':>10}" * len(ways),
+    ]
+    for row in found:
+        text = f"{in_bytes(row['bytes']):>16}"
+        for way in ways:
+            algbw, busbw = (row[way][name] / 1e9 for name in ("bytes_per_second", "busbw"))
+            text += f"{in_seconds(row[way]['seconds']):>14}{algbw:>10.3g}{busbw:>10.3g}"
+        lines.append(text)
+    lines.append("GB/s, as nccl-tests count: algbw is size / time; busbw what each rank sends")
+    return "\n".join([*lines, ""])
+
+
+def rows_of(found, report):
+    if "why" in found:
+        return line("rows of the file", found["why"])
+    share, known = found["warm"], "whether the file was in memory is not known here"
+    if share is not None:
+        known = f"{100 * share:.0f} % of the file was in memory already"
+    rate = f"{found['rows_per_second']:,.0f} rows/s, read in shuffled order; {known}"
+    return line("rows of the file", rate)
+
+
+def steps_of(found, report):
+    if "why" in found:
+        return line("steps of training", found["why"])
+    rate, time = f"{found['rows_per_second']:,.0f} rows/s", in_seconds(found["seconds"])
+    return line("steps of training", f"{rate}: {time} for {plural(found['rows'], 'row')}")
+
+
+def left_out(report):
+    """What was not measured, and how it is."""
+    lines, asked = [], report["measured"]
+    if "sums" not in asked:
+        lines.append(line("sums over ranks", "none with one rank; mpirun -n 2 measures them"))
+    if "rows" not in asked:
+        text = "not asked for; a CONFIG, such as configs/mnist.toml, or --data FILE names it"
+        lines.append(line("rows of a file", text))
+    elif "steps" not in asked:
+        lines.append(line("steps of training", "not asked for; a CONFIG says of which model"))
+    return "\n".join(lines)
+
+
+def verdict_of(report, nothing="Nothing to mend."):
+    """What to mend first, and after it."""
+    lines = []
+    for number, its in enumerate(report["verdict"]):
+        lines += ["", "To mend first:" if number == 0 else "Then:"]
+        lines += wrap(its["what"], WIDTH, initial_indent="  ", subsequent_indent="  ")
+        lines.append(f"    {its['command']}")
+    return "\n".join(lines or ["", nothing])
+
+
+MEASURED = {
+    "copies": copies_of,
+    "products": products_of,
+    "sums": sums_of,
+    "rows": rows_of,
+    "steps": steps_of,
+}

@@ -1,0 +1,165 @@
+"""Show what a run has to work with, measure it, and say what to mend first:
+
+    mpirun -n 4 python -m dpedf doctor configs/mnist.toml
+
+Without CONFIG no steps of training are measured, and without CONFIG or --data no file is read.
+The page can be pasted whole into a question.
+"""
+
+import json
+import os
+import shlex
+import signal
+from contextlib import closing
+from functools import partial
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from dpedf import __version__
+from dpedf.device import CPU
+from dpedf.errors import AgreedError, open_streams, print_line
+from dpedf.parallel import launcher
+from dpedf.parallel.ending import end
+from dpedf.parallel.job import described
+from dpedf.parallel.links import link_between
+from dpedf.parallel.observer import Observer
+from dpedf.parallel.ranks import Ranks
+from dpedf.run import config, diagnosis, facts, measure, page
+from dpedf.run.command_line import Parser
+
+STEP, START = 30, 60  # seconds: after which a step hangs, and one that loads a GPU's libraries
+
+
+def main(words):
+    parser = Parser("dpedf doctor", __doc__)
+    add = parser.add_argument
+    add("config", metavar="CONFIG", nargs="?", help="its steps are measured, and its data file")
+    replaces = "replaces one of its keys"
+    add("settings", metavar="section.key=value", nargs="*", default=[], help=replaces)
+    add("--data", metavar="FILE", help="the data file whose rows are read")
+    add("--json", action="store_true", help="print one JSON object instead")
+    args = parser.read(words)
+    open_streams()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a library may hold the lock of Python
+    doctor = Doctor(args)
+    if not args.json:
+        ranks = doctor.examine()
+    else:
+        stdout = os.dup(1)
+        os.dup2(2, 1)  # where libraries print, as NCCL_DEBUG has NCCL do
+        ranks = doctor.examine()
+        os.dup2(stdout, 1)
+        if doctor.speaks:
+            print_line(json.dumps(doctor.report))
+    doctor.observer.leave(ranks.size > 1)
+
+
+def settings_of(args):
+    """The Config that is asked about: without CONFIG, of no model.  UserError: it is wrong."""
+    if args.config:
+        data = [f"data.file={json.dumps(args.data)}"] if args.data else []
+        return config.load(args.config, [*args.settings, *data])
+    train = config.TrainSection(batch_size=256, learning_rate=0.0)
+    return config.Config(config.DataSection(args.data or "none"), {}, train)
+
+
+class Doctor:
+    """Examines this rank together with the others, a step after the other, under observation.
+
+    report: all that is known, as --json prints it.
+    """
+
+    def __init__(self, args):
+        self.args, self.settings, self.shown = args, settings_of(args), False
+        self.speaks, size = launcher.speaks(), launcher.size()
+        words = "doctor" if not args.config else f"train {shlex.quote(args.config)}"
+        self.report = {
+            **{"dpedf": __version__, "words": f"python -m dpedf {words}", "launched": size},
+            **{"ranks": 1, "hosts": 1, "facts": [facts.of_process()], "notes": []},
+            **{"library": None, "measured": {}, "verdict": []},
+        }
+        self.observer = Observer(self.named(launcher.rank(), size), self.known)
+
+    def named(self, rank, size):
+        return f"rank {rank} ({self.report['facts'][0]['host']})" if size > 1 else ""
+
+    def known(self, why):
+        """What is left to print on stdout, if this is why all ends here."""
+        if not self.speaks:
+            return ""
+        report = self.report
+        if "mpi" not in report["facts"][0]:
+            report = report | {"verdict": diagnosis.not_started(report)}
+        if self.args.json:
+            return json.dumps(report | {"error": why})
+        return "" if self.shown else page.facts_of(report) + page.verdict_of(report, "")
+
+    def show(self, text):
+        self.shown = True
+        if self.speaks and not self.args.json:
+            print_line(text)
+
+    def step(self, what, together=False, limit=STEP):
+        self.observer.step(what, limit, together)
+
+    def examine(self):
+        """The ranks, after all was said."""
+        self.step("starting MPI")
+        ranks = Ranks()
+        try:
+            if ranks.size > 1:
+                self.speaks = ranks.rank == 0
+                self.observer.name = self.named(ranks.rank, ranks.size)
+            ranks.say = self.report["notes"].append
+            self.gather(ranks)
+            self.report["verdict"] = diagnosis.judge(self.report)
+            self.show(page.verdict_of(self.report))
+        except BaseException as error:
+            end(ranks, 1, described(ranks, error))
+        return ranks
+
+    def gather(self, ranks):
+        """Fill the report, and show it as it grows."""
+        several, report, mine = ranks.size > 1, self.report, self.report["facts"][0]
+        mine |= facts.of_mpi(ranks)
+        self.step("looking for a GPU", limit=START)
+        found, device = facts.with_device(self.settings, ranks, ranks.say)
+        self.step("gathering the facts of all ranks", several)
+        mine |= found | facts.of_threads(self.settings, ranks)
+        if len(set(ranks.gather(device.unit))) > 1:
+            device.close()
+            device = CPU("a GPU on some of the ranks alone")
+        link = link_between(ranks, device)
+        report |= {"ranks": ranks.size, "hosts": ranks.hosts, "facts": ranks.gather(mine)}
+        report["library"] = "NCCL" if hasattr(link, "nccl") else "MPI"
+        self.show(page.facts_of(report))
+        with (
+            closing(device),
+            threadpool_limits(mine["threads"]["count"], "blas"),
+            np.errstate(all="ignore"),
+        ):
+            for name, (what, work) in self.measurements(device, link, ranks).items():
+                self.step(what, several, START)
+                try:
+                    report["measured"][name] = work()
+                except AgreedError as error:
+                    report["measured"][name] = {"why": str(error)}
+                self.show(page.MEASURED[name](report["measured"][name], report))
+        if left := page.left_out(report):
+            self.show(left)
+
+    def measurements(self, device, link, ranks):
+        """{name: (what is done, a function that does it)}"""
+        settings, path, file = self.settings, self.args.config, self.settings.data.file
+        found = {"copies": ("copying memory", partial(measure.copies, device, ranks))}
+        if ranks.size > 1:
+            work = partial(measure.sums, link, device, ranks, settings.train.slices)
+            found["sums"] = "summing over ranks", work
+        found["products"] = "multiplying matrices", partial(measure.products, device, ranks)
+        if path or self.args.data:
+            found["rows"] = f"reading {file}", partial(measure.rows, settings, device, ranks)
+        if path:
+            work = partial(measure.steps, settings, path, device, link, ranks)
+            found["steps"] = f"a step of {path}", work
+        return found
