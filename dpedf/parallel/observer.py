@@ -16,6 +16,7 @@ import sys
 from contextlib import suppress
 
 LOOKS = 0.1  # seconds between two looks at the rank
+EXIT = 1.5  # seconds after which a rank ends that did not end its step
 LEAVING = 10.0  # seconds until MPI has ended
 PATIENCE = 2.0  # seconds that a rank which waits for others leaves them to speak first
 
@@ -50,7 +51,7 @@ class Observer:
             message["died"] = ["", ""]
         self.tell(message)
         # The observer speaks first.  It ends the rank itself if that is stopped by a signal.
-        exits = seconds + patience + 2
+        exits = seconds + patience + EXIT
         faulthandler.dump_traceback_later(exits, exit=True, file=self.nowhere)
 
     def tell(self, message):
@@ -76,7 +77,8 @@ def observe(rank):
         if not select.select([0], [], [], LOOKS)[0]:
             left -= LOOKS  # not what a clock says, which goes on while Ctrl-Z stops everything
             if left + message_patience(message, rank) <= 0:
-                say(*message["late"])
+                known, why = message["late"]
+                say(known, why + " (a signal has stopped this rank)" * is_stopped(rank))
                 end(rank)
                 return
             continue

@@ -4,8 +4,10 @@ A report holds ranks, hosts, launched (how many processes the launcher says), wo
 command line), facts (of each rank, see facts.py) and measured (see measure.py).
 """
 
+import os
 from collections import Counter
 from math import ceil
+from shlex import quote
 
 from dpedf.errors import grouped, plural
 from dpedf.parallel.launcher import LAUNCHERS
@@ -26,6 +28,7 @@ def judge(report):
         shared_gpus,
         threads,
         shared_memory,
+        refused,
         slow_data,
         slow_sums,
     )
@@ -40,7 +43,7 @@ def not_started(report):
     if not size:
         what = "MPI does not start, though no launcher is at work: this MPI library is broken"
         return [{"what": what, "command": "mpirun -n 1 python -c 'from mpi4py import MPI'"}]
-    what = f"MPI does not start under this launcher ({size}): it may be the one of another MPI"
+    what = f"MPI does not start ({size}): the launcher is another MPI's, or a rank has stopped"
     return [{"what": what, "command": "which -a mpirun mpiexec srun   # one is that of your MPI"}]
 
 
@@ -49,7 +52,7 @@ def launcher(report, facts):
     n, mpi, variables = report["launched"], facts[0]["mpi"], facts[0]["variables"]
     if report["ranks"] > 1 or n == 1:
         return None
-    size = next(name for name in LAUNCHERS if variables.get(name, "").lstrip("0") == str(n))
+    size = next(name for name in LAUNCHERS if int(variables.get(name, 1)) == n)
     if not mpi["library"]:
         what = f"{size} = {n}, but no MPI library was loaded, so that each process is alone"
         return what, install(facts)
@@ -94,18 +97,20 @@ def unusable_gpus(report, facts):
         return None
     gpu = gpus[bad[0]]
     who = f" on {grouped('rank', bad)}" if report["ranks"] > 1 else ""
-    what = f"an NVIDIA driver is there, but no GPU can be used{who}: {gpu['why_none']}"
+    why = gpu["why_none"].partition("; it needs")[0].partition("; with one")[0]
     if not gpu["cuda"]:
-        granted = " and ".join(gpu["granted"])
-        what = f"{granted} grants a GPU that cannot be used{who}: {gpu['why_none']}"
-    elif not (gpu["cupy"] and gpu["nvmath"]):
-        return what, f'pip install -e ".[cuda{gpu["cuda"]}]"'
-    return what, "nvidia-smi   # what the driver itself says"
+        return f"{gpu['granted'][0]} grants a GPU that cannot be used{who}: {why}", "nvidia-smi"
+    what = f"an NVIDIA driver is there, but no GPU can be used{who}: {why}"
+    if gpu["cupy"] and "CUDARuntimeError" in why and "Driver" not in why:
+        return what, "nvidia-smi   # what the driver itself says"
+    return what, f'pip install -e ".[cuda{gpu["cuda"]}]"'
 
 
 def is_there(gpu):
     """Is there a GPU, as far as one can know without using it?"""
-    return gpu["seen"] or gpu["granted"] or (gpu["cuda"] and "NoDevice" not in gpu["why_none"])
+    if not gpu["cuda"]:
+        return gpu["granted"]
+    return gpu["seen"] or gpu["granted"] or "NoDevice" not in gpu["why_none"]
 
 
 def shared_gpus(report, facts):
@@ -119,46 +124,42 @@ def shared_gpus(report, facts):
 
 def threads(report, facts):
     """More threads than cores, where all ranks that may use the same cores use all of theirs."""
-    for limit, n in limits(facts):
-        sharing = [its for its in facts if limit(its)]
+    for sharing, n in limits(facts):
         asked = sum(its["threads"]["count"] for its in sharing)
         if asked <= n:
             continue
         host, each = sharing[0]["host"], sharing[0]["threads"]["count"]
-        has = f"{plural(n, 'core')} of {host}" if n == int(n) else f"{n:g} cores of {host}"
+        has = f"{n:g} core{'s' * (n != 1)} of {host}"
         count = plural(len(sharing), "rank")
         if len(sharing) <= n and each > 1:
             what = f"BLAS is oversubscribed: {count} of {each} threads on the {has}"
-            return what, f"{report['words']} run.threads={max(1, int(n / len(sharing)))}"
+            fewer = f"run.threads={max(1, int(n / len(sharing)))}"
+            return what, f"{started(report)}{report['words']} {fewer}"
         what = f"there are more ranks than cores: {count} on the {has}"
-        free = sharing[0]["cores"]["machine"]
-        if n < len(sharing) <= free and not sharing[0]["cores"]["quotas"]:
-            return f"{what}, to which they are bound", bound(report, facts)
-        return what, f"mpirun -n {max(1, int(n)) * report['hosts']} {report['words']}"
+        fits = f"mpirun -n {max(1, int(n)) * report['hosts']} {report['words']}"
+        if sharing[0]["cores"]["quotas"] or len(sharing) > sharing[0]["cores"]["machine"]:
+            return what, fits
+        option = "--bind-to" if "Open MPI" in (facts[0]["mpi"]["library"] or "") else "-bind-to"
+        freed = f"mpirun {option} none -n {report['ranks']} {report['words']}"
+        less = f"   # or -n {max(1, int(n)) * report['hosts']}, where no more cores are granted"
+        return f"{what}, to which they are bound", freed + less
     return None
 
 
 def limits(facts):
-    """(which ranks share it, how many cores they have together) of each host, and each cgroup."""
+    """(the ranks that share them, how many cores they have together) of hosts and of cgroups."""
     for host in dict.fromkeys(its["host"] for its in facts):
         here = [its for its in facts if its["host"] == host]
-        for usable in dict.fromkeys(tuple(its["cores"]["usable"]) for its in here):
-            within = {its["rank"] for its in here if {*its["cores"]["usable"]} <= {*usable}}
-            yield (lambda its, within=within: its["rank"] in within), len(usable)
-        together = {core for its in here for core in its["cores"]["usable"]}
-        yield (lambda its, host=host: its["host"] == host), len(together)
-        for group in dict.fromkeys(tuple(one) for its in here for one in its["cores"]["quotas"]):
-            yield (
-                lambda its, host=host, group=group: (
-                    its["host"] == host and [*group] in its["cores"]["quotas"]
-                ),
-                group[1],
-            )
+        sets = [frozenset(its["cores"]["usable"]) for its in here]
+        for usable in dict.fromkeys([*sets, frozenset().union(*sets)]):
+            within = zip(here, sets, strict=True)
+            yield [its for its, mine in within if mine <= usable], len(usable)
+        for group, n in dict.fromkeys(tuple(q) for its in here for q in its["cores"]["quotas"]):
+            yield [its for its in here if [group, n] in its["cores"]["quotas"]], n
 
 
-def bound(report, facts):
-    option = "--bind-to" if "Open MPI" in (facts[0]["mpi"]["library"] or "") else "-bind-to"
-    return f"mpirun {option} none -n {report['ranks']} {report['words']}"
+def started(report):
+    return f"mpirun -n {report['ranks']} " if report["ranks"] > 1 else ""
 
 
 def shared_memory(report, facts):
@@ -182,6 +183,17 @@ def shared_memory(report, facts):
     return None
 
 
+def refused(report, facts):
+    """The data file cannot be read, or the config's model does not fit it."""
+    for name in "rows", "steps":
+        if why := report["measured"].get(name, {}).get("why"):
+            what, _, recipe = why.partition(", make it with: ")
+            if recipe.startswith("python"):
+                return what, recipe
+            return why, f"$EDITOR {report['config']}" if name == "steps" else "ls -l   # the file"
+    return None
+
+
 def slow_data(report, facts):
     """The data file gives fewer rows a second than the steps of the config take."""
     rows, steps = (report["measured"].get(name, {}) for name in ("rows", "steps"))
@@ -194,8 +206,9 @@ def slow_data(report, facts):
         return None
     what = f"the data file gives {given:,.0f} rows/s, but the steps would take {taken:,.0f}"
     if rows["fits_in_memory"]:
-        return what, f"{report['words']} data.cache=memory"
-    return what, "cp DATA /tmp   # to a disk of this machine, and data.file=/tmp/DATA"
+        return what, f"{started(report)}{report['words']} data.cache=memory"
+    file, name = quote(rows["file"]), quote(os.path.basename(rows["file"]))
+    return what, f"cp {file} /tmp/{name}   # a disk of this machine; then data.file=/tmp/{name}"
 
 
 def slow_sums(report, facts):

@@ -6,7 +6,6 @@ import platform
 import socket
 import sys
 from contextlib import suppress
-from glob import glob
 from importlib import metadata
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from threadpoolctl import threadpool_info
 
 from dpedf import __version__
 from dpedf.device import CPU, cgroups
-from dpedf.device.choose import GRANTS
+from dpedf.device.choose import GRANTS, NOTHING_GRANTED
 from dpedf.device.gpu import UnusableError, acquire, driver_version
 from dpedf.device.threads import OTHERS, blas_threads, cores
 from dpedf.errors import UserError, one_line, visible
@@ -105,10 +104,10 @@ def with_device(settings, ranks, say):
         "products": device.products,
         "why_none": why,
         "asked": settings.run.device != "cpu",
-        "granted": [name for name in GRANTS if name in os.environ],
+        "granted": [name for name in GRANTS if os.environ.get(name) not in NOTHING_GRANTED],
         "cuda": driver,
         "driver": driver_release(),
-        "seen": len(glob("/proc/driver/nvidia/gpus/*")),
+        "seen": len([*cgroups.ROOT.glob("proc/driver/nvidia/gpus/*")]),
         "cupy": device.cupy.__version__ if device.unit == "gpu" else version(*CUPY),
         "nccl": nccl_of(device) if device.unit == "gpu" else version(*NCCL),
         "nvmath": version("nvmath-python"),
@@ -125,7 +124,7 @@ def nccl_of(gpu):
 
 def driver_release():
     """The release of NVIDIA's driver, such as 550.54.15."""
-    words = cgroups.text(Path("/proc/driver/nvidia/version")).split()
+    words = cgroups.text(cgroups.ROOT / "proc/driver/nvidia/version").split()
     return next((word for word in words if word[0].isdigit() and word.count(".") >= 1), None)
 
 
@@ -145,7 +144,7 @@ def short(path):
 
 def loaded(name):
     """The path of a library that this process has loaded; None where /proc does not say."""
-    for line in cgroups.text(Path("/proc/self/maps")).splitlines():
+    for line in cgroups.text(cgroups.ROOT / "proc/self/maps").splitlines():
         path = line.split(maxsplit=5)[5:]
         if path and os.path.basename(path[0]).startswith(name):
             return path[0]

@@ -145,6 +145,7 @@ def rows(settings, device, ranks):
         mine = stream(data, settings.seed, min(train.batch_size, len(data.train)), shard)
     nbytes = sum(its.nbytes for its in data.stored_rows())
     return {
+        "file": asked.file,
         "rows": len(data.train),
         "bytes": nbytes,
         "cache": asked.cache,

@@ -1,11 +1,11 @@
-"""The page that doctor prints: one table of facts, tables of measurements, and what to mend."""
+"""The page that doctor prints: a table of facts, then measurements, then what to mend."""
 
 from textwrap import wrap
 
 from dpedf.errors import grouped, plural
 from dpedf.parallel.launcher import LAUNCHERS
 
-WIDTH, LABEL, BROAD = 96, 15, 22  # of a page, and of the labels in its tables
+WIDTH, LABEL = 96, 15  # of the page, and of the labels in its table
 
 
 def facts_of(report):
@@ -23,7 +23,10 @@ def facts_of(report):
                 left, label = left if len(left) <= LABEL + wide else f"{left}  ", ""
                 blank = " " * (LABEL + wide)
                 lines += wrap(text, WIDTH, initial_indent=left, subsequent_indent=blank)
-    return "\n".join([*lines, *report["notes"], ""])
+    for note in report["notes"]:
+        blank = " " * LABEL
+        lines += wrap(note, WIDTH, initial_indent=f"{'note':{LABEL}}", subsequent_indent=blank)
+    return "\n".join([*lines, ""])
 
 
 def title(report):
@@ -66,8 +69,8 @@ def for_gpus(its):
     found = its.get("gpu")
     if found is None:
         return ""
-    driver = found["driver"] or "of NVIDIA"
-    cuda = found["cuda"] and f"driver {driver} (CUDA {found['cuda']})"
+    driver = f"NVIDIA driver {found['driver'] or ''}".rstrip()
+    cuda = found["cuda"] and f"{driver} (CUDA {found['cuda']})"
     named = {"CuPy": found["cupy"], "NCCL": found["nccl"], "nvmath": found["nvmath"]}
     parts = [f"{name} {its}" if its else f"no {name}" for name, its in named.items()]
     return ", ".join([cuda or "no driver", *parts])
@@ -152,84 +155,6 @@ def in_bytes(n):
     return f"{n:.3g} {units[0]}"
 
 
-def in_seconds(t):
-    """1.2 ms"""
-    for unit, size in ("s", 1), ("ms", 1e-3):
-        if t >= size:
-            return f"{t / size:.3g} {unit}"
-    return f"{t / 1e-6:.3g} us"
-
-
-def line(label, text):
-    """A measurement: what was measured, and what was found."""
-    blank = " " * BROAD
-    return "\n".join(wrap(text, WIDTH, initial_indent=f"{label:{BROAD}}", subsequent_indent=blank))
-
-
-def copies_of(found, report):
-    each = " on each rank with all at once" if report["ranks"] > 1 else ""
-    return line("copies in memory", f"{found['bytes_per_second'] / 1e9:.3g} GB/s{each}")
-
-
-def products_of(found, report):
-    lines = []
-    for row in found:
-        text = f"{row['alone'] / 1e9:,.0f} GFLOP/s"
-        if report["ranks"] > 1:
-            text += f" on rank 0 alone, {row['each'] / 1e9:,.0f} on each with all at once"
-        lines.append(line(f"products {row['n']} x {row['n']}", text))
-    return "\n".join(lines)
-
-
-def sums_of(found, report):
-    """As nccl-tests prints them."""
-    ways = [way for way in found[0] if way != "bytes"]
-    names = {"run": "in a tree, as a run with slices", "library": f"by {report['library']} itself"}
-    lines = [
-        "",
-        f"{'sums over ranks':<16}" + "".join(f"{names[way]:>34}" for way in ways),
-        f"{'':16}" + f"{'time':>14}{'algbw':>10}{'busbw':>10}" * len(ways),
-    ]
-    for row in found:
-        text = f"{in_bytes(row['bytes']):>16}"
-        for way in ways:
-            algbw, busbw = (row[way][name] / 1e9 for name in ("bytes_per_second", "busbw"))
-            text += f"{in_seconds(row[way]['seconds']):>14}{algbw:>10.3g}{busbw:>10.3g}"
-        lines.append(text)
-    lines.append("GB/s, as nccl-tests count: algbw is size / time; busbw what each rank sends")
-    return "\n".join([*lines, ""])
-
-
-def rows_of(found, report):
-    if "why" in found:
-        return line("rows of the file", found["why"])
-    share, known = found["warm"], "whether the file was in memory is not known here"
-    if share is not None:
-        known = f"{100 * share:.0f} % of the file was in memory already"
-    rate = f"{found['rows_per_second']:,.0f} rows/s, read in shuffled order; {known}"
-    return line("rows of the file", rate)
-
-
-def steps_of(found, report):
-    if "why" in found:
-        return line("steps of training", found["why"])
-    rate, time = f"{found['rows_per_second']:,.0f} rows/s", in_seconds(found["seconds"])
-    return line("steps of training", f"{rate}: {time} for {plural(found['rows'], 'row')}")
-
-
-def left_out(report):
-    """What was not measured, and how it is."""
-    lines, asked = [], report["measured"]
-    if "sums" not in asked:
-        lines.append(line("sums over ranks", "none with one rank; mpirun -n 2 measures them"))
-    if "rows" not in asked:
-        text = "not asked for; a CONFIG, such as configs/mnist.toml, or --data FILE names it"
-        lines.append(line("rows of a file", text))
-    elif "steps" not in asked:
-        lines.append(line("steps of training", "not asked for; a CONFIG says of which model"))
-    return "\n".join(lines)
-
-
 def verdict_of(report, nothing="Nothing to mend."):
     """What to mend first, and after it."""
     lines = []
@@ -238,12 +163,3 @@ def verdict_of(report, nothing="Nothing to mend."):
         lines += wrap(its["what"], WIDTH, initial_indent="  ", subsequent_indent="  ")
         lines.append(f"    {its['command']}")
     return "\n".join(lines or ["", nothing])
-
-
-MEASURED = {
-    "copies": copies_of,
-    "products": products_of,
-    "sums": sums_of,
-    "rows": rows_of,
-    "steps": steps_of,
-}

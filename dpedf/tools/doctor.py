@@ -25,7 +25,7 @@ from dpedf.parallel.job import described
 from dpedf.parallel.links import link_between
 from dpedf.parallel.observer import Observer
 from dpedf.parallel.ranks import Ranks
-from dpedf.run import config, diagnosis, facts, measure, page
+from dpedf.run import config, diagnosis, facts, measure, measured, page
 from dpedf.run.command_line import Parser
 
 STEP, START = 30, 60  # seconds: after which a step hangs, and one that loads a GPU's libraries
@@ -73,8 +73,10 @@ class Doctor:
     def __init__(self, args):
         self.args, self.settings, self.shown = args, settings_of(args), False
         self.speaks, size = launcher.speaks(), launcher.size()
-        words = "doctor" if not args.config else f"train {shlex.quote(args.config)}"
+        path = args.config and shlex.quote(args.config)
+        words = f"train {path}" if path else "doctor"
         self.report = {
+            "config": path,
             **{"dpedf": __version__, "words": f"python -m dpedf {words}", "launched": size},
             **{"ranks": 1, "hosts": 1, "facts": [facts.of_process()], "notes": []},
             **{"library": None, "measured": {}, "verdict": []},
@@ -100,12 +102,12 @@ class Doctor:
         if self.speaks and not self.args.json:
             print_line(text)
 
-    def step(self, what, together=False, limit=STEP):
-        self.observer.step(what, limit, together)
+    def step(self, what, together=False, loads=False):
+        self.observer.step(what, START if loads else STEP, together)
 
     def examine(self):
         """The ranks, after all was said."""
-        self.step("starting MPI")
+        self.step("starting MPI", launcher.size() > 1)
         ranks = Ranks()
         try:
             if ranks.size > 1:
@@ -123,7 +125,7 @@ class Doctor:
         """Fill the report, and show it as it grows."""
         several, report, mine = ranks.size > 1, self.report, self.report["facts"][0]
         mine |= facts.of_mpi(ranks)
-        self.step("looking for a GPU", limit=START)
+        self.step("looking for a GPU", loads=True)
         found, device = facts.with_device(self.settings, ranks, ranks.say)
         self.step("gathering the facts of all ranks", several)
         mine |= found | facts.of_threads(self.settings, ranks)
@@ -140,13 +142,15 @@ class Doctor:
             np.errstate(all="ignore"),
         ):
             for name, (what, work) in self.measurements(device, link, ranks).items():
-                self.step(what, several, START)
+                if "why" in report["measured"].get("rows", {}):
+                    break  # no steps without rows, for the same reason
+                self.step(what, several, loads=True)
                 try:
                     report["measured"][name] = work()
                 except AgreedError as error:
                     report["measured"][name] = {"why": str(error)}
-                self.show(page.MEASURED[name](report["measured"][name], report))
-        if left := page.left_out(report):
+                self.show(measured.MEASURED[name](report["measured"][name], report))
+        if left := measured.left_out(report):
             self.show(left)
 
     def measurements(self, device, link, ranks):
