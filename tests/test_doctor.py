@@ -23,6 +23,7 @@ MPI = {
     **{"library": "MPICH 4.3.0", "path": "/usr/lib/libmpi.so.12", "package": None},
     **{"mpirun": "/usr/bin/mpirun", "cuda_aware": False},
 }
+CORES = {"usable": [0, 1, 2, 3], "machine": 4, "load": 0.1, "bindable": True, "quotas": []}
 A100 = {"name": "A100", "cuda": 12, "cupy": "13.4.1", "why_none": None}
 
 
@@ -34,7 +35,13 @@ def healthy(n=2, hosts=1):
             **{"rank": rank, "host": f"node{rank // n}", "mpi4py": "4.1.0", "scheduler": None},
             **{"os": "Linux", "python": "3.13", "dpedf": "1", "numpy": "2", "h5py": "3"},
             **{"hdf5": "2", "host_rank": rank % n, "blas": ["openblas"], "also_set": []},
-            "cores": {"usable": [0, 1, 2, 3], "machine": 4, "bindable": True, "quotas": []},
+            "cores": {
+                "usable": [0, 1, 2, 3],
+                "machine": 4,
+                "load": 0.1,
+                "bindable": True,
+                "quotas": [],
+            },
             "threads": {"count": 1, "why": "the default"},
             "variables": {"PMI_SIZE": str(n * hosts), "PMI_RANK": str(rank)},
             "shared_memory": {"folder": "/dev/shm", "size": 1 << 33, "free": 1 << 33},
@@ -44,7 +51,13 @@ def healthy(n=2, hosts=1):
     rates = {"seconds": 1e-3, "bytes_per_second": 5e9, "busbw": 5e9}
     return {
         **{"ranks": n * hosts, "hosts": hosts, "launched": n * hosts, "facts": facts},
-        **{"words": "python -m dpedf doctor", "config": None, "notes": [], "library": "MPI"},
+        **{
+            "words": "python -m dpedf doctor",
+            "config": None,
+            "busy": None,
+            "notes": [],
+            "library": "MPI",
+        },
         "measured": {
             "copies": {"bytes": 1 << 25, "bytes_per_second": 1e10},
             "sums": [{"bytes": 1 << 24, "run": rates, "library": rates}],
@@ -175,7 +188,7 @@ SICK = {  # what is wrong, and words of what is said of it and of the command
     rows_that_do_not_fit: ("data.cache = memory keeps all rows there", "mount -o remount"),
     no_file: ("data/x.h5: no such file", "python data/x.py"),
     slow_rows: ("1,000 rows/s, but the steps would take 10,000", "data.cache=memory"),
-    slow_sums: ("MPI does not use shared memory", "env | grep"),
+    slow_sums: ("MPI seems to use no shared memory", "env | grep"),
 }
 
 
@@ -243,6 +256,16 @@ def test_what_is_no_fault_is_not_said(change):
     report = healthy()
     change(report)
     assert found(report) == []
+
+
+def test_what_is_measured_on_a_busy_machine_is_not_judged():
+    report = healthy()
+    slow_rows(report)
+    slow_sums(report)
+    assert len(found(report)) == 2 and diagnosis.busy(report) is None
+    every(report, cores={"load": 3.0})
+    report["busy"] = diagnosis.busy(report)
+    assert "load 3.0 on the 4 cores of node0" in page.facts_of(report) and found(report) == []
 
 
 def test_sums_between_hosts_or_on_crowded_cores_are_not_called_slow():
@@ -330,10 +353,10 @@ def test_what_is_missing_is_said_in_the_page(python, tmp_path):
     assert "there is no MPI library" in done.stdout.split("To mend first:")[1].splitlines()[1]
 
 
-def test_under_another_launcher_one_process_says_it_all(python):
-    first, second = (python("-c", QUICK, LIMIT, PMI_SIZE="2", PMI_RANK=rank) for rank in ("0", "1"))
-    assert first.returncode == second.returncode == 0 and second.stdout == second.stderr == ""
-    assert "PMI_SIZE = 2, but " in first.stdout and "copies in memory" in first.stdout
+def test_under_another_launcher_all_is_said(python):
+    done = python("-c", QUICK, LIMIT, PMI_SIZE="2", PMI_RANK="0")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "PMI_SIZE = 2, but " in done.stdout and "copies in memory" in done.stdout
 
 
 def test_wrong_words_are_a_users_error(refused):
@@ -368,19 +391,20 @@ def library(tmp_path_factory):
     return make
 
 
-@pytest.mark.parametrize(
-    "what, said, status",
-    [
-        ("for (;;) pause()", "starting MPI did not end in 1 seconds", 1),
-        ("_exit(3)", "this process ended while starting MPI", 3),
-    ],
-)
-def test_an_mpi_that_does_not_start_leaves_what_is_known(python, library, what, said, status):
+def test_an_mpi_that_does_not_start_leaves_what_is_known(python, library):
     """It holds Python's lock meanwhile, as MPI_Init does."""
-    spoken = {"MPI4PY_LIBMPI": str(library(what)), "PMI_SIZE": "1", "PMI_RANK": "0"}
+    spoken = {"MPI4PY_LIBMPI": str(library("for (;;) pause()")), "PMI_SIZE": "1", "PMI_RANK": "0"}
     done = python("-c", QUICK, 1, **spoken)
-    assert done.returncode == status and done.stderr == f"{said}\n"
+    assert (done.returncode, done.stderr) == (1, "starting MPI did not end in 1 seconds\n")
     assert "PMI_SIZE = 1" in done.stdout and "which -a mpirun" in done.stdout
+
+
+def test_an_mpi_that_ends_the_process_is_named_by_each_and_described_by_one(python, library):
+    spoken = {"MPI4PY_LIBMPI": str(library("_exit(3)")), "PMI_SIZE": "2", "PMI_RANK": "1"}
+    done = python("-c", QUICK, LIMIT, **spoken)
+    assert done.returncode == 3 and done.stdout == ""
+    assert done.stderr.startswith("rank 1 (")
+    assert done.stderr.endswith("): this process ended while starting MPI\n")
 
 
 def test_a_driver_that_stands_still_is_named(python, library):

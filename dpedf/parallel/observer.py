@@ -65,7 +65,8 @@ class Observer:
             return
         faulthandler.cancel_dump_traceback_later()
         self.tell(None)
-        self.process.stdin.close()
+        with suppress(OSError):
+            self.process.stdin.close()
         self.process.wait()
 
 

@@ -14,6 +14,7 @@ from dpedf.parallel.launcher import LAUNCHERS
 
 SLOW_SUMS = 50  # times slower than memory is copied: ranks of a host do not share memory
 LITTLE = 32 << 20  # bytes of shared memory, of which MPI and NCCL take some for each rank
+BUSY = 0.5  # load by cores, from which on measurements say little of the machine itself
 SLOWER = 0.9  # of the rate of the steps: rows that come with less keep them waiting
 HERE = "python -m dpedf doctor"
 
@@ -56,7 +57,7 @@ def launcher(report, facts):
     if not mpi["library"]:
         what = f"{size} = {n}, but no MPI library was loaded, so that each process is alone"
         return what, install(facts)
-    what = f"{size} = {n}, but {mpi['library']} sees one rank: this is another MPI's launcher"
+    what = f"{size} = {n}, but {mpi['library']} sees one rank: launcher and library do not fit"
     if size.startswith("SLURM"):
         kind = "pmix" if "Open MPI" in mpi["library"] else "pmi2"
         return what, f"srun --mpi={kind} -n {n} {HERE}"
@@ -194,10 +195,20 @@ def refused(report, facts):
     return None
 
 
+def busy(report):
+    """A line for the user, where others are at work on a machine, which measurements then show."""
+    for its in report["facts"]:
+        load, machine = its["cores"]["load"], its["cores"]["machine"]
+        if load > BUSY * machine:
+            found = f"load {load:.1f} on the {plural(machine, 'core')} of {its['host']}"
+            return f"{found}: others are at work there, which slows what is measured"
+    return None
+
+
 def slow_data(report, facts):
     """The data file gives fewer rows a second than the steps of the config take."""
     rows, steps = (report["measured"].get(name, {}) for name in ("rows", "steps"))
-    if not ("rows_per_second" in rows and "rows_per_second" in steps):
+    if report["busy"] or not ("rows_per_second" in rows and "rows_per_second" in steps):
         return None
     given, taken = rows["rows_per_second"], steps["rows_per_second"]
     # A run reads a file that fits into memory once, so that cold rows are warm in its steps.
@@ -214,7 +225,9 @@ def slow_data(report, facts):
 def slow_sums(report, facts):
     """The ranks of one host add much slower than they copy, though each has a core."""
     sums, copies = (report["measured"].get(name) for name in ("sums", "copies"))
-    if report["hosts"] > 1 or not (sums and copies) or threads(report, facts):
+    if report["hosts"] > 1 or not (sums and copies):
+        return None
+    if report["busy"] or threads(report, facts):
         return None
     if any(its["gpu"]["name"] for its in facts):
         return None
@@ -222,5 +235,5 @@ def slow_sums(report, facts):
     if best * SLOW_SUMS > copies["bytes_per_second"]:
         return None
     what = f"sums over ranks move {best / 1e9:.2g} GB/s, but memory copies "
-    what += f"{copies['bytes_per_second'] / 1e9:.2g}: MPI does not use shared memory"
+    what += f"{copies['bytes_per_second'] / 1e9:.2g}: MPI seems to use no shared memory"
     return what, "env | grep -E 'MPIR_CVAR|OMPI_MCA|FI_|UCX_'   # what may turn it off"

@@ -48,6 +48,7 @@ def of_process():
         "cores": {
             "usable": cores(),
             "machine": os.cpu_count() or 1,
+            "load": os.getloadavg()[0],
             "bindable": hasattr(os, "sched_getaffinity"),
             "quotas": [[":".join(map(str, group)), n] for group, n in cgroups.quotas()],
         },

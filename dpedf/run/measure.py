@@ -8,7 +8,6 @@ import os
 import time
 from contextlib import closing, contextmanager
 from statistics import median
-from types import SimpleNamespace
 
 import numpy as np
 
@@ -16,13 +15,13 @@ from dpedf.data import Data
 from dpedf.data.disk import expect_regular
 from dpedf.data.file import fits_in_memory
 from dpedf.data.stored import Stored
-from dpedf.errors import RunError, UserError
+from dpedf.errors import RunError, UserError, concerning
 from dpedf.kernels.gemm import product
 from dpedf.optim import update_rule
 from dpedf.parallel.gradient import Gradient
 from dpedf.parallel.passes import Passes
 from dpedf.parallel.sums import sum_over
-from dpedf.parallel.trial import choose
+from dpedf.parallel.trial import choose_passes
 from dpedf.run.setup import assemble
 from dpedf.run.step import Step
 
@@ -56,8 +55,8 @@ def together(work, device, ranks):
     """The median time of some repetitions, which all ranks begin together."""
     seconds(work, device)
     first = ranks.largest(seconds(work, device))[0]  # so that all ranks repeat it as often
-    times = []
-    for _ in range(max(FEWEST, min(MOST, int(SECONDS / first)))):
+    times, fewest = [], 1 if first > LONG else FEWEST
+    for _ in range(max(fewest, min(MOST, int(SECONDS / first)))):
         ranks.wait()
         times.append(seconds(work, device))
     return ranks.largest(median(times))[0]
@@ -223,12 +222,9 @@ def steps(settings, path, device, link, ranks):
         gradient = Gradient(ell, phi, link, data.put, *how)
         step = Step(gradient, update_rule(phi, train), device, settings.seed, train.grad_clip)
 
-    def minibatches():
-        return data.train.minibatches(settings.seed, 0, train.batch_size, gradient.shard)
-
-    setup = SimpleNamespace(ranks=ranks, path=path, settings=settings, data=data)
-    choose(step, minibatches(), setup, {})
-    with closing(minibatches()) as some:
-        x, y, B = next(some)
+    minibatches = data.train.minibatches(settings.seed, 0, train.batch_size, gradient.shard)
+    with closing(minibatches), concerning(path):
+        x, y, B = next(minibatches)
+        choose_passes(step, (x, y, B), ranks, {}, {B}, train.rows)
         time = together(lambda: step(x, y, B, 0.0), device, ranks)
     return {"rows": B, "seconds": time, "rows_per_second": B / time}

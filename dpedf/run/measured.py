@@ -1,9 +1,7 @@
 """The measurements as lines of the page that doctor prints."""
 
-from textwrap import wrap
-
 from dpedf.errors import plural
-from dpedf.run.page import WIDTH, in_bytes
+from dpedf.run.page import folded, in_bytes
 
 BROAD = 22  # of the labels
 
@@ -19,7 +17,7 @@ def in_seconds(t):
 def line(label, text):
     """A measurement: what was measured, and what was found."""
     blank = " " * BROAD
-    return "\n".join(wrap(text, WIDTH, initial_indent=f"{label:{BROAD}}", subsequent_indent=blank))
+    return "\n".join(folded(text, initial_indent=f"{label:{BROAD}}", subsequent_indent=blank))
 
 
 def copies_of(found, report):

@@ -1,11 +1,13 @@
 """The page that doctor prints: a table of facts, then measurements, then what to mend."""
 
+from functools import partial
 from textwrap import wrap
 
 from dpedf.errors import grouped, plural
 from dpedf.parallel.launcher import LAUNCHERS
 
 WIDTH, LABEL = 96, 15  # of the page, and of the labels in its table
+folded = partial(wrap, width=WIDTH, break_on_hyphens=False)
 
 
 def facts_of(report):
@@ -22,10 +24,10 @@ def facts_of(report):
                 left = f"{label:{LABEL}}" + (f"{grouped('rank', who):{wide}}" if several else "")
                 left, label = left if len(left) <= LABEL + wide else f"{left}  ", ""
                 blank = " " * (LABEL + wide)
-                lines += wrap(text, WIDTH, initial_indent=left, subsequent_indent=blank)
-    for note in report["notes"]:
+                lines += folded(text, initial_indent=left, subsequent_indent=blank)
+    for note in [*report["notes"], *filter(None, [report["busy"]])]:
         blank = " " * LABEL
-        lines += wrap(note, WIDTH, initial_indent=f"{'note':{LABEL}}", subsequent_indent=blank)
+        lines += folded(note, initial_indent=f"{'note':{LABEL}}", subsequent_indent=blank)
     return "\n".join([*lines, ""])
 
 
@@ -160,6 +162,6 @@ def verdict_of(report, nothing="Nothing to mend."):
     lines = []
     for number, its in enumerate(report["verdict"]):
         lines += ["", "To mend first:" if number == 0 else "Then:"]
-        lines += wrap(its["what"], WIDTH, initial_indent="  ", subsequent_indent="  ")
+        lines += folded(its["what"], initial_indent="  ", subsequent_indent="  ")
         lines.append(f"    {its['command']}")
     return "\n".join(lines or ["", nothing])

@@ -28,7 +28,8 @@ from dpedf.parallel.ranks import Ranks
 from dpedf.run import config, diagnosis, facts, measure, measured, page
 from dpedf.run.command_line import Parser
 
-STEP, START = 30, 60  # seconds: after which a step hangs, and one that loads a GPU's libraries
+# Seconds after which a step hangs: a short one, one that loads libraries or files, and training.
+STEP, LOAD, TRAIN = 30, 60, 180
 
 
 def main(words):
@@ -79,7 +80,7 @@ class Doctor:
             "config": path,
             **{"dpedf": __version__, "words": f"python -m dpedf {words}", "launched": size},
             **{"ranks": 1, "hosts": 1, "facts": [facts.of_process()], "notes": []},
-            **{"library": None, "measured": {}, "verdict": []},
+            **{"library": None, "busy": None, "measured": {}, "verdict": []},
         }
         self.observer = Observer(self.named(launcher.rank(), size), self.known)
 
@@ -102,12 +103,9 @@ class Doctor:
         if self.speaks and not self.args.json:
             print_line(text)
 
-    def step(self, what, together=False, loads=False):
-        self.observer.step(what, START if loads else STEP, together)
-
     def examine(self):
         """The ranks, after all was said."""
-        self.step("starting MPI", launcher.size() > 1)
+        self.observer.step("starting MPI", STEP, launcher.size() > 1)
         ranks = Ranks()
         try:
             if ranks.size > 1:
@@ -125,15 +123,16 @@ class Doctor:
         """Fill the report, and show it as it grows."""
         several, report, mine = ranks.size > 1, self.report, self.report["facts"][0]
         mine |= facts.of_mpi(ranks)
-        self.step("looking for a GPU", loads=True)
+        self.observer.step("looking for a GPU", LOAD)
         found, device = facts.with_device(self.settings, ranks, ranks.say)
-        self.step("gathering the facts of all ranks", several)
+        self.observer.step("gathering the facts of all ranks", STEP, several)
         mine |= found | facts.of_threads(self.settings, ranks)
         if len(set(ranks.gather(device.unit))) > 1:
             device.close()
             device = CPU("a GPU on some of the ranks alone")
         link = link_between(ranks, device)
         report |= {"ranks": ranks.size, "hosts": ranks.hosts, "facts": ranks.gather(mine)}
+        report["busy"] = diagnosis.busy(report)
         report["library"] = "NCCL" if hasattr(link, "nccl") else "MPI"
         self.show(page.facts_of(report))
         with (
@@ -141,10 +140,10 @@ class Doctor:
             threadpool_limits(mine["threads"]["count"], "blas"),
             np.errstate(all="ignore"),
         ):
-            for name, (what, work) in self.measurements(device, link, ranks).items():
+            for name, (what, limit, work) in self.measurements(device, link, ranks).items():
                 if "why" in report["measured"].get("rows", {}):
                     break  # no steps without rows, for the same reason
-                self.step(what, several, loads=True)
+                self.observer.step(what, limit, several)
                 try:
                     report["measured"][name] = work()
                 except AgreedError as error:
@@ -154,16 +153,17 @@ class Doctor:
             self.show(left)
 
     def measurements(self, device, link, ranks):
-        """{name: (what is done, a function that does it)}"""
+        """{name: (what is done, within how many seconds, a function that does it)}"""
         settings, path, file = self.settings, self.args.config, self.settings.data.file
-        found = {"copies": ("copying memory", partial(measure.copies, device, ranks))}
+        work = partial(measure.copies, device, ranks)
+        found = {"copies": ("copying memory", STEP, work)}
         if ranks.size > 1:
             work = partial(measure.sums, link, device, ranks, settings.train.slices)
-            found["sums"] = "summing over ranks", work
-        found["products"] = "multiplying matrices", partial(measure.products, device, ranks)
+            found["sums"] = "summing over ranks", STEP, work
+        found["products"] = "multiplying matrices", STEP, partial(measure.products, device, ranks)
         if path or self.args.data:
-            found["rows"] = f"reading {file}", partial(measure.rows, settings, device, ranks)
+            found["rows"] = f"reading {file}", LOAD, partial(measure.rows, settings, device, ranks)
         if path:
             work = partial(measure.steps, settings, path, device, link, ranks)
-            found["steps"] = f"a step of {path}", work
+            found["steps"] = f"a step of {path}", TRAIN, work
         return found

@@ -6,39 +6,37 @@ import os
 import pytest
 from launcher import OPEN_MPI, ROOT, SEARCH, mpirun, start
 
+from dpedf.run import page
+
 EXAMINED = ROOT / "tests" / "programs" / "examined.py"
 DIGITS = ROOT / "configs" / "digits.toml"
 LIMIT = 60  # seconds, which only what hangs takes
 
 
-def test_three_ranks_are_examined_and_rank_0_prints_one_page(digits):
-    done = mpirun(3, EXAMINED, LIMIT, DIGITS, "--data", digits)
+def test_three_ranks_make_one_report_with_the_bandwidths_of_nccl_tests(digits):
+    done = mpirun(3, EXAMINED, LIMIT, DIGITS, "--data", digits, "--json")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("dpedf doctor: 3 ranks on 1 host") == 1
-    assert all(len(line) <= 100 and line.isprintable() for line in done.stdout.splitlines())
-    for words in "host           ranks 0-2", "in a tree, as a run with slices", "by MPI itself":
-        assert words in done.stdout
-    few = len(os.sched_getaffinity(0)) < 3
-    assert ("more ranks than cores: 3 ranks on" in done.stdout) == few
-
-
-def test_the_bandwidth_of_sums_is_that_of_nccl_tests_also_for_ranks_that_share_a_gpu(simulated):
-    environment = simulated | SEARCH | OPEN_MPI | {"NCCL_DEBUG": "INFO"}
-    done = mpirun(3, EXAMINED, LIMIT, "--json", env=environment | {"FAKE_CUPY_DEVICES": "2"})
     report = json.loads(done.stdout)
-    assert done.returncode == 0 and len(report["facts"]) == report["ranks"] == 3
-    assert [its["bytes"] for its in report["measured"]["sums"]] == [4, 1000, 1 << 20]
+    assert [its["rank"] for its in report["facts"]] == [0, 1, 2]
+    assert {"rows", "steps"} <= {*report["measured"]}
     for row in report["measured"]["sums"]:
-        algbw = row["bytes"] / row["library"]["seconds"]
-        assert row["library"]["bytes_per_second"] == pytest.approx(algbw)
-        assert row["library"]["busbw"] == pytest.approx(algbw * 4 / 3)
-    assert any("share the GPU" in its["what"] for its in report["verdict"])
+        for way in "run", "library":
+            algbw = row["bytes"] / row[way]["seconds"]
+            assert row[way]["bytes_per_second"] == pytest.approx(algbw)
+            assert row[way]["busbw"] == pytest.approx(algbw * 4 / 3)
+    crowded = ["more ranks than cores" in its["what"] for its in report["verdict"]]
+    assert any(crowded) == (len(os.sched_getaffinity(0)) < 3)
+    page.facts_of(report).index("host           ranks 0-2")
 
 
-def test_sums_are_also_those_of_nccl(simulated):
-    environment = simulated | SEARCH | OPEN_MPI | {"FAKE_CUPY_DEVICES": "2"}
+@pytest.mark.parametrize("gpus", [1, 2])
+def test_ranks_on_gpus_add_by_nccl_if_each_has_its_own(simulated, gpus):
+    environment = simulated | SEARCH | OPEN_MPI | {"FAKE_CUPY_DEVICES": str(gpus)}
     done = mpirun(2, EXAMINED, LIMIT, env=environment)
-    assert done.returncode == 0 and "by NCCL itself" in done.stdout, done.stderr
+    assert done.returncode == 0, done.stderr
+    assert f"by {['MPI', 'NCCL'][gpus - 1]} itself" in done.stdout
+    assert ("ranks 0-1 share the GPU" in done.stdout) == (gpus == 1)
+    assert all(len(line) <= 100 and line.isprintable() for line in done.stdout.splitlines())
 
 
 @pytest.mark.slow

@@ -11,5 +11,5 @@ measure.PRODUCTS = {"cpu": (64,), "gpu": (64,)}
 measure.COPIED = {"cpu": 1 << 20, "gpu": 1 << 20}
 measure.BYTES = 4, 1000, 1 << 20
 observer.PATIENCE, observer.EXIT = 1.0, 0.3
-doctor.STEP = doctor.START = float(sys.argv[1])
+doctor.STEP = doctor.LOAD = doctor.TRAIN = float(sys.argv[1])
 doctor.main(sys.argv[2:])
