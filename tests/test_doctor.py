@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT
 from emulator import compiler
 
-from dpedf.run import diagnosis, measure, measured, page
+from dpedf.run import diagnosis, facts, measure, measured, page
 from dpedf.tools import doctor
 
 GPU = {
@@ -52,7 +52,7 @@ def healthy(n=2, hosts=1):
     return {
         **{"ranks": n * hosts, "hosts": hosts, "launched": n * hosts, "facts": facts},
         **{
-            "words": "python -m dpedf doctor",
+            "command": "python -m dpedf doctor",
             "config": None,
             "busy": None,
             "notes": [],
@@ -83,7 +83,7 @@ def found(report):
 @pytest.mark.parametrize("n, hosts", [(1, 1), (2, 1), (4, 1), (3, 2)])
 def test_nothing_is_mended_where_all_is_well(n, hosts):
     assert found(healthy(n, hosts)) == []
-    assert "Nothing to mend." in page.verdict_of(healthy(n, hosts))
+    assert page.verdict_of(healthy(n, hosts)) == ""
 
 
 def another_launcher(report):
@@ -158,7 +158,8 @@ def rows_that_do_not_fit(report):
 
 
 def no_file(report):
-    report["measured"]["rows"] = {"why": "data/x.h5: no such file, make it with: python data/x.py"}
+    why = "data/x.h5: no such file, make it with: python data/x.py"
+    report["measured"]["rows"] = {"why": why, "file": "data/x.h5"}
 
 
 def slow_rows(report):
@@ -288,6 +289,12 @@ def test_the_page_says_once_what_is_the_same_and_fits_in_its_width():
     assert "ranks 0-2, 4-11" in text and "OMP_NUM_THREADS = 7" in text
 
 
+def test_a_path_names_no_user(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ada")
+    for path, shown in ("/home/ada/env", "~/env"), ("/home/adam/env", "/home/adam/env"):
+        assert facts.short(path) == shown
+
+
 def test_sizes_and_times_read_well():
     assert [page.in_bytes(n) for n in (0, 999, 4096, 1 << 20, 1000 << 20, 3 << 40)] == [
         *("0 bytes", "999 bytes", "4 KiB", "1 MiB", "0.977 GiB", "3 TiB"),
@@ -314,14 +321,24 @@ def test_a_config_is_measured_and_nothing_but_the_page_is_printed(python, digits
     for label in "rows of the file", "steps of training", "copies in memory", "sums over ranks":
         assert labels.count(label) == 1
     assert done.stdout.startswith("dpedf doctor: 1 rank on 1 host\n")
+    assert ("Nothing to mend." in done.stdout) != ("To mend first:" in done.stdout)
+
+
+# A library prints, as NCCL does.
+TALKING = """
+import os
+from dpedf.run import measure
+quiet = measure.copies
+measure.copies = lambda *its: (os.write(1, b"NCCL INFO"), quiet(*its))[1]
+"""
 
 
 def test_json_is_one_object_with_the_same_facts(python, digits):
-    done = python("-c", QUICK, LIMIT, "--json", "--data", digits, NCCL_DEBUG="INFO\x1b")
+    done = python("-c", TALKING + QUICK, LIMIT, "--json", "--data", digits, NCCL_DEBUG="INFO\x1b")
     report = json.loads(done.stdout)
     assert done.returncode == 0 and done.stdout.count("\n") == 1
     assert report["measured"]["rows"]["rows"] == 1437 and "steps" not in report["measured"]
-    assert report["facts"][0]["also_set"] == ["NCCL_DEBUG"] and "INFO" not in done.stdout
+    assert report["facts"][0]["also_set"] == ["NCCL_DEBUG"] and "INFO" in done.stderr
     rates = (
         report["measured"]["copies"],
         report["measured"]["rows"],
@@ -342,7 +359,7 @@ cgroups.ROOT = pathlib.Path("/nowhere")
 
 
 def test_what_is_missing_is_said_in_the_page(python, tmp_path):
-    missing = {"MPI4PY_LIBMPI": "/nowhere/libmpi.so"}
+    missing = {"MPI4PY_LIBMPI": "/nowhere/libmpi.so", "OMP_NUM_THREADS": "2\x1b[2J"}
     done = python("-c", POORER + QUICK, LIMIT, "--data", tmp_path / "x.h5", **missing)
     assert (done.returncode, done.stderr) == (0, "")
     for words in (
@@ -350,6 +367,8 @@ def test_what_is_missing_is_said_in_the_page(python, tmp_path):
         *("none with one rank", f"{tmp_path}/x.h5: no such file", 'pip install -e ".[mpich]"'),
     ):
         assert words in done.stdout.replace("\n" + 22 * " ", "")
+    assert "OMP_NUM_THREADS = 2\\x1b[2J" in done.stdout
+    assert all(line.isprintable() for line in done.stdout.splitlines())
     assert "there is no MPI library" in done.stdout.split("To mend first:")[1].splitlines()[1]
 
 

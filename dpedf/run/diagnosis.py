@@ -1,7 +1,7 @@
 """What to mend, judged from the facts and the measurements alone, with the command that does it.
 
-A report holds ranks, hosts, launched (how many processes the launcher says), words (of the
-command line), facts (of each rank, see facts.py) and measured (see measure.py).
+A report holds ranks, hosts, launched (how many processes the launcher says), command
+(without mpirun), facts (of each rank, see facts.py) and measured (see measure.py).
 """
 
 import os
@@ -120,7 +120,7 @@ def shared_gpus(report, facts):
     if most < 2:
         return None
     who = grouped("rank", [k for k, its in enumerate(facts) if its["gpu"]["place"] == place])
-    return f"{who} share the GPU {place}", f"mpirun -n {len(count)} {report['words']}"
+    return f"{who} share the GPU {place}", f"mpirun -n {len(count)} {report['command']}"
 
 
 def threads(report, facts):
@@ -135,13 +135,13 @@ def threads(report, facts):
         if len(sharing) <= n and each > 1:
             what = f"BLAS is oversubscribed: {count} of {each} threads on the {has}"
             fewer = f"run.threads={max(1, int(n / len(sharing)))}"
-            return what, f"{started(report)}{report['words']} {fewer}"
+            return what, f"{started(report)}{report['command']} {fewer}"
         what = f"there are more ranks than cores: {count} on the {has}"
-        fits = f"mpirun -n {max(1, int(n)) * report['hosts']} {report['words']}"
+        fits = f"mpirun -n {max(1, int(n)) * report['hosts']} {report['command']}"
         if sharing[0]["cores"]["quotas"] or len(sharing) > sharing[0]["cores"]["machine"]:
             return what, fits
         option = "--bind-to" if "Open MPI" in (facts[0]["mpi"]["library"] or "") else "-bind-to"
-        freed = f"mpirun {option} none -n {report['ranks']} {report['words']}"
+        freed = f"mpirun {option} none -n {report['ranks']} {report['command']}"
         less = f"   # or -n {max(1, int(n)) * report['hosts']}, where no more cores are granted"
         return f"{what}, to which they are bound", freed + less
     return None
@@ -191,7 +191,9 @@ def refused(report, facts):
             what, _, recipe = why.partition(", make it with: ")
             if recipe.startswith("python"):
                 return what, recipe
-            return why, f"$EDITOR {report['config']}" if name == "steps" else "ls -l   # the file"
+            file = report["measured"][name]["file"]
+            edit = f"$EDITOR {quote(report['config'] or '')}"
+            return why, edit if name == "steps" else f"ls -l {quote(file)}"
     return None
 
 
@@ -217,7 +219,7 @@ def slow_data(report, facts):
         return None
     what = f"the data file gives {given:,.0f} rows/s, but the steps would take {taken:,.0f}"
     if rows["fits_in_memory"]:
-        return what, f"{started(report)}{report['words']} data.cache=memory"
+        return what, f"{started(report)}{report['command']} data.cache=memory"
     file, name = quote(rows["file"]), quote(os.path.basename(rows["file"]))
     return what, f"cp {file} /tmp/{name}   # a disk of this machine; then data.file=/tmp/{name}"
 

@@ -12,19 +12,18 @@ folded = partial(wrap, width=WIDTH, break_on_hyphens=False)
 
 def facts_of(report):
     """The table: what is the same on all ranks stands there once, what differs by rank."""
-    facts, several = report["facts"], report["ranks"] > 1
-    lines = [title(report), ""]
-    wide = 2 + max(len(grouped("rank", [*range(len(facts))])), 7) if several else 0
+    facts, lines = report["facts"], [title(report), ""]
+    wide = len(grouped("rank", [*range(len(facts))])) + 2 if report["ranks"] > 1 else 0
     for label, tell in ROWS.items():
         said = {}
         for rank, its in enumerate(facts):
             said.setdefault(tell(its), []).append(rank)
-        for text, who in said.items():
+        for text, ranks in said.items():
+            who = f"{grouped('rank', ranks):{wide - 2}}  " if wide else ""
+            left, blank = f"{label:{LABEL}}{who}", " " * (LABEL + wide)
             if text:
-                left = f"{label:{LABEL}}" + (f"{grouped('rank', who):{wide}}" if several else "")
-                left, label = left if len(left) <= LABEL + wide else f"{left}  ", ""
-                blank = " " * (LABEL + wide)
                 lines += folded(text, initial_indent=left, subsequent_indent=blank)
+                label = ""
     for note in [*report["notes"], *filter(None, [report["busy"]])]:
         blank = " " * LABEL
         lines += folded(note, initial_indent=f"{'note':{LABEL}}", subsequent_indent=blank)
@@ -157,11 +156,11 @@ def in_bytes(n):
     return f"{n:.3g} {units[0]}"
 
 
-def verdict_of(report, nothing="Nothing to mend."):
-    """What to mend first, and after it."""
+def verdict_of(report):
+    """What to mend first, and after it; nothing where all is well."""
     lines = []
     for number, its in enumerate(report["verdict"]):
         lines += ["", "To mend first:" if number == 0 else "Then:"]
         lines += folded(its["what"], initial_indent="  ", subsequent_indent="  ")
         lines.append(f"    {its['command']}")
-    return "\n".join(lines or ["", nothing])
+    return "\n".join(lines)

@@ -72,13 +72,13 @@ class Doctor:
     """
 
     def __init__(self, args):
-        self.args, self.settings, self.shown = args, settings_of(args), False
+        self.args, self.settings = args, settings_of(args)
+        self.gathered = self.ended = False  # are the facts of all ranks known?  Is the verdict?
         self.speaks, size = launcher.speaks(), launcher.size()
-        path = args.config and shlex.quote(args.config)
-        words = f"train {path}" if path else "doctor"
+        words = f"train {shlex.quote(args.config)}" if args.config else "doctor"
         self.report = {
-            "config": path,
-            **{"dpedf": __version__, "words": f"python -m dpedf {words}", "launched": size},
+            **{"dpedf": __version__, "command": f"python -m dpedf {words}", "launched": size},
+            **{"config": args.config, "data": args.data},
             **{"ranks": 1, "hosts": 1, "facts": [facts.of_process()], "notes": []},
             **{"library": None, "busy": None, "measured": {}, "verdict": []},
         }
@@ -89,17 +89,19 @@ class Doctor:
 
     def known(self, why):
         """What is left to print on stdout, if this is why all ends here."""
-        if not self.speaks:
+        report, mine = self.report, self.report["facts"][0]
+        if self.ended or not self.speaks:
             return ""
-        report = self.report
-        if "mpi" not in report["facts"][0]:
+        if "mpi" not in mine:
             report = report | {"verdict": diagnosis.not_started(report)}
+        elif self.gathered:
+            report = report | {"verdict": diagnosis.judge(report)}
         if self.args.json:
             return json.dumps(report | {"error": why})
-        return "" if self.shown else page.facts_of(report) + page.verdict_of(report, "")
+        table = "" if self.gathered else page.facts_of(report)
+        return table + page.verdict_of(report)
 
     def show(self, text):
-        self.shown = True
         if self.speaks and not self.args.json:
             print_line(text)
 
@@ -114,7 +116,8 @@ class Doctor:
             ranks.say = self.report["notes"].append
             self.gather(ranks)
             self.report["verdict"] = diagnosis.judge(self.report)
-            self.show(page.verdict_of(self.report))
+            self.show(page.verdict_of(self.report) or "\nNothing to mend.")
+            self.ended = True
         except BaseException as error:
             end(ranks, 1, described(ranks, error))
         return ranks
@@ -132,6 +135,7 @@ class Doctor:
             device = CPU("a GPU on some of the ranks alone")
         link = link_between(ranks, device)
         report |= {"ranks": ranks.size, "hosts": ranks.hosts, "facts": ranks.gather(mine)}
+        self.gathered = True
         report["busy"] = diagnosis.busy(report)
         report["library"] = "NCCL" if hasattr(link, "nccl") else "MPI"
         self.show(page.facts_of(report))
@@ -147,7 +151,7 @@ class Doctor:
                 try:
                     report["measured"][name] = work()
                 except AgreedError as error:
-                    report["measured"][name] = {"why": str(error)}
+                    report["measured"][name] = {"why": str(error), "file": self.settings.data.file}
                 self.show(measured.MEASURED[name](report["measured"][name], report))
         if left := measured.left_out(report):
             self.show(left)
