@@ -45,7 +45,11 @@ def not_started(report):
         what = "MPI does not start, though no launcher is at work: this MPI library is broken"
         return [{"what": what, "command": "mpirun -n 1 python -c 'from mpi4py import MPI'"}]
     what = f"MPI does not start ({size}): the launcher is another MPI's, or a rank has stopped"
-    return [{"what": what, "command": "which -a mpirun mpiexec srun   # one is that of your MPI"}]
+    command = "which -a mpirun mpiexec srun   # one is that of your MPI"
+    if wheel := report["facts"][0]["wheel"]:
+        command = f"{wheel['mpirun']} -n {report['launched']} {report['command']}"
+        command += f"   # of the Python package {wheel['package']}"
+    return [{"what": what, "command": command}]
 
 
 def launcher(report, facts):

