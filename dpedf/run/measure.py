@@ -22,7 +22,8 @@ from dpedf.parallel.gradient import Gradient
 from dpedf.parallel.passes import Passes
 from dpedf.parallel.sums import sum_over
 from dpedf.parallel.trial import choose_passes
-from dpedf.run.setup import assemble
+from dpedf.run import config, room
+from dpedf.run.setup import assemble, expect_rows_to_learn_from
 from dpedf.run.step import Step
 
 SECONDS, FEWEST, MOST = 0.2, 3, 50  # of repetitions: how long, and how many
@@ -106,7 +107,7 @@ def sums(link, device, ranks, slices):
     """
     ways, found = {"library": 0}, []
     if slices:
-        ways = {"run": max(slices, ranks.size)} | ways
+        ways = {"run": slices} | ways
     for nbytes in BYTES:
         row, n = {"bytes": nbytes}, nbytes // 4
         for way, V in ways.items():
@@ -139,8 +140,7 @@ def rows(settings, device, ranks):
     warm = ranks.gather(share_in_memory(asked.file) if ranks.rank == 0 else None)[0]
     with ranks.together():
         data = opened(settings, device)
-        V = max(train.slices, ranks.size)
-        shard = Passes(V, ranks.rank, ranks.size).shard
+        shard = Passes(train.slices, ranks.rank, ranks.size).shard
         mine = stream(data, settings.seed, min(train.batch_size, len(data.train)), shard)
     nbytes = sum(its.nbytes for its in data.stored_rows())
     return {
@@ -218,8 +218,13 @@ def steps(settings, path, device, link, ranks):
     train, run = settings.train, settings.run
     with ranks.together():
         data, _, ell, phi = assemble(settings, device)
-        how = train.slices, run.allreduce == "buckets", run.bucket
+        n = len(data.train)
+        expect_rows_to_learn_from(ell, n, train)
+        how = config.slices(train, n), run.allreduce == "buckets", run.bucket
         gradient = Gradient(ell, phi, link, data.put, *how)
+        if device.unit == "cpu":
+            rows_of_slice = gradient.passes.rows_of_slice(min(train.batch_size, n))
+            room.expect_room_for_rows(ell, rows_of_slice)
         step = Step(gradient, update_rule(phi, train), device, settings.seed, train.grad_clip)
 
     minibatches = data.train.minibatches(settings.seed, 0, train.batch_size, gradient.shard)

@@ -1,5 +1,6 @@
 """Show what a run has to work with, measure it, and say what to mend first:
 
+    dpedf doctor configs/mnist.toml
     mpirun -n 4 python -m dpedf doctor configs/mnist.toml
 
 Without CONFIG no steps of training are measured, and without CONFIG or --data no file is read.
