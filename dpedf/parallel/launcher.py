@@ -34,6 +34,11 @@ def size():
     return max(int(os.environ.get(variable, 1)) for variable in LAUNCHERS)
 
 
+def rank():
+    """Which of them this one is."""
+    return max(int(os.environ.get(variable, 0)) for variable in LAUNCHERS.values())
+
+
 def speaks():
     """Is this the one process that talks, before there are ranks?"""
     return all(int(os.environ.get(variable, 0)) == 0 for variable in LAUNCHERS.values())
