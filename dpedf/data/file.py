@@ -1,4 +1,4 @@
-"""A data file, opened: its splits, and the Inputs that its rows become.
+"""A data file, opened: its groups, and the Inputs that their rows become.
 
 A file holds groups train, test and perhaps valid, each with x (N, ...) and y (N,) or (N, ...).
 Its attributes say where it comes from, how many classes there are, and how stored values become
@@ -10,23 +10,17 @@ x[i] is text[i*stride : i*stride + T], and y[i] the same shifted by one.
 """
 
 import os
-from contextlib import contextmanager
-from math import prod
 
 import numpy as np
 
-from dpedf.data.labels import classes_of, hints
-from dpedf.data.layout import ArrayRows, DeviceRows, rows_of
+from dpedf.data.layout import rows_of
 from dpedf.data.memory import MEMORY, expect_memory
-from dpedf.data.scaling import NARROW, Scaling, convert
-from dpedf.data.split import Split, expect_integer, gathered
+from dpedf.data.scaling import NARROW, SCALING, Scaling, convert
+from dpedf.data.split import Split, expect_integer
 from dpedf.data.stored import Stored
 from dpedf.data.windows import TextWindows
 from dpedf.data.writer import GROUPS
-from dpedf.device import CPU
-from dpedf.edf import Input
-from dpedf.errors import UserError, concerning, one_line
-from dpedf.parallel.shared_memory import shared_array
+from dpedf.errors import UserError
 
 ATTRIBUTES = "name", "source", "licence", "classes", "characters", "scale", "mean", "std"
 
@@ -36,22 +30,19 @@ def fits_in_memory(nbytes):
     return nbytes <= MEMORY // 2
 
 
-class Data:
-    """An open data file, and the Inputs x and y that its rows are put into.
+class File:
+    """An open data file.  Subclasses set the Inputs x and y, and which splits there are.
 
-    valid: how many rows are held out of train, by seed, where there is no group valid.
-    device: what computes with the rows, by default the CPU.
-    window: T, the symbols in a row of a text; 0 for other files.  stride: symbols from one row of
-    train to the next, 0 for T.  Rows of valid and test are T apart: each symbol counts once.
-    UserError: the file is not one that dpedf.data.write could have written.
+    splits: those that are used.  like: {"x": (shape of a row, dtype, where it was found)}, and y,
+    which groups have to be like; {} before the first one is open.
     """
 
-    def __init__(self, path, valid=0, seed=0, dtype=np.float32, device=None, window=0, stride=0):
+    def __init__(self, path, dtype, device, window, stride):
         self.path = path = os.path.expanduser(path)
-        self.dtype, self.device = np.dtype(dtype), device or CPU()
+        self.dtype, self.device = np.dtype(dtype), device
         self.window, self.stride = window, stride or window
-        counts = {"data.valid": valid, "seed": seed, "data.window": window, "data.stride": stride}
-        for name, found in counts.items():
+        self.like = {}
+        for name, found in {"data.window": window, "data.stride": stride}.items():
             expect_integer(name, found)
         if stride and not window:
             raise UserError(f"data.stride = {stride}, expected 0, or data.window too")
@@ -64,41 +55,6 @@ class Data:
             raise UserError(f"{path}: no such file, make it with: {make}") from None
         read = ("text",) if window else ("x", "y")
         self.notes = self.stored.unread(ATTRIBUTES, GROUPS, read)
-        self.train = self.split("train")
-        self.test = self.split("test")
-        if self.stored.has("valid"):
-            self.valid = self.split("valid")
-        else:
-            self.hold_out(valid, seed)
-        numbers = symbols = {"dtype": self.dtype}
-        if self.train.y.dtype.kind in "iu":
-            symbols = {"dtype": np.dtype(np.intp), "classes": self.classes()}
-        self.x = Input(self.train.x.shape[1:], **(symbols if window else numbers))
-        self.y = Input(self.train.y.shape[1:], **symbols)
-        self.scale, self.shift = np.ones((), self.dtype), -np.zeros((), self.dtype)
-        if not window:
-            self.scale_rows()
-        self.device_scale = self.device.put(self.scale) if (self.scale != 1).any() else None
-        self.device_shift = self.device.put(self.shift) if self.shift.any() else None
-
-    def scale_rows(self):
-        """Have stored numbers become inputs, here or on the device."""
-        scaling = Scaling(self.stored, self.x.shape, self.dtype)
-        self.scale, self.shift = scaling.scale, scaling.shift
-        for rows in self.stored_rows("x"):
-            scaling.prepare(rows)
-        for rows in self.stored_rows("y") if self.y.classes is None else ():
-            convert(rows, self.dtype)
-
-    @contextmanager
-    def explaining(self):
-        """Inside the with block, a UserError ends with what of the file may be the reason."""
-        try:
-            yield
-        except UserError as error:
-            y = gathered(self.train.y, self.train.numbers[:512])
-            hint = hints(self.train.x.shape, y)
-            raise type(error)("; ".join([str(error), *self.notes, *hint])) from None
 
     def split(self, group):
         """The Split of a group, whose datasets are checked."""
@@ -111,17 +67,22 @@ class Data:
                 expected = "data.window, since it has a text" if has_text else "x and y"
                 what = f"{self.path}: no dataset {group}/{name}, expected {expected}"
                 raise UserError("; ".join([what, *self.notes]))
-            first = found if group == "train" else getattr(self.train, name)
             if found.shape[0] != x.shape[0]:
                 what = f"{found.shape[0]:,} rows, expected {x.shape[0]:,} as x has"
-            elif found.shape[1:] != first.shape[1:]:
-                what = f"rows of {found.shape[1:]}, expected {first.shape[1:]} as in train"
-            elif name == "y" and (found.dtype.kind == "f") != (first.dtype.kind == "f"):
-                what = f"{found.dtype}, expected {first.dtype} as in train"
-            else:
-                continue
-            raise UserError(f"{found.where}: {what}")
+                raise UserError(f"{found.where}: {what}")
+            self.expect_like(name, found)
         return self.whole(x, y)
+
+    def expect_like(self, name, found):
+        """UserError: rows of x or y are not like those that were opened before."""
+        shape, dtype, where = self.like.get(name, (found.shape[1:], found.dtype, ""))
+        if found.shape[1:] != shape:
+            what = f"rows of {found.shape[1:]}, expected {shape} as in {where}"
+        elif name == "y" and (found.dtype.kind == "f") != (dtype.kind == "f"):
+            what = f"{found.dtype}, expected {dtype} as in {where}"
+        else:
+            return
+        raise UserError(f"{found.where}: {what}")
 
     def whole(self, x, y):
         """The Split of all rows."""
@@ -147,9 +108,9 @@ class Data:
         x, y = (TextWindows(text, self.window, stride, shift) for shift in (0, 1))
         return self.whole(x, y)
 
-    def hold_out(self, valid, seed):
-        """Split rows of validation off train, which also loses the rows that overlap them."""
-        train, T, stride = self.train, self.window or 1, self.stride or 1
+    def held_out(self, train, valid, seed):
+        """(what is left of train, so many rows of it), of which none overlap."""
+        T, stride = self.window or 1, self.stride or 1
         apart = self.windows(train.x.text, T) if self.window else train
         stream = np.random.Philox(key=[seed, 0], counter=[0, 0, 0, 3])  # not that of epoch 0
         random = np.random.Generator(stream)
@@ -160,20 +121,28 @@ class Data:
         if not free.any():
             what = f"{len(held)} of the {len(apart)} rows of {self.path}"
             raise UserError(f"data.valid = {valid}: {what}, expected some left to learn from")
-        self.valid = Split(apart.x, apart.y, held, self.device)
-        self.train = Split(train.x, train.y, train.numbers[free], self.device)
+        left = Split(train.x, train.y, train.numbers[free], self.device)
+        return left, Split(apart.x, apart.y, held, self.device)
 
-    def classes(self):
-        """How many classes the labels have, or symbols a text has; every one of them is checked."""
-        declared = self.stored.attribute("classes", None)
-        classes, note = classes_of(self.path, declared, self.stored_rows("y"), self.window > 0)
-        self.notes += note
-        return classes
+    def scale_rows(self, known=SCALING):
+        """Have stored numbers become inputs, here or on the device.
+
+        known: scale, mean and std of a file that does not say them.
+        """
+        self.scale, self.shift = np.ones((), self.dtype), -np.zeros((), self.dtype)
+        if not self.window:
+            scaling = Scaling(self.stored, self.x.shape, self.dtype, known)
+            self.scale, self.shift = scaling.scale, scaling.shift
+            for rows in self.stored_rows("x"):
+                scaling.prepare(rows)
+            for rows in self.stored_rows("y") if self.y.classes is None else ():
+                convert(rows, self.dtype)
+        self.device_scale = self.device.put(self.scale) if (self.scale != 1).any() else None
+        self.device_shift = self.device.put(self.shift) if self.shift.any() else None
 
     def stored_rows(self, names="xy"):
         """What is stored of x, of y, or of both, each once."""
-        splits = self.train, self.valid, self.test
-        rows = [getattr(split, name) for split in splits for name in names]
+        rows = [getattr(split, name) for split in self.splits for name in names]
         return list(dict.fromkeys(getattr(r, "text", r) for r in rows))
 
     def put(self, x, y):
@@ -184,17 +153,6 @@ class Data:
         if narrow and self.device_shift is not None:
             x += self.device_shift
         self.x.value, self.y.value = x, y.astype(self.y.dtype)
-
-    def description(self):
-        """What the ranks have to agree on, a line each."""
-        splits = {"train": self.train, "valid": self.valid, "test": self.test}
-        lines = [
-            f"{len(s)} rows {s.x.shape[1:]} {s.x.dtype} for {s.y.dtype} to {name}, "
-            f"in chunks of {s.chunk}, {s.window} a window"
-            for name, s in splits.items()
-        ]
-        lines.append(one_line(f"scale {self.scale}, shift {self.shift}, {self.y.classes} classes"))
-        return "\n".join(lines)
 
     def read_through(self, ranks):
         """Read all rows once, in order, if memory can hold them; then they come from there.
@@ -209,34 +167,3 @@ class Data:
                         ranks.alive()
             for rows in stored:
                 rows.checked = True
-
-    def keep(self, where, ranks):
-        """Copy all rows to the "memory" of each host or to each "device", to gather them there.
-
-        AgreedError: there is not enough memory, or the rows are damaged, or not finite.
-        """
-        copies, on_device, stored = {}, where == "device", self.stored_rows()
-        if not on_device:
-            with ranks.together():
-                needed = sum(prod(rows.shape) * rows.dtype.itemsize for rows in stored)
-                expect_memory(f"data.cache = 'memory': all rows of {self.path}", needed)
-        for rows in stored:
-            if on_device:
-                with ranks.together():
-                    copies[rows] = DeviceRows(rows, self.device, ranks.alive)
-                continue
-            with concerning("data.cache = 'memory'"):
-                array = shared_array(ranks, rows.shape, rows.dtype)
-            with ranks.together():
-                if ranks.host_rank == 0:
-                    rows.read_all(array, ranks.alive)
-            copies[rows] = ArrayRows(array)
-
-        def copy(rows):
-            if isinstance(rows, TextWindows):
-                put = self.device.put if on_device else np.asarray
-                return rows.moved_to(copies[rows.text], put)
-            return copies[rows]
-
-        for split in self.train, self.valid, self.test:
-            split.move(copy(split.x), copy(split.y), on_device)

@@ -5,10 +5,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from dpedf.data.scaling import SCALING
 from dpedf.edf import Input
 from dpedf.errors import UserError, one_line
-
-SCALING = {"scale": 1, "mean": 0, "std": 1}  # attributes of a data file, and what they are without
 
 
 class Form(msgspec.Struct, frozen=True):

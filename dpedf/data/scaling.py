@@ -11,6 +11,7 @@ import numpy as np
 from dpedf.errors import UserError, one_line
 
 NARROW = 2  # bytes of a number, at most: such are scaled on the device
+SCALING = {"scale": 1, "mean": 0, "std": 1}  # attributes of a file, and what they are without
 # How many std a mean may be from 0, where it is subtracted in the type of the run, and in float64.
 FAR, VERY_FAR = 2**6, 2**26
 
@@ -18,16 +19,16 @@ FAR, VERY_FAR = 2**6, 2**26
 class Scaling:
     """The attributes scale, mean and std of a file, whose rows have a shape; a text has none.
 
+    known: what they are where the file does not say.
     scale, shift: on the device, x becomes x * scale + shift, both in the type of the run.
     UserError: they are no numbers for these rows.
     """
 
-    def __init__(self, stored, shape, dtype):
+    def __init__(self, stored, shape, dtype, known=SCALING):
         self.path, self.dtype = stored.path, dtype
-        defaults = {"scale": 1, "mean": 0, "std": 1}
         scale, mean, std = self.exact = [
             self.numbers(name, stored.attribute(name, default), shape)
-            for name, default in defaults.items()
+            for name, default in known.items()
         ]
         self.identity = not ((scale != 1).any() or mean.any() or (std != 1).any())
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
@@ -37,8 +38,8 @@ class Scaling:
 
     def numbers(self, name, found, shape):
         """An attribute, as the longest floats."""
-        numbers = np.asarray(found)
         try:
+            numbers = np.asarray(found)
             np.broadcast_to(numbers, shape)
             fits = numbers.dtype.kind in "biuf" and np.isfinite(numbers).all()
         except ValueError:
