@@ -59,7 +59,8 @@ class File:
     def split(self, group):
         """The Split of a group, whose datasets are checked."""
         if self.window:
-            return self.windows(self.text(group), self.stride if group == "train" else self.window)
+            stride = self.stride if group == "train" else self.window
+            return self.windows(self.text(f"{group}/text"), stride)
         x, y = (rows_of(self.stored, f"{group}/{name}") for name in "xy")
         for name, found in ("x", x), ("y", y):
             if found is None:
@@ -90,9 +91,9 @@ class File:
         expect_memory(f"{self.path}: the numbers of {n:,} rows", 16 * n)  # in order, and shuffled
         return Split(x, y, np.arange(n), self.device)
 
-    def text(self, group):
-        """The text of a group, which is checked."""
-        found, T = rows_of(self.stored, f"{group}/text"), self.window
+    def text(self, name):
+        """The text in a dataset of this name, which is checked."""
+        found, T = rows_of(self.stored, name), self.window
         if found is None:
             what = f"no dataset, expected one, since data.window = {T}"
         elif found.dtype.kind not in "iu" or len(found.shape) != 1:
@@ -101,7 +102,7 @@ class File:
             what = f"{found.shape[0]} symbols, expected more than data.window = {T}"
         else:
             return found
-        raise UserError("; ".join([f"{self.path}: {group}/text: {what}", *self.notes]))
+        raise UserError("; ".join([f"{self.path}: {name}: {what}", *self.notes]))
 
     def windows(self, text, stride):
         """The Split of a text into rows that are so many symbols apart."""

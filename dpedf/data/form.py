@@ -1,9 +1,10 @@
 """The form of the rows on which a model was trained, with which it is built again without them."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
+from msgspec import Meta
 
 from dpedf.data.scaling import SCALING
 from dpedf.edf import Input
@@ -16,7 +17,7 @@ class Form(msgspec.Struct, frozen=True):
     x_shape, x_dtype, y_shape, y_dtype: of the Inputs x and y.  stored: the type of x in the file.
     symbols: how many an x of text has, else None.  classes: how many labels there are, or None.
     names: of the classes, or the characters of a text; () where the file has none.
-    scaling: the attributes scale, mean and std of the file.
+    scaling: the attributes scale, mean and std of the file.  rows: how many it was trained on.
     """
 
     x_shape: tuple[int, ...]
@@ -28,6 +29,7 @@ class Form(msgspec.Struct, frozen=True):
     classes: int | None
     names: tuple[str, ...]
     scaling: dict[str, Any]
+    rows: Annotated[int, Meta(ge=1)]
 
     def inputs(self):
         """(x, y), without rows."""
@@ -47,10 +49,16 @@ def form_of(data):
         {} if data.window else {key: stored.attribute(key, its) for key, its in SCALING.items()}
     )
     return Form(
-        *(x.shape, str(x.dtype), str(data.train.x.dtype), x.classes),
+        *(x.shape, str(x.dtype), str(type_in_file(data.train.x)), x.classes),
         *(y.shape, str(y.dtype), y.classes, names_of(stored, x.classes or y.classes)),
         {key: np.asarray(its).tolist() for key, its in scaling.items()},
+        len(data.train),
     )
+
+
+def type_in_file(rows):
+    """The type of stored numbers, in whatever byte order."""
+    return getattr(rows, "as_stored", rows.dtype).newbyteorder("=")
 
 
 def names_of(stored, classes):

@@ -211,7 +211,16 @@ class ChunkedRows(StoredRows):
         self.stored.expect_unchanged()
 
 
-def rows_of(stored, name):
+class NoRows(StoredRows):
+    """A dataset of 0 rows."""
+
+    at_a_time = 1
+
+    def gather(self, numbers, out):
+        """Nothing: no row has a number."""
+
+
+def rows_of(stored, name, may_be_empty=False):
     """The rows of a dataset, as fast as its layout allows; None where there is no such dataset.
 
     UserError: it is damaged, or holds no rows of numbers, or not all rows that it declares.
@@ -230,6 +239,8 @@ def rows_of(stored, name):
         if dtype.kind not in "biuf" or not shape or 0 in shape[1:]:
             found = f"{dtype} of shape {shape}"
             raise UserError(f"{where}: {found}, expected rows of numbers")
+        if not shape[0] and may_be_empty:
+            return NoRows(holder, where, dataset)
         if not shape[0]:
             raise UserError(f"{where}: 0 rows, expected some")
         # of numbers in a format that is not this machine's, HDF5 makes such

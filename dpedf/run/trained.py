@@ -1,11 +1,18 @@
 """The model of a run, opened again from one of its checkpoints."""
 
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import msgspec
+import numpy as np
+from msgspec.structs import replace
+from threadpoolctl import threadpool_limits
 
 from dpedf.data.form import read_form
+from dpedf.device.choose import choose
+from dpedf.device.threads import blas_threads
 from dpedf.errors import UserError, concerning, one_line
+from dpedf.parallel.agreement import expect_same
 from dpedf.phi import Phi
 from dpedf.run import build, config, room
 from dpedf.run.checkpoint import install, read
@@ -15,15 +22,28 @@ from dpedf.run.own_code import own_file
 from dpedf.run.resume import expect_unchanged, hash_of_code
 
 
+class Saved(msgspec.Struct):
+    """What a checkpoint says of its run beside its vectors."""
+
+    settings: str
+    form: str
+    program: str
+    code: str
+    step: config.Count
+    ranks: config.Positive
+    passes: config.Positive
+
+
 class Trained:
     """A trained model, on a device.  Its data file need not be there.
 
-    run: the directory of a run.  checkpoint: a file there; by default best.h5, or checkpoint.h5
-    where there was nothing to validate on.  trusted: may the run name code that is not its own?
+    run: the directory of a run.  device: what computes, or what chooses it for its settings.
+    checkpoint: a file there; by default best.h5, or checkpoint.h5 where there was nothing to
+    validate on.  trusted: may the run name code that is not its own?
 
     x, y: its Inputs, without rows; form: of its rows.  Q, ell, phi: the model.
     settings: of the run.  file: the checkpoint; step: after which it was saved.
-    notes: lines on what has changed since.
+    rows: of a pass of training.  notes: lines on what has changed since.
     UserError: there is no such run, or its code makes another model now.
     """
 
@@ -33,25 +53,26 @@ class Trained:
         if not self.run.is_dir():
             raise UserError(f"{run}: no such directory, expected that of a run, such as runs/mnist")
         found = read(self.file)
-        rest = found["rest"]
         try:
-            self.settings = msgspec.toml.decode(rest["settings"], type=config.Config)
-            self.step, program, code = rest["step"], rest["program"], rest["code"]
-            self.form = read_form(self.file, rest["form"])
-        except (KeyError, msgspec.DecodeError) as error:
-            what = f"no {error}" if isinstance(error, KeyError) else one_line(error)
-            raise UserError(f"{self.file}: {what}, expected a checkpoint of this version") from None
+            saved = msgspec.convert(found["rest"], Saved)
+            self.settings = msgspec.toml.decode(saved.settings, type=config.Config)
+        except msgspec.DecodeError as error:
+            what = f"{self.file}: {one_line(error)}"
+            raise UserError(f"{what}, expected a checkpoint of this version") from None
+        self.step, self.form = saved.step, read_form(self.file, saved.form)
+        self.rows = rows_of_a_pass(self.settings.train, self.form.rows, saved)
         with concerning(self.file):
             if not trusted:
                 expect_own_code(self.settings, self.run)
+            self.device = device(self.settings) if callable(device) else device
             with room.enough():
                 self.x, self.y = self.form.inputs()
                 self.Q, self.ell = build.build(self.settings.model, self.x, self.y)
-                self.phi = Phi(self.ell, 0, config.dtype(self.settings), device.put)
-            expect_unchanged("program", outline(self.ell), program)
+                self.phi = Phi(self.ell, 0, config.dtype(self.settings), self.device.put)
+            expect_unchanged("program", outline(self.ell), saved.program)
         install(self.file, found, self.phi)
         name = self.settings.model["build"]
-        changed = hash_of_code(own_file(name)) != code
+        changed = hash_of_code(own_file(name)) != saved.code
         self.notes = [f"{name} has changed, or what it imports from its folder"] if changed else []
 
 
@@ -64,3 +85,32 @@ def expect_own_code(settings, run):
     if file and not Path(file).resolve().is_relative_to(Path(run).resolve()):
         found = f'model.build = "{settings.model["build"]}" is code outside of {run}'
         raise UserError(f"{found}, expected --trust to run {file}")
+
+
+def rows_of_a_pass(train, rows, saved):
+    """How many rows a pass of training took, of so many rows to learn from."""
+    B = min(train.batch_size, rows)
+    if train.slices:
+        return -(-B // train.slices)
+    return -(-B // (saved.ranks * saved.passes))
+
+
+@contextmanager
+def opened(args, ranks):
+    """with opened(args, ranks) as model: a Trained, the same on all ranks, each on its device.
+
+    args: run, checkpoint and trust of a command line.  AgreedError: there is no such model.
+    """
+
+    def device(settings):
+        run = settings.run if settings.run.device == "cpu" else replace(settings.run, device="auto")
+        data = replace(settings.data, cache="none")
+        return choose(replace(settings, run=run, data=data), ranks)
+
+    with ranks.together():
+        model = Trained(args.run, device, args.checkpoint, args.trust)
+    with closing(model.device):
+        expect_same(ranks, model.file, f"Phi {model.phi.sha256()} of step {model.step}")
+        threads, _ = blas_threads(model.settings, ranks)
+        with threadpool_limits(threads, "blas"), np.errstate(all="ignore"):
+            yield model

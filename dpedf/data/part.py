@@ -1,0 +1,101 @@
+"""A part of a data file, opened for a model that is there already."""
+
+import numpy as np
+
+from dpedf.data.file import File
+from dpedf.data.form import type_in_file
+from dpedf.data.labels import classes_of
+from dpedf.data.layout import StoredRows, rows_of
+from dpedf.data.scaling import SCALING
+from dpedf.data.stored import reading
+from dpedf.errors import UserError
+
+
+class Unlabelled:
+    """The labels of n rows that have none: 0."""
+
+    def __init__(self, n):
+        self.shape, self.dtype = (n,), np.dtype(np.uint8)
+
+    def gather(self, numbers, out):
+        out[...] = 0
+
+
+class Part(File):
+    """Rows of a data file, which become the Inputs of a model.
+
+    form: the Form of the rows on which it was trained.  x, y: its Inputs.  asked: data.* of its
+    settings.  rows: the Split, once it is opened by one of the methods below.
+    UserError: the rows are not like those of the form.
+    """
+
+    def __init__(self, path, form, x, y, asked, device):
+        super().__init__(path, x.dtype, device, asked.window, asked.stride)
+        self.form, self.x, self.y, self.held = form, x, y, asked.valid
+        its = {"x": form.x_shape, "y": form.y_shape}, {"x": x.dtype, "y": y.dtype}
+        self.like = {name: (its[0][name], its[1][name], "the run") for name in "xy"}
+
+    @property
+    def splits(self):
+        return (self.rows,)
+
+    def open_split(self, name, seed):
+        """Open train, valid or test, of which a run with this seed has the same rows."""
+        whole = name == "test" or self.stored.has("valid") or not self.stored.has("train")
+        if whole:
+            self.rows = self.split(name)
+        else:
+            left = self.held_out(self.split("train"), self.held, seed)
+            self.rows = left[name == "valid"]
+        if not len(self.rows):
+            held = f"no group valid, and data.valid = {self.held} in the run"
+            raise UserError(f"{self.path}: {held}, expected rows to validate on")
+        if self.y.classes is not None:
+            classes_of(self.path, self.y.classes, self.stored_rows("y"), self.window > 0)
+        self.scale_as_in_training()
+
+    def open_unlabelled(self, group=None):
+        """Open the rows of x, or of a text, that lie in a group, or at the top of the file."""
+        name = "text" if self.window else "x"
+        if group is None and not self.stored.has(name):
+            group = self.only_group(name)
+        prefix = "" if group is None else f"{group}/"
+        if self.window:
+            x = self.windows(self.text(f"{prefix}text"), self.window).x
+            classes_of(self.path, self.x.classes, [x.text], text=True)
+        else:
+            x = rows_of(self.stored, f"{prefix}x", may_be_empty=True)
+            if x is None:
+                raise UserError(f"{self.path}: no dataset {prefix}x, expected the rows")
+            self.expect_like("x", x)
+        self.rows = self.whole(x, Unlabelled(x.shape[0]))
+        self.scale_as_in_training()
+
+    def only_group(self, name):
+        """The only group with rows."""
+        with reading(self.path):
+            groups = list(self.stored.file)
+        found = [group for group in groups if self.stored.has(f"{group}/{name}")]
+        if len(found) == 1:
+            return found[0]
+        where = f"in groups {' and '.join(found)}" if found else "nowhere"
+        expected = f"--split with one of them, or {name} at the top of the file"
+        raise UserError(f"{self.path}: {name} is {where}, expected {expected}")
+
+    def scale_as_in_training(self):
+        """Scale by the attributes of the file; where there are none, by those of the run.
+
+        UserError: there are none, and x is of another type than those of the run are for.
+        """
+        known, x, stored = SCALING, self.rows.x, self.form.stored
+        if not any(self.stored.attribute(key, None) is not None for key in SCALING):
+            known = {key: self.form.scaling.get(key, its) for key, its in SCALING.items()}
+            found = type_in_file(x)
+            if known != SCALING and found != stored and not found.kind == stored[0] == "f":
+                what = f"{found} without attributes scale, mean and std"
+                expected = f"these, or {stored} as in training"
+                raise UserError(f"{x.where}: {what}, expected {expected}")
+        self.scale_rows(known)
+
+    def stored_rows(self, names="xy"):
+        return [rows for rows in super().stored_rows(names) if isinstance(rows, StoredRows)]

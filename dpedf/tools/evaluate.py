@@ -1,0 +1,65 @@
+"""Evaluate a trained model: its loss, its accuracy, and what it takes for what.
+
+    dpedf evaluate runs/mnist --split valid
+    mpirun -n 4 dpedf evaluate runs/mnist --data other.h5
+
+The rows are those of the run's own data file, or of another one with rows of the same shapes.
+"""
+
+from functools import partial
+
+from dpedf.data.part import Part
+from dpedf.errors import plural
+from dpedf.parallel import job
+from dpedf.program import during
+from dpedf.run.command_line import Parser
+from dpedf.run.evaluate import measure
+from dpedf.run.scores import class_report, confusion_table, wilson
+from dpedf.run.trained import opened
+
+
+def main(words):
+    parser = Parser("dpedf evaluate", __doc__)
+    add = parser.add_argument
+    add("run", metavar="RUN", help="the directory of the run")
+    add("--data", metavar="FILE", help="another data file than that of the run")
+    add("--split", choices=["train", "valid", "test"], default="test", help="of it (test)")
+    parser.add_checkpoint()
+    job.run(partial(evaluate, parser.read(words)))
+
+
+def evaluate(args, ranks):
+    with opened(args, ranks) as model:
+        settings = model.settings
+        with ranks.together():
+            path = args.data or settings.data.file
+            part = Part(path, model.form, model.x, model.y, settings.data, model.device)
+            part.open_split(args.split, settings.seed)
+        part.read_through(ranks)
+        with during(seed=settings.seed, step=model.step):
+            found = measure(model.Q, model.ell, part, part.rows, ranks, model.rows)
+        rows = plural(len(part.rows), "row")
+        ranks.say(f"{model.file} of step {model.step:,}, {args.split} of {path}: {rows}")
+        for note in [*model.notes, *part.notes]:
+            ranks.say(note)
+        for line in described(found, args.split, model):
+            ranks.say(line)
+
+
+def described(found, split, model):
+    """What was found, in lines."""
+    yield f"{split} loss {found.loss}"
+    if found.accuracy is None:
+        return
+    accuracy = f"{split} accuracy {100 * found.accuracy:.2f} %"
+    if model.y.shape:
+        yield f"{accuracy}, without an interval: the labels of a row depend on each other"
+    else:
+        low, high = (100 * end for end in wilson(found.accuracy, found.n))
+        yield f"{accuracy}, 95 % interval {low:.2f} to {high:.2f} %, n = {found.n:,}"
+    if found.scores is None:
+        yield f"{model.y.classes:,} classes: too many to count what is taken for what"
+        return
+    names = model.form.names
+    yield f"\n{class_report(found.scores, names)}"
+    yield f"\n{confusion_table(found.scores.confusion, names)}"
