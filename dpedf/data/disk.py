@@ -18,13 +18,23 @@ def replace(path, content, previous=None):
 
     OSError: the file is as it was before.
     """
+    with replacing(path, previous) as file:
+        file.write(content)
+
+
+@contextmanager
+def replacing(path, previous=None):
+    """with replacing(path) as file: what is written to it is at the path once all of it is written.
+
+    previous: the name that the file before it is kept under.  OSError: it is as it was before.
+    """
     path, unfinished = Path(path), Path(f"{path}.unfinished")
     if os.path.lexists(path) and not (path.is_symlink() or path.is_file()):
         raise OSError(errno.EINVAL, f"{path.name} is no regular file")
     try:
         unfinished.unlink(missing_ok=True)
-        with open(unfinished, "xb", opener=no_link) as file:
-            file.write(content)
+        with open(unfinished, "x+b", opener=no_link) as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         if previous and path.exists():
@@ -33,6 +43,12 @@ def replace(path, content, previous=None):
         sync(path.parent)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def reserve(file, nbytes):
+    """Take so many bytes of the disk for an open file.  OSError: there are fewer."""
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        os.posix_fallocate(file.fileno(), 0, nbytes)
 
 
 def keep(path, previous):

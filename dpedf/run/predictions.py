@@ -1,0 +1,188 @@
+"""What a model predicts for each row of a file, and how that is written to another one."""
+
+import csv
+import io
+from pathlib import Path
+from zipfile import ZipFile, ZipInfo
+
+import h5py
+import numpy as np
+
+from dpedf.data.disk import replacing, reserve, writing
+from dpedf.device import host
+from dpedf.edf import CompNodes, Forward
+from dpedf.errors import RunError, UserError
+from dpedf.kernels.activation import sigmoid
+from dpedf.parallel.passes import memory_of_passes
+from dpedf.program import during, program
+from dpedf.run.evaluate import classifies, predicted, rows_of_block
+
+BESIDE = 1 << 16  # bytes that HDF5 may add to a file beside the numbers, at most
+
+
+class Predictions:
+    """What is written for each row: of a classifier the class and the numbers it follows from.
+
+    what: "probabilities", of each class or, where the output is a score, of class 1; "scores",
+    where the output of a classifier is no probability; "output", where there are no classes.
+    shape, dtype: of these numbers, of a row.  labels: the shape of its classes; None without.
+    UserError: the output depends on more than x.
+    """
+
+    def __init__(self, model, part):
+        Q, y, names = model.Q, model.y, model.form.names
+        if y in program(Q).inputs:
+            raise UserError(f"{model.file}: the output depends on y, expected that x is enough")
+        part.put(*part.rows.load(part.rows.numbers[:0]))
+        Forward(Q)
+        self.shape, self.dtype, self.what = Q.value.shape[1:], Q.value.dtype, "output"
+        self.labels, self.names, self.binary = None, (), False
+        if classifies(model.ell, y):
+            self.labels, self.names = y.shape, names if len(names) == y.classes else ()
+            self.binary = len(self.shape) == len(y.shape)
+            likely = self.binary or is_probability(Q, model.ell)
+            self.what = "probabilities" if likely else "scores"
+
+    def of(self, Q):
+        """(classes, numbers) for some rows with this output; without classes None."""
+        if self.labels is None:
+            return None, Q
+        classes = predicted(Q, 1 + len(self.labels))
+        return classes, sigmoid(Q) if self.binary else Q
+
+    def columns(self):
+        """The names of the columns of numbers."""
+        letter = {"probabilities": "p", "scores": "s", "output": "y"}[self.what]
+        if self.labels is None or not self.names:
+            n = int(np.prod(self.shape))
+            return [f"{letter}1"] if self.binary else [f"{letter}{j}" for j in range(n)]
+        return [f"{letter}_{name}" for name in (self.names[1:] if self.binary else self.names)]
+
+
+def is_probability(Q, ell):
+    """Is Q a Softmax, or what a loss takes the logarithm of?"""
+    softmax = any(cls.__name__ == "Softmax" for cls in type(Q).__mro__)  # also that of the slides
+    return softmax or any(getattr(n, "log_Q", None) and n.Q is Q for n in CompNodes(ell))
+
+
+def outputs(Q, part, ranks, rows):
+    """Yield the output for all rows in order, some at a time, to rank 0; to the others nothing.
+
+    Ranks take turns: each block is computed by one.  rows: of a pass of training, as for evaluate.
+    AgreedError: a row is not finite.
+    """
+    numbers, size = part.rows.numbers, ranks.size
+    rows = rows_of_block(Q, part, part.rows, rows)
+    blocks = [numbers[first : first + rows] for first in range(0, len(numbers), rows)]
+    mine = part.rows.stream(blocks[ranks.rank :: size])
+    shape, dtype = Q.value.shape[1:], Q.value.dtype
+    for first in range(0, len(blocks), size):
+        lengths = [len(block) for block in blocks[first : first + size]]
+        found = np.empty((0, *shape), dtype)
+        with ranks.together():
+            if ranks.rank < len(lengths):
+                found = output(Q, part, mine, (first + ranks.rank) * rows)
+        if size > 1:
+            found = at_rank_0(ranks, found, [n * int(np.prod(shape)) for n in lengths])
+        if ranks.rank == 0:
+            yield found
+
+
+def output(Q, part, stream, row):
+    """The output for the next rows of a stream, on the host."""
+    try:
+        x, y = next(stream)
+    except RunError as error:  # of rows that are looked at for the first time
+        raise UserError(str(error)) from None
+    with memory_of_passes(), during(row=row):
+        part.put(x, y)
+        Forward(Q)
+        return np.ascontiguousarray(host(Q.value))
+
+
+def at_rank_0(ranks, found, sizes):
+    """What the first ranks have found, one after the other, on rank 0; on others no rows.
+
+    sizes: how many numbers each of them has found.
+    """
+    counts = [0] * ranks.size if ranks.rank else sizes + [0] * (ranks.size - len(sizes))
+    received, cuts = np.empty(sum(counts), found.dtype), [0] + [found.size] * ranks.size
+    ranks.start_exchange(found.reshape(-1), cuts, received, counts).Wait()
+    return received.reshape(-1, *found.shape[1:])
+
+
+def save(path, predictions, n, blocks, ranks):
+    """Write the predictions for n rows, of which blocks yields the output, on rank 0.
+
+    RunError: the file could not be written, and is as it was before.
+    """
+    if ranks.rank:
+        for _ in blocks:
+            raise AssertionError("rank 0 alone gets rows")
+        return
+    with writing(path), replacing(path) as file:
+        WRITERS[Path(path).suffix](file, predictions, n, map(predictions.of, blocks))
+
+
+def write_csv(file, predictions, n, blocks):
+    """A line for each row: the class, its name where there are names, and the numbers."""
+    columns, names = predictions.columns(), predictions.names
+    digits = "%.9g" if predictions.dtype.itemsize <= 4 else "%.17g"  # from which bits come back
+    pattern = ",".join([digits] * len(columns)) + "\n"
+    if predictions.labels is not None:
+        columns = ["class", *(["name"] if names else []), *columns]
+    begins = [as_csv(j, name)[:-1] + "," for j, name in enumerate(names)] + ["-1,,"]
+    file.write(as_csv(*columns).encode())
+    for classes, numbers in blocks:
+        lines = [pattern % tuple(row) for row in numbers.reshape(len(numbers), -1).tolist()]
+        if classes is not None:
+            starts = [begins[c] if names else f"{c}," for c in classes.tolist()]
+            lines = map("".join, zip(starts, lines, strict=True))
+        file.write("".join(lines).encode())
+
+
+def as_csv(*words):
+    """A line of CSV, in which words are quoted where they need it."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(words)
+    return line.getvalue()
+
+
+def write_h5(file, predictions, n, blocks):
+    """Datasets: class, and the numbers by what they are."""
+    what, image = predictions.what, io.BytesIO()
+    with h5py.File(image, "w") as to:
+        to.create_dataset(what, (n, *predictions.shape), predictions.dtype)
+        if predictions.labels is not None:
+            to.create_dataset("class", (n, *predictions.labels), np.int64)
+        needed = sum(dataset.nbytes for dataset in to.values())
+    # on a full disk, HDF5 itself can end the process
+    file.write(image.getbuffer())
+    reserve(file, BESIDE + len(image.getbuffer()) + needed)
+    with h5py.File(file, "r+") as to:
+        first = 0
+        for classes, numbers in blocks:
+            rows = slice(first, first := first + len(numbers))
+            to[what][rows] = numbers
+            if classes is not None:
+                to["class"][rows] = classes
+
+
+def write_npz(file, predictions, n, blocks):
+    """The same as arrays of NumPy.  Classes are kept in memory until the numbers are written."""
+    kept = [np.empty((0, *(predictions.labels or ())), np.int64)]
+    header = {"descr": predictions.dtype.str, "fortran_order": False}
+    with ZipFile(file, "w") as to:
+        with to.open(ZipInfo(f"{predictions.what}.npy"), "w", force_zip64=True) as numbers:
+            shape = (n, *predictions.shape)
+            np.lib.format.write_array_header_1_0(numbers, header | {"shape": shape})
+            for classes, found in blocks:
+                numbers.write(found.tobytes())
+                if classes is not None:
+                    kept.append(classes)
+        if predictions.labels is not None:
+            with to.open(ZipInfo("class.npy"), "w", force_zip64=True) as classes:
+                np.lib.format.write_array(classes, np.concatenate(kept))
+
+
+WRITERS = {".csv": write_csv, ".h5": write_h5, ".npz": write_npz}

@@ -1,0 +1,68 @@
+"""Predict with a trained model: the class of every row of a file, and how likely each is.
+
+    dpedf predict runs/mnist images.h5 -o predicted.csv
+    mpirun -n 4 dpedf predict runs/mnist data/mnist.h5 --split test -o predicted.h5
+
+FILE is HDF5, with rows x at its top or in a group; labels are not read.  Rows are scaled by its
+attributes scale, mean and std, or where it has none, as those of the run were.  What is written
+has a row for each, in their order: class (-1 where the output is nan) and the probabilities; of a
+model without classes, its output.
+"""
+
+import argparse
+import os
+from functools import partial
+from pathlib import Path
+
+from dpedf.data.part import Part
+from dpedf.errors import UserError, plural
+from dpedf.parallel import job
+from dpedf.run.command_line import Parser
+from dpedf.run.predictions import WRITERS, Predictions, outputs, save
+from dpedf.run.trained import opened
+
+
+def main(words):
+    parser = Parser("dpedf predict", __doc__)
+    add = parser.add_argument
+    add("run", metavar="RUN", help="the directory of the run")
+    add("file", metavar="FILE", help="the rows, such as images.h5")
+    add("-o", "--output", metavar="OUT", required=True, type=output, help="a .csv, .h5 or .npz")
+    add("--split", metavar="GROUP", help="of FILE, such as test, if it has several")
+    parser.add_checkpoint()
+    job.run(partial(predict, parser.read(words)))
+
+
+def output(path):
+    """The type of a path that a writer is known for."""
+    if Path(path).suffix not in WRITERS:
+        raise argparse.ArgumentTypeError(f"{path}, expected a name in {', '.join(WRITERS)}")
+    return os.path.expanduser(path)
+
+
+def predict(args, ranks):
+    with opened(args, ranks) as model:
+        with ranks.together():
+            part = Part(args.file, model.form, model.x, model.y, model.settings.data, model.device)
+            part.open_unlabelled(args.split)
+            predictions = Predictions(model, part)
+            expect_writable(args, predictions)
+        part.read_through(ranks)
+        n = len(part.rows)
+        save(args.output, predictions, n, outputs(model.Q, part, ranks, model.rows), ranks)
+        for note in model.notes:
+            ranks.say(note)
+        by = f"{model.file} of step {model.step:,}"
+        ranks.say(f"{args.output}: {predictions.what} of {plural(n, 'row')}, by {by}")
+
+
+def expect_writable(args, predictions):
+    """UserError: the output cannot be written there, or not like that."""
+    path = Path(args.output)
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: no directory {path.parent}, expected one that is there")
+    if path.exists() and os.path.exists(args.file) and path.samefile(args.file):
+        raise UserError(f"{path}: is FILE, which would be lost, expected another one")
+    if path.suffix == ".csv" and predictions.labels:
+        found = f"of {predictions.labels} labels in a row"
+        raise UserError(f"{path}: {found}, expected .h5 or .npz, since a line of .csv has one")
