@@ -49,12 +49,15 @@ class File:
         try:
             self.stored = Stored(path)
         except FileNotFoundError:
-            recipe = f"{os.path.splitext(path)[0]}.py"
-            made_by = "python data/text.py FILE" if window else "dpedf.data.write"
-            make = f"python {recipe}" if os.path.exists(recipe) else made_by
-            raise UserError(f"{path}: no such file, make it with: {make}") from None
+            raise UserError(f"{path}: no such file, {self.what_to_do()}") from None
         read = ("text",) if window else ("x", "y")
         self.notes = self.stored.unread(ATTRIBUTES, GROUPS, read)
+
+    def what_to_do(self):
+        """Where there is no such file."""
+        recipe = f"{os.path.splitext(self.path)[0]}.py"
+        made_by = "python data/text.py FILE" if self.window else "dpedf.data.write"
+        return f"make it with: {f'python {recipe}' if os.path.exists(recipe) else made_by}"
 
     def split(self, group):
         """The Split of a group, whose datasets are checked."""

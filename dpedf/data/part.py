@@ -1,5 +1,7 @@
 """A part of a data file, opened for a model that is there already."""
 
+from itertools import zip_longest
+
 import numpy as np
 
 from dpedf.data.file import File
@@ -39,6 +41,9 @@ class Part(File):
     def splits(self):
         return (self.rows,)
 
+    def what_to_do(self):
+        return "expected a data file with rows like those of the run"
+
     def open_split(self, name, seed):
         """Open train, valid or test, of which a run with this seed has the same rows."""
         whole = name == "test" or self.stored.has("valid") or not self.stored.has("train")
@@ -51,6 +56,7 @@ class Part(File):
             held = f"no group valid, and data.valid = {self.held} in the run"
             raise UserError(f"{self.path}: {held}, expected rows to validate on")
         if self.y.classes is not None:
+            self.expect_names()
             classes_of(self.path, self.y.classes, self.stored_rows("y"), self.window > 0)
         self.scale_as_in_training()
 
@@ -62,11 +68,12 @@ class Part(File):
         prefix = "" if group is None else f"{group}/"
         if self.window:
             x = self.windows(self.text(f"{prefix}text"), self.window).x
+            self.expect_names()
             classes_of(self.path, self.x.classes, [x.text], text=True)
         else:
             x = rows_of(self.stored, f"{prefix}x", may_be_empty=True)
             if x is None:
-                raise UserError(f"{self.path}: no dataset {prefix}x, expected the rows")
+                raise UserError(f"{self.path}: no dataset {prefix}x, expected rows there")
             self.expect_like("x", x)
         self.rows = self.whole(x, Unlabelled(x.shape[0]))
         self.scale_as_in_training()
@@ -78,9 +85,21 @@ class Part(File):
         found = [group for group in groups if self.stored.has(f"{group}/{name}")]
         if len(found) == 1:
             return found[0]
-        where = f"in groups {' and '.join(found)}" if found else "nowhere"
-        expected = f"--split with one of them, or {name} at the top of the file"
-        raise UserError(f"{self.path}: {name} is {where}, expected {expected}")
+        if found:
+            what = f"{name} in groups {' and '.join(found)}, expected --split with one of them"
+        else:
+            what = f"no {name}, expected it at the top of the file, or in a group"
+        raise UserError(f"{self.path}: {what}")
+
+    def expect_names(self):
+        """UserError: the file calls a class, or a symbol of its text, otherwise than the run."""
+        key = "characters" if self.window else "classes"
+        found, names = self.stored.attribute(key, None), self.form.names
+        if names and isinstance(found, str | np.ndarray):
+            for k, (here, there) in enumerate(zip_longest(map(str, found), names)):
+                if here != there:
+                    what = f"attribute {key}: number {k} is {here!r}"
+                    raise UserError(f"{self.path}: {what}, expected {there!r} as in the run")
 
     def scale_as_in_training(self):
         """Scale by the attributes of the file; where there are none, by those of the run.

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from math import prod
 from pathlib import Path
 from zipfile import ZipFile, ZipInfo
 
@@ -54,7 +55,7 @@ class Predictions:
         """The names of the columns of numbers."""
         letter = {"probabilities": "p", "scores": "s", "output": "y"}[self.what]
         if self.labels is None or not self.names:
-            n = int(np.prod(self.shape))
+            n = prod(self.shape)
             return [f"{letter}1"] if self.binary else [f"{letter}{j}" for j in range(n)]
         return [f"{letter}_{name}" for name in (self.names[1:] if self.binary else self.names)]
 
@@ -83,7 +84,7 @@ def outputs(Q, part, ranks, rows):
             if ranks.rank < len(lengths):
                 found = output(Q, part, mine, (first + ranks.rank) * rows)
         if size > 1:
-            found = at_rank_0(ranks, found, [n * int(np.prod(shape)) for n in lengths])
+            found = at_rank_0(ranks, found, [n * prod(shape) for n in lengths])
         if ranks.rank == 0:
             yield found
 

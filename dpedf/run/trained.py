@@ -10,6 +10,7 @@ from threadpoolctl import threadpool_limits
 
 from dpedf.data.form import read_form
 from dpedf.device.choose import choose
+from dpedf.device.gpu import driver_version
 from dpedf.device.threads import blas_threads
 from dpedf.errors import UserError, concerning, one_line
 from dpedf.parallel.agreement import expect_same
@@ -103,9 +104,14 @@ def opened(args, ranks):
     """
 
     def device(settings):
-        run = settings.run if settings.run.device == "cpu" else replace(settings.run, device="auto")
+        run, train = settings.run, settings.train
+        if run.device == "gpu":  # as long as there is one
+            run = replace(run, device="auto")
+        if config.dtype(settings) != train.precision and driver_version() is None:
+            ranks.say(f"train.precision = {train.precision!r} takes a GPU, so this is in float32")
+            train = replace(train, precision="float32")
         data = replace(settings.data, cache="none")
-        return choose(replace(settings, run=run, data=data), ranks)
+        return choose(replace(settings, run=run, train=train, data=data), ranks)
 
     with ranks.together():
         model = Trained(args.run, device, args.checkpoint, args.trust)

@@ -7,9 +7,10 @@ The rows are those of the run's own data file, or of another one with rows of th
 """
 
 from functools import partial
+from pathlib import Path
 
 from dpedf.data.part import Part
-from dpedf.errors import plural
+from dpedf.errors import UserError, plural
 from dpedf.parallel import job
 from dpedf.program import during
 from dpedf.run.command_line import Parser
@@ -33,6 +34,8 @@ def evaluate(args, ranks):
         settings = model.settings
         with ranks.together():
             path = args.data or settings.data.file
+            if not args.data and not Path(path).exists():
+                raise UserError(f"{path}: no such file, expected that of the run, or --data FILE")
             part = Part(path, model.form, model.x, model.y, settings.data, model.device)
             part.open_split(args.split, settings.seed)
         part.read_through(ranks)

@@ -12,6 +12,7 @@ model without classes, its output.
 import argparse
 import os
 from functools import partial
+from math import prod
 from pathlib import Path
 
 from dpedf.data.part import Part
@@ -64,5 +65,5 @@ def expect_writable(args, predictions):
     if path.exists() and os.path.exists(args.file) and path.samefile(args.file):
         raise UserError(f"{path}: is FILE, which would be lost, expected another one")
     if path.suffix == ".csv" and predictions.labels:
-        found = f"of {predictions.labels} labels in a row"
+        found = f"rows of {plural(prod(predictions.labels), 'label')}"
         raise UserError(f"{path}: {found}, expected .h5 or .npz, since a line of .csv has one")
