@@ -15,6 +15,7 @@ from dpedf.device.threads import blas_threads
 from dpedf.errors import UserError, concerning, one_line
 from dpedf.parallel.agreement import expect_same
 from dpedf.phi import Phi
+from dpedf.program import during
 from dpedf.run import build, config, room
 from dpedf.run.checkpoint import install, read
 from dpedf.run.directory import BEST, CHECKPOINT
@@ -118,5 +119,6 @@ def opened(args, ranks):
     with closing(model.device):
         expect_same(ranks, model.file, f"Phi {model.phi.sha256()} of step {model.step}")
         threads, _ = blas_threads(model.settings, ranks)
-        with threadpool_limits(threads, "blas"), np.errstate(all="ignore"):
+        drawn = during(seed=model.settings.seed, step=model.step)  # as in training
+        with threadpool_limits(threads, "blas"), np.errstate(all="ignore"), drawn:
             yield model

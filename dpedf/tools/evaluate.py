@@ -12,7 +12,6 @@ from pathlib import Path
 from dpedf.data.part import Part
 from dpedf.errors import UserError, plural
 from dpedf.parallel import job
-from dpedf.program import during
 from dpedf.run.command_line import Parser
 from dpedf.run.evaluate import measure
 from dpedf.run.scores import class_report, confusion_table, wilson
@@ -39,8 +38,7 @@ def evaluate(args, ranks):
             part = Part(path, model.form, model.x, model.y, settings.data, model.device)
             part.open_split(args.split, settings.seed)
         part.read_through(ranks)
-        with during(seed=settings.seed, step=model.step):
-            found = measure(model.Q, model.ell, part, part.rows, ranks, model.rows)
+        found = measure(model.Q, model.ell, part, part.rows, ranks, model.rows)
         rows = plural(len(part.rows), "row")
         ranks.say(f"{model.file} of step {model.step:,}, {args.split} of {path}: {rows}")
         for note in [*model.notes, *part.notes]:

@@ -47,7 +47,8 @@ def predict(args, ranks):
             part = Part(args.file, model.form, model.x, model.y, model.settings.data, model.device)
             part.open_unlabelled(args.split)
             predictions = Predictions(model, part)
-            expect_writable(args, predictions)
+            if ranks.rank == 0:
+                expect_writable(Path(args.output), [args.file, model.file], predictions)
         part.read_through(ranks)
         n = len(part.rows)
         save(args.output, predictions, n, outputs(model.Q, part, ranks, model.rows), ranks)
@@ -57,13 +58,12 @@ def predict(args, ranks):
         ranks.say(f"{args.output}: {predictions.what} of {plural(n, 'row')}, by {by}")
 
 
-def expect_writable(args, predictions):
-    """UserError: the output cannot be written there, or not like that."""
-    path = Path(args.output)
+def expect_writable(path, read, predictions):
+    """UserError: predictions cannot be written to this path.  read: files that are to stay."""
     if not path.parent.is_dir():
         raise UserError(f"{path}: no directory {path.parent}, expected one that is there")
-    if path.exists() and os.path.exists(args.file) and path.samefile(args.file):
-        raise UserError(f"{path}: is FILE, which would be lost, expected another one")
+    if path.exists() and any(path.samefile(file) for file in read):
+        raise UserError(f"{path} is read here, and would be lost, expected another OUT")
     if path.suffix == ".csv" and predictions.labels:
         found = f"rows of {plural(prod(predictions.labels), 'label')}"
         raise UserError(f"{path}: {found}, expected .h5 or .npz, since a line of .csv has one")
