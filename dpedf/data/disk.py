@@ -45,12 +45,6 @@ def replacing(path, previous=None):
         unfinished.unlink(missing_ok=True)
 
 
-def reserve(file, nbytes):
-    """Take so many bytes of the disk for an open file.  OSError: there are fewer."""
-    if hasattr(os, "posix_fallocate"):  # not on macOS
-        os.posix_fallocate(file.fileno(), 0, nbytes)
-
-
 def keep(path, previous):
     """Give a file another name too, so that at every moment it has one of them at least."""
     Path(previous).unlink(missing_ok=True)

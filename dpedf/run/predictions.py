@@ -9,7 +9,7 @@ from zipfile import ZipFile, ZipInfo
 import h5py
 import numpy as np
 
-from dpedf.data.disk import replacing, reserve, writing
+from dpedf.data.disk import replacing, writing
 from dpedf.device import host
 from dpedf.edf import CompNodes, Forward
 from dpedf.errors import RunError, UserError
@@ -17,8 +17,6 @@ from dpedf.kernels.activation import sigmoid
 from dpedf.parallel.passes import memory_of_passes
 from dpedf.program import during, program
 from dpedf.run.evaluate import classifies, predicted, rows_of_block
-
-BESIDE = 1 << 16  # bytes that HDF5 may add to a file beside the numbers, at most
 
 
 class Predictions:
@@ -151,17 +149,11 @@ def as_csv(*words):
 
 def write_h5(file, predictions, n, blocks):
     """Datasets: class, and the numbers by what they are."""
-    what, image = predictions.what, io.BytesIO()
-    with h5py.File(image, "w") as to:
+    what, first = predictions.what, 0
+    with h5py.File(file, "w") as to:  # by way of Python, so that a full disk is an OSError
         to.create_dataset(what, (n, *predictions.shape), predictions.dtype)
         if predictions.labels is not None:
             to.create_dataset("class", (n, *predictions.labels), np.int64)
-        needed = sum(dataset.nbytes for dataset in to.values())
-    # on a full disk, HDF5 itself can end the process
-    file.write(image.getbuffer())
-    reserve(file, BESIDE + len(image.getbuffer()) + needed)
-    with h5py.File(file, "r+") as to:
-        first = 0
         for classes, numbers in blocks:
             rows = slice(first, first := first + len(numbers))
             to[what][rows] = numbers
