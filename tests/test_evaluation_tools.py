@@ -55,6 +55,12 @@ def test_scores_are_those_of_their_definitions():
     assert shown[5].split() == ["4", "-", "-", "-", "0"]
 
 
+def test_of_many_classes_those_that_do_not_occur_are_left_out():
+    *lines, left = class_report(Scores(counted([7, 7, 300], [7, 400, -1], 1000))).splitlines()[1:-1]
+    assert [line.split()[0] for line in lines] == ["7", "300", "400", "macro", "-"]
+    assert left.startswith("997 classes")
+
+
 @pytest.mark.parametrize(("right", "n"), [(0, 10), (10, 10), (348, 360), (1, 3)])
 def test_the_interval_ends_where_a_normal_test_would_just_not_reject(right, n):
     for p in wilson(right / n, n):

@@ -104,14 +104,15 @@ def evaluate(Q, ell, data, split, ranks, rows=1):
 
 
 def measure(Q, ell, data, split, ranks, rows=1, pairs=True):
-    """The same as a Found, and in the same look at the rows, if asked for pairs, the Scores."""
+    """The same as a Found.  pairs: with its scores, counted in the same look at the rows."""
     device, n, classifier = data.device, len(split), classifies(ell, data.y)
     if not n:
         return Found()
     counting, counts = loss_of(Q, ell, data.y), Counts(ell)
     by_rows = getattr(counting, "mean", "rows") == "rows"
-    pairs = pairs and classifier and data.y.classes <= MOST
-    pairs = np.zeros((data.y.classes, data.y.classes + 1), np.int64) if pairs else None
+    J, taken = data.y.classes, None
+    if pairs and classifier and J <= MOST:
+        taken = np.zeros((J, J + 1), np.int64)
 
     def positions(x, y, row, step):
         """How many positions are counted in these rows, of each loss that counts those of all."""
@@ -122,7 +123,7 @@ def measure(Q, ell, data, split, ranks, rows=1, pairs=True):
     def found(x, y, row, step, a_row):
         """(3,): the sums over these rows of the loss, of correct labels, and of labels.
 
-        Then the labels, what is predicted, and whether it counts.
+        And of a classifier the labels, what is predicted, and what of it counts.
         a_row: how many positions are counted in a row, on average over the split.
         """
         for node in CompNodes(ell):
@@ -152,8 +153,8 @@ def measure(Q, ell, data, split, ranks, rows=1, pairs=True):
             with memory_of_passes():
                 where = x, y, k * rows, context.step  # rows draw by their place in the split
                 sums[k], labels = device.run(key, function, *where, *arguments)
-            if labels and pairs is not None:
-                count(pairs, *map(host, labels))
+            if labels and taken is not None:
+                count(taken, *map(host, labels))
             ranks.alive()
         sums = host(sums)
         ranks.add(sums)
@@ -162,13 +163,13 @@ def measure(Q, ell, data, split, ranks, rows=1, pairs=True):
     masks = counts.masks
     counted = total(positions, len(masks)) if masks else np.zeros(0)
     loss, right, labels = total(found, 3, device.put(counted / n)).tolist()
-    if pairs is not None:
-        ranks.add(pairs)
-    scores = None if pairs is None else Scores(pairs)
+    if taken is not None:
+        ranks.add(taken)
+    scores = None if taken is None else Scores(taken)
     return Found(loss / n, right / labels if labels else None, int(labels), scores)
 
 
-def count(pairs, y, guess, counted):
-    """Add to pairs[y, guess] each label that counts; a guess of -1 is in the last column."""
+def count(taken, y, guess, counted):
+    """Add 1 to taken[y, guess] for each label that counts; a guess of -1 is in the last column."""
     counts = counted > 0
-    np.add.at(pairs, (y[counts], guess[counts]), 1)
+    np.add.at(taken, (y[counts], guess[counts]), 1)

@@ -8,6 +8,7 @@ from dpedf.errors import plural, visible
 
 MOST = 2048  # classes for which all pairs are counted: 32 MiB
 WIDTH = 80  # columns of a terminal
+MANY = 100  # classes, of which those that do not occur are left out
 LISTED = 10  # confusions, where a matrix does not fit
 Z = 1.959963984540054  # 95 % of a normal distribution lie within so many standard deviations
 
@@ -68,7 +69,10 @@ def cut(text, most):
 
 
 def class_report(scores, names=()):
-    """Precision, recall, F1 and support of each class, a line each, as text."""
+    """Precision, recall, F1 and support of each class, a line each, as text.
+
+    Of many classes, those that are neither labels nor predicted are left out.
+    """
     labels = called(len(scores.support), names, 36)
     wide = max(len("macro average"), *map(len, labels))
 
@@ -77,12 +81,16 @@ def class_report(scores, names=()):
         return f"{label:{wide}}{''.join(f'{its:>11}' for its in shown)}{count:>11}"
 
     header = "".join(f"{title:>11}" for title in ("precision", "recall", "F1", "support"))
-    each = zip(scores.precision, scores.recall, scores.f1, strict=True)
+    each = [*zip(scores.precision, scores.recall, scores.f1, strict=True)]
+    occurs = scores.support + scores.predicted > 0
+    shown = [j for j in range(len(labels)) if occurs[j] or len(labels) <= MANY]
     lines = [f"{'class':{wide}}{header}"]
-    lines += map(line, labels, each, (f"{n:,}" for n in scores.support))
+    lines += [line(labels[j], each[j], f"{scores.support[j]:,}") for j in shown]
     lines.append(line("macro average", scores.macro, f"{scores.n:,}"))
     if np.isnan([scores.precision, scores.recall, scores.f1]).any():
         lines.append("- is 0/0, and is no part of the average.")
+    if left := len(labels) - len(shown):
+        lines.append(f"{left:,} classes are neither labels here nor predicted.")
     if undecided := int(scores.undecided.sum()):
         lines.append(f"The output is nan for {plural(undecided, 'label')}, and predicts no class.")
     return "\n".join(lines)
