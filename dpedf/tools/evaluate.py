@@ -23,7 +23,7 @@ def main(words):
     add = parser.add_argument
     add("run", metavar="RUN", help="the directory of the run")
     add("--data", metavar="FILE", help="another data file than that of the run")
-    add("--split", choices=["train", "valid", "test"], default="test", help="of it (test)")
+    add("--split", choices=["train", "valid", "test"], default="test", help="which rows (test)")
     parser.add_checkpoint()
     job.run(partial(evaluate, parser.read(words)))
 

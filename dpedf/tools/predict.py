@@ -1,12 +1,13 @@
-"""Predict with a trained model: the class of every row of a file, and how likely each is.
+"""Predict the class of every row of a file, and how likely each class is.
 
     dpedf predict runs/mnist images.h5 -o predicted.csv
     mpirun -n 4 dpedf predict runs/mnist data/mnist.h5 --split test -o predicted.h5
 
-FILE is HDF5, with rows x at its top or in a group; labels are not read.  Rows are scaled by its
-attributes scale, mean and std, or where it has none, as those of the run were.  What is written
-has a row for each, in their order: class (-1 where the output is nan) and the probabilities; of a
-model without classes, its output.
+FILE is HDF5, with rows x at its top or in a group, or a text; labels are not read.  Rows are
+scaled by its attributes scale, mean and std, or where it has none, as those of the run were.
+
+OUT has the rows in the same order: class (-1 where the output is nan) and the probabilities;
+scores where the output is no probability; of a model without classes, its output.
 """
 
 import argparse
