@@ -239,11 +239,10 @@ def rows_of(stored, name, may_be_empty=False):
         if dtype.kind not in "biuf" or not shape or 0 in shape[1:]:
             found = f"{dtype} of shape {shape}"
             raise UserError(f"{where}: {found}, expected rows of numbers")
-        if not shape[0] and may_be_empty:
-            return NoRows(holder, where, dataset)
-        if not shape[0]:
+        if not (shape[0] or may_be_empty):
             raise UserError(f"{where}: 0 rows, expected some")
         # of numbers in a format that is not this machine's, HDF5 makes such
         as_stored = dataset.id.get_type().equal(h5py.h5t.py_create(dtype))
         mapped = as_stored and dataset.id.get_offset() is not None
-    return (MappedRows if mapped else ChunkedRows)(holder, where, dataset)
+    kind = (MappedRows if mapped else ChunkedRows) if shape[0] else NoRows
+    return kind(holder, where, dataset)
