@@ -10,12 +10,18 @@ import warnings
 from pathlib import Path
 
 from dpedf.data.disk import replace, writing
-from dpedf.errors import UserError, one_line, print_line
+from dpedf.device import CPU
+from dpedf.errors import UserError, concerning, one_line, print_line
 from dpedf.run.command_line import Parser, expect_one_process
 from dpedf.run.history import History
+from dpedf.run.trained import Trained
 
 METADATA = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}  # no time in any
-OF_AXIS = {"epoch": "steps_per_epoch", "time": "seconds"}  # what has to be known for it
+OF_AXIS = {
+    "epoch": "steps_per_epoch",
+    "step": "step",
+    "time": "seconds",
+}  # what has to be known for it
 DOTS = 150  # an inch
 STYLE = {
     "text.parse_math": False,  # a name may hold any character
@@ -78,20 +84,48 @@ def curves(runs, asked):
     return _curves.draw(histories, by)
 
 
+def pictured(kind, args):
+    """The picture of this kind: "curves", "mistakes" or "weights"."""
+    from dpedf.tools import _pictures  # imports matplotlib, as _curves does
+
+    if kind == "curves":
+        return curves(args.runs, args.by)
+    if len(args.runs) > 1:
+        raise UserError(f"{len(args.runs)} runs, expected one, whose model is looked at")
+    draw = _pictures.draw_mistakes if kind == "mistakes" else _pictures.draw_weights
+    model = Trained(args.runs[0], CPU(), args.checkpoint, args.trust)
+    for note in model.notes:
+        print_line(note)
+    with concerning(model.file):
+        return draw(model)
+
+
 def main(words):
     parser = Parser("dpedf plot", __doc__)
     add = parser.add_argument
     add("runs", metavar="RUN", nargs="+", help="the directory of a run")
-    add("-o", "--output", metavar="FILE", help="the picture, in .png, .svg or .pdf (curves.png)")
-    add("--by", choices=["epoch", "step", "time"], help="what curves are drawn over (epoch)")
+    name = "the picture, a .png, .svg or .pdf (curves.png, mistakes.png or weights.png)"
+    add("-o", "--output", metavar="FILE", type=Path, help=name)
+    add("--by", choices=[*OF_AXIS], help="what curves are drawn over (epoch)")
+    kinds = parser.add_mutually_exclusive_group()
+    mistakes = "draw the test images that a model got most wrong, the most confident first"
+    kinds.add_argument("--mistakes", action="store_true", help=mistakes)
+    weights = "draw the weights of the first layer as images"
+    kinds.add_argument("--weights", action="store_true", help=weights)
+    parser.add_checkpoint()
     args = parser.read(words)
     expect_one_process("plot")
-    path = Path(args.output or "curves.png")
-    kind = format_of(path)
+    kind = "mistakes" if args.mistakes else "weights" if args.weights else "curves"
+    path = args.output or Path(f"{kind}.png")
+    if kind == "curves" and (args.checkpoint or args.trust):
+        raise UserError("--checkpoint and --trust go with --mistakes or --weights")
+    if kind != "curves" and args.by:
+        raise UserError(f"--by {args.by} goes with curves, not with --{kind}")
+    ending = format_of(path)
     expect_matplotlib()
     import matplotlib
 
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE)
-        save(curves(args.runs, args.by), path, kind)
+        save(pictured(kind, args), path, ending)

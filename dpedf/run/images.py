@@ -1,0 +1,47 @@
+"""What of a model and of its rows are images."""
+
+from math import isqrt, prod
+
+import numpy as np
+
+from dpedf.device import host
+from dpedf.errors import UserError
+from dpedf.models.images import COLOURS
+
+SMALLEST = 64  # numbers of a vector that is taken for an image
+
+
+def channels(x):
+    """An image x as (I, H, W), whose channels may come first or last; a vector has to be square.
+
+    UserError: it is none.
+    """
+    if x.ndim == 1 and x.size >= SMALLEST and isqrt(x.size) ** 2 == x.size:
+        return x.reshape(1, isqrt(x.size), -1)
+    if x.ndim == 2 and x.size:
+        return x[None]
+    if x.ndim == 3 and x.size:
+        last = x.shape[2] in COLOURS and x.shape[0] not in COLOURS
+        return np.moveaxis(x, 2, 0) if last else x
+    found = f"x of {x.shape}, expected images"
+    raise UserError(f"{found}: (H, W), (I, H, W), (H, W, I), or a vector of N * N numbers")
+
+
+def first_layer(model):
+    """(name, weights) of the first layer of a Trained model, weights (J, I, H, W).
+
+    It is the first parameter, in the order of the program, that has a number for each of x and
+    each unit j, (I*H*W, J), or the first kernels of a convolution.  UserError: there is neither.
+    """
+    x = model.x
+    if x.classes is not None:
+        raise UserError("data.window > 0: a model of text, expected one of images")
+    image = channels(np.empty(x.shape, np.uint8))
+    for p in model.phi.parameters:
+        W = host(p.value)
+        if W.ndim == 4 and W.shape[1] == len(image):
+            return p.name, W
+        if W.ndim == 2 and len(W) == prod(x.shape):
+            return p.name, np.stack([channels(w.reshape(x.shape)) for w in W.T])
+    expected = f"weights ({prod(x.shape)}, J) or kernels (J, {len(image)}, K, K)"
+    raise UserError(f"no parameter sees an image as a whole or in windows, expected {expected}")

@@ -1,0 +1,123 @@
+"""Pictures of many images: what a model got most wrong, and what its first layer looks for."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from dpedf.errors import UserError, plural, visible
+from dpedf.run.images import channels, first_layer
+from dpedf.run.mistakes import expect_classifier, find, rows_of
+
+MISTAKES, IN_A_ROW = 24, 8
+UNITS = 64  # whose weights are drawn
+WIDTH, MARGIN = 9, 0.12  # inches
+SURE = 0.9995  # from here on, a percentage with one digit would read 100.0
+LONGEST = 14  # characters of a class below a picture
+SCALED = 99.5  # percent of the weights have colours of their own; few are much larger
+RED = "#bd1f01"
+
+
+def grid(title, n, columns, ratio, captions=0.0, beside=0.0):
+    """(figure, its axes) for n images of height / width = ratio, row by row, below a title.
+
+    captions: inches above and below each image.  beside: inches that stay free on the right.
+    """
+    lines, head = -(-n // columns), 0.4
+    width = (WIDTH - beside - (columns + 1) * MARGIN) / columns
+    line = width * ratio + 2 * captions + MARGIN
+    height = head + lines * line + MARGIN
+    figure = Figure((WIDTH, height))
+    figure.text(MARGIN / WIDTH, y_of_title(figure), title, fontsize=10, va="center")
+    axes = []
+    for k in range(n):
+        row, column = divmod(k, columns)
+        left = MARGIN + column * (width + MARGIN)
+        bottom = height - head - row * line - captions - width * ratio
+        place = left / WIDTH, bottom / height, width / WIDTH, width * ratio / height
+        axes.append(figure.add_axes(place, xticks=[], yticks=[]))
+    return figure, axes
+
+
+def y_of_title(figure):
+    return 1 - 0.2 / figure.get_figheight()
+
+
+def shown(image):
+    """An image (I, H, W) as matplotlib takes it: (H, W), or (H, W, 3) in colours."""
+    if len(image) not in (1, 3, 4):
+        raise UserError(f"images of {len(image)} channels, expected 1, 3 or 4")
+    return image[0] if len(image) == 1 else np.moveaxis(image, 0, -1)
+
+
+def draw_mistakes(model):
+    """The picture of the test images that a Trained model got most wrong."""
+    expect_classifier(model)
+    shown(channels(np.empty(model.x.shape, np.uint8)))
+    data = rows_of(model)
+    wrong, mistakes = find(model, data, MISTAKES)
+    rows = plural(len(data.test), "test row")
+    if not mistakes:
+        found = "none is wrong" if not wrong else "the output is nan for all that are wrong"
+        raise UserError(f"{data.path}: of {rows} {found}, so there is no mistake to draw")
+    images = [shown(channels(its.x)) for its in mistakes]
+    if images[0].dtype == np.uint8:
+        low, high = 0, 255
+    else:
+        low, high = min(map(np.min, images)), max(map(np.max, images))
+    title = f"{model.run}: {wrong:,} of {rows} are wrong" + (
+        f"; these are the {len(mistakes)} most confident" if len(mistakes) < wrong else ""
+    )
+    height, width = images[0].shape[:2]
+    figure, axes = grid(visible(title), len(mistakes), IN_A_ROW, height / width, 0.2)
+    note = "red: what was predicted, and how surely"
+    figure.text(
+        1 - MARGIN / WIDTH, y_of_title(figure), note, fontsize=8, color=RED, ha="right", va="center"
+    )
+    for place, its, image in zip(axes, mistakes, images, strict=True):
+        unit = (image - np.float64(low)) / (np.float64(high) - low or 1)
+        place.imshow(unit, "gray", vmin=0, vmax=1, aspect="auto")
+        said, label = (called(model.form.names, j) for j in (its.predicted, its.label))
+        place.set_title(f"{said}  {percent(its.confidence)}", fontsize=8, color=RED, pad=3)
+        place.set_xlabel(f"is {label}", fontsize=8, labelpad=3)
+    return figure
+
+
+def called(names, j):
+    """The name of class j, or its number."""
+    name = visible(names[j]) if names else str(j)
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
+
+
+def percent(confidence):
+    """ "98.3 %"; outputs that are no probabilities stay numbers."""
+    if not 0 <= confidence <= 1.001:
+        return f"{confidence:.3g}"
+    return "> 99.9 %" if confidence > SURE else f"{100 * confidence:.1f} %"
+
+
+def draw_weights(model):
+    """The picture of the first layer of a Trained model, its channels side by side."""
+    name, weights = first_layer(model)
+    units, drawn = len(weights), weights[:UNITS]
+    J, I, H, W = drawn.shape
+    apart = np.full((J, I, H, 1), np.nan)
+    tiles = np.concatenate([drawn, apart], axis=3).transpose(0, 2, 1, 3).reshape(J, H, -1)[..., :-1]
+    ratio = H / tiles.shape[2]
+    columns = max(1, min(round(16 * ratio), J))
+    sides = f", {I} channels side by side" if I > 1 else ""
+    which = f"the first {J} of {plural(units, 'unit')}" if J < units else plural(units, "unit")
+    title = f"{model.run}: {name}, {which}, {H} x {W}{sides}"
+    figure, axes = grid(visible(title), J, columns, ratio, beside=0.7)
+    sizes = np.abs(drawn[np.isfinite(drawn)])
+    largest = float(np.percentile(sizes, SCALED)) if len(sizes) else 0.0
+    extend = "both" if (sizes > largest).any() else "neither"
+    largest = largest or 1.0
+    for place, tile in zip(axes, tiles, strict=True):
+        image = place.imshow(tile, "RdBu_r", vmin=-largest, vmax=largest, aspect="auto")
+        place.spines[:].set_visible(False)
+    bounds = [its.get_position() for its in axes]
+    bottom, top = min(b.y0 for b in bounds), max(b.y1 for b in bounds)
+    place = figure.add_axes((1 - 0.6 / WIDTH, bottom, 0.012, top - bottom))
+    bar = figure.colorbar(image, place, extend=extend, extendfrac=0.03)
+    bar.ax.tick_params(labelsize=7, length=2)
+    bar.outline.set_visible(False)
+    return figure
