@@ -6,9 +6,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
-from dpedf.errors import UserError, plural, visible
+from dpedf.errors import UserError, plural
 from dpedf.run.config import load
 from dpedf.run.differences import differences, short_names, shown
+from dpedf.tools._pictures import legible
 
 # Ten colours that are told apart by everybody: M. A. Petroff, Accessible color sequences for data
 # visualization, 2021.
@@ -18,7 +19,7 @@ COLORS = (
 )
 MOST_SETTINGS = 3  # that name a run
 MOST_LISTED = 12  # runs in a legend
-WIDTH = 70  # characters of a name
+LONGEST = 70  # characters of a name
 CHARACTERS = 14  # of a legend, in an inch
 TRAINING = dict(linestyle=(0, (3, 1.5)), alpha=0.65)
 TEST = dict(marker="D", markersize=5, markerfacecolor="white")
@@ -52,11 +53,6 @@ def directories(histories):
     ]
 
 
-def legible(text):
-    text = visible(text)
-    return text if len(text) <= WIDTH else f"{text[: WIDTH - 1]}…"
-
-
 def draw(histories, by):
     """The picture of runs, over "epoch", "step" or "time"."""
     unit, label = 1, by
@@ -83,7 +79,7 @@ def draw(histories, by):
         if accurate:
             plot(panels[1], percent(history.curve("valid_accuracy", by)), unit, **style)
             mark(panels[1], percent(history.test("test_accuracy", by)), unit, color)
-        handles.append(Line2D([], [], **style, label=legible(name) + result(history)))
+        handles.append(Line2D([], [], **style, label=legible(name, LONGEST) + result(history)))
     for axes, title in zip(panels, ("loss", "accuracy, %"), strict=False):
         axes.set_title(title, loc="left")
         axes.set_xlabel(label)

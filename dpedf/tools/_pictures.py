@@ -10,7 +10,7 @@ from dpedf.run.mistakes import expect_classifier, find, rows_of
 MISTAKES, IN_A_ROW = 24, 8
 UNITS = 64  # whose weights are drawn
 WIDTH, MARGIN = 9, 0.12  # inches
-SURE = 0.9995  # from here on, a percentage with one digit would read 100.0
+SURE = 0.9995  # from here on, one digit would say 100.0 %
 LONGEST = 14  # characters of a class below a picture
 SCALED = 99.5  # percent of the weights have colours of their own; few are much larger
 RED = "#bd1f01"
@@ -35,6 +35,16 @@ def grid(title, n, columns, ratio, captions=0.0, beside=0.0):
         place = left / WIDTH, bottom / height, width / WIDTH, width * ratio / height
         axes.append(figure.add_axes(place, xticks=[], yticks=[]))
     return figure, axes
+
+
+def name_of(model):
+    return legible(str(model.run.resolve().name), 40)
+
+
+def legible(text, most):
+    """A text of at most so many characters, none of which moves the others."""
+    text = visible(text)
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def y_of_title(figure):
@@ -63,11 +73,11 @@ def draw_mistakes(model):
         low, high = 0, 255
     else:
         low, high = min(map(np.min, images)), max(map(np.max, images))
-    title = f"{model.run}: {wrong:,} of {rows} are wrong" + (
+    title = f"{name_of(model)}: {wrong:,} of {rows} are wrong" + (
         f"; these are the {len(mistakes)} most confident" if len(mistakes) < wrong else ""
     )
     height, width = images[0].shape[:2]
-    figure, axes = grid(visible(title), len(mistakes), IN_A_ROW, height / width, 0.2)
+    figure, axes = grid(title, len(mistakes), IN_A_ROW, height / width, 0.2)
     note = "red: what was predicted, and how surely"
     figure.text(
         1 - MARGIN / WIDTH, y_of_title(figure), note, fontsize=8, color=RED, ha="right", va="center"
@@ -83,8 +93,7 @@ def draw_mistakes(model):
 
 def called(names, j):
     """The name of class j, or its number."""
-    name = visible(names[j]) if names else str(j)
-    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
+    return legible(names[j], LONGEST) if names else str(j)
 
 
 def percent(confidence):
@@ -105,8 +114,8 @@ def draw_weights(model):
     columns = max(1, min(round(16 * ratio), J))
     sides = f", {I} channels side by side" if I > 1 else ""
     which = f"the first {J} of {plural(units, 'unit')}" if J < units else plural(units, "unit")
-    title = f"{model.run}: {name}, {which}, {H} x {W}{sides}"
-    figure, axes = grid(visible(title), J, columns, ratio, beside=0.7)
+    title = f"{name_of(model)}: {legible(name, LONGEST)}, {which}, {H} x {W}{sides}"
+    figure, axes = grid(title, J, columns, ratio, beside=0.7)
     sizes = np.abs(drawn[np.isfinite(drawn)])
     largest = float(np.percentile(sizes, SCALED)) if len(sizes) else 0.0
     extend = "both" if (sizes > largest).any() else "neither"
@@ -118,6 +127,7 @@ def draw_weights(model):
     bottom, top = min(b.y0 for b in bounds), max(b.y1 for b in bounds)
     place = figure.add_axes((1 - 0.6 / WIDTH, bottom, 0.012, top - bottom))
     bar = figure.colorbar(image, place, extend=extend, extendfrac=0.03)
+    bar.ax.yaxis.set_major_formatter("{x:.3g}")
     bar.ax.tick_params(labelsize=7, length=2)
     bar.outline.set_visible(False)
     return figure
