@@ -198,7 +198,7 @@ class RunDirectory:
             with writing(self.given / METRICS):
                 os.fsync(self.metrics.fileno())
             if self.event_file:
-                self.event_file.flush()
+                self.event_file.sync()
         keeps = name == CHECKPOINT or self.best_is_kept
         previous = self.path / PREVIOUS[name] if keeps else None
         texts = self.identity.texts() if self.identity else {}
@@ -216,8 +216,6 @@ class RunDirectory:
         self.told += kind != "test"
         if self.event_file:
             self.event_file.add(event)
-            if kind != "train":  # now and then, since the disk is waited for
-                self.event_file.flush()
 
 
 def before(events, step):

@@ -35,7 +35,9 @@ class History:
             kinds["eval"],
             kinds["test"][-1:],
         )
-        lengths = [e["steps_per_epoch"] for e in self.evaluated if number(e, "steps_per_epoch") > 0]
+        lengths = [
+            e["steps_per_epoch"] for e in self.evaluated if number(e, "steps_per_epoch") >= 1
+        ]
         self.steps_per_epoch = lengths[0] if lengths else None  # older versions did not tell it
         timed = any(number(e, "seconds") >= 0 for e in self.evaluated)
         self.axes = ["step", *["epoch"] * bool(lengths), *["time"] * timed]
@@ -53,8 +55,7 @@ class History:
         """(x, y), of no point or of one: what the test found."""
         x, y = self.drawn(self.tested, key, by)
         if by == "time":  # the test has none; it follows the last evaluation
-            x = self.drawn(self.evaluated, key, by)[0][-1:]
-            y = y[: len(x)]
+            x = self.drawn(self.evaluated, key, by)[0][-1:][: len(y)]
         return x, y
 
     def drawn(self, events, key, by):

@@ -1,9 +1,10 @@
 """The curves of a run for TensorBoard: an event file with the numbers of metrics.jsonl."""
 
+import os
 import time
 from weakref import finalize
 
-from dpedf.data.disk import writing
+from dpedf.data.disk import no_link, writing
 from dpedf.errors import UserError, one_line
 
 BEGINS, ENDS = "events.out.tfevents.", ".dpedf"  # of its name; TensorBoard looks for "tfevents"
@@ -28,7 +29,8 @@ CURVES = {
 def expect_writer():
     """UserError: what writes event files is missing, or cannot be imported."""
     try:
-        import tensorboardX  # noqa: F401
+        import tensorboard.compat.proto.event_pb2
+        import tensorboard.summary.writer.record_writer  # noqa: F401
     except Exception as error:  # what is broken raises anything
         install = 'pip install "dpedf[tensorboard]"'
         found = f"run.tensorboard = true: {one_line(error)}, which writes event files"
@@ -50,39 +52,42 @@ class EventFile:
     """
 
     def __init__(self, directory, events):
-        from tensorboardX import RecordWriter
-        from tensorboardX.proto.event_pb2 import SessionLog
+        from tensorboard.compat.proto.event_pb2 import SessionLog
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
         older = event_files(directory)
         self.path = directory / f"{BEGINS}{time.time_ns()}{ENDS}"
         with writing(self.path):
-            self.records = RecordWriter(str(self.path))
-            finalize(self, self.records.close)
+            self.file = open(self.path, "xb", opener=no_link)
+            finalize(self, self.file.close)
+            self.records = RecordWriter(self.file)
             self.write(file_version="brain.Event:2")
             self.write(session_log=SessionLog(status=SessionLog.START), step=0)
         for event in events:
             self.add(event)
-        self.flush()
+        self.sync()
         with writing(directory):
             for file in older:
                 file.unlink()
 
     def add(self, event):
         """Write the numbers of an event, nan and infinity too."""
-        from tensorboardX.proto.summary_pb2 import Summary
+        from tensorboard.compat.proto.summary_pb2 import Summary
 
         curves = CURVES[event["event"]].items()
         found = {name: event[key] for key, name in curves if isinstance(event.get(key), float)}
         values = [Summary.Value(tag=name, simple_value=number) for name, number in found.items()]
         with writing(self.path):
             self.write(step=event["step"], summary=Summary(value=values))
+            self.file.flush()  # who looks on sees it at once
 
     def write(self, **fields):
-        from tensorboardX.proto.event_pb2 import Event
+        from tensorboard.compat.proto.event_pb2 import Event
 
         self.records.write(Event(wall_time=time.time(), **fields).SerializeToString())
 
-    def flush(self):
+    def sync(self):
         """Wait until all of it is on the disk."""
         with writing(self.path):
-            self.records.flush()
+            self.file.flush()
+            os.fsync(self.file.fileno())

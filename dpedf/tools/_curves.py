@@ -86,7 +86,7 @@ def draw(histories, by):
         axes.grid(alpha=0.25, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
         axes.yaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_major_formatter("{x:,g}")
+        axes.xaxis.set_major_formatter("{x:,.10g}")
     scale(panels[0])
     legend_of_styles(panels[0], histories)
     legend_of_runs(figure, handles)
@@ -134,7 +134,7 @@ def scale(axes):
     drawn = drawn[np.isfinite(drawn)]
     if len(drawn) and 0 < 5 * drawn.min() < drawn.max():
         axes.set_yscale("log")
-        decades = np.log10(drawn.max() / drawn.min())
+        decades = np.log10(drawn.max()) - np.log10(drawn.min())
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 3 else (1,)))
         axes.yaxis.set_minor_locator(LogLocator(subs=()))
         axes.yaxis.set_major_formatter("{x:g}")

@@ -12,6 +12,7 @@ UNITS = 64  # whose weights are drawn
 WIDTH, MARGIN = 9, 0.12  # inches
 SURE = 0.9995  # from here on, one digit would say 100.0 %
 LONGEST = 14  # characters of a class below a picture
+BESIDE = 0.8  # inches for the scale of colours
 SCALED = 99.5  # percent of the weights have colours of their own; few are much larger
 RED = "#bd1f01"
 
@@ -115,7 +116,7 @@ def draw_weights(model):
     sides = f", {I} channels side by side" if I > 1 else ""
     which = f"the first {J} of {plural(units, 'unit')}" if J < units else plural(units, "unit")
     title = f"{name_of(model)}: {legible(name, LONGEST)}, {which}, {H} x {W}{sides}"
-    figure, axes = grid(title, J, columns, ratio, beside=0.7)
+    figure, axes = grid(title, J, columns, ratio, beside=BESIDE)
     sizes = np.abs(drawn[np.isfinite(drawn)])
     largest = float(np.percentile(sizes, SCALED)) if len(sizes) else 0.0
     extend = "both" if (sizes > largest).any() else "neither"
@@ -125,7 +126,7 @@ def draw_weights(model):
         place.spines[:].set_visible(False)
     bounds = [its.get_position() for its in axes]
     bottom, top = min(b.y0 for b in bounds), max(b.y1 for b in bounds)
-    place = figure.add_axes((1 - 0.6 / WIDTH, bottom, 0.012, top - bottom))
+    place = figure.add_axes((1 - (BESIDE - MARGIN) / WIDTH, bottom, 0.012, top - bottom))
     bar = figure.colorbar(image, place, extend=extend, extendfrac=0.03)
     bar.ax.yaxis.set_major_formatter("{x:.3g}")
     bar.ax.tick_params(labelsize=7, length=2)

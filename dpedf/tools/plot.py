@@ -55,8 +55,7 @@ def format_of(path):
 def save(figure, path, kind):
     """Write a picture, whole or not at all."""
     content = io.BytesIO()
-    with warnings.catch_warnings(action="ignore"):  # of characters that the font does not have
-        figure.savefig(content, format=kind, dpi=DOTS, metadata=METADATA[kind])
+    figure.savefig(content, format=kind, dpi=DOTS, metadata=METADATA[kind])
     with writing(path):
         replace(path, content.getvalue())
     print_line(path)
@@ -125,7 +124,8 @@ def main(words):
     expect_matplotlib()
     import matplotlib
 
-    with matplotlib.rc_context():
+    # Warnings would be of strange numbers, and of characters that the font does not have.
+    with matplotlib.rc_context(), warnings.catch_warnings(action="ignore"):
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE)
         save(pictured(kind, args), path, ending)
