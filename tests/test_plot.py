@@ -385,6 +385,18 @@ def test_models_without_classes_or_images_are_one_line(refused):
         first_layer(SimpleNamespace(x=x, phi=SimpleNamespace(parameters=[bias])))
 
 
+@draws
+def test_a_run_on_a_gpu_is_drawn_without_one(python, gpu, few_digits, drawn, tmp_path):
+    folder, config = tmp_path / "run", tmp_path / "config.toml"
+    config.write_text(CONFIG.format(seed=0, sizes=[64, 10], rate=0.05))
+    words = f"data.file={few_digits}", "train.steps=2", f"run.dir={folder}", "run.device=gpu"
+    done = python("-m", "dpedf.train", config, *words, **gpu)
+    assert done.returncode == 0, done.stderr
+    assert names(drawn(folder))[0].startswith("run: test ")
+    assert len(drawn(folder, "--weights").axes) == 11
+    assert "of 50 test rows are wrong" in drawn(folder, "--mistakes").texts[0].get_text()
+
+
 # Event files.
 
 
