@@ -379,10 +379,10 @@ def test_models_without_classes_or_images_are_one_line(refused):
     with refused("data.window", "images"):
         expect_classifier(SimpleNamespace(settings=text, y=y, Q=Q, ell=ell))
     with refused("data.window", "images"):
-        first_layer(SimpleNamespace(x=Input((8,), np.dtype(np.intp), 5)))
+        first_layer(SimpleNamespace(x=Input((8,), np.dtype(np.intp), 5)), 1)
     with refused("no parameter", "(64, J)"):
         bias = SimpleNamespace(value=np.zeros(64), name="Phi1.b")
-        first_layer(SimpleNamespace(x=x, phi=SimpleNamespace(parameters=[bias])))
+        first_layer(SimpleNamespace(x=x, phi=SimpleNamespace(parameters=[bias])), 1)
 
 
 @draws

@@ -9,6 +9,7 @@ from dpedf.errors import UserError
 from dpedf.models.images import COLOURS
 
 SMALLEST = 64  # numbers of a vector that is taken for an image
+SIDE = 256
 
 
 def channels(x):
@@ -27,11 +28,18 @@ def channels(x):
     raise UserError(f"{found}: (H, W), (I, H, W), (H, W, I), or a vector of N * N numbers")
 
 
-def first_layer(model):
-    """(name, weights) of the first layer of a Trained model, weights (J, I, H, W).
+def small(image):
+    """An image (..., I, H, W) with at most some SIDE numbers along an axis, as a picture needs."""
+    step = max(1, max(image.shape[-2:]) // SIDE)
+    return image[..., ::step, ::step]
 
-    It is the first parameter, in the order of the program, that has a number for each of x and
-    each unit j, (I*H*W, J), or the first kernels of a convolution.  UserError: there is neither.
+
+def first_layer(model, most):
+    """(name, J, weights) of the first layer of a Trained model, of which J units see an image.
+
+    weights: of the first of them, at most so many, (units, I, H, W).  The layer is the first
+    parameter, in the order of the program, that has a number for each of x and each unit j,
+    (I*H*W, J), or the first kernels of a convolution.  UserError: there is neither.
     """
     x = model.x
     if x.classes is not None:
@@ -40,8 +48,9 @@ def first_layer(model):
     for p in model.phi.parameters:
         W = host(p.value)
         if W.ndim == 4 and W.shape[1] == len(image):
-            return p.name, W
+            return p.name, len(W), W[:most]
         if W.ndim == 2 and len(W) == prod(x.shape):
-            return p.name, np.stack([channels(w.reshape(x.shape)) for w in W.T])
+            seen = [channels(w.reshape(x.shape)) for w in W.T[:most]]
+            return p.name, W.shape[1], np.stack(seen)
     expected = f"weights ({prod(x.shape)}, J) or kernels (J, {len(image)}, K, K)"
     raise UserError(f"no parameter sees an image as a whole or in windows, expected {expected}")

@@ -47,7 +47,7 @@ class EventFile:
 
     A run that goes on writes another one, from metrics.jsonl, and then removes those before it: no
     point stands there twice, and none that was lost with a step.  What TensorBoard has read of them
-    it forgets at the START of a session.
+    it forgets at the START of a session.  The time of a point is that of its writing.
     RunError: the disk cannot be written.
     """
 

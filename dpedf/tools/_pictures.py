@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dpedf.errors import UserError, plural, visible
-from dpedf.run.images import channels, first_layer
+from dpedf.run.images import channels, first_layer, small
 from dpedf.run.mistakes import expect_classifier, find, rows_of
 
 MISTAKES, IN_A_ROW = 24, 8
@@ -14,6 +14,7 @@ SURE = 0.9995  # from here on, one digit would say 100.0 %
 LONGEST = 14  # characters of a class below a picture
 BESIDE = 0.8  # inches for the scale of colours
 SCALED = 99.5  # percent of the weights have colours of their own; few are much larger
+FLATTEST = 12  # an image that is longer is drawn as if it were so long
 RED = "#bd1f01"
 
 
@@ -22,7 +23,7 @@ def grid(title, n, columns, ratio, captions=0.0, beside=0.0):
 
     captions: inches above and below each image.  beside: inches that stay free on the right.
     """
-    lines, head = -(-n // columns), 0.4
+    lines, head, ratio = -(-n // columns), 0.4, min(max(ratio, 1 / FLATTEST), FLATTEST)
     width = (WIDTH - beside - (columns + 1) * MARGIN) / columns
     line = width * ratio + 2 * captions + MARGIN
     height = head + lines * line + MARGIN
@@ -39,7 +40,7 @@ def grid(title, n, columns, ratio, captions=0.0, beside=0.0):
 
 
 def name_of(model):
-    return legible(str(model.run.resolve().name), 40)
+    return legible(str(model.run.resolve().name), 24)
 
 
 def legible(text, most):
@@ -56,6 +57,7 @@ def shown(image):
     """An image (I, H, W) as matplotlib takes it: (H, W), or (H, W, 3) in colours."""
     if len(image) not in (1, 3, 4):
         raise UserError(f"images of {len(image)} channels, expected 1, 3 or 4")
+    image = small(image)
     return image[0] if len(image) == 1 else np.moveaxis(image, 0, -1)
 
 
@@ -106,8 +108,8 @@ def percent(confidence):
 
 def draw_weights(model):
     """The picture of the first layer of a Trained model, its channels side by side."""
-    name, weights = first_layer(model)
-    units, drawn = len(weights), weights[:UNITS]
+    name, units, weights = first_layer(model, UNITS)
+    drawn = small(weights)
     J, I, H, W = drawn.shape
     apart = np.full((J, I, H, 1), np.nan)
     tiles = np.concatenate([drawn, apart], axis=3).transpose(0, 2, 1, 3).reshape(J, H, -1)[..., :-1]
@@ -115,7 +117,8 @@ def draw_weights(model):
     columns = max(1, min(round(16 * ratio), J))
     sides = f", {I} channels side by side" if I > 1 else ""
     which = f"the first {J} of {plural(units, 'unit')}" if J < units else plural(units, "unit")
-    title = f"{name_of(model)}: {legible(name, LONGEST)}, {which}, {H} x {W}{sides}"
+    size = " x ".join(map(str, weights.shape[2:]))
+    title = f"{name_of(model)}: {legible(name, LONGEST)}, {which}, {size}{sides}"
     figure, axes = grid(title, J, columns, ratio, beside=BESIDE)
     sizes = np.abs(drawn[np.isfinite(drawn)])
     largest = float(np.percentile(sizes, SCALED)) if len(sizes) else 0.0

@@ -1,6 +1,7 @@
 """Draw the training curves of runs, the mistakes of a model, or its first layer.
 
     dpedf plot runs/mnist runs/softmax -o curves.png
+    dpedf plot runs/mnist --mistakes
 
 Runs are named by the settings in which they differ.
 """
@@ -115,7 +116,7 @@ def main(words):
     args = parser.read(words)
     expect_one_process("plot")
     kind = "mistakes" if args.mistakes else "weights" if args.weights else "curves"
-    path = args.output or Path(f"{kind}.png")
+    path = (args.output or Path(f"{kind}.png")).expanduser()
     if kind == "curves" and (args.checkpoint or args.trust):
         raise UserError("--checkpoint and --trust go with --mistakes or --weights")
     if kind != "curves" and args.by:
