@@ -69,9 +69,8 @@ def draw(histories, by):
     panels = figure.subplots(1, 1 + accurate, squeeze=False)[0]
     width = 1.4 if len(histories) <= len(COLORS) else 0.9
     handles = []
-    for history, color, name in zip(
-        histories, colors(len(histories)), labels(histories), strict=True
-    ):
+    each = zip(histories, colors(len(histories)), labels(histories), strict=True)
+    for history, color, name in each:
         style = dict(color=color, linewidth=width)
         plot(panels[0], history.curve("train_loss", by), unit, **style, **TRAINING)
         plot(panels[0], history.curve("valid_loss", by), unit, **style)
@@ -161,4 +160,7 @@ def legend_of_runs(figure, handles):
     room = figure.get_figwidth() * CHARACTERS
     columns = int(max(1, min(len(handles), room // (longest + 5))))
     figure.set_figheight(HEIGHT + ROW * -(-len(handles) // columns))
-    figure.legend(handles=handles, loc="outside upper center", ncols=columns, frameon=False)
+    place = dict(loc="outside upper center", ncols=columns, frameon=False)
+    legend = figure.legend(handles, ["run"] * len(handles), **place)
+    for text, handle in zip(legend.get_texts(), handles, strict=True):
+        text.set_text(handle.get_label())  # a legend itself leaves out names that begin with _

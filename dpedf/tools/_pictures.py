@@ -9,7 +9,7 @@ from dpedf.run.mistakes import expect_classifier, find, rows_of
 
 MISTAKES, IN_A_ROW = 24, 8
 UNITS = 64  # whose weights are drawn
-WIDTH, MARGIN = 9, 0.12  # inches
+WIDTH, MARGIN, WIDEST = 9, 0.12, 1.4  # inches: of a figure, between images, and of an image
 SURE = 0.9995  # from here on, one digit would say 100.0 %
 LONGEST = 14  # characters of a class below a picture
 BESIDE = 0.8  # inches for the scale of colours
@@ -24,7 +24,7 @@ def grid(title, n, columns, ratio, captions=0.0, beside=0.0):
     captions: inches above and below each image.  beside: inches that stay free on the right.
     """
     lines, head, ratio = -(-n // columns), 0.4, min(max(ratio, 1 / FLATTEST), FLATTEST)
-    width = (WIDTH - beside - (columns + 1) * MARGIN) / columns
+    width = min(WIDEST, (WIDTH - beside - (columns + 1) * MARGIN) / columns)
     line = width * ratio + 2 * captions + MARGIN
     height = head + lines * line + MARGIN
     figure = Figure((WIDTH, height))
@@ -72,21 +72,16 @@ def draw_mistakes(model):
         found = "none is wrong" if not wrong else "the output is nan for all that are wrong"
         raise UserError(f"{data.path}: of {rows} {found}, so there is no mistake to draw")
     images = [shown(channels(its.x)) for its in mistakes]
-    if images[0].dtype == np.uint8:
-        low, high = 0, 255
-    else:
-        low, high = min(map(np.min, images)), max(map(np.max, images))
-    title = f"{name_of(model)}: {wrong:,} of {rows} are wrong" + (
-        f"; these are the {len(mistakes)} most confident" if len(mistakes) < wrong else ""
-    )
+    low, high = (float(end(images)) for end in (np.min, np.max))
+    these = f"; these are the {len(mistakes)} most confident" if len(mistakes) < wrong else ""
+    title = f"{name_of(model)}: {wrong:,} of {rows} are wrong{these}"
     height, width = images[0].shape[:2]
     figure, axes = grid(title, len(mistakes), IN_A_ROW, height / width, 0.2)
     note = "red: what was predicted, and how surely"
-    figure.text(
-        1 - MARGIN / WIDTH, y_of_title(figure), note, fontsize=8, color=RED, ha="right", va="center"
-    )
+    style = dict(fontsize=8, color=RED, ha="right", va="center")
+    figure.text(1 - MARGIN / WIDTH, y_of_title(figure), note, **style)
     for place, its, image in zip(axes, mistakes, images, strict=True):
-        unit = (image - np.float64(low)) / (np.float64(high) - low or 1)
+        unit = (image - low) / (high - low or 1)
         place.imshow(unit, "gray", vmin=0, vmax=1, aspect="auto")
         said, label = (called(model.form.names, j) for j in (its.predicted, its.label))
         place.set_title(f"{said}  {percent(its.confidence)}", fontsize=8, color=RED, pad=3)
@@ -96,7 +91,7 @@ def draw_mistakes(model):
 
 def called(names, j):
     """The name of class j, or its number."""
-    return legible(names[j], LONGEST) if names else str(j)
+    return legible(names[j], LONGEST) if j < len(names) else str(j)
 
 
 def percent(confidence):
@@ -129,7 +124,8 @@ def draw_weights(model):
         place.spines[:].set_visible(False)
     bounds = [its.get_position() for its in axes]
     bottom, top = min(b.y0 for b in bounds), max(b.y1 for b in bounds)
-    place = figure.add_axes((1 - (BESIDE - MARGIN) / WIDTH, bottom, 0.012, top - bottom))
+    right = max(b.x1 for b in bounds) + 2 * MARGIN / WIDTH
+    place = figure.add_axes((right, bottom, 0.012, top - bottom))
     bar = figure.colorbar(image, place, extend=extend, extendfrac=0.03)
     bar.ax.yaxis.set_major_formatter("{x:.3g}")
     bar.ax.tick_params(labelsize=7, length=2)

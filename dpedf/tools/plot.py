@@ -18,11 +18,7 @@ from dpedf.run.history import History
 from dpedf.run.trained import Trained
 
 METADATA = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}  # no time in any
-OF_AXIS = {
-    "epoch": "steps_per_epoch",
-    "step": "step",
-    "time": "seconds",
-}  # what has to be known for it
+KNOWN_BY = {"epoch": "steps_per_epoch", "step": "step", "time": "seconds"}  # in evaluations
 DOTS = 150  # an inch
 STYLE = {
     "text.parse_math": False,  # a name may hold any character
@@ -56,7 +52,8 @@ def format_of(path):
 def save(figure, path, kind):
     """Write a picture, whole or not at all."""
     content = io.BytesIO()
-    figure.savefig(content, format=kind, dpi=DOTS, metadata=METADATA[kind])
+    how = dict(format=kind, dpi=DOTS, metadata=METADATA[kind], bbox_inches="tight")
+    figure.savefig(content, **how)
     with writing(path):
         replace(path, content.getvalue())
     print_line(path)
@@ -73,13 +70,11 @@ def curves(runs, asked):
         for note in history.notes:
             print_line(note)
         if by not in history.axes:
-            what = (
-                f"no {OF_AXIS[by]} in its evaluations" if history.evaluated else "no evaluation yet"
-            )
+            some = f"no {KNOWN_BY[by]} in its evaluations"
+            found = f"{history.path}: {some if history.evaluated else 'no evaluation yet'}"
             if asked:
-                expected = f"expected some, or --by {history.axes[-1]}"
-                raise UserError(f"{history.path}: {what}, {expected}")
-            print_line(f"{history.path}: {what}, so curves go by step")
+                raise UserError(f"{found}, expected some, or --by {history.axes[-1]}")
+            print_line(f"{found}, so curves go by step")
             by = "step"
     return _curves.draw(histories, by)
 
@@ -106,7 +101,7 @@ def main(words):
     add("runs", metavar="RUN", nargs="+", help="the directory of a run")
     name = "the picture, a .png, .svg or .pdf (curves.png, mistakes.png or weights.png)"
     add("-o", "--output", metavar="FILE", type=Path, help=name)
-    add("--by", choices=[*OF_AXIS], help="what curves are drawn over (epoch)")
+    add("--by", choices=[*KNOWN_BY], help="what curves are drawn over (epoch)")
     kinds = parser.add_mutually_exclusive_group()
     mistakes = "draw the test images that a model got most wrong, the most confident first"
     kinds.add_argument("--mistakes", action="store_true", help=mistakes)
