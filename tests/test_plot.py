@@ -83,8 +83,9 @@ def drawn(run, monkeypatch, tmp_path):
 
     def draw(*words):
         figures = []
-        monkeypatch.setattr(plot, "save", lambda figure, *_: figures.append(figure))
-        plot.main([*map(str, words), "-o", str(tmp_path / "x.png")])
+        with monkeypatch.context() as patch:
+            patch.setattr(plot, "save", lambda figure, *_: figures.append(figure))
+            plot.main([*map(str, words), "-o", str(tmp_path / "x.png")])
         return figures[0]
 
     return draw
