@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
+from dpedf import __main__
 from dpedf.data import write
 from dpedf.device import CPU
 from dpedf.edf import Input
-from dpedf.errors import RunError
 from dpedf.models import autoencoder
 from dpedf.run import config, metrics, mistakes
 from dpedf.run.config import DataSection
@@ -242,7 +242,9 @@ def test_without_matplotlib_one_line_says_how_to_install_it(run, refused, monkey
 
 
 @draws
-def test_a_picture_is_written_whole_and_the_same_each_time(run, refused, tmp_path, capsys):
+def test_a_picture_is_written_whole_and_the_same_each_time(
+    run, refused, tmp_path, capsys, monkeypatch
+):
     folder = str(run("a", [evaluated(7), evaluated(14), result(14)]))
     for name, begins in ("a.png", b"\x89PNG"), ("a.svg", b"<?xml"), ("a.pdf", b"%PDF"):
         path = tmp_path / name
@@ -256,8 +258,10 @@ def test_a_picture_is_written_whole_and_the_same_each_time(run, refused, tmp_pat
         with refused(f"-o {tmp_path / name}", "expected"):
             plot.main([folder, "-o", str(tmp_path / name)])
     (tmp_path / "b.png").mkdir()
-    with pytest.raises(RunError, match=r"b\.png"):
-        plot.main([folder, "-o", str(tmp_path / "b.png")])
+    monkeypatch.setattr(sys, "argv", ["dpedf", "plot", folder, "-o", str(tmp_path / "b.png")])
+    assert __main__.main() == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"{tmp_path / 'b.png'}: ") and error.count("\n") == 1
 
 
 @pytest.mark.parametrize(
