@@ -16,7 +16,10 @@ from dpedf.data import write
 from dpedf.device import CPU
 from dpedf.edf import Input
 from dpedf.models import autoencoder
+from dpedf.ops import Flatten, Tanh
+from dpedf.phi import Phi
 from dpedf.run import config, metrics, mistakes
+from dpedf.run.build import build
 from dpedf.run.config import DataSection
 from dpedf.run.directory import RunDirectory
 from dpedf.run.history import History
@@ -391,6 +394,12 @@ def test_what_is_no_image_is_one_line(refused, shape):
         channels(np.empty(shape))
 
 
+def model_of(x, y):
+    """A perceptron whose first layer is frozen, as large as its second."""
+    _, ell = build(dict(build="mlp", sizes=[64, 64, 64, 10], freeze=["Phi1"]), x, y)
+    return SimpleNamespace(x=x, ell=ell, phi=Phi(ell))
+
+
 def test_models_without_classes_or_images_are_one_line(refused):
     x, y = Input((8, 8), np.dtype(np.float32)), Input((), np.dtype(np.intp), 10)
     Q, ell = autoencoder(x, y, sizes=[64, 4])
@@ -403,8 +412,9 @@ def test_models_without_classes_or_images_are_one_line(refused):
     with refused("data.window", "images"):
         first_layer(SimpleNamespace(x=Input((8,), np.dtype(np.intp), 5)), 1)
     with refused("no parameter", "(64, J)"):
-        bias = SimpleNamespace(value=np.zeros(64), name="Phi1.b")
-        first_layer(SimpleNamespace(x=x, phi=SimpleNamespace(parameters=[bias])), 1)
+        first_layer(SimpleNamespace(x=x, ell=Tanh(Flatten(x))), 1)
+    frozen = model_of(x, y)
+    assert first_layer(frozen, 1)[:2] == ("Phi1.w", 64)  # though Phi2.w has the same shape
 
 
 @draws

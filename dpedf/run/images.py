@@ -5,8 +5,10 @@ from math import isqrt, prod
 import numpy as np
 
 from dpedf.device import host
+from dpedf.edf import CompNodes
 from dpedf.errors import UserError
 from dpedf.models.images import COLOURS
+from dpedf.program import inputs_of, kind
 
 SMALLEST = 64  # numbers of a vector that is taken for an image
 SIDE = 256
@@ -45,7 +47,8 @@ def first_layer(model, most):
     if x.classes is not None:
         raise UserError("data.window > 0: a model of text, expected one of images")
     image = channels(np.empty(x.shape, np.uint8))
-    for p in model.phi.parameters:
+    held = (i for n in CompNodes(model.ell) for i in inputs_of(n))  # frozen parameters too
+    for p in (i for i in held if kind(i) == "parameter"):
         W = host(p.value)
         if W.ndim == 4 and W.shape[1] == len(image):
             return p.name, len(W), W[:most]
