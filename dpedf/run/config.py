@@ -112,6 +112,7 @@ class RunSection(Section):
         Count, "threads of BLAS in each rank; 0: one, or without slices OMP_NUM_THREADS"
     ] = 0
     log_every: Annotated[Positive, "steps between lines of the training in metrics.jsonl"] = 100
+    tensorboard: Annotated[bool, "write its curves for TensorBoard beside metrics.jsonl"] = False
     timeout: Annotated[Above, "seconds without a step after which the job is ended"] = 600.0
     check_every: Annotated[
         Count, "steps between comparisons of the ranks' parameters; 0: at checkpoints alone"

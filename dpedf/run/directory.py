@@ -11,6 +11,7 @@ from dpedf.data.disk import create, no_link, replace, sync, writing
 from dpedf.errors import UserError, concerning, one_line, print_error
 from dpedf.run import config, metrics
 from dpedf.run.checkpoint import DamagedError, install, read, save
+from dpedf.run.tensorboard import EventFile, event_files
 
 CHECKPOINT, BEST, METRICS = "checkpoint.h5", "best.h5", "metrics.jsonl"
 PREVIOUS = {CHECKPOINT: "checkpoint.previous.h5", BEST: "best.previous.h5"}
@@ -37,6 +38,7 @@ class RunDirectory:
         self.writes, self.identity = ranks.rank == 0, identity
         self.source, self.notes = None, []
         self.metrics, self.told = None, 0  # told: events, but for that of the test
+        self.event_file = None  # for TensorBoard, if run.tensorboard asks for it
         self.best, self.best_is_kept = BEST, True
 
     def claim(self, may_hold_a_run):
@@ -163,12 +165,16 @@ class RunDirectory:
                 self.metrics = open(self.path / METRICS, "a", buffering=1, opener=no_link)
                 finalize(self, self.metrics.close)
             self.told = len(kept)
+            if settings.run.tensorboard:
+                self.event_file = EventFile(self.path, kept)
 
     def clear(self):
         """Remove a run, its checkpoints first, so that a part of it cannot be resumed."""
         for name in FILES:
             (self.path / name).unlink(missing_ok=True)
             sync(self.path)
+        for file in event_files(self.path):
+            file.unlink()
 
     def take_up(self):
         """Give the files that the run goes on from their names."""
@@ -191,6 +197,8 @@ class RunDirectory:
         if name == CHECKPOINT and self.metrics:
             with writing(self.given / METRICS):
                 os.fsync(self.metrics.fileno())
+            if self.event_file:
+                self.event_file.sync()
         keeps = name == CHECKPOINT or self.best_is_kept
         previous = self.path / PREVIOUS[name] if keeps else None
         texts = self.identity.texts() if self.identity else {}
@@ -199,11 +207,15 @@ class RunDirectory:
         self.best_is_kept = name == CHECKPOINT
 
     def event(self, kind, **values):
-        """Append one line to metrics.jsonl."""
-        if self.writes:
-            with writing(self.given / METRICS):
-                self.metrics.write(metrics.line({"event": kind, **values}))
-            self.told += kind != "test"
+        """Append one line to metrics.jsonl, and its numbers to the event file, if there is one."""
+        if not self.writes:
+            return
+        event = {"event": kind, **values}
+        with writing(self.given / METRICS):
+            self.metrics.write(metrics.line(event))
+        self.told += kind != "test"
+        if self.event_file:
+            self.event_file.add(event)
 
 
 def before(events, step):

@@ -22,6 +22,7 @@ from dpedf.run.command_line import from_command_line
 from dpedf.run.directory import RunDirectory
 from dpedf.run.outline import outline
 from dpedf.run.resume import identity
+from dpedf.run.tensorboard import expect_writer
 from dpedf.run.weights import few, start_from
 
 
@@ -74,6 +75,8 @@ class Setup:
             ranks.timeout = self.settings.run.timeout
             with concerning(self.path):
                 expect_cores(self.settings)
+                if self.settings.run.tensorboard and ranks.rank == 0:  # which alone writes
+                    expect_writer()
                 self.device = choose(self.settings, ranks)
         try:
             self.make(may_hold_a_run=bool(flags))

@@ -1,0 +1,47 @@
+"""What differs between runs: the settings that tell one from another."""
+
+import json
+
+from dpedf.errors import visible
+from dpedf.run.resume import flat
+
+# Where a run lies and how it is computed: none of these changes what is learnt.
+ASIDE = "run", "data.cache", "train.rows", "train.checkpoint_every"
+LONGEST = 40  # characters of a value
+
+
+def differences(configs):
+    """For each of several Configs, {"train.seed": 1, ...}: the settings that not all have alike."""
+    trees = [flat(config) for config in configs]
+    keys = dict.fromkeys(key for tree in trees for key in tree)
+    keys = [key for key in keys if not {key, key.split(".")[0]} & {*ASIDE}]
+    differing = [key for key in keys if len({written(tree.get(key)) for tree in trees}) > 1]
+    return [{key: tree[key] for key in differing if key in tree} for tree in trees]
+
+
+def labels(configs):
+    """What tells each of several Configs from the others: "learning_rate=0.1, sizes=[784,10]"."""
+    found = differences(configs)
+    names = short_names(key for settings in found for key in settings)
+    return [
+        ", ".join(f"{names[key]}={shown(value)}" for key, value in settings.items())
+        for settings in found
+    ]
+
+
+def short_names(keys):
+    """{"train.momentum": "momentum", ...}: without the section, where that is clear."""
+    keys = [*dict.fromkeys(keys)]
+    last = {key: key.rpartition(".")[2] for key in keys}
+    names = [*last.values()]
+    return {key: name if names.count(name) == 1 else key for key, name in last.items()}
+
+
+def written(value):
+    return json.dumps(value, sort_keys=True, default=str, separators=(",", ":"))
+
+
+def shown(value):
+    """A setting in few characters, such as [784,10]."""
+    text = visible(value if isinstance(value, str) else written(value))
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."

@@ -1,0 +1,166 @@
+"""The picture of training curves: loss and accuracy of runs, one over the other."""
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator
+
+from dpedf.errors import UserError, plural
+from dpedf.run.config import load
+from dpedf.run.differences import differences, short_names, shown
+from dpedf.tools._pictures import legible
+
+# Ten colours that are told apart by everybody: M. A. Petroff, Accessible color sequences for data
+# visualization, 2021.
+COLORS = (
+    *("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6"),
+    *("#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd"),
+)
+MOST_SETTINGS = 3  # that name a run
+MOST_LISTED = 12  # runs in a legend
+LONGEST = 70  # characters of a name
+CHARACTERS = 14  # of a legend, in an inch
+TRAINING = dict(linestyle=(0, (3, 1.5)), alpha=0.65)
+TEST = dict(marker="D", markersize=5, markerfacecolor="white")
+HEIGHT, ROW = 3.2, 0.19  # inches: of the panels, and of a line of the legend
+UNITS = {"seconds": 1, "minutes": 60, "hours": 3600}
+
+
+def labels(histories):
+    """A name for each run: in what its settings differ from the others', or its directory."""
+    names = directories(histories)
+    try:
+        differ = differences([load(history.run / "config.toml") for history in histories])
+    except UserError:  # of an older version, perhaps; its curves are there even so
+        return names
+    keys = short_names(key for settings in differ for key in settings)
+    if len(keys) > MOST_SETTINGS:
+        return names
+    found = [", ".join(f"{keys[k]} = {shown(its[k])}" for k in its) for its in differ]
+    return [
+        name if not text else text if found.count(text) == 1 else f"{text} ({name})"
+        for text, name in zip(found, names, strict=True)
+    ]
+
+
+def directories(histories):
+    """The names of the directories of runs, or their paths where names are the same."""
+    names = [history.run.resolve().name for history in histories]
+    return [
+        name if names.count(name) == 1 else str(history.run)
+        for name, history in zip(names, histories, strict=True)
+    ]
+
+
+def draw(histories, by):
+    """The picture of runs, over "epoch", "step" or "time"."""
+    unit, label = 1, by
+    if by == "time":
+        latest = max(np.nanmax(h.drawn(h.evaluated, "step", by)[0]) for h in histories)
+        label = next((u for u, n in UNITS.items() if latest < 120 * n), "hours")
+        unit = UNITS[label]
+    accurate = any(
+        np.isfinite(its[1]).any()
+        for h in histories
+        for its in (h.curve("valid_accuracy", by), h.test("test_accuracy", by))
+    )
+    figure = Figure((9, HEIGHT) if accurate else (6, HEIGHT), layout="constrained")
+    panels = figure.subplots(1, 1 + accurate, squeeze=False)[0]
+    width = 1.4 if len(histories) <= len(COLORS) else 0.9
+    handles = []
+    each = zip(histories, colors(len(histories)), labels(histories), strict=True)
+    for history, color, name in each:
+        style = dict(color=color, linewidth=width)
+        plot(panels[0], history.curve("train_loss", by), unit, **style, **TRAINING)
+        plot(panels[0], history.curve("valid_loss", by), unit, **style)
+        mark(panels[0], history.test("test_loss", by), unit, color)
+        if accurate:
+            plot(panels[1], percent(history.curve("valid_accuracy", by)), unit, **style)
+            mark(panels[1], percent(history.test("test_accuracy", by)), unit, color)
+        handles.append(Line2D([], [], **style, label=legible(name, LONGEST) + result(history)))
+    for axes, title in zip(panels, ("loss", "accuracy, %"), strict=False):
+        axes.set_title(title, loc="left")
+        axes.set_xlabel(label)
+        axes.grid(alpha=0.25, linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_major_formatter("{x:,.10g}")
+    scale(panels[0])
+    legend_of_styles(panels[0], histories)
+    legend_of_runs(figure, handles)
+    return figure
+
+
+def colors(n):
+    """n colours: as few as there are names for, else a scale from the first run to the last."""
+    if n <= len(COLORS):
+        return COLORS[:n]
+    return colormaps["viridis"](np.linspace(0, 0.95, n))
+
+
+def percent(curve):
+    return curve[0], 100 * curve[1]
+
+
+def plot(axes, curve, unit, **style):
+    """Draw a curve, with a dot for each point that no line reaches."""
+    x, y = curve
+    there = np.isfinite(x) & np.isfinite(y)
+    beside = np.zeros(len(x) + 1, bool)
+    beside[1:-1] = there[1:] & there[:-1]
+    alone = np.flatnonzero(there & ~beside[1:] & ~beside[:-1])
+    axes.plot(x / unit, y, **style, marker=".", markevery=alone.tolist())
+
+
+def mark(axes, point, unit, color):
+    x, y = point
+    axes.plot(x / unit, y, linestyle="", color=color, **TEST, zorder=3)
+
+
+def result(history):
+    """ ": test 98.40 %", where there is one."""
+    for what, form in ("accuracy", ": test {:.2%}"), ("loss", ": test loss {:.4g}"):
+        for found in history.test(f"test_{what}", "step")[1]:
+            if np.isfinite(found):
+                return form.format(found).replace("%", " %")
+    return ""
+
+
+def scale(axes):
+    """A logarithmic scale of losses, where they are positive and differ much."""
+    drawn = np.concatenate([line.get_ydata() for line in axes.lines])
+    drawn = drawn[np.isfinite(drawn)]
+    if len(drawn) and 0 < 5 * drawn.min() < drawn.max():
+        axes.set_yscale("log")
+        decades = np.log10(drawn.max()) - np.log10(drawn.min())
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 3 else (1,)))
+        axes.yaxis.set_minor_locator(LogLocator(subs=()))
+        axes.yaxis.set_major_formatter("{x:g}")
+
+
+def legend_of_styles(axes, histories):
+    """What dashed lines, solid ones and marks are, of those that are drawn."""
+    looks = {"training": TRAINING}
+    if any(np.isfinite(h.curve("valid_loss", "step")[1]).any() for h in histories):
+        looks["validation"] = {}
+    if any(h.tested for h in histories):
+        looks["test"] = {"linestyle": ""} | TEST
+    gray = dict(color="0.35", linewidth=1.4)
+    handles = [Line2D([], [], **gray, **look, label=name) for name, look in looks.items()]
+    axes.legend(handles=handles, frameon=False)
+
+
+def legend_of_runs(figure, handles):
+    """The names of runs, above the panels, in as many columns as there is room for."""
+    if (rest := len(handles) - MOST_LISTED) > 0:
+        more = Line2D([], [], linestyle="", label=f"and {plural(rest, 'more run')}")
+        handles = [*handles[:MOST_LISTED], more]
+    longest = max(len(handle.get_label()) for handle in handles)
+    room = figure.get_figwidth() * CHARACTERS
+    columns = int(max(1, min(len(handles), room // (longest + 5))))
+    figure.set_figheight(HEIGHT + ROW * -(-len(handles) // columns))
+    place = dict(loc="outside upper center", ncols=columns, frameon=False)
+    legend = figure.legend(handles, ["run"] * len(handles), **place)
+    for text, handle in zip(legend.get_texts(), handles, strict=True):
+        text.set_text(handle.get_label())  # a legend itself leaves out names that begin with _
