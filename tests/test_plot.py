@@ -18,7 +18,7 @@ from dpedf.edf import Input
 from dpedf.models import autoencoder
 from dpedf.ops import Flatten, Tanh
 from dpedf.phi import Phi
-from dpedf.run import config, metrics, mistakes
+from dpedf.run import config, evaluate, metrics, mistakes
 from dpedf.run.build import build
 from dpedf.run.config import DataSection
 from dpedf.run.directory import RunDirectory
@@ -322,9 +322,9 @@ def wrong(softmax, digits):
 
 @pytest.mark.parametrize("block", [512, 7])
 def test_the_mistakes_are_those_that_were_most_confident(softmax, wrong, block, monkeypatch):
-    monkeypatch.setattr(mistakes, "ROWS", block)
+    monkeypatch.setattr(evaluate, "LABELS", block)
     model = Trained(softmax, CPU())
-    n, found = mistakes.find(model, mistakes.rows_of(model), 24)
+    n, found = mistakes.find(model, mistakes.tested(model), 24)
     assert (n, len(found)) == (len(wrong), 24)
     for its, (x, label, predicted, confidence) in zip(found, wrong, strict=False):
         assert np.array_equal(its.x, x) and (its.label, its.predicted) == (label, predicted)
@@ -370,13 +370,12 @@ def test_a_model_without_mistakes_or_on_other_rows_is_one_line(softmax, digits, 
     with refused(tmp_path / "own.h5", "none is wrong"):
         draw_mistakes(model)
     write(tmp_path / "own.h5", **about, train=(x[:, :7], y), test=(x[:, :7], y))
-    with refused(tmp_path / "own.h5", "other rows"):
+    with refused(tmp_path / "own.h5", "expected"):
         draw_mistakes(model)
 
 
 def test_a_score_of_two_classes_is_a_probability():
-    predicted, sure = mistakes.predictions(np.array([-2.0, 0.5, 0.0]))
-    assert predicted.tolist() == [False, True, False]
+    sure = mistakes.confidence(np.array([-2.0, 0.5, 0.0]))
     assert np.allclose(sure, [1 / (1 + np.exp(-2.0)), 1 / (1 + np.exp(-0.5)), 0.5])
 
 

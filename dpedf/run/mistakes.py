@@ -4,19 +4,13 @@ from heapq import nlargest
 from typing import NamedTuple
 
 import numpy as np
-from msgspec.structs import replace
 
-from dpedf.data import Data
-from dpedf.data.form import form_of
+from dpedf.data.part import Part
 from dpedf.edf import Forward
 from dpedf.errors import UserError
 from dpedf.kernels.activation import sigmoid
 from dpedf.program import during
-from dpedf.run import config
-from dpedf.run.evaluate import classifies, correct
-from dpedf.run.room import bytes_of_row
-
-ROWS, BYTES = 512, 1 << 26  # that are looked at together, at most
+from dpedf.run.evaluate import classifies, predicted, rows_of_block
 
 
 class Mistake(NamedTuple):
@@ -40,48 +34,42 @@ def expect_classifier(model):
         raise UserError(f"{name}: {found}, expected one label, and a number for each class")
 
 
-def rows_of(model):
-    """The Data on which a model was trained.  UserError: it is not there, or has other rows."""
-    asked, settings = model.settings.data, model.settings
-    where = asked.file, asked.valid, settings.seed, config.dtype(settings)
-    data = Data(*where, window=asked.window, stride=asked.stride)
-    there, expected = (replace(form, names=()) for form in (form_of(data), model.form))
-    if there != expected:
-        raise UserError(f"{data.path}: other rows than the model was trained on")
-    if not len(data.test):
-        raise UserError(f"{data.path}: no row to test")
-    return data
+def tested(model):
+    """The test rows of the run of a Trained model, a Part.  UserError: they are not there."""
+    settings = model.settings
+    part = Part(settings.data.file, model.form, model.x, model.y, settings.data, model.device)
+    part.open_split("test", settings.seed)
+    return part
 
 
-def predictions(Q):
-    """(class, confidence) of each row: its largest output, or what the score of class 1 means."""
-    if Q.ndim == 1:
-        return Q > 0, sigmoid(np.abs(Q))
-    return Q.argmax(axis=1), Q.max(axis=1)
+def confidence(Q):
+    """How surely each row is of its class: the largest output, or what the score of class 1 means.
+
+    nan where a class has nan.
+    """
+    return sigmoid(np.abs(Q)) if Q.ndim == 1 else Q.max(axis=1)
 
 
-def find(model, data, most):
-    """(how many test rows are wrong, a list of the most confident ones, at most so many).
+def find(model, part, most):
+    """(how many rows of a Part are wrong, a list of the most confident ones, at most so many).
 
     A row whose output is nan is wrong, but nothing was predicted for it, so it is not listed.
     """
-    rows = max(1, min(ROWS, BYTES // max(1, bytes_of_row(model.Q))))
-    wrong = 0
+    numbers, wrong = part.rows.numbers, 0
+    rows = rows_of_block(model.Q, part, part.rows, model.rows)
 
     def each():
         nonlocal wrong
-        for first in range(0, len(data.test), rows):
-            x, y = data.test.load(data.test.numbers[first : first + rows])
-            data.put(x, y)
-            model.x.value = data.x.value
-            with during(row=first):
+        for first in range(0, len(numbers), rows):
+            x, y = part.rows.load(numbers[first : first + rows])
+            part.put(x, y)
+            with during(row=first, seed=model.settings.seed, step=model.step):
                 Forward(model.Q)
-            Q, labels = model.Q.value, data.y.value
-            mistaken = ~correct(Q, labels)
-            wrong += mistaken.sum()
-            predicted, confidence = predictions(Q)
-            for b in np.flatnonzero(mistaken & ~np.isnan(confidence)):
-                yield Mistake(x[b].copy(), int(labels[b]), int(predicted[b]), float(confidence[b]))
+            Q, labels = model.Q.value, model.y.value
+            classes, sure = predicted(Q, 1), confidence(Q)
+            wrong += (classes != labels).sum()
+            for b in np.flatnonzero((classes != labels) & (classes >= 0)):
+                yield Mistake(x[b].copy(), int(labels[b]), int(classes[b]), float(sure[b]))
 
     listed = nlargest(most, each(), key=lambda its: its.confidence)
     return int(wrong), listed

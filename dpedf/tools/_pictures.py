@@ -5,7 +5,8 @@ from matplotlib.figure import Figure
 
 from dpedf.errors import UserError, plural, visible
 from dpedf.run.images import channels, first_layer, small
-from dpedf.run.mistakes import expect_classifier, find, rows_of
+from dpedf.run.mistakes import expect_classifier, find, tested
+from dpedf.run.predictions import is_probability
 
 MISTAKES, IN_A_ROW = 24, 8
 UNITS = 64  # whose weights are drawn
@@ -65,12 +66,12 @@ def draw_mistakes(model):
     """The picture of the test images that a Trained model got most wrong."""
     expect_classifier(model)
     shown(channels(np.empty(model.x.shape, np.uint8)))
-    data = rows_of(model)
-    wrong, mistakes = find(model, data, MISTAKES)
-    rows = plural(len(data.test), "test row")
+    part = tested(model)
+    wrong, mistakes = find(model, part, MISTAKES)
+    rows = plural(len(part.rows), "test row")
     if not mistakes:
         found = "none is wrong" if not wrong else "the output is nan for all that are wrong"
-        raise UserError(f"{data.path}: of {rows} {found}, so there is no mistake to draw")
+        raise UserError(f"{part.path}: of {rows} {found}, so there is no mistake to draw")
     images = [shown(channels(its.x)) for its in mistakes]
     low, high = (float(end(images)) for end in (np.min, np.max))
     these = f"; these are the {len(mistakes)} most confident" if len(mistakes) < wrong else ""
@@ -80,11 +81,13 @@ def draw_mistakes(model):
     note = "red: what was predicted, and how surely"
     style = dict(fontsize=8, color=RED, ha="right", va="center")
     figure.text(1 - MARGIN / WIDTH, y_of_title(figure), note, **style)
+    likely = model.Q.value.ndim == 1 or is_probability(model.Q, model.ell)
     for place, its, image in zip(axes, mistakes, images, strict=True):
         unit = (image - low) / (high - low or 1)
         place.imshow(unit, "gray", vmin=0, vmax=1, aspect="auto")
         said, label = (called(model.form.names, j) for j in (its.predicted, its.label))
-        place.set_title(f"{said}  {percent(its.confidence)}", fontsize=8, color=RED, pad=3)
+        sure = percent(its.confidence) if likely else f"{its.confidence:.3g}"
+        place.set_title(f"{said}  {sure}", fontsize=8, color=RED, pad=3)
         place.set_xlabel(f"is {label}", fontsize=8, labelpad=3)
     return figure
 
@@ -95,9 +98,7 @@ def called(names, j):
 
 
 def percent(confidence):
-    """ "98.3 %"; outputs that are no probabilities stay numbers."""
-    if not 0 <= confidence <= 1.001:
-        return f"{confidence:.3g}"
+    """ "98.3 %"."""
     return "> 99.9 %" if confidence > SURE else f"{100 * confidence:.1f} %"
 
 
