@@ -71,8 +71,8 @@ def test_the_weights_of_classes_are_those_of_pytorch(recipes, monkeypatch):
     monkeypatch.chdir(recipes)
     random, weights, B = np.random.default_rng(0), [0.5, 2.0, 0.0, 1.25], 9
     x, y = Input((5,), np.float64), Input((), int, 4)
-    settings = {"build": "weighted.py:weighted", "sizes": [5, 6, 4], "weights": weights}
-    _, ell = build.build(settings, x, y)
+    settings = {"build": "weighted.py:weighted", "sizes": [5, 6, 4]}
+    _, ell = build.build(settings | {"class_weights": weights}, x, y)
     phi = Phi(ell, 0, np.float64)
     x.value, y.value = random.normal(size=(B, 5)), random.integers(0, 4, B)
     Forward(ell)
