@@ -4,6 +4,7 @@ A rule is called as update(eta, step), the first step being 0, and overwrites th
 Phi.  On a GPU both numbers may be arrays there, which a replayed step reads again.  From the step
 on whose loss was not finite, Phi.failed is nan, and a rule only counts in Phi.skipped.
 state: name -> vector, what a rule remembers from step to step; checkpoints keep it.
+Rules and schedules of the user's own are in run/rules.py.
 """
 
 import math

@@ -13,7 +13,6 @@ from contextlib import closing
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from dpedf.optim import last_step, schedule, update_rule
 from dpedf.parallel import job
 from dpedf.parallel.agreement import Agreement, to_go_on
 from dpedf.parallel.trial import choose
@@ -35,12 +34,10 @@ class Training:
         self.settings, self.ranks, self.link = setup.settings, setup.ranks, setup.link
         self.device, self.data, self.directory = setup.device, setup.data, setup.directory
         self.Q, self.ell, self.phi, self.gradient = setup.Q, setup.ell, setup.phi, setup.gradient
-        train = self.settings.train
-        update, seed = update_rule(self.phi, train), self.settings.seed
-        self.step = Step(self.gradient, update, self.device, seed, train.grad_clip)
+        self.last_step, self.eta = setup.last_step, setup.eta
+        train, seed = self.settings.train, self.settings.seed
+        self.step = Step(self.gradient, setup.update, self.device, seed, train.grad_clip)
         self.steps_per_epoch = -(-len(self.data.train) // train.batch_size)
-        self.last_step = last_step(train, len(self.data.train))
-        self.eta = schedule(train, self.last_step)
         self.report = Report(setup, self.step, self.last_step, self.steps_per_epoch)
         self.agreement = Agreement(self.ranks)
         self.state = state = self.step.restore(setup.state, self.ranks)

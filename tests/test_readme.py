@@ -73,6 +73,7 @@ def test_the_demonstration_of_the_readme_ends_with_one_phi_on_any_number_of_rank
     [
         *("README.md", "data/README.md", "tests/README.md"),
         *("docs/architectures.md", "docs/inside.md", "docs/reliability.md"),
+        *("docs/recipes.md", "docs/runs.md"),
     ],
 )
 def test_a_page_names_files_that_exist(page):

@@ -159,6 +159,27 @@ def rmsprop_on_gpu(Phi, grad, failure, s, v, eta, alpha, epsilon, mu, decay):
 
 
 @function
+def guarded(Phi, failure, state, change, eta, step):
+    """change(eta, step), which writes to Phi and to the vectors of state, unless failed is nan.
+
+    change: any function of NumPy's functions and operators.  failure: (failed, skipped), of Phi.
+    """
+    if not skips(*failure):
+        change(eta, step)
+
+
+@on_gpu(guarded)
+def guarded_on_gpu(Phi, failure, state, change, eta, step):
+    """What decides is on the GPU, so the change is made, and then perhaps taken back."""
+    failed, before = np.isnan(failure[0]), [(vector, vector.copy()) for vector in (Phi, *state)]
+    change(number(eta, Phi.dtype), number(step, np.int64))
+    for vector, its in before:
+        vector[...] = np.where(failed, its, vector)
+    skipped = failure[1]
+    skipped += failed
+
+
+@function
 def add_in_order(vectors, additions, low, high):
     """vectors[p,i] += vectors[q,i] for each (p, q) of additions in order, low <= i < high.
 

@@ -3,7 +3,6 @@
 import inspect
 from contextlib import nullcontext
 from difflib import get_close_matches
-from pathlib import Path
 
 import numpy as np
 
@@ -16,7 +15,10 @@ from dpedf.program import Program, program
 from dpedf.run import own_code
 from dpedf.run.config import OF_EVERY_MODEL
 from dpedf.run.evaluate import classifies
+from dpedf.run.own_code import takes
 from dpedf.shapes import described, listed
+
+OF_A_MODEL = "x", "y", "..."  # its parameters
 
 # Outputs are looked at for so many rows, and for so many draws of the parameters.
 FEW, DRAWS = 4, 16
@@ -77,30 +79,17 @@ def freeze(ell, names):
 
 def find(name):
     """The procedure of a name such as mlp or path/to/file.py:mine."""
-    file, colon, procedure = name.rpartition(":")
-    here = shipped()
-    if not colon and name not in here:
+    if ":" in name:
+        return own_code.procedure("model.build", name, OF_A_MODEL)
+    if name not in (here := shipped()):
         expected = f"one of {', '.join(here)}, or path/to/file.py:procedure"
         raise UserError(f'model.build = "{name}", expected {expected}')
-    if not colon:
-        return here[name]
-    if not (file.endswith(".py") and Path(file).is_file()):
-        raise UserError(
-            f'model.build = "{name}": no file {file}, expected path/to/file.py:procedure'
-        )
-    found = getattr(own_code.module(file), procedure, None)
-    if not takes_x_and_y(found):
-        raise UserError(f'model.build = "{name}", expected a procedure of (x, y, ...) in that file')
-    return found
+    return here[name]
 
 
 def shipped():
     """{name: model} of dpedf.models."""
-    return {key: thing for key, thing in sorted(vars(models).items()) if takes_x_and_y(thing)}
-
-
-def takes_x_and_y(thing):
-    return inspect.isfunction(thing) and [*inspect.signature(thing).parameters][:2] == ["x", "y"]
+    return {key: its for key, its in sorted(vars(models).items()) if takes(its, OF_A_MODEL)}
 
 
 def expect_fit(Q, ell, data):

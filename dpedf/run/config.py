@@ -27,6 +27,17 @@ Seed = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Name = Annotated[str, Meta(min_length=1)]
 
 
+def name_or_own(*names, procedure):
+    """The type of a setting that is one of these names, or a procedure in a file of the user's."""
+    own = f"path/to/file.py:{procedure}"
+    pattern = rf"^({'|'.join(names)}|[^\x00-\x1f]+\.py:\w+)\Z"
+    return Annotated[str, Meta(pattern=pattern), (*names, own)]
+
+
+Rule = name_or_own("sgd", "adam", "adamw", "rmsprop", procedure="rule")
+Schedule = name_or_own("constant", "step", "cosine", procedure="schedule")
+
+
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A table of a config file.  Beside the type of each setting stands what it means."""
 
@@ -59,7 +70,7 @@ class TrainSection(Section):
     rows: Annotated[
         Count, "rows computed at a time, at most; fewer take less memory; 0: a trial chooses"
     ] = 0
-    optimizer: Annotated[Literal["sgd", "adam", "adamw", "rmsprop"], "the update rule"] = "sgd"
+    optimizer: Annotated[Rule, "the update rule"] = "sgd"
     momentum: Annotated[Fraction, "momentum of sgd and rmsprop; 0: none"] = 0.0
     nesterov: Annotated[bool, "Nesterov's momentum, of sgd"] = False
     betas: Annotated[
@@ -73,9 +84,7 @@ class TrainSection(Section):
         Rate, "factor by which parameters are added to the gradient; adamw shrinks them instead"
     ] = 0.0
     grad_clip: Annotated[Rate, "norm to which a longer gradient is shortened; 0: none is"] = 0.0
-    schedule: Annotated[
-        Literal["constant", "step", "cosine"], "how the learning rate falls during the run"
-    ] = "constant"
+    schedule: Annotated[Schedule, "how the learning rate falls during the run"] = "constant"
     min_learning_rate: Annotated[Rate, 'where the rate ends, with schedule = "cosine"'] = 0.0
     warmup_steps: Annotated[
         Count, "steps in which the learning rate rises from 0, before the schedule begins"

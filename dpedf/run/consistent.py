@@ -4,6 +4,7 @@ import msgspec
 
 from dpedf.errors import UserError
 from dpedf.run.explain import in_toml
+from dpedf.run.own_code import own_file
 
 # The settings of [train] that only some optimizers have.
 OPTIMIZERS_WITH = {
@@ -16,11 +17,14 @@ OPTIMIZERS_WITH = {
 
 
 def expect_consistent(train):
-    """UserError: a setting of [train] that its optimizer does not have, or a rate that rises."""
+    """UserError: a setting of [train] that its optimizer does not have, or a rate that rises.
+
+    What a rule or a schedule of the user's own reads is known when it is tried (rules.py).
+    """
     for field in msgspec.structs.fields(train):
         found, optimizer = getattr(train, field.name), train.optimizer
         users = OPTIMIZERS_WITH.get(field.name, (optimizer,))
-        if optimizer not in users and found != field.default:
+        if optimizer not in users and not own_file(optimizer) and found != field.default:
             given = f"train.{field.name} = {found!r} is of {', '.join(users)}"
             off = f"none (train.{field.name} = {in_toml(field.default)})"
             raise UserError(f"{given}, expected {off} with train.optimizer = {optimizer!r}")
@@ -29,7 +33,7 @@ def expect_consistent(train):
         raise UserError(
             f"train.min_learning_rate = {low!r}, expected at most train.learning_rate = {high!r}"
         )
-    if low and train.schedule != "cosine":
+    if low and train.schedule != "cosine" and not own_file(train.schedule):
         found = f"train.min_learning_rate = {low!r} is of the schedule cosine"
         off = "none (train.min_learning_rate = 0.0)"
         raise UserError(f"{found}, expected {off} with train.schedule = {train.schedule!r}")

@@ -96,7 +96,10 @@ def bare(kind):
 
 def choices_of(kind):
     """The words of which a setting is one; () of other settings."""
-    return get_args(bare(kind)[0]) if get_origin(bare(kind)[0]) is Literal else ()
+    of, notes = bare(kind)[0], getattr(kind, "__metadata__", ())
+    if get_origin(of) is Literal:
+        return get_args(of)
+    return next((note for note in notes if isinstance(note, tuple)), ())
 
 
 def bounds(kind):
@@ -116,7 +119,8 @@ def in_words(kind):
     Beside a pattern of text stands what it means.
     """
     if choices := choices_of(kind):
-        return f"one of {', '.join(choices)}"
+        own = [f"or {word}" for word in choices if ":" in word]  # a file of the user's
+        return f"one of {', '.join([word for word in choices if ':' not in word] + own)}"
     of, meta, texts = bare(kind)
     if meta.pattern:
         return texts[0]

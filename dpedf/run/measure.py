@@ -17,12 +17,12 @@ from dpedf.data.file import fits_in_memory
 from dpedf.data.stored import Stored
 from dpedf.errors import RunError, UserError, concerning
 from dpedf.kernels.gemm import product
-from dpedf.optim import update_rule
 from dpedf.parallel.gradient import Gradient
 from dpedf.parallel.passes import Passes
 from dpedf.parallel.sums import sum_over
 from dpedf.parallel.trial import choose_passes
 from dpedf.run import config, room
+from dpedf.run.rules import update_rule
 from dpedf.run.setup import assemble, expect_rows_to_learn_from
 from dpedf.run.step import Step
 

@@ -1,10 +1,11 @@
-"""Code of the user's own: a file of models, and the modules beside it that it imports.
+"""Code of the user's own: a file of models or rules, and the modules beside it that it imports.
 
 These are found as they are in `python path/to/file.py`, before others of the same name; but later,
 in a node that imports what nobody did before, after them.
 """
 
 import importlib.util
+import inspect
 import re
 import sys
 import sysconfig
@@ -15,6 +16,7 @@ from pathlib import Path
 from dpedf.errors import UserError, one_line
 
 located = {}  # files as they were named: where they lie, wherever the process goes later
+contents = {}  # of such files, and of what they imported, when they were run
 neighbours = {}  # folders of such files: {name: module} of what they alone imported from there
 
 # Folders that hold what is not the user's own, even if they lie below a folder of his.
@@ -26,6 +28,46 @@ def own_file(name):
     return name.rpartition(":")[0]
 
 
+def procedure(key, name, parameters, anew=True):
+    """The procedure that a setting names as path/to/file.py:mine, of these parameters.
+
+    "..." stands for any further ones.
+    anew: is its file to be run again, even if it was, and is as it was?
+    UserError: there is no such file, or no such procedure in it.
+    """
+    file, _, its = name.rpartition(":")
+    if not (file.endswith(".py") and (file in located or Path(file).is_file())):
+        raise UserError(f'{key} = "{name}": no file {file}, expected path/to/file.py:procedure')
+    found = getattr(module(file) if anew else newest(file), its, None)
+    if not takes(found, parameters):
+        expected = f"a procedure of ({', '.join(parameters)}) in that file"
+        raise UserError(f'{key} = "{name}", expected {expected}')
+    return found
+
+
+def takes(thing, parameters):
+    """Is it a function of these parameters?"""
+    if not inspect.isfunction(thing):
+        return False
+    *first, last = parameters
+    names = [*inspect.signature(thing).parameters]
+    return names[: len(first)] == first if last == "..." else names == [*parameters]
+
+
+def newest(file):
+    """The module that a file makes, run anew if it, or what it imported, is not what it was."""
+    path = Path(file).resolve() if Path(file).is_file() else located[file]
+    made, stood = sys.modules.get(name_of(path)), contents.get(path, {})
+    if made and all(one.is_file() and one.read_bytes() == its for one, its in stood.items()):
+        return made
+    return module(file)
+
+
+def name_of(path):
+    """The name of the module of a file, which no other file and no package has."""
+    return str(path).replace(".", "_")
+
+
 def module(file):
     """The module that a file makes, run anew, as are its neighbours.
 
@@ -35,7 +77,7 @@ def module(file):
     for neighbour, old in neighbours.pop(path.parent, {}).items():
         if sys.modules.get(neighbour) is old:
             del sys.modules[neighbour]
-    name = str(path).replace(".", "_")  # of this file alone, and of no package
+    name = name_of(path)
     spec = importlib.util.spec_from_file_location(name, path)
     made = sys.modules[name] = importlib.util.module_from_spec(spec)
     with beside(file):
@@ -58,6 +100,7 @@ def module(file):
                 without = re.sub(r"from\s*\.+\s*import", "import", without)
                 expected = f"`{without}`, without the dot"
             raise UserError(f"{at}: {one_line(error)}, expected {expected}") from None
+    contents[path] = {one: one.read_bytes() for one in sources(file)}
     return made
 
 
@@ -121,5 +164,7 @@ def sources(file):
     """The files of Python that make a user's file: itself, and what was imported beside it."""
     path = located.get(file) or Path(file).resolve()
     modules = [*sys.modules.values(), *neighbours.get(path.parent, {}).values()]
-    its = {Path(m.__file__).resolve() for m in modules if place_of(m) and lies_in(path.parent, m)}
-    return sorted({path, *(one for one in its if one.suffix == ".py" and one.is_file())})
+    its = [m for m in modules if place_of(m) and lies_in(path.parent, m)]
+    places = [(Path(m.__file__).resolve(), m.__name__) for m in its]
+    imported = {one for one, name in places if name != name_of(one)}  # not another file of models
+    return sorted({path, *(one for one in imported if one.suffix == ".py" and one.is_file())})

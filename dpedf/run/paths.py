@@ -7,12 +7,16 @@ from msgspec.structs import replace
 from dpedf.errors import UserError
 from dpedf.run.tree import shown
 
+OWN = "optimizer", "schedule"  # settings of [train] that may name a file
+
 
 def without_tilde(config):
     """The same config, in which ~ and ~user are the folders that a shell takes them for."""
     paths = [key for key in ("build", "weights") if key in config.model]
+    train = {key: expanded(f"train.{key}", getattr(config.train, key)) for key in OWN}
     return replace(
         config,
+        train=replace(config.train, **train),
         data=replace(config.data, file=expanded("data.file", config.data.file)),
         model=config.model | {key: expanded(f"model.{key}", config.model[key]) for key in paths},
         run=replace(config.run, dir=expanded("run.dir", config.run.dir)),

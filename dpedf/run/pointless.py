@@ -5,6 +5,7 @@ from msgspec.structs import fields
 from dpedf.errors import plural
 from dpedf.optim import last_step
 from dpedf.run.config import slices
+from dpedf.run.own_code import own_file
 
 # The settings of [train] that only one schedule has.
 OF_SCHEDULE = {"decay_steps": "step", "decay_rate": "step"}
@@ -24,12 +25,14 @@ def pointless(settings, data, ranks):
         yield f"train.warmup_steps = {train.warmup_steps}: {never}"
     for field in fields(train):
         schedule, found = OF_SCHEDULE.get(field.name), getattr(train, field.name)
-        if schedule not in (None, train.schedule) and found != field.default:
+        if schedule in (None, train.schedule) or own_file(train.schedule):
+            continue  # of its own, it reads what it is given, or is refused (rules.py)
+        if found != field.default:
             yield f"train.{field.name} = {found}: only the schedule {schedule!r} has it"
     if train.schedule == "step" and train.warmup_steps + train.decay_steps >= steps:
         never = f"the learning rate does not fall in {plural(steps, 'step')}"
         yield f"train.decay_steps = {train.decay_steps}: {never}"
-    if train.nesterov and not train.momentum:
+    if train.nesterov and not train.momentum and train.optimizer == "sgd":
         yield "train.nesterov = true: without train.momentum it changes nothing"
     if train.eval_every > steps and len(data.valid):
         yield f"train.eval_every = {train.eval_every}: the run ends at step {steps:,}"

@@ -8,10 +8,11 @@ import numpy as np
 
 from dpedf.data.form import form_of
 from dpedf.errors import UserError, one_line, visible
-from dpedf.optim import last_step, schedule
+from dpedf.optim import last_step
 from dpedf.run import config
 from dpedf.run.outline import outline
 from dpedf.run.own_code import own_file, sources
+from dpedf.run.rules import schedule
 
 # These settings may change when a run is resumed: how and for how long it trains, and where.
 MAY_CHANGE = (
@@ -35,15 +36,26 @@ class Identity:
 
     rows: how many it learns from.  form: of its rows, for who opens its checkpoints.
     weights: the SHA-256 of the file that it started from, "" for none.
+    code: of the model.  learns_by() finds that of the update rule and the schedule.
     """
 
     def __init__(self, settings, rows, data="", program="", code="", form=""):
         self.settings, self.rows, self.data, self.program = settings, rows, data, program
         self.code, self.form, self.weights = code, form, ""
+        self.rules = {f"{key}_code": "" for key, _ in self.named()}
+
+    def learns_by(self):
+        """Its update rule and its schedule are those that were loaded, beside the model."""
+        self.rules = {f"{key}_code": hash_of_code(own_file(its)) for key, its in self.named()}
+
+    def named(self):
+        """(key, name) of its update rule and its schedule."""
+        return [(key, getattr(self.settings.train, key)) for key in ("optimizer", "schedule")]
 
     def texts(self):
         texts = {"data": self.data, "program": self.program, "code": self.code, "form": self.form}
-        return {"settings": config.text(self.settings), **texts, "weights": self.weights}
+        texts |= {"settings": config.text(self.settings), "weights": self.weights}
+        return texts | self.rules
 
     def compare(self, state):
         """The lines that say what has changed since this state of a checkpoint was saved.
@@ -59,13 +71,21 @@ class Identity:
         said = expect_resumable(old, self.settings)
         for name in "data", "program":
             expect_unchanged(name, getattr(self, name), texts[name])
-        if self.code != texts["code"]:
-            build = self.settings.model["build"]
-            said.append(f"{build} has changed, or what it imports from its folder")
+        changed = [self.settings.model["build"]] if self.code != texts["code"] else []
+        for key, name in self.named():
+            code = f"{key}_code"
+            if name == getattr(old.train, key) and self.rules[code] != texts[code]:
+                changed.append(name)
+        said += [f"{name} has changed, or what it imports from its folder" for name in changed]
         return [*said, *self.rate(old, state["step"])]
 
     def rate(self, old, step):
-        """A line, if the learning rate of the next step is not what it would have been."""
+        """A line, if the learning rate of the next step is not what it would have been.
+
+        None, if that would take the code of a schedule which this run does not have.
+        """
+        if own_file(old.train.schedule) and old.train.schedule != self.settings.train.schedule:
+            return
         was, now = (
             schedule(s.train, last_step(s.train, self.rows))(step) for s in (old, self.settings)
         )

@@ -10,6 +10,7 @@ from dpedf.device.choose import choose
 from dpedf.device.threads import blas_threads, expect_cores
 from dpedf.edf import CompNodes
 from dpedf.errors import UserError, concerning, plural
+from dpedf.optim import last_step
 from dpedf.parallel import watchdog
 from dpedf.parallel.agreement import expect_same
 from dpedf.parallel.gradient import Gradient
@@ -17,7 +18,7 @@ from dpedf.parallel.links import link_between
 from dpedf.parallel.trial import unchanged
 from dpedf.phi import Phi
 from dpedf.program import program
-from dpedf.run import build, config, room
+from dpedf.run import build, config, room, rules
 from dpedf.run.command_line import from_command_line
 from dpedf.run.directory import RunDirectory
 from dpedf.run.outline import outline
@@ -95,6 +96,11 @@ class Setup:
                 self.data, self.Q, self.ell, self.phi = assemble(settings, device)
                 self.gradient = self.make_gradient()
                 self.directory.identity = identity(settings, self.data, self.ell)
+                with room.enough():
+                    self.update = rules.update_rule(self.phi, settings.train)
+                self.last_step = last_step(settings.train, len(self.data.train))
+                self.eta = rules.schedule(settings.train, self.last_step)
+                self.directory.identity.learns_by()
             self.directory.claim(may_hold_a_run)
             self.state = self.directory.resume(self.phi) if self.resuming else {}
             if ranks.rank == 0 and not self.state:  # all ranks start from its Phi
@@ -106,6 +112,7 @@ class Setup:
         expect_same(ranks, "the model", outline(self.ell))
         expect_same(ranks, "the data", self.data.description())
         expect_same(ranks, "the settings", config.text(settings))
+        expect_same(ranks, "train.schedule", rules.described(self.eta, self.last_step))
         self.threads, self.why_threads = blas_threads(settings, ranks)
 
     def start_from_weights(self):

@@ -21,7 +21,6 @@ from dpedf.device.choose import choose
 from dpedf.device.threads import blas_threads
 from dpedf.edf import Forward
 from dpedf.errors import concerning
-from dpedf.optim import update_rule
 from dpedf.parallel.buckets import Buckets
 from dpedf.parallel.gradient import Gradient
 from dpedf.parallel.ranks import Ranks
@@ -30,6 +29,7 @@ from dpedf.program import during, program
 from dpedf.run import config
 from dpedf.run.command_line import Parser, expect_one_process
 from dpedf.run.report import cut
+from dpedf.run.rules import OwnRule, update_rule
 from dpedf.run.setup import assemble
 from dpedf.run.step import Step
 from dpedf.source.listing import naming, page
@@ -72,7 +72,12 @@ class Training:
         if norm := settings.train.grad_clip:
             text = f"Phi.grad = Phi.grad / max(|Phi.grad| / {norm:g}, 1)"
             ending.append(Statement(None, None, text, (), 3 * grad.nbytes, 3 * grad.size))
-        ending.append(update(self.step.update, settings.train))
+        rule = self.step.update
+        if isinstance(rule, OwnRule):  # of which only Python knows what it computes
+            text = f"Phi <- {rule.name} of {', '.join(['Phi.grad', 'eta', *rule.vectors])}"
+            ending.append(Statement(None, None, text))
+        else:
+            ending.append(update(rule, settings.train))
         return {"forward": forward, "backward": backward, "update": ending}
 
     def with_buckets(self, statements):
