@@ -1,6 +1,7 @@
-"""The loss and the accuracy of a model on held-out rows."""
+"""The loss and the accuracy of a model on held-out rows, and what it takes for what."""
 
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from dpedf.parallel.passes import memory_of_passes
 from dpedf.parallel.sums import cuts
 from dpedf.program import context, during, program
 from dpedf.run.room import bytes_of_row
+from dpedf.run.scores import MOST, Scores
 
 # What a block has on any number of ranks: so many labels at most, and so many bytes of values,
 # unless its rows are those of a pass of training.
@@ -22,14 +24,34 @@ def classifies(ell, y):
     return y.classes is not None and y in program(ell).inputs
 
 
-def correct(Q, y):
-    """Is Q largest at the label y?  Of equal numbers the first counts; nan is never correct.
+class Found(NamedTuple):
+    """What an evaluation finds.
 
-    Without an index of classes, Q is the score of class 1, which is predicted above 0.
+    loss, accuracy: as evaluate returns them.  n: how many labels, or rows with labels, accuracy is
+    a share of.  scores: the Scores of all labels that count; None without labels, or with too many
+    classes.
     """
-    if Q.ndim == y.ndim:
-        return ((Q > 0) == y) & ~np.isnan(Q)
-    return (Q.argmax(axis=-1) == y) & ~np.isnan(Q).any(axis=-1)
+
+    loss: float | None = None
+    accuracy: float | None = None
+    n: int = 0
+    scores: Scores | None = None
+
+
+def predicted(Q, indices):
+    """The class at which Q is largest, of equal ones the first; -1 where one of them is nan.
+
+    indices: how many a label has.  Where Q has no more, it is the score of class 1, which is
+    predicted above 0.
+    """
+    if Q.ndim == indices:
+        return np.where(np.isnan(Q), -1, (Q > 0).astype(np.int64))
+    return np.where(np.isnan(Q).any(axis=-1), -1, Q.argmax(axis=-1))
+
+
+def correct(Q, y):
+    """Is the label y predicted?  nan is never correct."""
+    return predicted(Q, y.ndim) == y
 
 
 def labels_of(loss):
@@ -77,21 +99,30 @@ def evaluate(Q, ell, data, split, ranks, rows=1):
 
     rows: of a pass of training.  No more are computed at a time, unless they take little memory.
     """
+    found = measure(Q, ell, data, split, ranks, rows, pairs=False)
+    return found.loss, found.accuracy
+
+
+def measure(Q, ell, data, split, ranks, rows=1, pairs=True):
+    """The same as a Found, and in the same look at the rows, if asked for pairs, the Scores."""
     device, n, classifier = data.device, len(split), classifies(ell, data.y)
     if not n:
-        return None, None
+        return Found()
     counting, counts = loss_of(Q, ell, data.y), Counts(ell)
     by_rows = getattr(counting, "mean", "rows") == "rows"
+    pairs = pairs and classifier and data.y.classes <= MOST
+    pairs = np.zeros((data.y.classes, data.y.classes + 1), np.int64) if pairs else None
 
     def positions(x, y, row, step):
         """How many positions are counted in these rows, of each loss that counts those of all."""
         data.put(x, y)
         with during(row=row, step=step):
-            return counts.count()
+            return counts.count(), ()
 
     def found(x, y, row, step, a_row):
         """(3,): the sums over these rows of the loss, of correct labels, and of labels.
 
+        Then the labels, what is predicted, and whether it counts.
         a_row: how many positions are counted in a row, on average over the split.
         """
         for node in CompNodes(ell):
@@ -99,13 +130,15 @@ def evaluate(Q, ell, data, split, ranks, rows=1):
         data.put(x, y)
         with during(row=row, step=step, shares=counts.shares(a_row, 1)):
             Forward(ell)
-        sums = np.zeros(3, like=ell.value)
+        sums, labels = np.zeros(3, like=ell.value), ()
         sums[0] = ell.value.sum(dtype=np.float64)
         if classifier:
             y = data.y.value
             counted = counting.counted() if counting else np.ones_like(y)
-            sums[1], sums[2] = tally(correct(Q.value, y), counted, by_rows)
-        return sums
+            guess = predicted(Q.value, y.ndim)
+            sums[1], sums[2] = tally(guess == y, counted, by_rows)
+            labels = y, guess, counted
+        return sums, labels
 
     rows = rows_of_block(ell, data, split, rows)
     blocks = [split.numbers[first : first + rows] for first in range(0, n, rows)]
@@ -118,7 +151,9 @@ def evaluate(Q, ell, data, split, ranks, rows=1):
             key = function.__name__, ell
             with memory_of_passes():
                 where = x, y, k * rows, context.step  # rows draw by their place in the split
-                sums[k] = device.run(key, function, *where, *arguments)
+                sums[k], labels = device.run(key, function, *where, *arguments)
+            if labels and pairs is not None:
+                count(pairs, *map(host, labels))
             ranks.alive()
         sums = host(sums)
         ranks.add(sums)
@@ -127,4 +162,13 @@ def evaluate(Q, ell, data, split, ranks, rows=1):
     masks = counts.masks
     counted = total(positions, len(masks)) if masks else np.zeros(0)
     loss, right, labels = total(found, 3, device.put(counted / n)).tolist()
-    return loss / n, right / labels if labels else None
+    if pairs is not None:
+        ranks.add(pairs)
+    scores = None if pairs is None else Scores(pairs)
+    return Found(loss / n, right / labels if labels else None, int(labels), scores)
+
+
+def count(pairs, y, guess, counted):
+    """Add to pairs[y, guess] each label that counts; a guess of -1 is in the last column."""
+    counts = counted > 0
+    np.add.at(pairs, (y[counts], guess[counts]), 1)
