@@ -18,7 +18,7 @@ from dpedf.parallel import job
 from dpedf.parallel.agreement import Agreement
 from dpedf.parallel.trial import choose
 from dpedf.run.command_line import help_of_training
-from dpedf.run.evaluate import evaluate
+from dpedf.run.evaluate import measure
 from dpedf.run.failure import expect_finite
 from dpedf.run.report import Report, introduce
 from dpedf.run.saves import Saves
@@ -89,20 +89,20 @@ class Training:
     def evaluate(self):
         expect_finite(self)
         with self.report.aside():
-            found = *self.measured(self.data.valid), self.phi.sha256()
+            found = *self.measured(self.data.valid)[:2], self.phi.sha256()
         self.report.evaluated(*found)
         self.saves.compare(self, found[0])
 
     def test(self):
         """Evaluate on the test rows, once."""
-        self.report.tested(self, *self.measured(self.data.test))
+        self.report.tested(self, self.measured(self.data.test, pairs=True))
 
-    def measured(self, split):
-        """(loss, accuracy) over the rows of a split."""
+    def measured(self, split, pairs=False):
+        """(loss, accuracy, ...) over the rows of a split, as measure finds them."""
         B = min(self.settings.train.batch_size, len(self.data.train))
         with self.step.context():
             rows = self.gradient.passes.fewest_rows(B)
-            return evaluate(self.Q, self.ell, self.data, split, self.ranks, rows)
+            return measure(self.Q, self.ell, self.data, split, self.ranks, rows, pairs)
 
 
 def main(ranks):

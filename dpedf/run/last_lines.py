@@ -2,7 +2,7 @@
 
 import shlex
 
-from dpedf.errors import short
+from dpedf.errors import plural, short
 from dpedf.run.directory import BEST, CHECKPOINT
 from dpedf.run.trained import foreign_code
 
@@ -22,4 +22,11 @@ def last_lines(training):
     run = training.directory.given
     trust = ["--trust"] if foreign_code(training.settings, run) else []
     commands = ["evaluate", str(run), *trust], ["plot", str(run)]
-    return [kept(training), f"next: {'; '.join(shlex.join(['dpedf', *c]) for c in commands)}"]
+    checked = []
+    if training.settings.run.check_nan:
+        checked = [f"nan: none in {plural(training.step.number, 'step')}"]
+    return [
+        *checked,
+        kept(training),
+        f"next: {'; '.join(shlex.join(['dpedf', *c]) for c in commands)}",
+    ]

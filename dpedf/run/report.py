@@ -7,17 +7,18 @@ from contextlib import contextmanager
 from tqdm import tqdm
 
 from dpedf import __version__
+from dpedf.data.form import form_of
 from dpedf.device import host
-from dpedf.errors import plural
 from dpedf.errors import plural, short
-from dpedf.optim import last_step
 from dpedf.parallel.agreement import to_go_on
 from dpedf.parallel.equality import mixture
 from dpedf.parallel.terminal import terminal
 from dpedf.run.last_lines import kept, last_lines
 from dpedf.run.pointless import pointless
+from dpedf.run.scores import confusion_table
 
 LINE_EVERY = 5  # seconds between lines of progress, where there is no bar
+FEW_CLASSES = 20  # of which a run that ends shows the confusions
 
 
 def introduce(setup, step, note):
@@ -42,6 +43,8 @@ def introduce(setup, step, note):
     if note:
         lines.append(f"{settings.model['build']}: {note}")
     lines += pointless(settings, data, ranks.size)
+    if settings.run.check_nan:
+        lines.append("nan: every value and gradient of every node is checked in every step")
     if differing := mixture(ranks, setup.threads):
         lines.append(differing)
     if device.note:
@@ -197,13 +200,15 @@ class Report:
         at = f"epoch {self.epoch}, step {self.step.number}"
         self.say(f"{at}: train loss {short(train_loss)}{found}, {rate:,.0f} rows/s")
 
-    def tested(self, training, loss, accuracy):
-        """Report the test, and the end of the run."""
-        sha256 = training.phi.sha256()
-        found = dict(test_loss=loss, test_accuracy=accuracy, phi_sha256=sha256)
-        self.directory.event("test", step=self.step.number, **found)
-        self.say(described("test", loss, accuracy))
-        self.say("\n".join([*last_lines(training), f"phi_sha256 {sha256}"]))
+    def tested(self, training, found):
+        """Report the test, and the end of the run.  found: what measure found."""
+        sha256, scores = training.phi.sha256(), found.scores
+        figures = dict(test_loss=found.loss, test_accuracy=found.accuracy, phi_sha256=sha256)
+        self.directory.event("test", step=self.step.number, **figures)
+        lines = [described("test", found.loss, found.accuracy)]
+        if scores and len(scores.confusion) <= FEW_CLASSES:
+            lines.append(confusion_table(scores.confusion, form_of(training.data).names))
+        self.say("\n".join([*lines, *last_lines(training), f"phi_sha256 {sha256}"]))
 
     def was_finished(self, training):
         """Report that there is nothing to resume."""
