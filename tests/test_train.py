@@ -782,8 +782,7 @@ class Timed(Training):
         self.saves = Noted(every, {})
         self.agreement = SimpleNamespace(stop=False, seconds=0.0, meet=self.meet)
         self.link = SimpleNamespace(raise_errors=lambda: None)
-        bar = SimpleNamespace(close=lambda: None)
-        self.report = SimpleNamespace(start=lambda: None, progress=lambda: None, bar=bar)
+        self.report = SimpleNamespace(progress=lambda: None)
 
     def minibatches(self, epoch, first=0):
         return [(None, None, 8)] * (self.steps_per_epoch - first)
@@ -848,14 +847,14 @@ def test_samples_per_second_leave_out_what_is_no_training(monkeypatch):
     setup = SimpleNamespace(ranks=training.ranks, directory=training.directory)
     training.report = Report(setup, training.step, 100, 40)
     clock.now += 500  # of a trial of passes, and of a check of gradients
-    training.report.start()
-    for rows in 10, 5:
-        for _ in range(4):
-            clock.now += 1
-            training.report.learned(rows)
-        training.saves.save("checkpoint.h5", training)
-        Training.evaluate(training)
-    training.report.train(5, 0.1, None)
+    with training.report.training():
+        for rows in 10, 5:
+            for _ in range(4):
+                clock.now += 1
+                training.report.learned(rows)
+            training.saves.save("checkpoint.h5", training)
+            Training.evaluate(training)
+    training.report.train(0.1, None)
     rates = [(kind, facts["samples_per_second"]) for kind, facts in events]
     assert rates == [("eval", 10), ("eval", 5), ("train", 7.5)]
     assert [facts["seconds"] for kind, facts in events if kind == "eval"] == [543, 586]

@@ -216,16 +216,9 @@ class Report:
         self.say("\n".join([found, *last_lines(training)]))
 
     def stopped(self, training):
-        """Report that a signal told the run to stop."""
-        self.say(
-            "\n".join(
-                [
-                    f"stopped at step {self.step.number}",
-                    kept(training),
-                    f"to go on with --resume: {to_go_on(self.ranks)}",
-                ]
-            )
-        )
+        """Report that the run was told to stop."""
+        how = f"to go on with --resume: {to_go_on(self.ranks)}"
+        self.say(f"{kept(training)}\nstopped at step {self.step.number}, {how}")
 
 
 def described(rows, loss, accuracy):

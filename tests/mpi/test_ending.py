@@ -147,8 +147,10 @@ def test_ctrl_c_stops_a_run_and_says_how_to_go_on(job, tmp_path, n):
     assert (ended.returncode, err) == (75, "")
     assert (tmp_path / "run" / "checkpoint.h5").exists()
     line = next(line for line in out.splitlines() if line.startswith("stopped at step"))
-    python, *words = shlex.split(line.partition("--resume: ")[2])
-    assert python == "python" and words[-1] == "--resume"
+    launcher = ["mpirun", "-n", str(n)] if n > 1 else []
+    words = shlex.split(line.partition("--resume: ")[2])
+    assert words[: len(launcher) + 1] == [*launcher, "python"] and words[-1] == "--resume"
+    words = words[len(launcher) + 1 :]
     environment = ENVIRONMENT | dict(WHERE="", WHAT="", WHO="")
     again = [sys.executable, *words[:-1], "train.steps=30", words[-1]]
     done = subprocess.run(again, cwd=ROOT, env=environment, capture_output=True, text=True)
