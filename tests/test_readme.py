@@ -122,8 +122,12 @@ def test_the_model_and_the_node_of_the_docs_work_as_they_stand(python, digits, t
 
 def test_the_listing_in_the_docs_is_what_the_tool_prints(python, digits):
     page = (ROOT / "docs" / "architectures.md").read_text()
-    shown = re.search(r"\$ python -m dpedf source configs/digits_mlp\.toml\n(.*?)```", page, re.DOTALL)
-    done = python("-m", "dpedf", "source", "configs/digits_mlp.toml", f"data.file={digits}", cwd=ROOT)
+    shown = re.search(
+        r"\$ python -m dpedf source configs/digits_mlp\.toml\n(.*?)```", page, re.DOTALL
+    )
+    done = python(
+        "-m", "dpedf", "source", "configs/digits_mlp.toml", f"data.file={digits}", cwd=ROOT
+    )
     printed = {re.sub(r" +", " ", line) for line in done.stdout.splitlines()}
     for line in shown[1].splitlines():
         line = re.sub(r" +", " ", line.replace("data/digits.h5", str(digits)))

@@ -180,7 +180,11 @@ def test_a_rank_that_waits_for_another_in_mpi_is_interrupted_too(digits, tmp_pat
     """There no handler of Python's runs."""
     model = f"model.build={MODEL}:faulty"
     faults = dict(WHERE="forward", WHAT="time.sleep(1e6)", WHO="1", REACHED=f"{tmp_path}/there")
-    settings = ROOT / "configs" / "digits_mlp.toml", f"data.file={digits}", f"run.dir={tmp_path}/run"
+    settings = (
+        ROOT / "configs" / "digits_mlp.toml",
+        f"data.file={digits}",
+        f"run.dir={tmp_path}/run",
+    )
     job, (waits, _) = start_watched(2, *settings, model, env=ENVIRONMENT | faults)
     while not (tmp_path / "there").exists():
         time.sleep(0.01)
