@@ -85,7 +85,7 @@ def plural(n, noun):
 
 def short(number):
     """A loss, as a line shows it: 0.0471, 1.3e+23, 2e-09, nan."""
-    reads_well = number == 0 or 1e-3 <= abs(number) < 1e5
+    reads_well = number == 0 or 1e-3 <= abs(number) < 1e4
     return f"{number:.4f}" if reads_well else f"{number:.4g}"
 
 
