@@ -8,7 +8,18 @@ from dpedf.edf import Package, Parameter
 from dpedf.errors import UserError
 from dpedf.models.expect import labels, positive
 from dpedf.models.mlp import MLP
-from dpedf.ops import Affine, Conv2D, Dropout, Flatten, LogLoss, MaxPool, Relu, Reshape, Softmax
+from dpedf.ops import (
+    Affine,
+    Conv2D,
+    Dropout,
+    Flatten,
+    LogLoss,
+    MaxPool,
+    Relu,
+    Reshape,
+    Shift,
+    Softmax,
+)
 from dpedf.phi import Uniform, dense, glorot, he
 
 COLOURS = 1, 3, 4  # channels of most images, which no width is
@@ -32,14 +43,15 @@ def with_channels(x, name):
     return x
 
 
-def convnet(x, y, channels=(32, 32), hidden=64, dropout=0.5):
-    """For small images: convolutions 3 x 3, one pooling, and a layer between two dropouts.
+def convnet(x, y, channels=(32, 32), hidden=64, dropout=0.5, shift=0.1):
+    """For small images: convolutions of 3 x 3, one pooling, and a layer between two dropouts.
 
-    channels: of each convolution.  dropout: the part of values that is 0 in a step of training.
+    channels: of each convolution.  In a step of training the part dropout of the values before a
+    layer is 0, and the part shift of the images is moved by a pixel: up, down, left, and right.
     """
     positive(channels=channels, hidden=[hidden])
     labels(y)
-    z = with_channels(x, "convnet")
+    z = Shift(with_channels(x, "convnet"), shift)
     for J in channels:
         z = Relu(Conv2D(conv(z.value.shape[1], J, 3), z, padding=1))
     z = Dropout(Flatten(MaxPool(z, 2)), dropout)
