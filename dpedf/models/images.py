@@ -43,7 +43,7 @@ def with_channels(x, name):
     return x
 
 
-def convnet(x, y, channels=(32, 32), hidden=64, dropout=0.5, shift=0.1):
+def convnet(x, y, channels=(16, 32), hidden=64, dropout=0.25, shift=0.1):
     """For small images: convolutions of 3 x 3, one pooling, and a layer between two dropouts.
 
     channels: of each convolution.  In a step of training the part dropout of the values before a
