@@ -2,7 +2,10 @@
 
     python data/digits.py   # reads data/digits.csv.gz, writes data/digits.h5
 
-The first 1,437 train, the last 360 test.
+The first 1,437 train, the last 360 test, in the order of the file, as scikit-learn has them with
+train_test_split(test_size=0.2, shuffle=False).  They are by 13 writers, and those by the same hand
+seem to stand together: rows held out at random (data.valid) are easier than those of the test, of
+which scikit-learn's MLP has 92.2 % right, its SVC 95.8 %, and three nearest neighbours 96.7 %.
 """
 
 import argparse
@@ -36,7 +39,8 @@ def main(recipe=__file__, about=__doc__, label=lambda y: y, classes=10):
         write(args.output, **ABOUT, classes=classes, scale=1 / 16, train=train, test=test)
     except OSError as error:
         parser.exit(2, f"{args.output}: {one_line(error)}\n")
-    print_line(f"{args.output}: {len(train[0])} images to train, {len(test[0])} to test")
+    split = f"the first {len(train[0])} images train, the last {len(test[0])} test"
+    print_line(f"{args.output}: {split}")
 
 
 if __name__ == "__main__":

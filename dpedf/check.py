@@ -2,7 +2,6 @@
 
 from contextlib import contextmanager
 from functools import partial, wraps
-from math import inf
 
 import numpy as np
 
@@ -34,8 +33,7 @@ def check(node, tolerance=1e-6, seed=0):
     Forward(node)
     w.value = random.normal(size=node.value.shape if node.batched else (3, *node.value.shape))
     with gradients_collected(node) as grads, during(step=context.step):
-        inputs = [("an Input", *found) for found in grads.items()]
-        compare(Sum(w * node), inputs, None, tolerance, seed)
+        compare(Sum(w * node), [("an Input", *g) for g in grads.items()], None, tolerance, seed)
 
 
 @contextmanager
@@ -99,8 +97,9 @@ class Coordinate:
             overwrite(array, copy)
 
     def right(self, gradient, by, h):
-        """Does a gradient at p + by agree with the central difference there?"""
-        return abs(self.slopes(by - h, by + h).mean() - gradient) <= self.most
+        """Does a gradient at p + by agree with the central difference there, up to an error?"""
+        self.error = abs(self.slopes(by - h, by + h).mean() - gradient)
+        return self.error <= self.most
 
     def wrong(self, gradient, values):
         """What is wrong with its gradient by Backward; None: nothing.  values: of all leaves."""
@@ -138,10 +137,10 @@ def gradients(ell, samples=10, tolerance=1e-6, seed=0, alive=lambda: None):
     and p.grad to lie between the differences of the two sides, each row by itself, and gradients
     in places around, or beyond these by half of their distance: where many units kink at once, few
     places show all gradients that they can have.  UserError says what is wrong.  alive() is called
-    after each pass.
+    after each pass.  Returns how many numbers were compared, and the largest relative error.
     """
     with during(step=context.step):  # one step, whose random draws are the same in each pass
-        compare(ell, [], samples, tolerance, seed, alive)
+        return compare(ell, [], samples, tolerance, seed, alive)
 
 
 def compare(ell, inputs, samples, tolerance, seed, alive=lambda: None):
@@ -151,22 +150,24 @@ def compare(ell, inputs, samples, tolerance, seed, alive=lambda: None):
     leaves = inputs + [(p.name, p, p.grad) for p in Parameters(ell)]
     values = [(leaf.value, host(leaf.value).copy()) for _, leaf, _ in leaves]
     grads = [(grad, host(grad).copy()) for _, _, grad in leaves]
-    random = np.random.default_rng(seed)
+    random, errors = np.random.default_rng(seed), []
     try:
         for (name, leaf, grad), (_, by_backward) in zip(leaves, grads, strict=True):
             if (found := leaf.value.dtype) != np.float64:
                 raise UserError(f"{name} is {found}, expected float64 to check gradients")
-            most = tolerance * max(0.01, np.abs(by_backward).max(initial=0))
+            size = max(0.01, np.abs(by_backward).max(initial=0))
             for k in random.permutation(by_backward.size)[:samples]:
                 at = tuple(int(i) for i in np.unravel_index(k, by_backward.shape))
-                coordinate = Coordinate(ell, leaf, grad, at, most, alive)
+                coordinate = Coordinate(ell, leaf, grad, at, tolerance * size, alive)
                 if wrong := coordinate.wrong(float(by_backward[at]), values):
                     raise UserError(f"{name}[{', '.join(map(str, at))}]: {wrong}")
                 leaf.value[at] = coordinate.p
+                errors.append(coordinate.error / size)
     finally:
         for array, copy in values + grads:
             overwrite(array, copy)
     Forward(ell, train=True)
+    return len(errors), max(errors, default=0.0)
 
 
 def nan(ell):
@@ -184,7 +185,7 @@ def first_not_finite(ell, compute):
     compute(): runs Forward and Backward, once or several times.  Places are in the order of the
     program, forward before backward, so that those of several ranks can be compared.
     """
-    found = [(inf, "no node makes such a number when the step is repeated")]
+    found = [(np.inf, "no node makes such a number when the step is repeated")]
     for what in parameters_not_finite(ell):
         found.append((-1, f"{what} before the step, by the gradient of an earlier one"))
     watch(ell, not_finite, lambda *place_and_what: found.append(place_and_what))
@@ -204,7 +205,6 @@ def not_finite(array):
 def watch(ell, wrong, tell):
     """From now on, tell(place, what) when a node has made a number for which wrong is true."""
     names, last = program(ell).names, 2 * len(CompNodes(ell))
-
     for place, n in enumerate(CompNodes(ell)):
 
         def value(n=n):

@@ -2,7 +2,14 @@
 
 import os
 import sys
+import sysconfig
+import traceback
 from contextlib import contextmanager
+from pathlib import Path
+
+# Folders that hold what is not the user's own, even if they lie below a folder of his.
+OTHERS = {Path(sysconfig.get_path("stdlib")).name, "site-packages", "dist-packages"}
+DPEDF = Path(__file__).parent
 
 
 class UserError(ValueError):
@@ -46,6 +53,23 @@ def one_line(error):
     return " ".join(str(getattr(error, "strerror", None) or error).split())
 
 
+def traceback_of(error):
+    """The traceback of an error, from the first line of the user's own code on.
+
+    If there is none, the fault is ours: then all of it.
+    """
+    shown = whole = error.__traceback__
+    while shown and not is_users(shown.tb_frame.f_code.co_filename):
+        shown = shown.tb_next
+    return "".join(traceback.format_exception(error, value=error, tb=shown or whole))
+
+
+def is_users(file):
+    """Is a file of code neither ours, nor Python's, nor of a package that is installed?"""
+    path = Path(file)
+    return path.is_file() and not OTHERS & {*path.parts} and not path.is_relative_to(DPEDF)
+
+
 def visible(text, keep=""):
     """A text in which nothing moves the cursor or hides: ESC reads \\x1b.  keep: such as newlines.
 
@@ -57,6 +81,12 @@ def visible(text, keep=""):
 def plural(n, noun):
     """ "1 rank", "4 ranks"."""
     return f"{n:,} {noun}{'s' * (n != 1)}"
+
+
+def short(number):
+    """A loss, as a line shows it: 0.0471, 1.3e+23, 2e-09, nan."""
+    reads_well = number == 0 or 1e-3 <= abs(number) < 1e4
+    return f"{number:.4f}" if reads_well else f"{number:.4g}"
 
 
 def grouped(noun, numbers):
@@ -80,9 +110,9 @@ def concerning(what):
         raise type(error)(f"{what}: {error}") from None
 
 
-def print_line(text):
-    """Print a line on stdout, at once."""
-    write("stdout", text)
+def print_line(text, before=""):
+    """Print a line on stdout, at once.  before: what is to precede it, as it is."""
+    write("stdout", text, before=before)
 
 
 def print_error(text):
@@ -90,7 +120,7 @@ def print_error(text):
     write("stderr", text.rstrip("\n"))
 
 
-def write(name, text, end="\n"):
+def write(name, text, end="\n", before=""):
     """Write a line on the stream of sys with this name.
 
     Printing never stands in the way: on a stream that is full, closed, missing or read no more,
@@ -101,7 +131,7 @@ def write(name, text, end="\n"):
         return
     encoding, text = stream.encoding or "utf-8", visible(str(text), "\n\t")
     try:
-        stream.write(f"{text}{end}".encode(encoding, "backslashreplace").decode(encoding))
+        stream.write(f"{before}{text}{end}".encode(encoding, "backslashreplace").decode(encoding))
         stream.flush()
     except OSError as error:
         give_up(name, error)

@@ -93,7 +93,7 @@ def compute_without_rows(node):
         try:
             return node.forward()
         except (ValueError, IndexError, ZeroDivisionError) as error:
-            wrong = str(error).strip()
+            wrong = str(error).strip().removeprefix(f"{type(node).__name__} ")
         except AttributeError as error:
             if error.name != "value":
                 raise

@@ -14,10 +14,10 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from dpedf.parallel import job
-from dpedf.parallel.agreement import Agreement, to_go_on
+from dpedf.parallel.agreement import Agreement
 from dpedf.parallel.trial import choose
 from dpedf.run.command_line import help_of_training
-from dpedf.run.evaluate import evaluate
+from dpedf.run.evaluate import measure
 from dpedf.run.failure import expect_finite
 from dpedf.run.report import Report, introduce
 from dpedf.run.saves import Saves
@@ -53,7 +53,6 @@ class Training:
         """Train to the last step, or until told to stop."""
         agreement, report = self.agreement, self.report
         eval_every = self.settings.train.eval_every or self.steps_per_epoch
-        report.start()
         while not (self.finished or agreement.stop):
             epoch, first = divmod(self.step.number, self.steps_per_epoch)
             for x, y, B in self.minibatches(epoch, first):
@@ -69,7 +68,6 @@ class Training:
                 if agreement.stop or self.finished:
                     break
         self.saves.checkpoint(self)
-        report.bar.close()
 
     @property
     def finished(self):
@@ -83,25 +81,25 @@ class Training:
         self.step.expect_equal(self.ranks, self.settings.run.check_every)
         if logs:
             expect_finite(self)
-            self.report.train(B, eta, length)
+            self.report.train(eta, length)
 
     def evaluate(self):
         expect_finite(self)
         with self.report.aside():
-            found = *self.measured(self.data.valid), self.phi.sha256()
+            found = *self.measured(self.data.valid)[:2], self.phi.sha256()
         self.report.evaluated(*found)
         self.saves.compare(self, found[0])
 
     def test(self):
         """Evaluate on the test rows, once."""
-        self.report.tested(*self.measured(self.data.test), self.phi.sha256())
+        self.report.tested(self, self.measured(self.data.test, pairs=True))
 
-    def measured(self, split):
-        """(loss, accuracy) over the rows of a split."""
+    def measured(self, split, pairs=False):
+        """(loss, accuracy, ...) over the rows of a split, as measure finds them."""
         B = min(self.settings.train.batch_size, len(self.data.train))
         with self.step.context():
             rows = self.gradient.passes.fewest_rows(B)
-            return evaluate(self.Q, self.ell, self.data, split, self.ranks, rows)
+            return measure(self.Q, self.ell, self.data, split, self.ranks, rows, pairs)
 
 
 def main(ranks):
@@ -119,14 +117,15 @@ def main(ranks):
         setup.watch_nan()
         introduce(setup, training.step.number, note)
         if training.state.get("tested") and training.finished:
-            ranks.say(f"finished at step {training.step.number}, nothing is left to do")
+            training.report.was_finished(training)
             return 0
         setup.check_gradients(training.step)
         training.agreement.expect_no_stop(training.step.number)
         setup.begin(training)
-        training.run()
+        with training.report.training():
+            training.run()
         if not training.finished:
-            ranks.say(f"stopped at step {training.step.number}, {to_go_on()}")
+            training.report.stopped(training)
             return STOPPED
         training.test()
         return 0

@@ -3,9 +3,9 @@
     python data/digits.py
     mpirun -n 4 python examples/one_file.py
 
-It trains what configs/digits.toml says, and ends with the phi_sha256 of
+It trains what configs/digits_mlp.toml says, and ends with the phi_sha256 of
 
-    mpirun -n 4 python -m dpedf.train configs/digits.toml
+    mpirun -n 4 python -m dpedf.train configs/digits_mlp.toml
 
 on any number of ranks up to 8.
 """

@@ -34,6 +34,7 @@ if [[ -f $config ]]; then # from the root, where the job runs
     config=${config#"$root/"}
 fi
 
+entered=${VIRTUAL_ENV:-}
 # shellcheck source=launch/setup.sh
 source "$root/launch/setup.sh" mpich
 
@@ -52,5 +53,6 @@ if [[ $data == data/*.h5 && ! -e $data && -f $recipe ]]; then
 fi
 
 job=(mpirun -n "$ranks" python -m dpedf.train "$config" "$@")
+[[ -n $entered ]] || say "to use this environment yourself: source $(printf %q "$PWD")/.venv/bin/activate"
 say "${job[@]}"
 exec "${job[@]}"

@@ -13,7 +13,7 @@ from shipped import ROOT, SHIPPED, settings_of
 from trainings import Trainings
 
 PROGRAMS = Path(__file__).parent / "programs"
-DIGITS = ROOT / "configs" / "digits.toml"
+DIGITS = ROOT / "configs" / "digits_mlp.toml"
 LIMIT = 600  # seconds, which only what hangs takes
 
 alone = pytest.mark.parametrize("gpu", ["simulated"], indirect=True)  # no real one
@@ -49,9 +49,9 @@ def ended(gpu, few_digits, tmp_path_factory):
 
     trainings = Trainings(folder, launch)
 
-    def add(name, *words, device="gpu", config="digits", file=few_digits):
+    def add(name, *words, device="gpu", config="digits_mlp", file=few_digits):
         settings = f"data.file={file}", f"run.device={device}", *words
-        few = ["data.valid=20"] if config == "digits" else []
+        few = ["data.valid=20"] if config == "digits_mlp" else []
         trainings.add([1], name, ROOT / "configs" / f"{config}.toml", *few, *settings)
 
     def add_cpu(name, *words, **options):

@@ -13,7 +13,7 @@ from threaded import on_ranks
 from dpedf.check import check
 from dpedf.device import CPU
 from dpedf.edf import CompNode, Forward, Input, Package, Parameter, Parameters
-from dpedf.ops import Affine, BatchNorm, Dropout, LogLoss, NotEqual, Softmax, Sum
+from dpedf.ops import Affine, BatchNorm, Dropout, LogLoss, NotEqual, Shift, Softmax, Sum
 from dpedf.ops.draws import uniform
 from dpedf.optim import Momentum
 from dpedf.parallel.gradient import Gradient
@@ -462,3 +462,59 @@ def test_the_gradient_check_sees_the_same_draws_in_each_pass():
 def test_a_rate_that_leaves_nothing_or_is_none_is_refused(rate):
     with pytest.raises(ValueError, match=f"Dropout of rate {rate}, expected 0 <= rate < 1"):
         Dropout(Input((4,)), rate)
+
+
+# Shift.
+
+
+def test_an_image_is_moved_by_a_pixel_each_way_as_often_as_asked():
+    """Of one white pixel amid 5 x 5, which shows where it went."""
+    x = np.zeros((6000, 5, 5))
+    x[:, 2, 2] = 1
+    z = Shift(Input((5, 5), np.float64), 0.2)
+    z.x.value = x
+    Forward(z)
+    np.testing.assert_array_equal(z.value, x)
+    Forward(z, train=True)
+    lines, columns = (z.value.sum(axis=axis) for axis in (2, 1))
+    for along in lines, columns:
+        np.testing.assert_allclose(along.mean(axis=0), [0, 0.2, 0.6, 0.2, 0], atol=0.02)
+    both = z.value[:, 1, 1].mean()  # the two ways are drawn apart
+    assert abs(both - 0.04) < 0.01 and (z.value.sum(axis=(1, 2)) == 1).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 4), (3, 2, 2)])
+def test_what_leaves_an_image_is_gone_and_what_comes_in_is_0(shape):
+    """As np.roll has it, but for the edge; and a gradient goes the same way back."""
+    x, random = Parameter(numbers(1, *shape)[0]), np.random.default_rng(0)
+    rows = Input(shape, np.float64)
+    rows.value = random.normal(size=(50, *shape))
+    z = Shift(rows * x, 0.5)
+    Forward(z, train=True)
+    moved, given = z.value, rows.value * x.value
+    for row, (k, m) in enumerate(zip(z.down, z.right, strict=True)):
+        assert abs(k) == abs(m) == 1  # at a rate of 0.5 all rows move
+        wide = np.pad(given[row], [(0, 0)] * (len(shape) - 2) + [(1, 1), (1, 1)])
+        H, W = shape[-2:]
+        expected = wide[..., 1 + k : 1 + k + H, 1 + m : 1 + m + W]
+        np.testing.assert_array_equal(moved[row], expected)
+    check(Shift(rows * x, 0.3))
+
+
+def test_rows_are_moved_alike_in_any_split():
+    x = np.random.default_rng(0).normal(size=(9, 4, 4))
+
+    def moved(first, end):
+        z = Shift(Input((4, 4), np.float64), 0.3)
+        z.x.value = x[first:end]
+        with during(row=first, step=3, seed=1):
+            Forward(z, train=True)
+        return z.value
+
+    np.testing.assert_array_equal(np.concatenate([moved(0, 4), moved(4, 9)]), moved(0, 9))
+
+
+@pytest.mark.parametrize("rate", [-0.1, 0.6, float("nan")])
+def test_a_shift_of_no_rate_is_refused(rate):
+    with pytest.raises(ValueError, match=f"Shift of rate {rate}, expected 0 <= rate <= 0.5"):
+        Shift(Input((4, 4)), rate)

@@ -260,6 +260,20 @@ def test_lenet_5_has_the_parameters_of_1998_with_a_dense_second_convolution():
     assert Phi(ell).value.size == 156 + 2416 + 48120 + 10164 + 850
 
 
+@pytest.mark.parametrize("shape", [(8, 8), (3, 9, 7), (1, 32, 32)])
+def test_convnet_takes_images_of_any_size_and_channels(shape):
+    Q, ell = build({"build": "convnet", "channels": [2, 3, 4], "hidden": 5}, *images(*shape))
+    (I, H, W), found = (1, *shape)[-3:], [p.value.shape for p in Parameters(ell)]
+    assert Q.value.shape == (0, 10) and len(found) == 10
+    assert found[0] == (2, I, 3, 3) and found[6] == (4 * (H // 2) * (W // 2), 5)
+
+
+@pytest.mark.parametrize("shape", [(784,), (2, 3, 4, 5), (28, 28, 3)])
+def test_convnet_refuses_what_is_no_image(shape, refused):
+    with refused("convnet", f"x is {shape}", "expected"):
+        build({"build": "convnet"}, *images(*shape))
+
+
 @pytest.mark.parametrize("shape", [(784,), (2, 3, 4, 5), (10, 10)])
 def test_lenet_refuses_what_is_no_image(shape, refused):
     with refused("model", "expected"):
@@ -498,6 +512,9 @@ def test_logistic_regression_ends_at_the_only_optimum(python, tmp_path):
         {"build": "lenet", "channels": [6]},
         {"build": "lenet", "hidden": 7.5},
         {"build": "nineties", "hidden": "x"},
+        {"build": "convnet", "channels": 3},
+        {"build": "convnet", "dropout": 1},
+        {"build": "convnet", "dropout": "half"},
     ],
     ids=str,
 )
@@ -516,7 +533,9 @@ def test_a_classifier_of_numbers_is_one_line(name, refused):
 
 def test_a_model_that_returns_something_else_is_one_line(tmp_path, refused):
     mine = "from dpedf.ops import Flatten\n\n\ndef net(x, y):\n    return {}\n"
-    for returned in "Flatten(x)", "Flatten(x), 1.0", "None":
+    returns = {"Flatten(x)": "Flatten", "(Flatten(x), 1.0)": "(Flatten, float)", "None": "None"}
+    returns |= {"object()": "object", "(x,)": "(Input,)", "[x, y]": "list"}
+    for returned, kind in returns.items():
         (tmp_path / "mine.py").write_text(mine.format(returned))
-        with refused("model.build returned", "expected two nodes"):
+        with refused(f"model.build returned {kind}, expected two nodes"):
             build({"build": f"{tmp_path}/mine.py:net"}, *images(3))

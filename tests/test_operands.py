@@ -101,9 +101,7 @@ REFUSED = {
     "Conv2D by (1, 2), expected one size for both axes": lambda: Conv2D(None, x, (1, 2)),
     "MatMul of x (), y (2, 3): expected x and y with an index": lambda: Sum(w) @ w,
     "MatMul of x (2, 3), y (B,): expected x and y with an index": lambda: w @ Input(()),
-    "Embedding of W (2, 3), x (B, 2, 3): Embedding with labels of float32": (
-        lambda: Embedding(w, x)
-    ),
+    "Embedding of W (2, 3), x (B, 2, 3): with labels of float32": (lambda: Embedding(w, x)),
 }
 
 

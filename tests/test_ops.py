@@ -63,6 +63,7 @@ from dpedf.ops import (
     Relu,
     Reshape,
     RMSNorm,
+    Shift,
     Sigmoid,
     Silu,
     Slice,
@@ -532,6 +533,8 @@ def of_normalizations():
             ),
         )
     yield Case(Dropout, "b34", lambda x: Dropout(x, 0.4), lambda x: x * 1)
+    yield Case(Shift, "b34", lambda x: Shift(x, 0.3), lambda x: x * 1)
+    yield Case(Shift, "b234", lambda x: Shift(x, 0.5), lambda x: x * 1)
 
 
 def log_likelihood(s, y):

@@ -183,7 +183,7 @@ def test_a_run_stays_in_its_folder_though_its_model_goes_to_another(
     model = f"import os\n{MODEL.replace('    Q', '    os.chdir(os.pardir)' + chr(10) + '    Q')}"
     text = model.replace("(x.shape[0], y", "(64, y").replace(", x))", ", Reshape(x, (64,))))")
     monkeypatch.chdir(write(tmp_path / "a", model=text.replace("Affine,", "Affine, Reshape,")))
-    config = (ROOT / "configs" / "digits.toml").read_text()
+    config = (ROOT / "configs" / "digits_mlp.toml").read_text()
     (tmp_path / "a" / "c.toml").write_text(config.replace("data/digits.h5", str(digits)))
     words = "c.toml", "model={build='model.py:model'}"
     with closing((first := Setup(words, Ranks())).directory.lock):

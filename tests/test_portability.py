@@ -26,7 +26,7 @@ ctypes.CDLL = Library
 
 def test_training_needs_no_affinity_of_cores_and_no_mallopt(python, digits, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(POORER)
-    words = "-m", "dpedf.train", ROOT / "configs" / "digits.toml", f"data.file={digits}"
+    words = "-m", "dpedf.train", ROOT / "configs" / "digits_mlp.toml", f"data.file={digits}"
     short = "train.epochs=0", "train.steps=20", "train.slices=0", f"run.dir={tmp_path}/run"
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
     poorer = python(*words, *short, PYTHONPATH=path)

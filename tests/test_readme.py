@@ -108,9 +108,9 @@ def test_the_model_and_the_node_of_the_docs_work_as_they_stand(python, digits, t
     for name, code in re.findall(r"```python\n# (\w+\.py)\n(.*?)```", page, re.DOTALL):
         (tmp_path / name).write_text(code)
     assert python("test_mine.py", cwd=tmp_path).returncode == 0
-    command = re.search(r"\$ python -m dpedf\.train configs/digits\.toml '(.*)'", page)[1]
+    command = re.search(r"\$ python -m dpedf\.train configs/digits_mlp\.toml '(.*)'", page)[1]
     more = f"data.file={digits}", "train.epochs=2", "run.dir=run"
-    config = ROOT / "configs" / "digits.toml"
+    config = ROOT / "configs" / "digits_mlp.toml"
     done = python("-m", "dpedf.train", config, command, *more, cwd=tmp_path)
     assert done.returncode == 0 and "phi_sha256" in done.stdout, done.stderr
     right = (tmp_path / "mine.py").read_text()
@@ -123,8 +123,12 @@ def test_the_model_and_the_node_of_the_docs_work_as_they_stand(python, digits, t
 
 def test_the_listing_in_the_docs_is_what_the_tool_prints(python, digits):
     page = (ROOT / "docs" / "architectures.md").read_text()
-    shown = re.search(r"\$ python -m dpedf source configs/digits\.toml\n(.*?)```", page, re.DOTALL)
-    done = python("-m", "dpedf", "source", "configs/digits.toml", f"data.file={digits}", cwd=ROOT)
+    shown = re.search(
+        r"\$ python -m dpedf source configs/digits_mlp\.toml\n(.*?)```", page, re.DOTALL
+    )
+    done = python(
+        "-m", "dpedf", "source", "configs/digits_mlp.toml", f"data.file={digits}", cwd=ROOT
+    )
     printed = {re.sub(r" +", " ", line) for line in done.stdout.splitlines()}
     for line in shown[1].splitlines():
         line = re.sub(r" +", " ", line.replace("data/digits.h5", str(digits)))

@@ -39,6 +39,7 @@ from dpedf.ops import (
     Power,
     Relu,
     RMSNorm,
+    Shift,
     Sigmoid,
     Silu,
     Softmax,
@@ -189,6 +190,7 @@ LONG = [
         for node in (Exp, Log, LogSigmoid, Sqrt, Square, Tanh, Sigmoid, Relu, LeakyRelu, Silu, Gelu)
     ),
     Case(Dropout, "bI", lambda x: Dropout(x, 0.3)),
+    Case(Shift, "b34", lambda x: Shift(x, 0.3)),
     Case(BinaryLogLoss, "b y2", BinaryLogLoss),
     Case(Attention, "b2I b3I b34", Attention),
     Case(LSTMCell, "bF bF bD", LSTMCell),

@@ -630,7 +630,7 @@ def test_whole_numbers_are_computed(text, shown):
 
 
 def training(digits, *settings):
-    file = ROOT / "configs" / "digits.toml"
+    file = ROOT / "configs" / "digits_mlp.toml"
     return Training(config.load(file, [f"data.file={digits}", *settings]), Ranks(), CPU())
 
 
@@ -797,7 +797,7 @@ def test_numbers_have_three_digits(n, text):
 
 
 def test_the_tool_lists_a_step_and_times_each_line(python, digits, tmp_path):
-    config = ROOT / "configs" / "digits.toml"
+    config = ROOT / "configs" / "digits_mlp.toml"
     words = "-m", "dpedf", "source", config, f"data.file={digits}"
     plain = python(*words, cwd=tmp_path)
     timed = python(*words, "--time", "train.rows=16", cwd=tmp_path)
@@ -816,7 +816,7 @@ def test_the_tool_lists_a_step_and_times_each_line(python, digits, tmp_path):
 
 
 def test_lines_are_timed_on_a_gpu(python, digits, gpu):
-    config = ROOT / "configs" / "digits.toml"
+    config = ROOT / "configs" / "digits_mlp.toml"
     words = "-m", "dpedf", "source", config, f"data.file={digits}", "run.device=gpu", "--time"
     found = python(*words, **gpu)
     assert found.returncode == 0, found.stderr
@@ -826,7 +826,7 @@ def test_lines_are_timed_on_a_gpu(python, digits, gpu):
 
 
 def test_a_wrong_setting_is_one_line(python):
-    config = ROOT / "configs" / "digits.toml"
+    config = ROOT / "configs" / "digits_mlp.toml"
     found = python("-m", "dpedf", "source", config, "train.slices=-1")
     assert (found.returncode, len(found.stderr.splitlines())) == (2, 1)
     assert "train.slices = -1" in found.stderr

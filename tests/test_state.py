@@ -151,7 +151,7 @@ assert threads() == before, (threads(), before)
 
 
 def test_a_run_in_a_process_that_had_another_ends_as_it_does_alone(python, digits, tmp_path):
-    config = ROOT / "configs" / "digits.toml"
+    config = ROOT / "configs" / "digits_mlp.toml"
     words = config, f"data.file={digits}", f"run.dir={tmp_path}", "train.steps=20"
     threads = {"OPENBLAS_NUM_THREADS": "2"}  # of which a run with slices takes one
     twice = python("-c", TWICE, *words, **threads)
@@ -213,7 +213,7 @@ for more in ["model.sizes=[64, 9]"], []:
 
 def test_a_run_that_cannot_be_set_up_closes_its_gpu(python, digits, tmp_path, simulated):
     words = f"data.file={digits}", f"run.dir={tmp_path}/run", "train.steps=2", "run.device=gpu"
-    done = python("-c", FAILED, ROOT / "configs" / "digits.toml", *words, **simulated)
+    done = python("-c", FAILED, ROOT / "configs" / "digits_mlp.toml", *words, **simulated)
     assert done.returncode == 0, done.stderr
     first, *_, last = done.stdout.splitlines()
     assert "model.sizes" in first and last == "status 0"

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +17,9 @@ import numpy as np
 import pytest
 
 from dpedf.data import write
+from dpedf.errors import short
 from dpedf.parallel.ranks import Ranks
+from dpedf.run.last_lines import last_lines
 from dpedf.run.report import Report
 from dpedf.run.saves import Saves
 from dpedf.train import Training
@@ -568,6 +571,43 @@ def test_a_second_live_job_on_a_directory_is_refused(live, train):
     assert live.poll() is None
 
 
+# The end of a run.
+
+
+def test_the_last_lines_say_where_things_lie_and_what_to_do_next(finished):
+    ran, run = finished
+    out, best = ran.stdout.splitlines(), saved(run / "best.h5")
+    state, epoch = saved(run / "checkpoint.h5"), best["step"] // 21
+    kept = f"checkpoint.h5 (step {state['step']}), best.h5 (epoch {epoch}, valid loss "
+    assert out[-3] == f"runs/digits: {kept}{short(best['best'])})"
+    assert out[-2] == "next: dpedf evaluate runs/digits; dpedf plot runs/digits"
+    assert out[-1].startswith("phi_sha256 ")
+
+
+def test_the_confusions_at_the_end_of_a_run_are_those_of_its_test(finished):
+    ran, run = finished
+    table = ran.stdout.partition("rows are true, columns predicted.\n")[2].splitlines()[1:11]
+    counts = np.array([[int(n) for n in line.split()[1:]] for line in table])
+    accuracy = events_of(run, "test")[0]["test_accuracy"]
+    assert counts.shape == (10, 10) and counts.sum() == 360
+    assert counts.trace() / 360 == pytest.approx(accuracy)
+
+
+@pytest.mark.parametrize("inside, trust", [(True, ""), (False, " --trust")])
+def test_what_to_do_next_is_quoted_and_trusts_code_that_lies_elsewhere(tmp_path, inside, trust):
+    run = tmp_path / "my run"
+    file = (run if inside else tmp_path) / "mine.py"
+    training = Timed(1000)
+    training.settings = SimpleNamespace(
+        model={"build": f"{file}:net"}, run=SimpleNamespace(check_nan=False)
+    )
+    training.directory = SimpleNamespace(given=run)
+    training.saves.best_step, training.saves.best = 50, 1.25e23
+    kept, following = last_lines(training)
+    assert kept.endswith("best.h5 (step 50, valid loss 1.25e+23)")
+    assert following == f"next: dpedf evaluate '{run}'{trust}; dpedf plot '{run}'"
+
+
 # A run that goes on.
 
 
@@ -782,8 +822,7 @@ class Timed(Training):
         self.saves = Noted(every, {})
         self.agreement = SimpleNamespace(stop=False, seconds=0.0, meet=self.meet)
         self.link = SimpleNamespace(raise_errors=lambda: None)
-        bar = SimpleNamespace(close=lambda: None)
-        self.report = SimpleNamespace(start=lambda: None, progress=lambda: None, bar=bar)
+        self.report = SimpleNamespace(progress=lambda: None)
 
     def minibatches(self, epoch, first=0):
         return [(None, None, 8)] * (self.steps_per_epoch - first)
@@ -848,14 +887,14 @@ def test_samples_per_second_leave_out_what_is_no_training(monkeypatch):
     setup = SimpleNamespace(ranks=training.ranks, directory=training.directory)
     training.report = Report(setup, training.step, 100, 40)
     clock.now += 500  # of a trial of passes, and of a check of gradients
-    training.report.start()
-    for rows in 10, 5:
-        for _ in range(4):
-            clock.now += 1
-            training.report.learned(rows)
-        training.saves.save("checkpoint.h5", training)
-        Training.evaluate(training)
-    training.report.train(5, 0.1, None)
+    with training.report.training():
+        for rows in 10, 5:
+            for _ in range(4):
+                clock.now += 1
+                training.report.learned(rows)
+            training.saves.save("checkpoint.h5", training)
+            Training.evaluate(training)
+    training.report.train(0.1, None)
     rates = [(kind, facts["samples_per_second"]) for kind, facts in events]
     assert rates == [("eval", 10), ("eval", 5), ("train", 7.5)]
     assert [facts["seconds"] for kind, facts in events if kind == "eval"] == [543, 586]
@@ -962,7 +1001,26 @@ def settings_of(train):
 def test_the_settings_for_debugging_pass_on_a_model_that_is_right(train, run):
     debug = "run.check_gradients=true", "run.check_nan=true", "train.precision=float64"
     plain = phi_sha256(train("train.precision=float64"))
-    assert phi_sha256(train(*debug, "--overwrite")) == plain
+    ran = train(*debug, "--overwrite")
+    assert phi_sha256(ran) == plain
+    found = r"gradients agree with finite differences: (\d+) numbers of (\d) parameters, 4 rows, "
+    found = re.search(rf"{found}relative error up to (.*)\n", ran.stdout)
+    assert 0 < float(found[3]) < 1e-6 and 0 < int(found[1]) <= 10 * int(found[2])
+    assert "nan: every value and gradient" in ran.stdout
+    assert f"nan: none in {saved(run / 'checkpoint.h5')['step']} steps" in ran.stdout
+
+
+def test_a_loss_takes_few_characters_whatever_it_is():
+    shown = {
+        0.04712: "0.0471",
+        0.0: "0.0000",
+        2.30259: "2.3026",
+        5000.1: "5000.1000",
+        12345.678: "1.235e+04",
+    }
+    shown |= {1.25e23: "1.25e+23", 123456789.0: "1.235e+08", 2e-9: "2e-09", 0.00012345: "0.0001234"}
+    shown |= {-1.3e23: "-1.3e+23", math.nan: "nan", math.inf: "inf", -math.inf: "-inf"}
+    assert {x: short(x) for x in shown} == shown
 
 
 def test_a_model_whose_gradient_is_wrong_is_not_trained(train, run, numbers, settings_of):

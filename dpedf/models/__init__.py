@@ -7,6 +7,6 @@ b), y also its number of classes; ell is the loss of each example, (B,).  Every 
 
 from dpedf.models.autoencoder import autoencoder
 from dpedf.models.classics import logistic, nineties
-from dpedf.models.images import lenet
+from dpedf.models.images import convnet, lenet
 from dpedf.models.mlp import MLP, mlp, slides
 from dpedf.models.text import char_gru, char_lstm, char_transformer

@@ -8,7 +8,18 @@ from dpedf.edf import Package, Parameter
 from dpedf.errors import UserError
 from dpedf.models.expect import labels, positive
 from dpedf.models.mlp import MLP
-from dpedf.ops import Affine, Conv2D, Flatten, LogLoss, MaxPool, Relu, Reshape, Softmax
+from dpedf.ops import (
+    Affine,
+    Conv2D,
+    Dropout,
+    Flatten,
+    LogLoss,
+    MaxPool,
+    Relu,
+    Reshape,
+    Shift,
+    Softmax,
+)
 from dpedf.phi import Uniform, dense, glorot, he
 
 COLOURS = 1, 3, 4  # channels of most images, which no width is
@@ -18,6 +29,35 @@ def conv(I, J, size, bound=he, name=None):
     """A package for Conv2D: w, (J, I, size, size), uniform; b, (J,), zero.  bound: as of affine."""
     w = Uniform((J, I, size, size), bound(I * size**2, J * size**2))
     return Package(name, w=w, b=Parameter(np.zeros(J)))
+
+
+def with_channels(x, name):
+    """x, (B, I, H, W); where it is (B, H, W), of one channel, which then has an index."""
+    if len(x.shape) == 2:
+        return Reshape(x, (1, *x.shape))
+    if len(x.shape) != 3:
+        raise UserError(f"model.build = {name}: x is {x.shape}, expected (H, W) or (I, H, W)")
+    if x.shape[2] in COLOURS and x.shape[0] not in COLOURS:
+        found = f"model.build = {name}: x is {x.shape}"
+        raise UserError(f"{found}, expected (I, H, W), the channels first")
+    return x
+
+
+def convnet(x, y, channels=(16, 32), hidden=64, dropout=0.25, shift=0.1):
+    """For small images: convolutions of 3 x 3, one pooling, and a layer between two dropouts.
+
+    channels: of each convolution.  In a step of training the part dropout of the values before a
+    layer is 0, and the part shift of the images is moved by a pixel: up, down, left, and right.
+    """
+    positive(channels=channels, hidden=[hidden])
+    labels(y)
+    z = Shift(with_channels(x, "convnet"), shift)
+    for J in channels:
+        z = Relu(Conv2D(conv(z.value.shape[1], J, 3), z, padding=1))
+    z = Dropout(Flatten(MaxPool(z, 2)), dropout)
+    z = Dropout(Relu(Affine(dense(z.value.shape[1], hidden, he), z)), dropout)
+    Q = Softmax(Affine(dense(hidden, y.classes, glorot), z))
+    return Q, LogLoss(Q, y)
 
 
 def lenet(x, y, channels=(6, 16), hidden=(120, 84), padding=2):
@@ -30,16 +70,8 @@ def lenet(x, y, channels=(6, 16), hidden=(120, 84), padding=2):
     labels(y)
     if len(channels) != 2:
         raise UserError(f"model.channels = {channels}, expected two numbers")
-    if len(x.shape) == 2:  # of one channel, which has no index
-        x, (I, H, W) = Reshape(x, (1, *x.shape)), (1, *x.shape)
-    elif len(x.shape) == 3:
-        I, H, W = x.shape
-        if W in COLOURS and I not in COLOURS:
-            found = f"model.build = lenet: x is {x.shape}"
-            raise UserError(f"{found}, expected (I, H, W), the channels first")
-    else:
-        raise UserError(f"model.build = lenet: x is {x.shape}, expected (H, W) or (I, H, W)")
-    J, K = channels
+    x = with_channels(x, "lenet")
+    I, J, K = x.value.shape[1], *channels
     z = Relu(MaxPool(Conv2D(conv(I, J, 5), x, padding=padding), 2))
     z = Relu(MaxPool(Conv2D(conv(J, K, 5), z), 2))
     sizes = [prod(z.value.shape[1:]), *hidden]

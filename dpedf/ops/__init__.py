@@ -18,5 +18,6 @@ from dpedf.ops.pointwise import Relu, Sigmoid, Tanh
 from dpedf.ops.products import MatMul
 from dpedf.ops.recurrent import GRUCell, LSTMCell, Zeros
 from dpedf.ops.regression import SquareLoss
+from dpedf.ops.shift import Shift
 from dpedf.ops.softmax import LogOthers, LogSoftmax, LogSumExp, Softmax
 from dpedf.ops.tensor import Flatten, Mean, Reshape, Sum, Transpose

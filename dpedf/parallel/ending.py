@@ -2,8 +2,10 @@
 
 import faulthandler
 import os
+import re
 import shutil
 import time
+from hashlib import sha256
 from threading import Timer
 
 from dpedf.errors import flush, print_error
@@ -17,9 +19,10 @@ def end(ranks, status, why):
     try:
         # Printing may stand still, where nobody reads, and Abort may wait for a stopped rank.
         Timer(SECONDS, os._exit, [status]).start()
-        if several and ranks.rank > 0:
+        if several and ranks.rank > 0 and not ranks.words:
             time.sleep(1)  # rank 0 says it once, if it has the same to say
-        print_error(why)
+        if not (several and said_by_another(ranks, why)):
+            print_error(why)
         flush()
         if several:
             time.sleep(0.5)  # Abort also ends the launcher, which passes on first what was said
@@ -30,6 +33,18 @@ def end(ranks, status, why):
                 ranks.comm.Abort(status)
         finally:
             os._exit(status)
+
+
+def said_by_another(ranks, why):
+    """Has another rank of this host said the same, but for numbers, such as its own or of rows?"""
+    what = re.sub(r"0x[0-9a-f]+|\d+", "", why)
+    try:
+        with open(f"{ranks.words}/said {sha256(what.encode()).hexdigest()}", "x"):
+            return False
+    except FileExistsError:
+        return True
+    except OSError:  # there is no such folder, or no room in it
+        return False
 
 
 def end_later(seconds):

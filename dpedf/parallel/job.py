@@ -4,7 +4,7 @@ import sys
 import threading
 import traceback
 
-from dpedf.errors import RunError, UserError, flush, print_error, visible
+from dpedf.errors import RunError, UserError, flush, print_error, traceback_of, visible
 from dpedf.parallel import launcher, signals, watchdog
 from dpedf.parallel.ending import end, forget
 from dpedf.parallel.ranks import Ranks
@@ -56,4 +56,4 @@ def described(ranks, error):
         last = traceback.extract_tb(error.__traceback__)[-1]
         what = f"{type(error).__name__}({error}) in {last.filename}:{last.lineno} {last.name}"
         return f"{rank} {what}, which ends the job".lstrip()
-    return f"{rank}\n{''.join(traceback.format_exception(error))}".lstrip()
+    return f"{rank}\n{traceback_of(error)}".lstrip()

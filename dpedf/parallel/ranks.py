@@ -38,10 +38,10 @@ class Ranks:
             self.host_rank = self.host.rank
             self.hosts = self.gather(self.host_rank).count(0)
 
-    def say(self, line):
+    def say(self, line, before=""):
         """Rank 0 alone talks, a line a call."""
         if self.rank == 0:
-            print_line(line)
+            print_line(line, before)
 
     def wait(self):
         if self.size > 1:

@@ -50,7 +50,7 @@ def build(settings, x, y):
         signature = f"{procedure.__name__}{inspect.signature(procedure)}"
         raise UserError(f"model: {error}, expected other values for {signature}") from None
     if not (isinstance(made, tuple) and [isinstance(n, CompNode) for n in made] == [True, True]):
-        raise UserError(f"model.build returned {made!r}, expected two nodes, (output, ell)")
+        raise UserError(f"model.build returned {kind(made)}, expected two nodes, (output, ell)")
     freeze(made[1], settings.get("freeze", ()))
     return made
 
@@ -75,6 +75,13 @@ def freeze(ell, names):
         ell.program = Program(ell)
         if not Parameters(ell):
             raise UserError(f"model.freeze = {names} is all, expected something left to learn")
+
+
+def kind(thing):
+    """ "None", "Softmax", "(Softmax, float)": what a procedure returned instead of nodes."""
+    if isinstance(thing, tuple):
+        return f"({', '.join(map(kind, thing))}{',' * (len(thing) == 1)})"
+    return "None" if thing is None else type(thing).__name__
 
 
 def find(name):

@@ -8,19 +8,15 @@ import importlib.util
 import inspect
 import re
 import sys
-import sysconfig
 import traceback
 from contextlib import contextmanager
 from pathlib import Path
 
-from dpedf.errors import UserError, one_line
+from dpedf.errors import OTHERS, UserError, one_line
 
 located = {}  # files as they were named: where they lie, wherever the process goes later
 contents = {}  # of such files, and of what they imported, when they were run
 neighbours = {}  # folders of such files: {name: module} of what they alone imported from there
-
-# Folders that hold what is not the user's own, even if they lie below a folder of his.
-OTHERS = {Path(sysconfig.get_path("stdlib")).name, "site-packages", "dist-packages"}
 
 
 def own_file(name):

@@ -7,12 +7,18 @@ from contextlib import contextmanager
 from tqdm import tqdm
 
 from dpedf import __version__
+from dpedf.data.form import form_of
 from dpedf.device import host
-from dpedf.errors import plural
+from dpedf.errors import plural, short
+from dpedf.parallel.agreement import to_go_on
 from dpedf.parallel.equality import mixture
+from dpedf.parallel.terminal import terminal
+from dpedf.run.last_lines import kept, last_lines
 from dpedf.run.pointless import pointless
+from dpedf.run.scores import confusion_table
 
 LINE_EVERY = 5  # seconds between lines of progress, where there is no bar
+FEW_CLASSES = 20  # of which a run that ends shows the confusions
 
 
 def introduce(setup, step, note):
@@ -37,6 +43,8 @@ def introduce(setup, step, note):
     if note:
         lines.append(f"{settings.model['build']}: {note}")
     lines += pointless(settings, data, ranks.size)
+    if settings.run.check_nan:
+        lines.append("nan: every value and gradient of every node is checked in every step")
     if differing := mixture(ranks, setup.threads):
         lines.append(differing)
     if device.note:
@@ -88,23 +96,33 @@ class Report:
     def __init__(self, setup, step, last_step, steps_per_epoch):
         self.ranks, self.directory, self.step = setup.ranks, setup.directory, step
         self.last_step, self.steps_per_epoch = last_step, steps_per_epoch
-        self.rows, self.latest_loss = 0, ""
+        self.rows, self.B = 0, 1
         self.clocks = self.since_event, self.since_evaluation = Clock(), Clock()
         self.began = self.said = time.monotonic()
-        self.bar = tqdm(disable=True)
+        self.bar, self.erase = tqdm(disable=True), ""
 
     def restore(self, state):
         """Go on from what state() returned, if that is there."""
         self.rows = state.get("rows", 0)
         self.began -= state.get("seconds", 0)
 
-    def start(self):
-        """Training starts now."""
+    @contextmanager
+    def training(self):
+        """Training takes place inside, and a terminal shows how far it has come."""
         for clock in self.clocks:
             clock.start()
-        seen = self.ranks.rank == 0 and sys.stderr.isatty()
-        first = self.step.number
-        self.bar = tqdm(total=self.last_step, initial=first, unit="step", disable=not seen)
+        screen = terminal(sys.stderr) if self.ranks.rank == 0 else None
+        if screen:
+            width = screen.columns - 1
+            made = dict(total=self.last_step, initial=self.step.number, unit="step")
+            self.bar = tqdm(**made, ncols=width, file=sys.stderr)
+            out = terminal(sys.stdout)
+            if out and out.device == screen.device:
+                self.erase = f"\r{' ' * width}\r"
+        try:
+            yield
+        finally:
+            self.bar.close()
 
     @contextmanager
     def aside(self):
@@ -120,27 +138,29 @@ class Report:
         return -(-self.step.number // self.steps_per_epoch)
 
     def say(self, line):
-        if self.bar.disable:
-            self.ranks.say(line)
-        else:
-            with self.bar.external_write_mode():  # above the bar
-                self.ranks.say(line)
+        """Print a line above the bar.
+
+        It erases the bar itself: a launcher may pass on stdout before or after stderr.
+        """
+        self.ranks.say(line, self.erase)
+        self.bar.refresh()
 
     def learned(self, B):
         """One more step was made, of B examples."""
-        self.rows += B
+        self.rows, self.B = self.rows + B, B
         for clock in self.clocks:
             clock.rows += B
         self.bar.update()
 
-    def train(self, B, eta, length):
-        """Report the mean loss of this step's minibatch, and the length of its gradient."""
-        loss = self.of_all_ranks(self.step.gradient.losses).sum().item() / B
-        self.latest_loss = f", loss {loss:.4f}"
-        self.bar.set_postfix_str(f"loss {loss:.4f}")
+    def loss(self):
+        """The mean loss of the newest minibatch.  All ranks call this together."""
+        return self.of_all_ranks(self.step.gradient.losses).sum().item() / self.B
+
+    def train(self, eta, length):
+        """Report the loss of this step's minibatch, and the length of its gradient."""
         self.directory.event(
             "train",
-            **dict(step=self.step.number, epoch=self.epoch, loss=loss),
+            **dict(step=self.step.number, epoch=self.epoch, loss=self.loss()),
             **dict(learning_rate=eta, grad_norm=length),
             samples_per_second=self.since_event.read(),
         )
@@ -156,12 +176,13 @@ class Report:
         return losses
 
     def progress(self):
-        """A line every few seconds."""
-        now = time.monotonic()
+        """The newest loss: in the bar, or every few seconds in a line.  For all ranks together."""
+        loss, now = f"loss {short(self.loss())}", time.monotonic()
+        self.bar.set_postfix_str(loss)
         if self.bar.disable and now - self.said > LINE_EVERY:
             self.said = now
             at = f"epoch {self.epoch}, step {self.step.number} of {self.last_step}"
-            self.say(at + self.latest_loss)
+            self.say(f"{at}, {loss}")
 
     def evaluated(self, loss, accuracy, sha256):
         """Report an evaluation, and the mean training loss before it."""
@@ -177,14 +198,29 @@ class Report:
         )
         found = f", {described('valid', loss, accuracy)}" if loss is not None else ""
         at = f"epoch {self.epoch}, step {self.step.number}"
-        self.say(f"{at}: train loss {train_loss:.4f}{found}, {rate:,.0f} rows/s")
+        self.say(f"{at}: train loss {short(train_loss)}{found}, {rate:,.0f} rows/s")
 
-    def tested(self, loss, accuracy, sha256):
-        found = dict(test_loss=loss, test_accuracy=accuracy, phi_sha256=sha256)
-        self.directory.event("test", step=self.step.number, **found)
-        self.say(f"{described('test', loss, accuracy)}\nphi_sha256 {sha256}")
+    def tested(self, training, found):
+        """Report the test, and the end of the run.  found: what measure found."""
+        sha256, scores = training.phi.sha256(), found.scores
+        figures = dict(test_loss=found.loss, test_accuracy=found.accuracy, phi_sha256=sha256)
+        self.directory.event("test", step=self.step.number, **figures)
+        lines = [described("test", found.loss, found.accuracy)]
+        if scores and len(scores.confusion) <= FEW_CLASSES:
+            lines.append(confusion_table(scores.confusion, form_of(training.data).names))
+        self.say("\n".join([*lines, *last_lines(training), f"phi_sha256 {sha256}"]))
+
+    def was_finished(self, training):
+        """Report that there is nothing to resume."""
+        found = f"finished at step {self.step.number}, nothing is left to do"
+        self.say("\n".join([found, *last_lines(training)]))
+
+    def stopped(self, training):
+        """Report that the run was told to stop."""
+        how = f"to go on with --resume: {to_go_on(self.ranks)}"
+        self.say(f"{kept(training)}\nstopped at step {self.step.number}, {how}")
 
 
 def described(rows, loss, accuracy):
     correct = "" if accuracy is None else f", {rows} accuracy {100 * accuracy:.2f} %"
-    return f"{rows} loss {loss:.4f}{correct}"
+    return f"{rows} loss {short(loss)}{correct}"

@@ -8,7 +8,7 @@ from dpedf import check
 from dpedf.data import Data
 from dpedf.device.choose import choose
 from dpedf.device.threads import blas_threads, expect_cores
-from dpedf.edf import CompNodes
+from dpedf.edf import CompNodes, Parameters
 from dpedf.errors import UserError, concerning, plural
 from dpedf.optim import last_step
 from dpedf.parallel import watchdog
@@ -156,9 +156,13 @@ class Setup:
     def check_gradients(self, step):
         """Check the gradients of a step, if run.check_gradients asks for it."""
         if self.settings.run.check_gradients:
+            rows = self.data.train.numbers[:4]
             with self.ranks.together(), unchanged(step), step.context():
-                self.data.put(*self.data.train.load(self.data.train.numbers[:4]))
-                check.gradients(self.ell, alive=self.ranks.alive)
+                self.data.put(*self.data.train.load(rows))
+                numbers, error = check.gradients(self.ell, alive=self.ranks.alive)
+            of = f"{plural(numbers, 'number')} of {plural(len(Parameters(self.ell)), 'parameter')}"
+            found = f"{of}, {plural(len(rows), 'row')}, relative error up to {error:.0e}"
+            self.ranks.say(f"gradients agree with finite differences: {found}")
 
     def begin(self, training):
         """Write the settings as they were resolved, and before its first step, a checkpoint."""

@@ -83,8 +83,7 @@ def expect_own_code(settings, run):
 
     Who opens a run need not trust who wrote it.
     """
-    file = own_file(settings.model["build"])
-    if file and not Path(file).resolve().is_relative_to(Path(run).resolve()):
+    if file := foreign_code(settings, run):
         found = f'model.build = "{settings.model["build"]}" is code outside of {run}'
         raise UserError(f"{found}, expected --trust to run {file}")
 
@@ -122,3 +121,10 @@ def opened(args, ranks):
         drawn = during(seed=model.settings.seed, step=model.step)  # as in training
         with threadpool_limits(threads, "blas"), np.errstate(all="ignore"), drawn:
             yield model
+
+
+def foreign_code(settings, run):
+    """The file of code that a run names, if that lies outside of its directory; else ""."""
+    file = own_file(settings.model["build"])
+    within = not file or Path(file).resolve().is_relative_to(Path(run).resolve())
+    return "" if within else file

@@ -9,7 +9,7 @@ from damage import damaged, ended, expect_one_line
 from launcher import ROOT
 
 each_number = pytest.mark.parametrize("count", [12, pytest.param(300, marks=pytest.mark.slow)])
-DIGITS = ROOT / "configs" / "digits.toml"
+DIGITS = ROOT / "configs" / "digits_mlp.toml"
 SHORT = "train.epochs=0", "train.batch_size=200"
 
 

@@ -57,7 +57,7 @@ def steps_of(directory, kind):
 @pytest.mark.parametrize("kills", [4, pytest.param(100, marks=pytest.mark.slow)])
 def test_a_run_that_is_killed_again_and_again_ends_as_if_nothing_had_been(kills, digits, tmp_path):
     random, run, step = Random(kills), tmp_path / "run", 0
-    arguments = [ROOT / "configs" / "digits.toml", f"data.file={digits}", *WORDS]
+    arguments = [ROOT / "configs" / "digits_mlp.toml", f"data.file={digits}", *WORDS]
     for _ in range(kills):
         n = random.choice([1, 2, 3, 4])
         job = start(n, "-m", "dpedf.train", *arguments, f"run.dir={run}", "--resume")

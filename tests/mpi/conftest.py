@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def digits_in_place(digits, tmp_path):
-    """A folder in which data/digits.h5 lies where configs/digits.toml looks for it."""
+    """A folder in which data/digits.h5 lies where configs/digits_mlp.toml looks for it."""
     (tmp_path / "data").mkdir()
     shutil.copy(digits, tmp_path / "data" / "digits.h5")
     return tmp_path

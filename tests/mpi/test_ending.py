@@ -23,7 +23,7 @@ def job(digits, tmp_path):
 
     def start(n, where, what, *words, streams="", **options):
         launcher = ["mpirun", "-n", str(n)] if n > 1 else []
-        train = [sys.executable, "-m", "dpedf.train", ROOT / "configs" / "digits.toml"]
+        train = [sys.executable, "-m", "dpedf.train", ROOT / "configs" / "digits_mlp.toml"]
         more = f"data.file={digits}", f"run.dir={tmp_path}/run", f"model.build={MODEL}:faulty"
         shell = ["sh", "-c", f'exec "$@" {streams}', "sh", *map(str, [*train, *more, *words])]
         reached = tmp_path / "reached"
@@ -147,8 +147,10 @@ def test_ctrl_c_stops_a_run_and_says_how_to_go_on(job, tmp_path, n):
     assert (ended.returncode, err) == (75, "")
     assert (tmp_path / "run" / "checkpoint.h5").exists()
     line = next(line for line in out.splitlines() if line.startswith("stopped at step"))
-    python, *words = shlex.split(line.partition("--resume: ")[2])
-    assert python == "python" and words[-1] == "--resume"
+    launcher = ["mpirun", "-n", str(n)] if n > 1 else []
+    words = shlex.split(line.partition("--resume: ")[2])
+    assert words[: len(launcher) + 1] == [*launcher, "python"] and words[-1] == "--resume"
+    words = words[len(launcher) + 1 :]
     environment = ENVIRONMENT | dict(WHERE="", WHAT="", WHO="")
     again = [sys.executable, *words[:-1], "train.steps=30", words[-1]]
     done = subprocess.run(again, cwd=ROOT, env=environment, capture_output=True, text=True)
@@ -178,7 +180,11 @@ def test_a_rank_that_waits_for_another_in_mpi_is_interrupted_too(digits, tmp_pat
     """There no handler of Python's runs."""
     model = f"model.build={MODEL}:faulty"
     faults = dict(WHERE="forward", WHAT="time.sleep(1e6)", WHO="1", REACHED=f"{tmp_path}/there")
-    settings = ROOT / "configs" / "digits.toml", f"data.file={digits}", f"run.dir={tmp_path}/run"
+    settings = (
+        ROOT / "configs" / "digits_mlp.toml",
+        f"data.file={digits}",
+        f"run.dir={tmp_path}/run",
+    )
     job, (waits, _) = start_watched(2, *settings, model, env=ENVIRONMENT | faults)
     while not (tmp_path / "there").exists():
         time.sleep(0.01)
@@ -223,7 +229,7 @@ def test_a_run_in_a_thread_is_one_line():
 import sys, threading
 from dpedf import train
 from dpedf.parallel import job
-sys.argv = ["train", "configs/digits.toml"]
+sys.argv = ["train", "configs/digits_mlp.toml"]
 thread = threading.Thread(target=job.run, args=[train.main])
 thread.start()
 thread.join()
@@ -254,7 +260,7 @@ def test_a_launchers_variable_that_is_no_number_is_one_line():
 
 
 def test_a_tool_whose_output_nobody_reads_ends_in_silence(digits):
-    tool = f'"{sys.executable}" -m dpedf source configs/digits.toml'
+    tool = f'"{sys.executable}" -m dpedf source configs/digits_mlp.toml'
     shell = f'{tool} "data.file={digits}" | true'
     options = {"cwd": ROOT, "env": ENVIRONMENT, "capture_output": True, "text": True}
     assert subprocess.run(["sh", "-c", shell], **options).stderr == ""

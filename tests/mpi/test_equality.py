@@ -62,7 +62,7 @@ runpy.run_module("dpedf.train", run_name="__main__")
 
 
 def settings(digits, tmp_path, *more):
-    digits = ROOT / "configs" / "digits.toml", f"data.file={digits}", f"run.dir={tmp_path}/run"
+    digits = ROOT / "configs" / "digits_mlp.toml", f"data.file={digits}", f"run.dir={tmp_path}/run"
     return [*digits, "train.epochs=0", "train.steps=60", "train.checkpoint_every=5", *more]
 
 

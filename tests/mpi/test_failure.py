@@ -23,7 +23,7 @@ from launcher import (
 )
 from trainings import PROGRAM as TRAININGS
 
-DIGITS = ROOT / "configs" / "digits.toml"
+DIGITS = ROOT / "configs" / "digits_mlp.toml"
 FAULTS = {
     "raises": "raise RuntimeError('a fault of this test')",
     "leaves with status 0": "sys.exit(0)",

@@ -22,7 +22,7 @@ from launcher import (
 )
 from trainings import Trainings
 
-DIGITS = ROOT / "configs" / "digits.toml"
+DIGITS = ROOT / "configs" / "digits_mlp.toml"
 alone = pytest.mark.parametrize("gpu", ["simulated"], indirect=True)  # no real one
 
 

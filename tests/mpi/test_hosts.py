@@ -95,7 +95,7 @@ def ended(job, seconds=LIMIT):
 
 
 def settings(digits, directory, *more):
-    digits = ROOT / "configs" / "digits.toml", f"data.file={digits}", f"run.dir={directory}"
+    digits = ROOT / "configs" / "digits_mlp.toml", f"data.file={digits}", f"run.dir={directory}"
     return ["-m", "dpedf.train", *digits, "train.epochs=3", *more]
 
 

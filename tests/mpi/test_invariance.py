@@ -26,7 +26,7 @@ def ended(digits, tmp_path_factory):
     trainings = Trainings(folder, mpirun)
     few, packed = few_rows(folder / "few.h5"), compressed(digits, folder / "packed.h5")
 
-    def add(ranks, name, *words, config="digits"):
+    def add(ranks, name, *words, config="digits_mlp"):
         trainings.add(ranks, name, ROOT / "configs" / f"{config}.toml", *words)
 
     def on_digits(ranks, name, *words, file=digits):
@@ -153,7 +153,7 @@ def metrics(directory):
 
 def test_the_example_in_one_file_ends_with_the_phi_of_dpedf_train(ended, digits_in_place):
     """Both for less epochs; and both say the same number of them."""
-    as_shipped = load(ROOT / "configs" / "digits.toml").train.epochs
+    as_shipped = load(ROOT / "configs" / "digits_mlp.toml").train.epochs
     text = (ROOT / "examples" / "one_file.py").read_text()
     assert text.count(f"EPOCHS, B, SLICES = 0, {as_shipped},") == 1
     shorter = text.replace(f"SLICES = 0, {as_shipped},", f"SLICES = 0, {EPOCHS},")

@@ -6,7 +6,7 @@ from launcher import PROGRAMS, ROOT, assert_equal_up_to_rounding, learnt, mpirun
 from shipped import few_rows
 from trainings import Trainings
 
-DIGITS = ROOT / "configs" / "digits.toml"
+DIGITS = ROOT / "configs" / "digits_mlp.toml"
 FILES = "checkpoint.h5", "best.h5"
 
 

@@ -37,7 +37,11 @@ def words(keywords):
 def ended(request, digits, tmp_path_factory):
     """{name: (the line on stderr, the directory of the run)}, of runs in one job."""
     folder = tmp_path_factory.mktemp("not_finite")
-    common = str(ROOT / "configs" / "digits.toml"), f"data.file={digits}", "train.batch_size=100"
+    common = (
+        str(ROOT / "configs" / "digits_mlp.toml"),
+        f"data.file={digits}",
+        "train.batch_size=100",
+    )
     often = "run.log_every=1", "train.checkpoint_every=5"
     directories = {name: folder / str(k) for k, name in enumerate(RUNS)}
     runs = [

@@ -39,7 +39,7 @@ def test_no_segment_outlives_its_job(digits, tmp_path, end):
     unshare = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-rm"]
     if not shutil.which("unshare") or subprocess.run([*unshare, "true"]).returncode:
         pytest.skip("needs root, or a kernel that lets users mount a tmpfs")
-    config = ROOT / "configs" / "digits.toml", f"data.file={digits}", f"run.dir={tmp_path}/run"
+    config = ROOT / "configs" / "digits_mlp.toml", f"data.file={digits}", f"run.dir={tmp_path}/run"
     job = command(2, "-c", FAULTY.format(ENDS[end]), *config, "train.steps=10", "data.cache=memory")
     alone = [*unshare, "sh", "-c", ALONE, "sh", *job]
     done = subprocess.run(alone, capture_output=True, text=True, env=ENVIRONMENT, cwd=ROOT)

@@ -1,0 +1,32 @@
+"""The last lines of a run: where things lie, and what to do next."""
+
+import shlex
+
+from dpedf.errors import plural, short
+from dpedf.run.directory import BEST, CHECKPOINT
+from dpedf.run.trained import foreign_code
+
+
+def kept(training):
+    """runs/mnist: checkpoint.h5 (step 2,150), best.h5 (epoch 7, valid loss 0.0682)"""
+    saves, files = training.saves, [f"{CHECKPOINT} (step {training.step.number:,})"]
+    if saves.best_step:
+        epoch, more = divmod(saves.best_step, training.steps_per_epoch)
+        when = f"step {saves.best_step:,}" if more else f"epoch {epoch:,}"
+        files.append(f"{BEST} ({when}, valid loss {short(saves.best)})")
+    return f"{training.directory.given}: {', '.join(files)}"
+
+
+def last_lines(training):
+    """What a finished run has left, and the commands that go on from there."""
+    run = training.directory.given
+    trust = ["--trust"] if foreign_code(training.settings, run) else []
+    commands = ["evaluate", str(run), *trust], ["plot", str(run)]
+    checked = []
+    if training.settings.run.check_nan:
+        checked = [f"nan: none in {plural(training.step.number, 'step')}"]
+    return [
+        *checked,
+        kept(training),
+        f"next: {'; '.join(shlex.join(['dpedf', *c]) for c in commands)}",
+    ]
