@@ -37,11 +37,20 @@ def short_names(keys):
     return {key: name if names.count(name) == 1 else key for key, name in last.items()}
 
 
+def compact(value):
+    """A setting as it may stand on a command line, without blanks: 1e-08, [784,10]."""
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(compact, value))}]"
+    if type(value) is float and float(f"{value:g}") == value:
+        return f"{value:g}"
+    return value if isinstance(value, str) else written(value)
+
+
 def written(value):
     return json.dumps(value, sort_keys=True, default=str, separators=(",", ":"))
 
 
 def shown(value):
     """A setting in few characters, such as [784,10]."""
-    text = visible(value if isinstance(value, str) else written(value))
+    text = visible(compact(value))
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."

@@ -1,0 +1,166 @@
+"""A table of runs, a row each, as wide as a terminal."""
+
+import shutil
+import textwrap
+from collections import namedtuple
+from math import inf
+from pathlib import Path
+
+from dpedf.errors import plural, visible
+from dpedf.run.differences import labels, shown
+from dpedf.run.past import in_order
+
+STATUSES = "live", "failed", "damaged", "stopped", "finished"  # in the order of their urgency
+GAP, NARROW, MOST_SAID = 2, 24, 10  # blanks between columns; characters; lines below the table
+
+# A column: its heads, and a cell of a run; right: are its cells numbers?
+Column = namedtuple("Column", "above head cell right", defaults=[True])
+
+
+def smallest(run, name):
+    value = getattr(run, name)
+    return inf if value is None else value
+
+
+def largest(run, name):
+    value = getattr(run, name)
+    return inf if value is None else -value
+
+
+# What runs can be sorted by.  A run without the number comes last.
+KEYS = {
+    "name": lambda run: 0,
+    "model": lambda run: trained(run),
+    "steps": lambda run: largest(run, "step"),
+    "status": lambda run: STATUSES.index(run.status),
+    "valid_loss": lambda run: smallest(run, "valid_loss"),
+    "valid_accuracy": lambda run: largest(run, "valid_accuracy"),
+    "test_loss": lambda run: smallest(run, "test_loss"),
+    "test_accuracy": lambda run: largest(run, "test_accuracy"),
+    "seconds": lambda run: smallest(run, "seconds"),
+    "ranks": lambda run: smallest(run, "ranks"),
+}
+
+
+def table(runs, directory, sort="name", width=None):
+    """The lines of a table of PastRuns below a directory; width: of a line, or the terminal's."""
+    width = width or shutil.get_terminal_size((100, 24)).columns
+    runs = sorted(runs, key=lambda run: (KEYS[sort](run), in_order(str(run.path))))
+    models = {trained(run) for run in runs}
+    of = f": {models.pop()}" if len(models) == 1 else ""
+    yield visible(f"{plural(len(runs), 'run')} in {directory}{of}")
+    names = [visible(name_in(directory, run)) for run in runs]
+    yield from laid_out(names, columns(runs, bool(models)), runs, told_apart(runs, names), width)
+    said = [f"{name}: {run.note}" for name, run in zip(names, runs, strict=True) if run.note]
+    if said:
+        yield ""
+    for line in said[:MOST_SAID]:
+        yield from textwrap.wrap(visible(line), max(NARROW, width), subsequent_indent="  ")
+    if len(said) > MOST_SAID:
+        yield f"and {len(said) - MOST_SAID} more"
+
+
+def name_in(directory, run):
+    path = run.path.relative_to(directory)
+    return str(path if path.parts else run.path)
+
+
+def trained(run):
+    """ "mlp on mnist": what was trained, and on which data."""
+    if run.settings is None:
+        return "?"
+    build = run.settings.model["build"].rpartition("/")[2]
+    return shown(f"{build} on {Path(run.settings.data.file).stem}")
+
+
+def told_apart(runs, names):
+    """For each run, what differs from the others of the same model and data.
+
+    What all names say already, as those of a sweep do, is not said again.
+    """
+    found = {}
+    for model in {trained(run) for run in runs}:
+        alike = [run for run in runs if run.settings and trained(run) == model]
+        found |= zip(alike, labels([run.settings for run in alike]), strict=True)
+    labelled = [found.get(run, "") for run in runs]
+    pieces = [(label.split(", "), name) for label, name in zip(labelled, names, strict=True)]
+    said = all(piece in name for label, name in pieces for piece in label)
+    return [""] * len(runs) if said else labelled
+
+
+def columns(runs, with_model):
+    """Those in which there is anything."""
+    every = [
+        *([Column("", "model", trained, False)] if with_model else []),
+        Column("", "steps", steps),
+        Column("", "status", lambda run: run.status, False),
+        Column("valid", "loss", lambda run: loss(run.valid_loss)),
+        Column("valid", "acc. %", lambda run: percent(run.valid_accuracy)),
+        Column("test", "loss", lambda run: loss(run.test_loss)),
+        Column("test", "acc. %", lambda run: percent(run.test_accuracy)),
+        Column("", "seconds", lambda run: few_digits(run.seconds)),
+        Column("", "ranks", lambda run: "" if run.ranks is None else f"{run.ranks}"),
+    ]
+    return [column for column in every if any(column.cell(run) for run in runs)]
+
+
+def steps(run):
+    """ "1,200/4,300", or "4,300" once they are done."""
+    if run.step == run.last_step:
+        return f"{run.step:,}"
+    return f"{run.step:,}/{'?' if run.last_step is None else f'{run.last_step:,}'}"
+
+
+def loss(value):
+    if value is None:
+        return ""
+    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.2e}"
+
+
+def percent(value):
+    return "" if value is None else f"{100 * value:.2f}" if abs(value) <= 1 else f"{value:.2e}"
+
+
+def few_digits(seconds):
+    if seconds is None:
+        return ""
+    return f"{seconds:.1f}" if seconds < 10 else f"{seconds:,.0f}" if seconds < 1e9 else "?"
+
+
+def laid_out(names, columns, runs, differing, width):
+    """The lines: a run each, or where that is too wide, its name above its figures."""
+    rows = [[c.above for c in columns], [c.head for c in columns]]
+    rows += [[c.cell(run) for c in columns] for run in runs]
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    figures = [
+        (" " * GAP).join(
+            cell.rjust(w) if c.right else cell.ljust(w)
+            for cell, c, w in zip(row, columns, widths, strict=True)
+        )
+        for row in rows
+    ]
+    longest = max([3, *map(len, names)])
+    beside = longest + GAP + len(figures[0]) <= width
+    indent = longest + GAP if beside else GAP
+    room = width - indent - len(figures[0]) - GAP
+    heads = "differs" if any(differing) and room >= NARROW else ""
+    for name, above, label in zip(
+        ["", "run", *names], figures, ["", heads, *differing], strict=True
+    ):
+        yield from row(name, above, label, indent if beside else None, room, width)
+
+
+def row(name, figures, label, indent, room, width):
+    """The lines of one run."""
+    within = room if room >= NARROW else max(NARROW, width - 2 * GAP)
+    wrapped = textwrap.wrap(label, within, break_on_hyphens=False)
+    first = f"{name:{indent}}{figures}" if indent else f"{' ' * GAP}{figures}"
+    if not indent and name:
+        yield name
+    if room >= NARROW:
+        left = len(first) + GAP
+        yield f"{first}{' ' * GAP}{wrapped[0] if wrapped else ''}".rstrip()
+        yield from (" " * left + line for line in wrapped[1:])
+    else:
+        yield first.rstrip()
+        yield from (" " * 2 * GAP + line for line in wrapped)
