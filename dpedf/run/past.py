@@ -12,6 +12,7 @@ from dpedf.run.checkpoint import looks_whole
 from dpedf.run.directory import CHECKPOINT, FAILURE, METRICS
 from dpedf.run.lock import live
 
+OF_A_RUN = "config.toml", METRICS, CHECKPOINT  # one of them makes a directory that of a run
 LARGEST = 2**53  # of a number that is shown; what is larger no run has written
 MOST_SAID = 300  # characters of a failure
 
@@ -101,6 +102,10 @@ def said(file):
         return f"{file}: {one_line(error)}"
 
 
+def holds_run(path):
+    return any(os.path.lexists(os.path.join(path, name)) for name in OF_A_RUN)
+
+
 def runs_in(directory):
     """The PastRuns in a directory and below it, in the order of their names.
 
@@ -115,11 +120,12 @@ def runs_in(directory):
 
     for path, folders, files in os.walk(directory, onerror=refuse):
         folders.sort()
-        if {"config.toml", METRICS, CHECKPOINT} & {*files}:
+        if {*OF_A_RUN} & {*files}:
             found.append(PastRun(path))
     return sorted(found, key=lambda run: in_order(str(run.path)))
 
 
 def in_order(name):
-    """A key by which run-2 comes before run-10."""
-    return [int(part) if k % 2 else part for k, part in enumerate(re.split("([0-9]+)", name))]
+    """A key by which run-2 comes before run-10, and rate=1e-3 before rate=0.02."""
+    parts = re.split(r"([0-9]+(?:\.[0-9]+)?(?:e-?[0-9]+)?)", name)
+    return [float(part) if k % 2 else part for k, part in enumerate(parts)]

@@ -102,7 +102,7 @@ class Report:
         """Training starts now."""
         for clock in self.clocks:
             clock.start()
-        seen = self.ranks.rank == 0 and sys.stderr.isatty()
+        seen = self.ranks.rank == 0 and self.ranks.shows_bar and sys.stderr.isatty()
         first = self.step.number
         self.bar = tqdm(total=self.last_step, initial=first, unit="step", disable=not seen)
 

@@ -11,7 +11,8 @@ from dpedf.run.differences import labels, shown
 from dpedf.run.past import in_order
 
 STATUSES = "live", "failed", "damaged", "stopped", "finished"  # in the order of their urgency
-GAP, NARROW, MOST_SAID = 2, 24, 10  # blanks between columns; characters; lines below the table
+GAP, BELOW, NARROW = 2, 8, 24  # blanks between columns, before what goes on below; characters
+MOST_SAID = 10  # lines below the table
 
 # A column: its heads, and a cell of a run; right: are its cells numbers?
 Column = namedtuple("Column", "above head cell right", defaults=[True])
@@ -128,39 +129,26 @@ def few_digits(seconds):
 
 
 def laid_out(names, columns, runs, differing, width):
-    """The lines: a run each, or where that is too wide, its name above its figures."""
+    """The lines: figures, names and what differs, which goes on below where it is long."""
     rows = [[c.above for c in columns], [c.head for c in columns]]
     rows += [[c.cell(run) for c in columns] for run in runs]
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
-    figures = [
-        (" " * GAP).join(
-            cell.rjust(w) if c.right else cell.ljust(w)
-            for cell, c, w in zip(row, columns, widths, strict=True)
+    indent, longest = sum(widths) + GAP * len(widths), max([3, *map(len, names)])
+    room = width - indent - longest - GAP
+    beside = room >= NARROW
+    differs = "differs" if beside and any(differing) else ""
+    texts = zip(["", "run", *names], ["", differs, *differing], strict=True)
+    for cells, (name, label) in zip(rows, texts, strict=True):
+        figures = "".join(
+            (cell.rjust(w) if c.right else cell.ljust(w)) + " " * GAP
+            for cell, c, w in zip(cells, columns, widths, strict=True)
         )
-        for row in rows
-    ]
-    longest = max([3, *map(len, names)])
-    beside = longest + GAP + len(figures[0]) <= width
-    indent = longest + GAP if beside else GAP
-    room = width - indent - len(figures[0]) - GAP
-    heads = "differs" if any(differing) and room >= NARROW else ""
-    for name, above, label in zip(
-        ["", "run", *names], figures, ["", heads, *differing], strict=True
-    ):
-        yield from row(name, above, label, indent if beside else None, room, width)
-
-
-def row(name, figures, label, indent, room, width):
-    """The lines of one run."""
-    within = room if room >= NARROW else max(NARROW, width - 2 * GAP)
-    wrapped = textwrap.wrap(label, within, break_on_hyphens=False)
-    first = f"{name:{indent}}{figures}" if indent else f"{' ' * GAP}{figures}"
-    if not indent and name:
-        yield name
-    if room >= NARROW:
-        left = len(first) + GAP
-        yield f"{first}{' ' * GAP}{wrapped[0] if wrapped else ''}".rstrip()
-        yield from (" " * left + line for line in wrapped[1:])
-    else:
-        yield first.rstrip()
-        yield from (" " * 2 * GAP + line for line in wrapped)
+        within = room if beside else max(NARROW, width - BELOW)
+        wrapped = textwrap.wrap(label, within, break_on_hyphens=False)
+        if beside:
+            first, *more = wrapped or [""]
+            yield f"{figures}{name:{longest + GAP}}{first}".rstrip()
+            yield from (" " * (indent + longest + GAP) + line for line in more)
+        else:
+            yield f"{figures}{name}".rstrip()
+            yield from (" " * BELOW + line for line in wrapped)
