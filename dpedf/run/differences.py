@@ -1,6 +1,7 @@
 """What differs between runs: the settings that tell one from another."""
 
 import json
+import re
 
 from dpedf.errors import visible
 from dpedf.run.resume import flat
@@ -19,13 +20,21 @@ def differences(configs):
     return [{key: tree[key] for key in differing if key in tree} for tree in trees]
 
 
-def labels(configs):
-    """What tells each of several Configs from the others: "learning_rate=0.1, sizes=[784,10]"."""
+def labels(configs, called=None):
+    """What tells each of several Configs from the others: "learning_rate=0.1, sizes=[784,10]".
+
+    called: the names of their runs; what a name says is not said again.
+    """
     found = differences(configs)
     names = short_names(key for settings in found for key in settings)
+    said = [{*re.split("[,/]", name)} for name in called or [""] * len(configs)]
     return [
-        ", ".join(f"{names[key]}={shown(value)}" for key, value in settings.items())
-        for settings in found
+        ", ".join(
+            f"{names[key]}={shown(value)}"
+            for key, value in settings.items()
+            if f"{names[key]}={plain(value)}" not in by_name
+        )
+        for settings, by_name in zip(found, said, strict=True)
     ]
 
 
@@ -44,6 +53,12 @@ def compact(value):
     if type(value) is float and float(f"{value:g}") == value:
         return f"{value:g}"
     return value if isinstance(value, str) else written(value)
+
+
+def plain(value):
+    """A setting as it may stand in the name of a directory: 784-64-10."""
+    text = compact(value).strip("[]").replace(",", "-")
+    return re.sub(r"[^\w.+-]", "_", text, flags=re.ASCII)
 
 
 def written(value):

@@ -21,7 +21,7 @@ class PastRun:
     """A run in a directory, live or not.
 
     settings: its Config, None where that cannot be read.
-    step, last_step: how far it has come, and is to come; None: not known.
+    step: of its last event.  last_step: at which it ends, None where that is not known yet.
     valid_loss, valid_accuracy: at the lowest loss so far.  test_loss, test_accuracy; seconds;
     ranks: of its last evaluation.  Each is None where there is none.
     status: "finished", it was tested after its last step; "live", a job trains it; "failed", an

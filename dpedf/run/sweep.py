@@ -1,14 +1,13 @@
 """The runs of a sweep: where they lie, what they train, and what is left to do."""
 
 import os
-import re
 from collections import namedtuple
 from pathlib import Path
 
 from dpedf.device import CPU
-from dpedf.errors import UserError
+from dpedf.errors import UserError, concerning
 from dpedf.run import config
-from dpedf.run.differences import compact, differences, short_names
+from dpedf.run.differences import differences, plain, short_names
 from dpedf.run.grid import points, read_grid, word
 from dpedf.run.past import PastRun, holds_run
 from dpedf.run.setup import assemble
@@ -41,7 +40,7 @@ def plan(path, words, samples=None, seed=0, alive=lambda: None):
         directory += "-sweep"
     names, runs, taken = short_names(grid), [], set()
     for point, command, settings in zip(chosen, commands, configs, strict=True):
-        readable = ",".join(f"{names[key]}={safe(value)}" for key, value in point.items())
+        readable = ",".join(f"{names[key]}={plain(value)}" for key, value in point.items())
         name, status = free_name(directory, readable[:LONGEST], settings, taken)
         taken.add(name)
         where = os.path.join(directory, name)
@@ -56,14 +55,10 @@ def expect_models(path, configs, alive):
     for settings in configs:
         what = repr((settings.data, settings.model, config.dtype(settings)))
         if what not in met:
-            assemble(settings, CPU())
+            with concerning(path):
+                assemble(settings, CPU())
         met.add(what)
         alive()
-
-
-def safe(value):
-    """A value in the name of a directory: [784,64,10] is 784-64-10."""
-    return re.sub(r"[^\w.+-]", "_", compact(value).strip("[]").replace(",", "-"), flags=re.ASCII)
 
 
 def free_name(directory, name, settings, taken):

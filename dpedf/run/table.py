@@ -50,6 +50,8 @@ def table(runs, directory, sort="name", width=None):
     models = {trained(run) for run in runs}
     of = f": {models.pop()}" if len(models) == 1 else ""
     yield visible(f"{plural(len(runs), 'run')} in {directory}{of}")
+    if not runs:
+        return
     names = [visible(name_in(directory, run)) for run in runs]
     yield from laid_out(names, columns(runs, bool(models)), runs, told_apart(runs, names), width)
     said = [f"{name}: {run.note}" for name, run in zip(names, runs, strict=True) if run.note]
@@ -75,18 +77,17 @@ def trained(run):
 
 
 def told_apart(runs, names):
-    """For each run, what differs from the others of the same model and data.
-
-    What all names say already, as those of a sweep do, is not said again.
-    """
+    """For each run, what differs from the others of the same model and data."""
     found = {}
     for model in {trained(run) for run in runs}:
-        alike = [run for run in runs if run.settings and trained(run) == model]
-        found |= zip(alike, labels([run.settings for run in alike]), strict=True)
-    labelled = [found.get(run, "") for run in runs]
-    pieces = [(label.split(", "), name) for label, name in zip(labelled, names, strict=True)]
-    said = all(piece in name for label, name in pieces for piece in label)
-    return [""] * len(runs) if said else labelled
+        alike = [
+            (run, name)
+            for run, name in zip(runs, names, strict=True)
+            if run.settings and trained(run) == model
+        ]
+        settings, called = [run.settings for run, _ in alike], [name for _, name in alike]
+        found |= zip([run for run, _ in alike], labels(settings, called), strict=True)
+    return [found.get(run, "") for run in runs]
 
 
 def columns(runs, with_model):

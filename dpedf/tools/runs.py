@@ -1,4 +1,4 @@
-"""List the runs in a directory, with what differs between them and how far they have come.
+"""List the runs in a directory, with what differs between them and what they have reached.
 
     dpedf runs runs/mnist-sweep --sort valid_loss
 

@@ -10,7 +10,8 @@ of values, unless the setting itself is a list: "model.sizes=[[784,64,10],[784,1
 
 Each run lies in runs/NAME-sweep/, or below run.dir, under what is special about it, and is the run
 that dpedf train makes with its settings.  The same command goes on where it was stopped: finished
-runs are left alone.  One that has failed is told, and the others go on.
+runs are left alone.  One that fails is told, and the others go on.  Meanwhile dpedf runs shows how
+far they are.
 """
 
 import os
