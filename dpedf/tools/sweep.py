@@ -144,10 +144,13 @@ def conclude(directory, stopped, words):
     """Print the table, the best run, and what to do next."""
     runs = runs_in(directory)
     print_line("\n".join(["", *table(runs, directory, "valid_loss")]))
-    if known := [run for run in runs if run.valid_loss is not None]:
+    known = [run for run in runs if run.valid_loss is not None]
+    if known:
         best = min(known, key=lambda run: run.valid_loss)
         evaluate = shlex.join(["dpedf", "evaluate", str(best.path)])
         print_line(f"\nbest: {name_in(directory, best)}; to evaluate it: {evaluate}")
+    elif runs:
+        print_line("\nno run has been validated, so that none is the best one")
     if stopped:
         command = shlex.join(["python", "-m", "dpedf", "sweep", *words])
         print_line(f"stopped; the same command goes on: {command}")
