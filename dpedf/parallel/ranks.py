@@ -14,10 +14,7 @@ from dpedf.errors import AgreedError, UserError, print_line
 
 
 class Ranks:
-    """The processes of a run: this is number rank of size, and number host_rank on its host.
-
-    local_rank: its number among all processes on its host that were launched, of whatever run.
-    """
+    """The processes of a run: this is number rank of size, and number host_rank on its host."""
 
     recordable = True  # may sums over ranks be part of a CUDA graph?  With one rank there are none.
     piece = None  # how many numbers are added at a time: any
@@ -36,7 +33,7 @@ class Ranks:
             version = MPI.Get_library_version().split("\n")[0].split(",")[0]
             self.mpi = " ".join(version.replace("Version:", "").split())
             self.join(MPI.COMM_WORLD)
-        self.local_rank = self.host_rank
+        self.local_rank = self.host_rank  # among all processes of its host, of whatever run
 
     def join(self, comm):
         """Be the ranks of this communicator."""

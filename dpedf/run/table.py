@@ -47,7 +47,7 @@ def table(runs, directory, sort="name", width=None):
     """The lines of a table of PastRuns below a directory; width: of a line, or the terminal's."""
     width = width or shutil.get_terminal_size((100, 24)).columns
     runs = sorted(runs, key=lambda run: (KEYS[sort](run), in_order(str(run.path))))
-    models = {trained(run) for run in runs}
+    models = {trained(run) for run in runs if run.settings}
     of = f": {models.pop()}" if len(models) == 1 else ""
     yield visible(f"{plural(len(runs), 'run')} in {directory}{of}")
     if not runs:
@@ -71,7 +71,7 @@ def name_in(directory, run):
 def trained(run):
     """ "mlp on mnist": what was trained, and on which data."""
     if run.settings is None:
-        return "?"
+        return ""
     build = run.settings.model["build"].rpartition("/")[2]
     return shown(f"{build} on {Path(run.settings.data.file).stem}")
 

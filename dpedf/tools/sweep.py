@@ -69,18 +69,16 @@ def introduction(runs, directory, retry, at_a_time, each):
     """What is there, and what is going to be done."""
     how = f"{at_a_time} at a time, " * (at_a_time > 1)
     lines = [f"{plural(len(runs), 'run')} in {directory}, {how}{plural(each, 'rank')} each"]
-    for status, what in [
-        ("finished", "finished, left alone"),
-        ("stopped", "stopped, going on"),
-        (
-            "failed",
-            "failed, going on" if retry else "failed, left alone: --retry goes on with them",
-        ),
-        ("live", "live in another job, left alone"),
-        ("damaged", "damaged, left alone"),
-    ]:
-        if found := [run.name for run in runs if run.status == status]:
-            lines.append(f"{len(found)} {what}")
+    known = {
+        "finished": "left alone",
+        "stopped": "going on",
+        "failed": "going on" if retry else "left alone: --retry goes on with them",
+        "live": "in another job, left alone",
+        "damaged": "left alone",
+    }
+    for status, what in known.items():
+        if number := sum(run.status == status for run in runs):
+            lines.append(f"{number} {status}, {what}")
     return "\n".join(lines)
 
 
@@ -118,15 +116,13 @@ def train_one(run, group):
 
 
 def described(past):
-    """The validation, test and seconds of a finished run, in a few words."""
-    found = [
-        f"{rows} loss {loss(its)}" + (f", {percent(accuracy)} % correct" if accuracy else "")
-        for rows, its, accuracy in [
-            ("valid", past.valid_loss, past.valid_accuracy),
-            ("test", past.test_loss, past.test_accuracy),
-        ]
-        if its is not None
-    ]
+    """What a finished run has reached, in a few words."""
+    found = []
+    for rows in "valid", "test":
+        of_loss, accuracy = getattr(past, f"{rows}_loss"), getattr(past, f"{rows}_accuracy")
+        if of_loss is not None:
+            correct = "" if accuracy is None else f", accuracy {percent(accuracy)} %"
+            found.append(f"{rows} loss {loss(of_loss)}{correct}")
     return "; ".join(["finished", *found, f"{few_digits(past.seconds)} s"])
 
 

@@ -73,3 +73,14 @@ def test_ranks_that_no_group_can_have_are_refused_before_anything_is_made(place)
     done = mpirun(3, *sweep(place, "runs", "seed=[0,1]"), "--each", 2, cwd=place)
     assert done.returncode == 2 and "--each 2, expected a divisor of the 3 ranks" in done.stderr
     assert done.stderr.count("\n") == 1 and not (place / "runs").exists()
+
+
+def test_groups_on_gpus_of_their_own_learn_the_same_bits(place, few_digits, simulated):
+    config = f"data.file={few_digits}", "train.steps=2", "run.device=gpu"
+    words = *config, "run.log_every=[1,2]", "--each", 2
+    env = ENVIRONMENT | simulated | {"FAKE_CUPY_DEVICES": "4"}
+    done = mpirun(4, *sweep(place, "runs", *words), cwd=place, env=env)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    one, other = runs_in(place / "runs")
+    assert (one.ranks, one.settings.run.device) == (2, "gpu")
+    assert np.array_equal(learnt(one.path)["phi"], learnt(other.path)["phi"])
