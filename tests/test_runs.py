@@ -127,6 +127,23 @@ def test_a_run_that_an_error_has_ended_says_so_unless_it_has_finished_since(made
     assert PastRun(done).status == "finished"
 
 
+def test_a_run_leaves_a_word_on_its_error_once_it_has_begun(settings, tmp_path):
+    directory, word = RunDirectory(tmp_path, SimpleNamespace(rank=0)), tmp_path / "failure.txt"
+    directory.claim(False)
+    directory.leave_word(UserError("of the settings"))
+    assert not word.exists()  # nothing of an earlier run may be touched yet
+    for error, line in [
+        (RunError("full\n disk"), "full disk\n"),
+        (KeyError("x"), "KeyError: 'x'\n"),
+        (None, None),
+        (KeyboardInterrupt(), None),
+    ]:
+        directory.begin(settings(), 1)
+        assert not word.exists()
+        directory.leave_word(error)
+        assert (word.read_text() if word.exists() else None) == line
+
+
 def test_a_live_run_is_seen_by_its_lock_alone(made_up):
     folder = made_up("one", losses(5, [0.5]))
     with open(folder / ".lock", "w") as lock:
@@ -307,10 +324,11 @@ VALUES = {
     "train.learning_rate=0.1": None,
     "data.file=1..2": None,
     "run.dir=../elsewhere": None,
+    f"model.sizes={'[' * 10_000}": None,
 }
 
 
-@pytest.mark.parametrize("word", VALUES)
+@pytest.mark.parametrize("word", VALUES, ids=lambda word: word[:40])
 def test_a_list_is_several_values_unless_the_setting_is_a_list(word):
     grid, rest = read_grid([word], TREE)
     expected = VALUES[word]

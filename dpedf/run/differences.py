@@ -32,7 +32,7 @@ def labels(configs, called=None):
         ", ".join(
             f"{names[key]}={shown(value)}"
             for key, value in settings.items()
-            if f"{names[key]}={plain(value)}" not in by_name
+            if in_a_name(names[key], value) not in by_name
         )
         for settings, by_name in zip(found, said, strict=True)
     ]
@@ -55,10 +55,10 @@ def compact(value):
     return value if isinstance(value, str) else written(value)
 
 
-def plain(value):
-    """A setting as it may stand in the name of a directory: 784-64-10."""
-    text = compact(value).strip("[]").replace(",", "-")
-    return re.sub(r"[^\w.+-]", "_", text, flags=re.ASCII)
+def in_a_name(key, value):
+    """A setting as it may stand in the name of a directory: sizes=784-64-10."""
+    text = f"{key}={compact(value).strip('[]').replace(',', '-')}"
+    return re.sub(r"[^\w.+=-]", "_", text, flags=re.ASCII)
 
 
 def written(value):

@@ -59,7 +59,10 @@ def read_grid(words, tree):
 
 def values(key, text, tree):
     """The values or the Range that a text names; None, if it is one value."""
-    found = readings(text)[0]
+    try:
+        found = readings(text)[0]
+    except RecursionError:  # config.load says so
+        return None
     if isinstance(found, list) and not is_one_value(key, found, tree):
         if not found:
             raise UserError(f"{shown_key(key)} = [], expected at least one value")

@@ -7,7 +7,7 @@ from pathlib import Path
 from dpedf.device import CPU
 from dpedf.errors import UserError, concerning
 from dpedf.run import config
-from dpedf.run.differences import differences, plain, short_names
+from dpedf.run.differences import differences, in_a_name, short_names
 from dpedf.run.grid import points, read_grid, word
 from dpedf.run.past import PastRun, holds_run
 from dpedf.run.setup import assemble
@@ -40,7 +40,7 @@ def plan(path, words, samples=None, seed=0, alive=lambda: None):
         directory += "-sweep"
     names, runs, taken = short_names(grid), [], set()
     for point, command, settings in zip(chosen, commands, configs, strict=True):
-        readable = ",".join(f"{names[key]}={plain(value)}" for key, value in point.items())
+        readable = ",".join(in_a_name(names[key], value) for key, value in point.items())
         name, status = free_name(directory, readable[:LONGEST], settings, taken)
         taken.add(name)
         where = os.path.join(directory, name)
