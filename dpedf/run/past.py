@@ -39,7 +39,7 @@ class PastRun:
             self.settings = config.load(self.path / "config.toml")
             self.read_events()
         except UserError as error:
-            self.note = str(error)
+            self.note = str(error).removeprefix(f"{self.path}/")
         self.status = self.status or self.judged()
 
     def read_events(self):
@@ -80,7 +80,7 @@ class PastRun:
             return "failed"
         if looks_whole(self.path / CHECKPOINT):
             return "stopped"
-        self.note = f"{self.path / CHECKPOINT}: not whole, expected one to resume from"
+        self.note = f"{CHECKPOINT}: not whole, or not there, expected one to resume from"
         return "damaged"
 
 

@@ -48,12 +48,13 @@ def table(runs, directory, sort="name", width=None):
     width = width or shutil.get_terminal_size((100, 24)).columns
     runs = sorted(runs, key=lambda run: (KEYS[sort](run), in_order(str(run.path))))
     models = {trained(run) for run in runs if run.settings}
-    of = f": {models.pop()}" if len(models) == 1 else ""
+    of = f": {', '.join(models)}" if len(models) == 1 else ""
     yield visible(f"{plural(len(runs), 'run')} in {directory}{of}")
     if not runs:
         return
     names = [visible(name_in(directory, run)) for run in runs]
-    yield from laid_out(names, columns(runs, bool(models)), runs, told_apart(runs, names), width)
+    differing = told_apart(runs, names, models)
+    yield from laid_out(names, columns(runs), runs, differing, width)
     said = [f"{name}: {run.note}" for name, run in zip(names, runs, strict=True) if run.note]
     if said:
         yield ""
@@ -76,24 +77,25 @@ def trained(run):
     return shown(f"{build} on {Path(run.settings.data.file).stem}")
 
 
-def told_apart(runs, names):
-    """For each run, what differs from the others of the same model and data."""
+def told_apart(runs, names, models):
+    """For each run, what it trains, if there are several models, and how it differs from its like.
+
+    Its like are those of the same model and data.
+    """
     found = {}
-    for model in {trained(run) for run in runs}:
-        alike = [
-            (run, name)
-            for run, name in zip(runs, names, strict=True)
-            if run.settings and trained(run) == model
-        ]
-        settings, called = [run.settings for run, _ in alike], [name for _, name in alike]
-        found |= zip([run for run, _ in alike], labels(settings, called), strict=True)
-    return [found.get(run, "") for run in runs]
+    for model in models:
+        alike = [k for k, run in enumerate(runs) if run.settings and trained(run) == model]
+        said = labels([runs[k].settings for k in alike], [names[k] for k in alike])
+        prefix = [model] * (len(models) > 1)
+        found |= {
+            k: ", ".join(prefix + [its] * bool(its)) for k, its in zip(alike, said, strict=True)
+        }
+    return [found.get(k, "") for k in range(len(runs))]
 
 
-def columns(runs, with_model):
+def columns(runs):
     """Those in which there is anything."""
     every = [
-        *([Column("", "model", trained, False)] if with_model else []),
         Column("", "steps", steps),
         Column("", "status", lambda run: run.status, False),
         Column("valid", "loss", lambda run: loss(run.valid_loss)),
