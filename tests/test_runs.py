@@ -318,6 +318,8 @@ VALUES = {
     "model.sizes=[64,10]": None,
     "model.sizes=[[64,10],[64,32,10]]": [[64, 10], [64, 32, 10]],
     'model.activation=["relu","tanh"]': ["relu", "tanh"],
+    "model.activation=[relu,tanh]": ["relu", "tanh"],
+    "train.learning_rate = [.1, 1e-2]": [0.1, 0.01],
     "train.nesterov=[true,false]": [True, False],
     "train.learning_rate=0.1": None,
     "data.file=1..2": None,
@@ -428,7 +430,7 @@ def test_runs_with_other_settings_lie_beside_those_that_are_there(planned, made_
 @pytest.mark.parametrize(
     "word, named",
     [
-        ("train.learnin_rate=[1,2]", "expected learning_rate"),
+        ("train.learnin_rate=[1,2]", "expected train.learning_rate"),
         ("train.epochs=[1,2.5]", "train.epochs = 2.5"),
         ("model.sizes=[[64,10],[60,10]]", "60"),
         ('model.build=["mlp","mpl"]', 'model.build = "mpl"'),

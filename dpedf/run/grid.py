@@ -13,8 +13,9 @@ from math import isfinite, prod
 
 from dpedf.errors import UserError
 from dpedf.run.build import find
-from dpedf.run.config import TYPES, fits
-from dpedf.run.tree import readings, shown, shown_key
+from dpedf.run.config import TYPES, takes
+from dpedf.run.spelling import readings
+from dpedf.run.tree import shown, shown_key
 
 MOST = 10_000  # runs of a sweep
 TRIES = 1000  # draws that bring nothing new, for each run that is asked for
@@ -46,7 +47,7 @@ def read_grid(words, tree):
     """
     grid, rest = {}, []
     for word in words:
-        key, _, text = word.partition("=")
+        key, _, text = (part.strip() for part in word.partition("="))
         found = values(key, text, tree)
         if found is None:
             rest.append(word)
@@ -63,7 +64,7 @@ def values(key, text, tree):
         found = readings(text)[0]
     except RecursionError:  # config.load says so
         return None
-    if isinstance(found, list) and not is_one_value(key, found, tree):
+    if isinstance(found, list) and text[0] in "[(" and not is_one_value(key, found, tree):
         if not found:
             raise UserError(f"{shown_key(key)} = [], expected at least one value")
         return [json.loads(its) for its in dict.fromkeys(json.dumps(v, default=str) for v in found)]
@@ -71,7 +72,7 @@ def values(key, text, tree):
     ends = [readings(end)[0] for end in ends.groups()] if ends else []
     if not ends or not all(type(end) in (int, float) for end in ends):
         return None
-    if key in TYPES and not fits(key, ends[0]):  # such as the name of a file
+    if not takes(key, ends[0]):  # such as the name of a file
         return None
     low, high = ends
     if not (isfinite(low) and isfinite(high) and low < high and high - low < 2**63):
@@ -82,7 +83,7 @@ def values(key, text, tree):
 def is_one_value(key, value, tree):
     """Is a list a value of the setting of this name, and not several?"""
     if key in TYPES:
-        return fits(key, value)
+        return takes(key, value)
     model = tree.get("model")
     model, name = model if isinstance(model, dict) else {}, key.removeprefix("model.")
     usual = model.get(name)

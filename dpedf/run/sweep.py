@@ -11,7 +11,7 @@ from dpedf.run.differences import differences, in_a_name, short_names
 from dpedf.run.grid import points, read_grid, word
 from dpedf.run.past import PastRun, holds_run
 from dpedf.run.setup import assemble
-from dpedf.run.tree import read
+from dpedf.run.toml import read
 
 LONGEST = 100  # characters of a name
 
