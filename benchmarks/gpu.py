@@ -67,7 +67,7 @@ def main(asked, ranks):
     with ranks.together():
         try:
             precision = "tf32" if asked.tf32 else "float32"
-            gpu = acquire(ranks.host_rank, precision, True, ranks.say)
+            gpu = acquire(ranks.local_rank, precision, True, ranks.say)
         except UnusableError as why:
             raise UserError(f"no GPU: {why}") from None
         if ranks.size == 1 and not (torch and torch.cuda.is_available()):

@@ -9,7 +9,7 @@ if sys.flags.optimize > 1:
 if sys.argv[:1] == ["-m"] or sys.argv[0].endswith("/dpedf"):
     from dpedf.parallel import signals
 
-    if "dpedf.train" in sys.orig_argv or sys.argv[1:2] == ["train"]:
+    if "dpedf.train" in sys.orig_argv or sys.argv[1:2] in (["train"], ["sweep"]):
         signals.listen()  # before what takes long to import
     else:
         signals.leave_quietly()

@@ -8,7 +8,6 @@ replaces a key.  A directory that already holds a run is left alone.
 """
 
 import sys
-from contextlib import closing
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -109,7 +108,7 @@ def main(ranks):
         return 0
     setup = Setup(sys.argv[1:], ranks)
     warnings = np.errstate(all="ignore")  # what is not finite has a line of its own, in failure.py
-    with closing(setup.device), threadpool_limits(setup.threads, "blas"), warnings:
+    with setup, threadpool_limits(setup.threads, "blas"), warnings:
         training = Training(setup)
         training.agreement.expect_no_stop(training.step.number)
         setup.read()

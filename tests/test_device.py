@@ -14,7 +14,7 @@ from dpedf.parallel.ranks import Ranks
 def test_a_rank_takes_the_gpu_of_its_number_on_its_host(monkeypatch, rank, host_rank):
     """Rank 5 may be the second of its host, and GPU 5 another's or none."""
     monkeypatch.setattr(choose, "acquire", lambda number, *more: number)
-    ranks = SimpleNamespace(rank=rank, host_rank=host_rank, say=print)
+    ranks = SimpleNamespace(rank=rank, local_rank=host_rank, say=print)
     run = SimpleNamespace(device="gpu", capture="auto")
     settings = SimpleNamespace(run=run, train=SimpleNamespace(precision="float32"))
     assert choose.choose(settings, ranks) == host_rank

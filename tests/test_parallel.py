@@ -578,7 +578,8 @@ def ended(monkeypatch, capsys):
         def abort(status):
             raise EndedError(status)
 
-        ranks = SimpleNamespace(rank=rank, size=3, comm=SimpleNamespace(Abort=abort))
+        mpi = SimpleNamespace(COMM_WORLD=SimpleNamespace(size=3, Abort=abort))
+        ranks = SimpleNamespace(rank=rank, size=3, MPI=mpi)
         ranks.words, ranks.host_rank = None, rank
         monkeypatch.setattr(job, "Ranks", lambda: ranks)
 

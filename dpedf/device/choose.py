@@ -18,7 +18,7 @@ def choose(settings, ranks):
     note = None
     if run.device != "cpu":
         try:
-            return acquire(ranks.host_rank, precision, run.capture == "auto", ranks.say)
+            return acquire(ranks.local_rank, precision, run.capture == "auto", ranks.say)
         except UnusableError as why:
             expected = "a GPU that can be used, or run.device=cpu"
             if run.device == "gpu":

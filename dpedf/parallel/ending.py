@@ -14,8 +14,12 @@ SECONDS = 3  # after which a rank ends itself, at the latest
 
 
 def end(ranks, status, why):
-    """Say why, and end all ranks with this status; ranks may be None, before there are any."""
-    several = ranks and ranks.size > 1
+    """Say why, and end all ranks of the job with this status, also those of other groups.
+
+    ranks may be None, before there are any.
+    """
+    job = ranks.MPI.COMM_WORLD if ranks and ranks.MPI else None
+    several = job and job.size > 1
     try:
         # Printing may stand still, where nobody reads, and Abort may wait for a stopped rank.
         Timer(SECONDS, os._exit, [status]).start()
@@ -30,7 +34,7 @@ def end(ranks, status, why):
     finally:
         try:
             if several:
-                ranks.comm.Abort(status)
+                job.Abort(status)
         finally:
             os._exit(status)
 

@@ -19,6 +19,7 @@ class Ranks:
     recordable = True  # may sums over ranks be part of a CUDA graph?  With one rank there are none.
     piece = None  # how many numbers are added at a time: any
     timeout, words, step = 600.0, None, 0  # of watchdog.py: seconds, a folder, the last step
+    share, shows_bar = None, True  # of the cores, where it is known; is there one bar, of this run?
 
     def __init__(self):
         try:
@@ -31,10 +32,14 @@ class Ranks:
         if MPI:
             version = MPI.Get_library_version().split("\n")[0].split(",")[0]
             self.mpi = " ".join(version.replace("Version:", "").split())
-            self.comm = MPI.COMM_WORLD
-            self.rank, self.size = self.comm.rank, self.comm.size
+            self.join(MPI.COMM_WORLD)
+        self.local_rank = self.host_rank  # among all processes of its host, of whatever run
+
+    def join(self, comm):
+        """Be the ranks of this communicator."""
+        self.comm, self.rank, self.size = comm, comm.rank, comm.size
         if self.size > 1:
-            self.host = self.comm.Split_type(MPI.COMM_TYPE_SHARED)
+            self.host = comm.Split_type(self.MPI.COMM_TYPE_SHARED)
             self.host_rank = self.host.rank
             self.hosts = self.gather(self.host_rank).count(0)
 

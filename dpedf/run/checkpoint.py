@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote
 import h5py
 import numpy as np
 
-from dpedf.data.disk import content_of, replace
+from dpedf.data.disk import content_of, expect_regular, replace
 from dpedf.data.memory import expect_memory
 from dpedf.device import host, overwrite
 from dpedf.errors import RunError, UserError, concerning, one_line
@@ -112,6 +112,17 @@ def read(path):
             return {"phi": rest.pop("phi"), "parameters": there, "running": running, "rest": rest}
     except NOT_OURS as error:
         raise UserError(f"{path}: {one_line(error)}, expected a whole checkpoint") from None
+
+
+def looks_whole(path):
+    """Is there a checkpoint of the size that its head says?  Its bytes are not read."""
+    try:
+        expect_regular(path)
+        with open(path, "rb") as file:
+            head = re.match(rb"dpedf checkpoint: ([0-9]{1,18}) bytes follow, ", file.read(HEAD))
+        return bool(head) and os.path.getsize(path) == HEAD + int(head[1])
+    except OSError:
+        return False
 
 
 def install(path, found, phi):

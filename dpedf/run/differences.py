@@ -1,6 +1,7 @@
 """What differs between runs: the settings that tell one from another."""
 
 import json
+import re
 
 from dpedf.errors import visible
 from dpedf.run.resume import flat
@@ -19,13 +20,21 @@ def differences(configs):
     return [{key: tree[key] for key in differing if key in tree} for tree in trees]
 
 
-def labels(configs):
-    """What tells each of several Configs from the others: "learning_rate=0.1, sizes=[784,10]"."""
+def labels(configs, called=None):
+    """What tells each of several Configs from the others: "learning_rate=0.1, sizes=[784,10]".
+
+    called: the names of their runs; what a name says is not said again.
+    """
     found = differences(configs)
     names = short_names(key for settings in found for key in settings)
+    said = [{*re.split("[,/]", name)} for name in called or [""] * len(configs)]
     return [
-        ", ".join(f"{names[key]}={shown(value)}" for key, value in settings.items())
-        for settings in found
+        ", ".join(
+            f"{names[key]}={shown(value)}"
+            for key, value in settings.items()
+            if in_a_name(names[key], value) not in by_name
+        )
+        for settings, by_name in zip(found, said, strict=True)
     ]
 
 
@@ -37,11 +46,26 @@ def short_names(keys):
     return {key: name if names.count(name) == 1 else key for key, name in last.items()}
 
 
+def compact(value):
+    """A setting as it may stand on a command line, without blanks: 1e-08, [784,10]."""
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(compact, value))}]"
+    if type(value) is float and float(f"{value:g}") == value:
+        return f"{value:g}"
+    return value if isinstance(value, str) else written(value)
+
+
+def in_a_name(key, value):
+    """A setting as it may stand in the name of a directory: sizes=784-64-10."""
+    text = f"{key}={compact(value).strip('[]').replace(',', '-')}"
+    return re.sub(r"[^\w.+=-]", "_", text, flags=re.ASCII)
+
+
 def written(value):
     return json.dumps(value, sort_keys=True, default=str, separators=(",", ":"))
 
 
 def shown(value):
     """A setting in few characters, such as [784,10]."""
-    text = visible(value if isinstance(value, str) else written(value))
+    text = visible(compact(value))
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."

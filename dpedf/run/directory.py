@@ -1,6 +1,5 @@
 """The directory of a run: who may write there, its metrics, and what it goes on from."""
 
-import fcntl
 import os
 from contextlib import suppress
 from math import inf
@@ -8,15 +7,16 @@ from pathlib import Path
 from weakref import finalize
 
 from dpedf.data.disk import create, no_link, replace, sync, writing
-from dpedf.errors import UserError, concerning, one_line, print_error
+from dpedf.errors import RunError, UserError, concerning, one_line, print_error
 from dpedf.run import config, metrics
 from dpedf.run.checkpoint import DamagedError, install, read, save
+from dpedf.run.lock import LOCK, take
 from dpedf.run.tensorboard import EventFile, event_files
 
-CHECKPOINT, BEST, METRICS = "checkpoint.h5", "best.h5", "metrics.jsonl"
+CHECKPOINT, BEST, METRICS, FAILURE = "checkpoint.h5", "best.h5", "metrics.jsonl", "failure.txt"
 PREVIOUS = {CHECKPOINT: "checkpoint.previous.h5", BEST: "best.previous.h5"}
 DROPPED = "best.dropped.h5"
-FILES = CHECKPOINT, *PREVIOUS.values(), BEST, DROPPED, "config.toml", METRICS
+FILES = CHECKPOINT, *PREVIOUS.values(), BEST, DROPPED, "config.toml", METRICS, FAILURE
 
 
 class RunDirectory:
@@ -39,13 +39,14 @@ class RunDirectory:
         self.source, self.notes = None, []
         self.metrics, self.told = None, 0  # told: events, but for that of the test
         self.event_file = None  # for TensorBoard, if run.tensorboard asks for it
+        self.begun = False
         self.best, self.best_is_kept = BEST, True
 
     def claim(self, may_hold_a_run):
         """Make the directory ours.  UserError: it holds a run, or a live job writes there."""
         if not self.writes:
             return
-        lock = self.path / ".lock"
+        lock = self.path / LOCK
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if lock.is_symlink():
@@ -59,7 +60,7 @@ class RunDirectory:
                 f"{self.given}: {one_line(error)}, expected a writable directory"
             ) from None
         try:
-            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            take(self.lock)
         except BlockingIOError:
             raise UserError(f"{self.given}: a live job trains there, expected none") from None
         except OSError as error:  # as on many shared file systems
@@ -167,6 +168,7 @@ class RunDirectory:
             self.told = len(kept)
             if settings.run.tensorboard:
                 self.event_file = EventFile(self.path, kept)
+        self.begun = True
 
     def clear(self):
         """Remove a run, its checkpoints first, so that a part of it cannot be resumed."""
@@ -178,6 +180,7 @@ class RunDirectory:
 
     def take_up(self):
         """Give the files that the run goes on from their names."""
+        (self.path / FAILURE).unlink(missing_ok=True)
         if self.source == self.path / PREVIOUS[CHECKPOINT]:
             self.source.replace(self.path / CHECKPOINT)
         best = self.path / BEST
@@ -189,6 +192,18 @@ class RunDirectory:
     def write(self, name, text):
         with writing(self.given / name):
             replace(self.path / name, text.encode())
+
+    def leave_word(self, error):
+        """Keep in failure.txt which error has ended the run, once it had begun.
+
+        It goes as soon as the run goes on.  What every rank raises, rank 0 alone writes.
+        """
+        agreed = getattr(error, "agreed", False)
+        if self.begun and isinstance(error, Exception) and (self.writes or not agreed):
+            kind = "" if isinstance(error, UserError | RunError) else f"{type(error).__name__}: "
+            line = " ".join(f"{kind}{error}".split())
+            with suppress(OSError):  # a full disk, say; what counts is the error itself
+                replace(self.path / FAILURE, f"{line}\n".encode(errors="backslashreplace"))
 
     def save(self, name, phi, **state):
         """Save checkpoint.h5 or best.h5; with a checkpoint, the events so far are safe as well."""

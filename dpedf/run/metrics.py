@@ -3,11 +3,13 @@
 import json
 from math import isfinite
 
-from dpedf.data.disk import content_of
+from dpedf.data.disk import content_of, expect_regular
 from dpedf.errors import plural
 
 KINDS = "train", "eval", "test"
 SHOWN = 5  # numbers of lines
+LONGEST = 1 << 16  # bytes of a line
+TRAIN = b'{"event": "train"'  # how most lines begin
 
 
 def line(event):
@@ -33,6 +35,23 @@ def read(path):
     at = ", ".join(map(str, bad[:SHOWN])) + ", ..." * (len(bad) > SHOWN)
     what = "is no event of a run and is" if len(bad) == 1 else "are no events of a run and are"
     return events, [f"{path}: {plural(len(bad), 'line')} {what} left out: {at}"]
+
+
+def glance(path):
+    """Yield the events of a file, but of those of "train" the last alone: soon, in little memory.
+
+    Lines that are no events are left out.  OSError: the file cannot be read.
+    """
+    expect_regular(path)
+    last = b""
+    with open(path, "rb") as file:
+        while text := file.readline(LONGEST):
+            if text.startswith(TRAIN):
+                last = text if text.endswith(b"\n") else last  # a live run is still writing it
+            elif event := parsed(text):
+                yield event
+    if event := parsed(last):
+        yield event
 
 
 def parsed(text):

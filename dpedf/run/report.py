@@ -111,7 +111,7 @@ class Report:
         """Training takes place inside, and a terminal shows how far it has come."""
         for clock in self.clocks:
             clock.start()
-        screen = terminal(sys.stderr) if self.ranks.rank == 0 else None
+        screen = terminal(sys.stderr) if self.ranks.rank == 0 and self.ranks.shows_bar else None
         if screen:
             width = screen.columns - 1
             made = dict(total=self.last_step, initial=self.step.number, unit="step")

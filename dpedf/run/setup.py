@@ -137,6 +137,14 @@ class Setup:
             gradient.passes.needed(train.rows, B)  # or it is a UserError
         return gradient
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        """The run has ended, perhaps by an error."""
+        self.directory.leave_word(error)
+        self.device.close()
+
     def read(self):
         """Read all rows once: to where they are kept, or a streamed file into the page cache.
 

@@ -1,0 +1,80 @@
+"""The runs of a sweep: where they lie, what they train, and what is left to do."""
+
+import os
+from collections import namedtuple
+from pathlib import Path
+
+from dpedf.device import CPU
+from dpedf.errors import UserError, concerning
+from dpedf.run import config
+from dpedf.run.differences import differences, in_a_name, short_names
+from dpedf.run.grid import points, read_grid, word
+from dpedf.run.past import PastRun, holds_run
+from dpedf.run.setup import assemble
+from dpedf.run.toml import read
+
+LONGEST = 100  # characters of a name
+
+# A run: its name, its directory, the words of its command line, and what is there already: a
+# status of PastRun, or "new".
+Planned = namedtuple("Planned", "name directory words status")
+
+
+def plan(path, words, samples=None, seed=0, alive=lambda: None):
+    """(directory, the Planned runs) of a sweep of a config.
+
+    UserError: there is no such config, or one of the runs would be refused.
+    """
+    grid, rest = read_grid(words, read(path))
+    if "run.dir" in grid:
+        raise UserError("run.dir has several values, expected one: a directory for all runs")
+    chosen = points(grid, samples, seed)
+    commands = [[*rest, *(word(key, value) for key, value in point.items())] for point in chosen]
+    configs = []
+    for command in commands:
+        configs.append(config.load(path, command))
+        alive()
+    expect_models(path, configs, alive)
+    directory = configs[0].run.dir
+    if not any(w.removeprefix("--").startswith("run.dir=") for w in rest):
+        directory += "-sweep"
+    names, runs, taken = short_names(grid), [], set()
+    for point, command, settings in zip(chosen, commands, configs, strict=True):
+        readable = ",".join(in_a_name(names[key], value) for key, value in point.items())
+        name, status = free_name(directory, readable[:LONGEST], settings, taken)
+        taken.add(name)
+        where = os.path.join(directory, name)
+        runs.append(Planned(name, where, [str(path), *command, word("run.dir", where)], status))
+        alive()
+    return directory, runs
+
+
+def expect_models(path, configs, alive):
+    """UserError: what a config trains cannot be built, or does not fit its data."""
+    met = set()
+    for settings in configs:
+        what = repr((settings.data, settings.model, config.dtype(settings)))
+        if what not in met:
+            with concerning(path):
+                assemble(settings, CPU())
+        met.add(what)
+        alive()
+
+
+def free_name(directory, name, settings, taken):
+    """(name, status) of the run with these settings, perhaps an earlier one.
+
+    Where a run with other settings lies under its name, it is name-2, and so on.
+    """
+    number = 1
+    while True:
+        here = f"{name}-{number}" if number > 1 else name
+        number += 1
+        if here in taken:
+            continue
+        path = Path(directory, here)
+        if not holds_run(path):
+            return here, "new"
+        past = PastRun(path)
+        if past.settings and not any(differences([past.settings, settings])):
+            return here, past.status

@@ -1,0 +1,157 @@
+"""A table of runs, a row each, as wide as a terminal."""
+
+import shutil
+import textwrap
+from collections import namedtuple
+from math import inf
+from pathlib import Path
+
+from dpedf.errors import plural, visible
+from dpedf.run.differences import labels, shown
+from dpedf.run.past import in_order
+
+STATUSES = "live", "failed", "damaged", "stopped", "finished"  # in the order of their urgency
+GAP, BELOW, NARROW = 2, 8, 24  # blanks between columns, before what goes on below; characters
+MOST_SAID = 10  # lines below the table
+
+# A column: its heads, and a cell of a run; right: are its cells numbers?
+Column = namedtuple("Column", "above head cell right", defaults=[True])
+
+
+def smallest(run, name):
+    value = getattr(run, name)
+    return inf if value is None else value
+
+
+def largest(run, name):
+    value = getattr(run, name)
+    return inf if value is None else -value
+
+
+# What runs can be sorted by.  A run without the number comes last.
+KEYS = {
+    "name": lambda run: 0,
+    "model": lambda run: trained(run),
+    "steps": lambda run: largest(run, "step"),
+    "status": lambda run: STATUSES.index(run.status),
+    "valid_loss": lambda run: smallest(run, "valid_loss"),
+    "valid_accuracy": lambda run: largest(run, "valid_accuracy"),
+    "test_loss": lambda run: smallest(run, "test_loss"),
+    "test_accuracy": lambda run: largest(run, "test_accuracy"),
+    "seconds": lambda run: smallest(run, "seconds"),
+    "ranks": lambda run: smallest(run, "ranks"),
+}
+
+
+def table(runs, directory, sort="name", width=None):
+    """The lines of a table of PastRuns below a directory; width: of a line, or the terminal's."""
+    width = width or shutil.get_terminal_size((100, 24)).columns
+    runs = sorted(runs, key=lambda run: (KEYS[sort](run), in_order(str(run.path))))
+    models = {trained(run) for run in runs if run.settings}
+    of = f": {', '.join(models)}" if len(models) == 1 else ""
+    yield visible(f"{plural(len(runs), 'run')} in {directory}{of}")
+    if not runs:
+        return
+    names = [visible(name_in(directory, run)) for run in runs]
+    differing = told_apart(runs, names, models)
+    yield from laid_out(names, columns(runs), runs, differing, width)
+    said = [f"{name}: {run.note}" for name, run in zip(names, runs, strict=True) if run.note]
+    if said:
+        yield ""
+    for line in said[:MOST_SAID]:
+        yield from textwrap.wrap(visible(line), max(NARROW, width), subsequent_indent="  ")
+    if len(said) > MOST_SAID:
+        yield f"and {len(said) - MOST_SAID} more"
+
+
+def name_in(directory, run):
+    path = run.path.relative_to(directory)
+    return str(path if path.parts else run.path)
+
+
+def trained(run):
+    """ "mlp on mnist": what was trained, and on which data."""
+    if run.settings is None:
+        return ""
+    build = run.settings.model["build"].rpartition("/")[2]
+    return shown(f"{build} on {Path(run.settings.data.file).stem}")
+
+
+def told_apart(runs, names, models):
+    """For each run, what it trains, if there are several models, and how it differs from its like.
+
+    Its like are those of the same model and data.
+    """
+    found = {}
+    for model in models:
+        alike = [k for k, run in enumerate(runs) if run.settings and trained(run) == model]
+        said = labels([runs[k].settings for k in alike], [names[k] for k in alike])
+        prefix = [model] * (len(models) > 1)
+        found |= {
+            k: ", ".join(prefix + [its] * bool(its)) for k, its in zip(alike, said, strict=True)
+        }
+    return [found.get(k, "") for k in range(len(runs))]
+
+
+def columns(runs):
+    """Those in which there is anything."""
+    every = [
+        Column("", "steps", steps),
+        Column("", "status", lambda run: run.status, False),
+        Column("valid", "loss", lambda run: loss(run.valid_loss)),
+        Column("valid", "acc. %", lambda run: percent(run.valid_accuracy)),
+        Column("test", "loss", lambda run: loss(run.test_loss)),
+        Column("test", "acc. %", lambda run: percent(run.test_accuracy)),
+        Column("", "seconds", lambda run: few_digits(run.seconds)),
+        Column("", "ranks", lambda run: "" if run.ranks is None else f"{run.ranks}"),
+    ]
+    return [column for column in every if any(column.cell(run) for run in runs)]
+
+
+def steps(run):
+    """ "1,200/4,300", or "4,300" once they are done."""
+    if run.step == run.last_step:
+        return f"{run.step:,}"
+    return f"{run.step:,}/{'?' if run.last_step is None else f'{run.last_step:,}'}"
+
+
+def loss(value):
+    if value is None:
+        return ""
+    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.2e}"
+
+
+def percent(value):
+    return "" if value is None else f"{100 * value:.2f}" if abs(value) <= 1 else f"{value:.2e}"
+
+
+def few_digits(seconds):
+    if seconds is None:
+        return ""
+    return f"{seconds:.1f}" if seconds < 10 else f"{seconds:,.0f}" if seconds < 1e9 else "?"
+
+
+def laid_out(names, columns, runs, differing, width):
+    """The lines: figures, names and what differs, which goes on below where it is long."""
+    rows = [[c.above for c in columns], [c.head for c in columns]]
+    rows += [[c.cell(run) for c in columns] for run in runs]
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    indent, longest = sum(widths) + GAP * len(widths), max([3, *map(len, names)])
+    room = width - indent - longest - GAP
+    beside = room >= NARROW
+    differs = "differs" if beside and any(differing) else ""
+    texts = zip(["", "run", *names], ["", differs, *differing], strict=True)
+    for cells, (name, label) in zip(rows, texts, strict=True):
+        figures = "".join(
+            (cell.rjust(w) if c.right else cell.ljust(w)) + " " * GAP
+            for cell, c, w in zip(cells, columns, widths, strict=True)
+        )
+        within = room if beside else max(NARROW, width - BELOW)
+        wrapped = textwrap.wrap(label, within, break_on_hyphens=False)
+        if beside:
+            first, *more = wrapped or [""]
+            yield f"{figures}{name:{longest + GAP}}{first}".rstrip()
+            yield from (" " * (indent + longest + GAP) + line for line in more)
+        else:
+            yield f"{figures}{name}".rstrip()
+            yield from (" " * BELOW + line for line in wrapped)

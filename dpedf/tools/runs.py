@@ -1,0 +1,30 @@
+"""List the runs in a directory, with what differs between them and what they have reached.
+
+    dpedf runs runs/mnist-sweep --sort valid_loss
+
+A run is "finished", "stopped" (--resume goes on with it), "live" (a job trains it), "failed" (an
+error has ended it, said below the table) or "damaged".  The validation figures are those at the
+lowest loss so far.
+"""
+
+from difflib import get_close_matches
+
+from dpedf.errors import UserError, print_line
+from dpedf.run.command_line import Parser, expect_one_process
+from dpedf.run.past import runs_in
+from dpedf.run.table import KEYS, table
+
+
+def main(words):
+    parser = Parser("dpedf runs", __doc__)
+    what = "a directory that holds runs, or directories of runs (runs)"
+    parser.add_argument("directory", metavar="DIR", nargs="?", default="runs", help=what)
+    keys = f"{', '.join(KEYS)}; the best first, and last what has none (name)"
+    parser.add_argument("--sort", metavar="KEY", default="name", help=keys)
+    args = parser.read(words)
+    expect_one_process("runs")
+    if args.sort not in KEYS:
+        near = get_close_matches(args.sort, KEYS, 1) or [f"one of {', '.join(KEYS)}"]
+        raise UserError(f"--sort {args.sort}, expected {near[0]}")
+    for line in table(runs_in(args.directory), args.directory, args.sort):
+        print_line(line)
