@@ -104,7 +104,6 @@ WRONG = {
     "no config at all": ([], "CONFIG"),
     "a missing data file": ([DIGITS, "data.file=data/no.h5"], "data/no.h5"),
     "a model that does not fit": (["model.sizes=[63,10]"], "63"),
-    "more ranks than slices": (["train.slices=2"], "slices = 2"),
     "a run directory that cannot be": (["run.dir=/proc/no/run"], "/proc/no/run"),
     "no GPU": (["run.device=gpu"], "gpu"),
 }
