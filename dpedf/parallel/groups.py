@@ -29,7 +29,7 @@ class Group(Ranks):
             self.host_rank, self.hosts = 0, 1
             self.join(world.comm.Split(world.rank // each, world.rank))
 
-    def say(self, line):
+    def say(self, line, before=""):
         pass
 
 
