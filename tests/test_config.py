@@ -19,12 +19,13 @@ from dpedf.data import memory
 from dpedf.device import CPU
 from dpedf.errors import UserError
 from dpedf.parallel.ranks import Ranks
-from dpedf.run import config, room, settings
+from dpedf.run import config, room
 from dpedf.run.command_line import from_command_line
-from dpedf.run.consistent import OPTIMIZERS_WITH
-from dpedf.run.explain import in_toml, in_words
-from dpedf.run.pointless import pointless
 from dpedf.run.resume import expect_resumable
+from dpedf.run.settings.consistent import OPTIMIZERS_WITH
+from dpedf.run.settings.explain import in_toml, in_words
+from dpedf.run.settings.listing import listing as settings
+from dpedf.run.settings.pointless import pointless
 from dpedf.run.setup import Setup, assemble
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.toml"))
@@ -545,7 +546,7 @@ def test_a_path_of_windows_is_answered_with_one_of_here(tmp_path, monkeypatch, r
 
 def test_the_page_of_settings_is_current():
     page = Path(__file__).parents[1] / "docs" / "settings.md"
-    assert page.read_text() == settings.page(), "run python -m dpedf.run.settings"
+    assert page.read_text() == settings.page(), "run python -m dpedf.run.settings.listing"
 
 
 def test_the_examples_of_the_page_are_one_config(path):

@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "run": "check data device edf errors kernels models ops optim parallel phi program shapes",
     "train": "optim parallel run",
     "source": "edf errors phi program shapes",
-    "tools": "data device edf errors kernels optim parallel program run source train",
+    "tools": "data device edf errors kernels models optim parallel program run source train",
     "__main__": "errors parallel tools",
     "__init__": "ops parallel",
 }

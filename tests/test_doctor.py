@@ -11,8 +11,8 @@ import pytest
 from conftest import ROOT
 from emulator import compiler
 
-from dpedf.run import diagnosis, facts, measure, measured, page
 from dpedf.tools import doctor
+from dpedf.tools.machine import diagnosis, facts, measure, measured, page
 
 GPU = {
     **{"name": None, "place": None, "products": "NumPy", "asked": True, "granted": []},
@@ -327,7 +327,7 @@ def test_a_config_is_measured_and_nothing_but_the_page_is_printed(python, digits
 # A library prints, as NCCL does.
 TALKING = """
 import os
-from dpedf.run import measure
+from dpedf.tools.machine import measure
 quiet = measure.copies
 measure.copies = lambda *its: (os.write(1, b"NCCL INFO"), quiet(*its))[1]
 """

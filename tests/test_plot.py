@@ -18,15 +18,16 @@ from dpedf.edf import Input
 from dpedf.models import autoencoder
 from dpedf.ops import Flatten, Tanh
 from dpedf.phi import Phi
-from dpedf.run import config, evaluate, metrics, mistakes
+from dpedf.run import config, evaluate, metrics
 from dpedf.run.build import build
 from dpedf.run.config import DataSection
 from dpedf.run.directory import RunDirectory
-from dpedf.run.history import History
-from dpedf.run.images import channels, first_layer
 from dpedf.run.tensorboard import BEGINS, expect_writer
 from dpedf.run.trained import Trained
 from dpedf.tools import plot
+from dpedf.tools.pictures import mistakes
+from dpedf.tools.pictures.history import History
+from dpedf.tools.pictures.images import channels, first_layer
 
 ALONE = SimpleNamespace(rank=0)
 PER_EPOCH = 7  # steps
@@ -357,7 +358,7 @@ def test_the_first_layer_is_a_picture_of_each_unit(softmax, drawn):
 @draws
 def test_a_model_without_mistakes_or_on_other_rows_is_one_line(softmax, digits, refused, tmp_path):
     """It makes none where the labels are what it says itself."""
-    from dpedf.tools._pictures import draw_mistakes
+    from dpedf.tools.pictures.grids import draw_mistakes
 
     W, C = parameters(softmax)
     with h5py.File(digits) as file:

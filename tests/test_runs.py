@@ -14,14 +14,14 @@ import pytest
 from dpedf.errors import AgreedRunError, RunError, UserError
 from dpedf.parallel.groups import attempt, shared_out
 from dpedf.run import config, metrics
-from dpedf.run.differences import labels
 from dpedf.run.directory import RunDirectory
-from dpedf.run.grid import Range, is_one_value, points, read_grid
 from dpedf.run.lock import live
-from dpedf.run.past import PastRun, in_order, runs_in
-from dpedf.run.sweep import plan
-from dpedf.run.table import KEYS, table
 from dpedf.tools import runs as runs_tool
+from dpedf.tools.experiments.differences import labels
+from dpedf.tools.experiments.grid import Range, is_one_value, points, read_grid
+from dpedf.tools.experiments.past import PastRun, in_order, runs_in
+from dpedf.tools.experiments.plan import plan
+from dpedf.tools.experiments.table import KEYS, table
 
 CONFIG = """
 [data]

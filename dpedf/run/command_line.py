@@ -11,9 +11,9 @@ from itertools import pairwise
 from dpedf.errors import UserError
 from dpedf.parallel import launcher
 from dpedf.run.config import TYPES, load
-from dpedf.run.settings import listing
-from dpedf.run.spelling import end, initials, is_closed
-from dpedf.run.tree import plain, shown, shown_key
+from dpedf.run.settings.listing import listing
+from dpedf.run.settings.spelling import end, initials, is_closed
+from dpedf.run.settings.tree import plain, shown, shown_key
 
 KEYS = [key for key in TYPES if "." in key or key == "seed"]  # without sections
 

@@ -8,11 +8,11 @@ import msgspec
 from msgspec import Meta
 
 from dpedf.errors import UserError, concerning
-from dpedf.run.consistent import expect_consistent
-from dpedf.run.explain import expect_known, explained, fits
-from dpedf.run.paths import without_tilde
-from dpedf.run.toml import read
-from dpedf.run.tree import expect_plain, override, shown
+from dpedf.run.settings.consistent import expect_consistent
+from dpedf.run.settings.explain import expect_known, explained, fits
+from dpedf.run.settings.paths import without_tilde
+from dpedf.run.settings.toml import read
+from dpedf.run.settings.tree import expect_plain, override, shown
 
 Count = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(ge=1)]

@@ -14,8 +14,8 @@ from dpedf.parallel.agreement import to_go_on
 from dpedf.parallel.equality import mixture
 from dpedf.parallel.terminal import terminal
 from dpedf.run.last_lines import kept, last_lines
-from dpedf.run.pointless import pointless
 from dpedf.run.scores import confusion_table
+from dpedf.run.settings.pointless import pointless
 
 LINE_EVERY = 5  # seconds between lines of progress, where there is no bar
 FEW_CLASSES = 20  # of which a run that ends shows the confusions

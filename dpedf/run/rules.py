@@ -16,11 +16,11 @@ from dpedf.device import host, overwrite
 from dpedf.errors import UserError
 from dpedf.kernels.vector import guarded
 from dpedf.optim import vectors_of, zeros
-from dpedf.run.consistent import OPTIMIZERS_WITH
-from dpedf.run.explain import in_toml
 from dpedf.run.own_code import own_file, procedure
-from dpedf.run.pointless import OF_SCHEDULE
-from dpedf.run.tree import shown
+from dpedf.run.settings.consistent import OPTIMIZERS_WITH
+from dpedf.run.settings.explain import in_toml
+from dpedf.run.settings.pointless import OF_SCHEDULE
+from dpedf.run.settings.tree import shown
 
 STEPS = 64  # of a rule, in which it should change all it has; of a schedule, that are looked at
 HIGHEST = 1e9  # learning rate, as in config.py

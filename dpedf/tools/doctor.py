@@ -26,8 +26,9 @@ from dpedf.parallel.job import described
 from dpedf.parallel.links import link_between
 from dpedf.parallel.observer import Observer
 from dpedf.parallel.ranks import Ranks
-from dpedf.run import config, diagnosis, facts, measure, measured, page
+from dpedf.run import config
 from dpedf.run.command_line import Parser
+from dpedf.tools.machine import diagnosis, facts, measure, measured, page
 
 # Seconds after which a step hangs: a short one, one that loads libraries or files, and training.
 STEP, LOAD, TRAIN = 30, 60, 180

@@ -16,8 +16,8 @@ from dpedf.errors import UserError, print_line
 from dpedf.run import config
 from dpedf.run.command_line import Parser, expect_one_process
 from dpedf.run.pytorch import shared, tensors
+from dpedf.run.settings.tree import plain
 from dpedf.run.trained import Trained
-from dpedf.run.tree import plain
 from dpedf.run.weights import exported, library
 
 

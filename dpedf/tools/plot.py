@@ -14,8 +14,8 @@ from dpedf.data.disk import replace, writing
 from dpedf.device import CPU
 from dpedf.errors import UserError, concerning, one_line, print_line
 from dpedf.run.command_line import Parser, expect_one_process
-from dpedf.run.history import History
 from dpedf.run.trained import Trained
+from dpedf.tools.pictures.history import History
 
 METADATA = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}  # no time in any
 KNOWN_BY = {"epoch": "steps_per_epoch", "step": "step", "time": "seconds"}  # in evaluations
@@ -61,7 +61,7 @@ def save(figure, path, kind):
 
 def curves(runs, asked):
     """The picture of training curves.  asked: what it is drawn over, or None."""
-    from dpedf.tools import _curves
+    from dpedf.tools.pictures import curves as _curves
 
     there = {Path(run).resolve(): run for run in reversed(runs)}
     histories = [History(run) for run in reversed(there.values())]

@@ -11,8 +11,8 @@ from difflib import get_close_matches
 
 from dpedf.errors import UserError, print_line
 from dpedf.run.command_line import Parser, expect_one_process
-from dpedf.run.past import runs_in
-from dpedf.run.table import KEYS, table
+from dpedf.tools.experiments.past import runs_in
+from dpedf.tools.experiments.table import KEYS, table
 
 
 def main(words):

@@ -28,9 +28,9 @@ from dpedf.parallel import job
 from dpedf.parallel.groups import Group, attempt, shared_out, wait_for_all
 from dpedf.parallel.signals import told
 from dpedf.run.command_line import Parser, at_least
-from dpedf.run.past import PastRun, runs_in
-from dpedf.run.sweep import plan
-from dpedf.run.table import few_digits, loss, name_in, percent, table
+from dpedf.tools.experiments.past import PastRun, runs_in
+from dpedf.tools.experiments.plan import plan
+from dpedf.tools.experiments.table import few_digits, loss, name_in, percent, table
 
 
 def main(words):

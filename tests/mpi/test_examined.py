@@ -6,7 +6,7 @@ import os
 import pytest
 from launcher import OPEN_MPI, ROOT, SEARCH, mpirun, start
 
-from dpedf.run import page
+from dpedf.tools.machine import page
 
 EXAMINED = ROOT / "tests" / "programs" / "examined.py"
 DIGITS = ROOT / "configs" / "digits.toml"

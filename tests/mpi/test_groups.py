@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from launcher import ENVIRONMENT, PROGRAMS, learnt, mpirun, start
 
-from dpedf.run.past import runs_in
+from dpedf.tools.experiments.past import runs_in
 
 # (rank, size, host_rank, hosts, local_rank, sum of the ranks of the world, that of the first)
 WHO = [

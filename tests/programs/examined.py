@@ -3,8 +3,8 @@
 import sys
 
 from dpedf.parallel import observer
-from dpedf.run import measure
 from dpedf.tools import doctor
+from dpedf.tools.machine import measure
 
 measure.SECONDS = measure.READ = 0.01
 measure.PRODUCTS = {"cpu": (64,), "gpu": (64,)}

@@ -6,7 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
-from dpedf.run import measure
+from dpedf.tools.machine import measure
 
 stopped, sums = int(sys.argv.pop(1)), measure.sums
 

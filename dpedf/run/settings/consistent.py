@@ -3,8 +3,8 @@
 import msgspec
 
 from dpedf.errors import UserError
-from dpedf.run.explain import in_toml
 from dpedf.run.own_code import own_file
+from dpedf.run.settings.explain import in_toml
 
 # The settings of [train] that only some optimizers have.
 OPTIMIZERS_WITH = {

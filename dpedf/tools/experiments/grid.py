@@ -14,8 +14,8 @@ from math import isfinite, prod
 from dpedf.errors import UserError
 from dpedf.run.build import find
 from dpedf.run.config import TYPES, takes
-from dpedf.run.spelling import readings
-from dpedf.run.tree import shown, shown_key
+from dpedf.run.settings.spelling import readings
+from dpedf.run.settings.tree import shown, shown_key
 
 MOST = 10_000  # runs of a sweep
 TRIES = 1000  # draws that bring nothing new, for each run that is asked for

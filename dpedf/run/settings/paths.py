@@ -5,7 +5,7 @@ import os
 from msgspec.structs import replace
 
 from dpedf.errors import UserError
-from dpedf.run.tree import shown
+from dpedf.run.settings.tree import shown
 
 OWN = "optimizer", "schedule"  # settings of [train] that may name a file
 

@@ -4,7 +4,7 @@ from datetime import date, time
 from functools import partial
 
 from dpedf.errors import UserError
-from dpedf.run.spelling import is_closed, taken
+from dpedf.run.settings.spelling import is_closed, taken
 
 DEEPEST = 20  # of tables and lists in each other
 MOST_SHOWN = 80  # characters of a value or key in a message

@@ -9,9 +9,9 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from dpedf.errors import UserError, one_line
-from dpedf.run.explain import in_toml
-from dpedf.run.spelling import is_toml, meant
-from dpedf.run.tree import shown, shown_key
+from dpedf.run.settings.explain import in_toml
+from dpedf.run.settings.spelling import is_toml, meant
+from dpedf.run.settings.tree import shown, shown_key
 
 MOST_BYTES = 100_000
 OTHERS = {".json": "JSON", ".yaml": "YAML", ".yml": "YAML", ".py": "Python"}

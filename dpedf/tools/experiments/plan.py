@@ -7,11 +7,11 @@ from pathlib import Path
 from dpedf.device import CPU
 from dpedf.errors import UserError, concerning
 from dpedf.run import config
-from dpedf.run.differences import differences, in_a_name, short_names
-from dpedf.run.grid import points, read_grid, word
-from dpedf.run.past import PastRun, holds_run
+from dpedf.run.settings.toml import read
 from dpedf.run.setup import assemble
-from dpedf.run.toml import read
+from dpedf.tools.experiments.differences import differences, in_a_name, short_names
+from dpedf.tools.experiments.grid import points, read_grid, word
+from dpedf.tools.experiments.past import PastRun, holds_run
 
 LONGEST = 100  # characters of a name
 

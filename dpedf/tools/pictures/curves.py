@@ -8,8 +8,8 @@ from matplotlib.ticker import LogLocator
 
 from dpedf.errors import UserError, plural
 from dpedf.run.config import load
-from dpedf.run.differences import differences, short_names, shown
-from dpedf.tools._pictures import legible
+from dpedf.tools.experiments.differences import differences, short_names, shown
+from dpedf.tools.pictures.grids import legible
 
 # Ten colours that are told apart by everybody: M. A. Petroff, Accessible color sequences for data
 # visualization, 2021.

@@ -1,7 +1,7 @@
 """The measurements as lines of the page that doctor prints."""
 
 from dpedf.errors import plural
-from dpedf.run.page import folded, in_bytes
+from dpedf.tools.machine.page import folded, in_bytes
 
 BROAD = 22  # of the labels
 

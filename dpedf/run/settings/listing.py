@@ -1,6 +1,6 @@
 """Every setting in words: for dpedf train --help, and as docs/settings.md.
 
-python -m dpedf.run.settings > docs/settings.md
+python -m dpedf.run.settings.listing > docs/settings.md
 """
 
 import inspect
@@ -9,8 +9,8 @@ from itertools import zip_longest
 
 from dpedf.run.build import shipped
 from dpedf.run.config import DEFAULTS, FIELDS, TYPES
-from dpedf.run.explain import bare, in_toml, in_words
-from dpedf.run.spelling import end
+from dpedf.run.settings.explain import bare, in_toml, in_words
+from dpedf.run.settings.spelling import end
 
 SECTIONS = {
     "": ("seed of all draws", "seed = 0"),
@@ -44,7 +44,7 @@ The words may come in any order. A list may lack its quotes and brackets, `model
 and numbers may be typed as in Python: `.1`, `1e3`, `1_000`. A setting that is unknown or impossible
 is refused, in a line that says what was expected.
 
-This page is made from [config.py](../dpedf/run/config.py), by `python -m dpedf.run.settings`;
+This page is made from [config.py](../dpedf/run/config.py) by `python -m dpedf.run.settings.listing`.
 `dpedf train --help` prints the same.
 """
 

@@ -8,8 +8,8 @@ import msgspec
 from msgspec import Meta
 
 from dpedf.errors import UserError, plural
-from dpedf.run.spelling import meant, nearest
-from dpedf.run.tree import shown, shown_key
+from dpedf.run.settings.spelling import meant, nearest
+from dpedf.run.settings.tree import shown, shown_key
 
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 SIGNS = {">=": "at least", ">": "more than", "<=": "at most", "<": "less than"}

@@ -7,8 +7,8 @@ from math import inf
 from pathlib import Path
 
 from dpedf.errors import plural, visible
-from dpedf.run.differences import labels, shown
-from dpedf.run.past import in_order
+from dpedf.tools.experiments.differences import labels, shown
+from dpedf.tools.experiments.past import in_order
 
 STATUSES = "live", "failed", "damaged", "stopped", "finished"  # in the order of their urgency
 GAP, BELOW, NARROW = 2, 8, 24  # blanks between columns, before what goes on below; characters

@@ -4,9 +4,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dpedf.errors import UserError, plural, visible
-from dpedf.run.images import channels, first_layer, small
-from dpedf.run.mistakes import expect_classifier, find, tested
 from dpedf.run.predictions import is_probability
+from dpedf.tools.pictures.images import channels, first_layer, small
+from dpedf.tools.pictures.mistakes import expect_classifier, find, tested
 
 MISTAKES, IN_A_ROW = 24, 8
 UNITS = 64  # whose weights are drawn

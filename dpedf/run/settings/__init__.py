@@ -1,0 +1,1 @@
+"""Settings: how they are written, checked and explained, beside config.py, which lists them."""

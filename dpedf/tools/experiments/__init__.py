@@ -1,0 +1,1 @@
+"""Many runs: those that lie in a directory, and those of a sweep."""
