@@ -21,7 +21,8 @@ class Rank(Ranks):
     """One of them.  All that they do together is made of gather; lived: how often it was alive."""
 
     def __init__(self, rank, size, given, barrier):
-        self.rank, self.size, self.host_rank, self.hosts = rank, size, rank, 1
+        self.rank = self.host_rank = self.local_rank = rank
+        self.size, self.hosts = size, 1
         self.given, self.barrier, self.lived, self.mpi = given, barrier, 0, "threads"
 
     def gather(self, thing):

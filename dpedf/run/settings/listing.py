@@ -44,8 +44,8 @@ The words may come in any order. A list may lack its quotes and brackets, `model
 and numbers may be typed as in Python: `.1`, `1e3`, `1_000`. A setting that is unknown or impossible
 is refused, in a line that says what was expected.
 
-This page is made from [config.py](../dpedf/run/config.py) by `python -m dpedf.run.settings.listing`.
-`dpedf train --help` prints the same.
+`python -m dpedf.run.settings.listing` makes this page from [config.py](../dpedf/run/config.py), as
+`dpedf train --help` does what it prints.
 """
 
 
