@@ -61,7 +61,7 @@ def save(figure, path, kind):
 
 def curves(runs, asked):
     """The picture of training curves.  asked: what it is drawn over, or None."""
-    from dpedf.tools.pictures import curves as _curves
+    from dpedf.tools.pictures.curves import draw
 
     there = {Path(run).resolve(): run for run in reversed(runs)}
     histories = [History(run) for run in reversed(there.values())]
@@ -76,18 +76,18 @@ def curves(runs, asked):
                 raise UserError(f"{found}, expected some, or --by {history.axes[-1]}")
             print_line(f"{found}, so curves go by step")
             by = "step"
-    return _curves.draw(histories, by)
+    return draw(histories, by)
 
 
 def pictured(kind, args):
     """The picture of this kind: "curves", "mistakes" or "weights"."""
-    from dpedf.tools import _pictures  # imports matplotlib, as _curves does
+    from dpedf.tools.pictures import grids  # imports matplotlib
 
     if kind == "curves":
         return curves(args.runs, args.by)
     if len(args.runs) > 1:
         raise UserError(f"{len(args.runs)} runs, expected one, whose model is looked at")
-    draw = _pictures.draw_mistakes if kind == "mistakes" else _pictures.draw_weights
+    draw = grids.draw_mistakes if kind == "mistakes" else grids.draw_weights
     model = Trained(args.runs[0], CPU(), args.checkpoint, args.trust)
     for note in model.notes:
         print_line(note)
