@@ -110,7 +110,7 @@ def test_every_event_and_key_of_metrics_is_described(recipes):
 
 def test_every_file_of_a_run_is_described(recipes):
     there = {path.name for path in (recipes / "runs" / "lion").iterdir()}
-    assert there <= described("file") == {*FILES, ".lock"}
+    assert there <= described("file") == {*FILES, ".lock", "events.out.tfevents.*.dpedf"}
 
 
 def test_everything_in_a_checkpoint_is_described(recipes):
