@@ -119,7 +119,7 @@ def fails(refused):
     [3, "6, 3", [], [6], [6, 0, 3], [6, -1, 3], [6, 2.0, 3], [6, True, 3], [6, "5", 3], {}, None],
 )
 def test_sizes_have_to_be_positive_numbers(build, sizes, fails):
-    found = f".sizes = {sizes}, "
+    found = f".sizes = {sizes!r}, "
     fails({"build": build, "sizes": sizes}, found, "expected a list of two or more positive")
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import sys
 from types import SimpleNamespace
 
@@ -530,4 +531,6 @@ def test_on_a_gpu_no_rule_changes_anything_after_a_loss_that_was_not_finite(runs
         assert runs[device]("whole")
     lines = [runs[device].jobs[1].stderr.splitlines() for device in ("cpu", "gpu")]
     (here,), (there,) = ([line for line in its if "not finite" in line] for its in lines)
-    assert here == there and here.startswith("step 3, epoch 1: the loss is not finite")
+    assert here.startswith("step 3, epoch 1: the loss is not finite")
+    digit = re.compile(r"\d(?=e\+)")  # the last one of |Phi|, which a device rounds otherwise
+    assert digit.sub("", here) == digit.sub("", there)
