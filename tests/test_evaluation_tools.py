@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import subprocess
 import sys
@@ -477,21 +478,59 @@ def test_wrong_words_are_one_line(name, words, said, tool, refused):
         tool(name, *words, ranks=2)
 
 
+def test_predictions_replace_predictions_and_no_other_file(tool, here, refused):
+    put("rows.h5", x=ZEROS)
+    put("class.h5", **{"class": ZEROS, "y": ZEROS})
+    put("about.h5", {"licence": "none"}, output=ZEROS)
+    np.savez("rows.npz", x=ZEROS, probabilities=ZEROS)
+    (here / "a.csv").mkdir(exist_ok=True)
+    os.path.lexists("pipe.csv") or os.mkfifo("pipe.csv")
+    (here / "link.csv").unlink(missing_ok=True)
+    os.link("images.h5", "link.csv")
+    words = {
+        **dict.fromkeys(("images.h5", "link.csv"), "would be lost"),
+        **dict.fromkeys(
+            ("binary.h5", "class.h5", "about.h5", "rows.npz"), "no file of predictions"
+        ),
+        **dict.fromkeys(("images/checkpoint.h5", "coded/best.h5"), "another OUT"),
+        **dict.fromkeys(("a.csv", "x.csv/"), "a directory"),
+        "pipe.csv": "not a regular file",
+    }
+    for out, said in words.items():
+        before = os.path.isfile(out) and (here / out).read_bytes()
+        with refused(out, said):
+            tool("predict", "images", "rows.h5", "-o", out, ranks=2)
+        assert not before or (here / out).read_bytes() == before
+    for out in "p.h5", "p.npz", "p.csv":
+        (here / out).write_bytes(b"")
+        for _ in range(2):
+            printed = tool("predict", "images", "rows.h5", "-o", out)
+            assert f"{out}: probabilities of 9 rows" in printed
+
+
 @pytest.mark.parametrize("kind", ["h5", "npz"])
 def test_a_full_disk_is_one_line_and_leaves_what_was_there(kind, here, on_a_small_disk):
     put("many.h5", x=np.zeros((20_000, 3, 4), np.uint8))
     program = """
 import sys
 from pathlib import Path
+from zipfile import ZipFile
+import h5py
 from dpedf.tools.predict import main
-Path(sys.argv[-1]).write_text("as it was")
+with ZipFile(sys.argv[-1], "w") as file:
+    file.writestr("output.npy", "as it was")
+if sys.argv[-1] == "out.h5":
+    with h5py.File(sys.argv[-1], "w") as file:
+        file["output"] = 7.0
+print(Path(sys.argv[-1]).read_bytes().hex())
 main(sys.argv[1:])
 """
     words = here / "images", here / "many.h5", "-o", f"out.{kind}"
     ran, kept = on_a_small_disk("-c", program, *words)
     assert (ran.returncode, ran.stderr.count("\n")) == (1, 1), ran.stderr
     assert f"out.{kind}: No space left" in ran.stderr
-    assert {p.name: p.read_text() for p in kept.iterdir()} == {f"out.{kind}": "as it was"}
+    found = {path.name: path.read_bytes().hex() for path in kept.iterdir()}
+    assert found == {f"out.{kind}": ran.stdout.strip()}
 
 
 def test_a_gpu_evaluates_and_predicts_what_a_cpu_does(gpu, tool, here):

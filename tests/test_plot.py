@@ -259,13 +259,13 @@ def test_a_picture_is_written_whole_and_the_same_each_time(
     plot.main([folder, "-o", str(path)])
     assert path.read_bytes() == found
     for name in "a.gif", "a", "nowhere/a.png":
-        with refused(f"-o {tmp_path / name}", "expected"):
+        with refused("-o", str(tmp_path / name), "expected"):
             plot.main([folder, "-o", str(tmp_path / name)])
     (tmp_path / "b.png").mkdir()
     monkeypatch.setattr(sys, "argv", ["dpedf", "plot", folder, "-o", str(tmp_path / "b.png")])
-    assert __main__.main() == 1
+    assert __main__.main() == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"{tmp_path / 'b.png'}: ") and error.count("\n") == 1
+    assert error.startswith(f"-o: {tmp_path / 'b.png'}: ") and error.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import stat
 from contextlib import contextmanager
 from pathlib import Path
 
-from dpedf.errors import RunError, one_line
+from dpedf.errors import RunError, UserError, one_line
 
 
 def replace(path, content, previous=None):
@@ -90,6 +90,17 @@ def content_of(path):
     """The bytes of a file.  OSError: there is none, or nothing that could be read to its end."""
     expect_regular(path)
     return Path(path).read_bytes()
+
+
+def expect_place(path):
+    """UserError: this is no path that a file can be written to."""
+    parent = Path(path).parent
+    if not parent.is_dir():
+        raise UserError(f"{path}: no directory {parent}, expected one that is there")
+    if str(path).endswith(os.sep) or Path(path).is_dir():
+        raise UserError(f"{path}: a directory, expected the name of a file")
+    if os.path.lexists(path) and not (Path(path).is_symlink() or Path(path).is_file()):
+        raise UserError(f"{path}: not a regular file, expected one, or a name that is free")
 
 
 @contextmanager

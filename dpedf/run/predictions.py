@@ -4,7 +4,7 @@ import csv
 import io
 from math import prod
 from pathlib import Path
-from zipfile import ZipFile, ZipInfo
+from zipfile import BadZipFile, ZipFile, ZipInfo
 
 import h5py
 import numpy as np
@@ -17,6 +17,8 @@ from dpedf.kernels.activation import sigmoid
 from dpedf.parallel.passes import memory_of_passes
 from dpedf.program import during, program
 from dpedf.run.evaluate import classifies, predicted, rows_of_block
+
+LETTERS = {"probabilities": "p", "scores": "s", "output": "y"}  # of the numbers of a row
 
 
 class Predictions:
@@ -51,7 +53,7 @@ class Predictions:
 
     def columns(self):
         """The names of the columns of numbers."""
-        letter = {"probabilities": "p", "scores": "s", "output": "y"}[self.what]
+        letter = LETTERS[self.what]
         if self.labels is None or not self.names:
             n = prod(self.shape)
             return [f"{letter}1"] if self.binary else [f"{letter}{j}" for j in range(n)]
@@ -176,6 +178,20 @@ def write_npz(file, predictions, n, blocks):
         if predictions.labels is not None:
             with to.open(ZipInfo("class.npy"), "w", force_zip64=True) as classes:
                 np.lib.format.write_array(classes, np.concatenate(kept))
+
+
+def holds_predictions(path):
+    """Does a file .h5 or .npz hold what is written above, and nothing else?"""
+    try:
+        if Path(path).suffix == ".h5":
+            with h5py.File(path) as file:
+                names = {*file, *file.attrs}
+        else:
+            with ZipFile(path) as file:
+                names = {name.removesuffix(".npy") for name in file.namelist()}
+    except (OSError, BadZipFile):
+        return False
+    return len(names & {*LETTERS}) == 1 and names <= {"class", *LETTERS}
 
 
 WRITERS = {".csv": write_csv, ".h5": write_h5, ".npz": write_npz}

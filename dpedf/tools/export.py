@@ -8,9 +8,7 @@ written as it is, under its own name, and a line says so.  docs/pytorch.md has m
 such a file.  In a config, model.weights = "model.safetensors" starts from it.
 """
 
-from pathlib import Path
-
-from dpedf.data.disk import replace, writing
+from dpedf.data.disk import expect_place, replace, writing
 from dpedf.device import CPU
 from dpedf.errors import UserError, print_line
 from dpedf.run import config
@@ -47,9 +45,8 @@ def main(words):
     expect_one_process("export")
     if not args.file.endswith(".safetensors"):  # such as a checkpoint, which would be lost
         raise UserError(f"FILE is {args.file}, expected a name that ends in .safetensors")
-    safetensors, file = library(), Path(args.file)
-    if not file.parent.is_dir():
-        raise UserError(f"{file}: no directory {file.parent}, expected one")
+    safetensors, file = library(), args.file
+    expect_place(file)
     model = Trained(args.run, CPU(), args.checkpoint, args.trust)
     arrays, said = exported(model.ell, model.step), notes(model.ell)
     about = {"format": "pt", "config": config.text(model.settings), "step": str(model.step)}

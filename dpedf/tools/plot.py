@@ -7,10 +7,11 @@ Runs are named by the settings in which they differ.
 """
 
 import io
+import os
 import warnings
 from pathlib import Path
 
-from dpedf.data.disk import replace, writing
+from dpedf.data.disk import expect_place, replace, writing
 from dpedf.device import CPU
 from dpedf.errors import UserError, concerning, one_line, print_line
 from dpedf.run.command_line import Parser, expect_one_process
@@ -41,11 +42,11 @@ def expect_matplotlib():
 
 def format_of(path):
     """ "png", "svg" or "pdf".  UserError: the name of a picture has another ending."""
-    kind = path.suffix.lower().removeprefix(".")
+    kind = Path(path).suffix.lower().removeprefix(".")
     if kind not in METADATA:
         raise UserError(f"-o {path}: expected a name that ends in .png, .svg or .pdf")
-    if not path.parent.is_dir():
-        raise UserError(f"-o {path}: no such directory, expected {path.parent} to be there")
+    with concerning("-o"):
+        expect_place(path)
     return kind
 
 
@@ -100,7 +101,7 @@ def main(words):
     add = parser.add_argument
     add("runs", metavar="RUN", nargs="+", help="the directory of a run")
     name = "the picture, a .png, .svg or .pdf (curves.png, mistakes.png or weights.png)"
-    add("-o", "--output", metavar="FILE", type=Path, help=name)
+    add("-o", "--output", metavar="FILE", help=name)
     add("--by", choices=[*KNOWN_BY], help="what curves are drawn over (epoch)")
     kinds = parser.add_mutually_exclusive_group()
     mistakes = "draw the test images that a model got most wrong, the most confident first"
@@ -111,7 +112,7 @@ def main(words):
     args = parser.read(words)
     expect_one_process("plot")
     kind = "mistakes" if args.mistakes else "weights" if args.weights else "curves"
-    path = (args.output or Path(f"{kind}.png")).expanduser()
+    path = os.path.expanduser(args.output or f"{kind}.png")
     if kind == "curves" and (args.checkpoint or args.trust):
         raise UserError("--checkpoint and --trust go with --mistakes or --weights")
     if kind != "curves" and args.by:

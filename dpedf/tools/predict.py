@@ -16,11 +16,12 @@ from functools import partial
 from math import prod
 from pathlib import Path
 
+from dpedf.data.disk import expect_place
 from dpedf.data.part import Part
 from dpedf.errors import UserError, plural
 from dpedf.parallel import job
 from dpedf.run.command_line import Parser
-from dpedf.run.predictions import WRITERS, Predictions, outputs, save
+from dpedf.run.predictions import WRITERS, Predictions, holds_predictions, outputs, save
 from dpedf.run.trained import opened
 
 
@@ -49,7 +50,9 @@ def predict(args, ranks):
             part.open_unlabelled(args.split)
             predictions = Predictions(model, part)
             if ranks.rank == 0:
-                expect_writable(Path(args.output), [args.file, model.file], predictions)
+                expect_place(args.output)
+                read = part.path, model.file, os.path.expanduser(model.settings.data.file)
+                expect_replaceable(Path(args.output), read, predictions)
         part.read_through(ranks)
         n = len(part.rows)
         save(args.output, predictions, n, outputs(model.Q, part, ranks, model.rows), ranks)
@@ -59,12 +62,18 @@ def predict(args, ranks):
         ranks.say(f"{args.output}: {predictions.what} of {plural(n, 'row')}, by {by}")
 
 
-def expect_writable(path, read, predictions):
-    """UserError: predictions cannot be written to this path.  read: files that are to stay."""
-    if not path.parent.is_dir():
-        raise UserError(f"{path}: no directory {path.parent}, expected one that is there")
-    if path.exists() and any(path.samefile(file) for file in read):
-        raise UserError(f"{path} is read here, and would be lost, expected another OUT")
+def expect_replaceable(path, read, predictions):
+    """UserError: predictions cannot be written here, or over a file that somebody needs.
+
+    read: files by which the run or its model is read.  .h5 and .npz are what data sets are, too.
+    """
+    if path.exists() and path.stat().st_size:
+        if any(os.path.exists(file) and path.samefile(file) for file in read):
+            raise UserError(f"{path} is read here, and would be lost, expected another OUT")
+        if path.suffix != ".csv" and not holds_predictions(path):
+            raise UserError(
+                f"{path} is no file of predictions, and would be lost, expected another OUT"
+            )
     if path.suffix == ".csv" and predictions.labels:
         found = f"rows of {plural(prod(predictions.labels), 'label')}"
         raise UserError(f"{path}: {found}, expected .h5 or .npz, since a line of .csv has one")
