@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 
 from dpedf import tools
-from dpedf.errors import RunError, UserError, flush, one_line, print_error, visible
+from dpedf.errors import RunError, UserError, flush, lost_output, one_line, print_error, visible
 from dpedf.parallel import launcher
 
 FIRST = "train"  # of the list
@@ -47,7 +47,7 @@ def run(name="--help", *words):
 def main():
     launcher.expect_numbers()
     try:
-        status = run(*sys.argv[1:])
+        status = run(*sys.argv[1:]) or lost_output()
         sys.stdout.flush()
     except (UserError, RunError) as error:
         if launcher.speaks():

@@ -11,6 +11,8 @@ from pathlib import Path
 OTHERS = {Path(sysconfig.get_path("stdlib")).name, "site-packages", "dist-packages"}
 DPEDF = Path(__file__).parent
 
+lost = []  # the streams that could not be written, though somebody may want what they were told
+
 
 class UserError(ValueError):
     """What the user gave is wrong.  One line says what was found, where, and what was expected.
@@ -120,6 +122,11 @@ def print_error(text):
     write("stderr", text.rstrip("\n"))
 
 
+def lost_output():
+    """The status of a tool whose result is what it prints: 1 if that has been lost."""
+    return int(bool(lost))
+
+
 def write(name, text, end="\n", before=""):
     """Write a line on the stream of sys with this name.
 
@@ -161,6 +168,7 @@ def give_up(name, error):
     except (OSError, ValueError):  # it has no file of its own
         setattr(sys, name, None)
     if name == "stdout" and not isinstance(error, BrokenPipeError):
+        lost.append(name)
         print_error(f"standard output: {one_line(error)}: it is not written any more")
 
 

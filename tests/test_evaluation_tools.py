@@ -533,6 +533,14 @@ main(sys.argv[1:])
     assert found == {f"out.{kind}": ran.stdout.strip()}
 
 
+@pytest.mark.parametrize("words", [["evaluate", "images"], ["runs", "."]], ids=str)
+def test_a_result_that_nobody_can_read_is_no_success(words, here, environment):
+    command = [sys.executable, "-m", "dpedf", *words]
+    with open("/dev/full", "w") as full:
+        ran = subprocess.run(command, env=environment, stdout=full, stderr=-1, text=True)
+    assert ran.returncode == 1 and ran.stderr.count("\n") == ran.stderr.count("No space left") == 1
+
+
 def test_a_gpu_evaluates_and_predicts_what_a_cpu_does(gpu, tool, here):
     words = "images", "images.h5", "--split", "test", *LAST, "-o"
     tool("predict", *words, "cpu.csv")

@@ -1,5 +1,6 @@
 """How a job starts and ends: one rank that fails ends all of them."""
 
+import signal
 import sys
 import threading
 import traceback
@@ -30,6 +31,9 @@ def run(main):
             end(ranks, status, str(error))
         if ranks.rank == 0:
             print_error(visible(str(error)))
+    except signals.Stopped as stopped:
+        by = "Ctrl-C" if stopped.code == 128 + signal.SIGINT else "SIGTERM"
+        end(ranks, stopped.code, f"stopped by {by}")
     except BaseException as error:
         end(ranks, 1, described(ranks, error))
     if ranks.host_rank == 0:

@@ -7,7 +7,6 @@ waiting.  So the numbers of signals go through a pipe to a thread of their own.
 
 import os
 import signal
-import sys
 import time
 from math import inf
 from threading import Thread, current_thread, main_thread
@@ -74,8 +73,21 @@ def forget():
         signal.signal(number, signal.SIG_IGN)
 
 
+class Stopped(SystemExit):
+    """A signal has told a program to end that has nothing to save."""
+
+
 def leave_quietly():
-    """From now on, Ctrl-C ends this process with status 130, without a traceback."""
+    """From now on, Ctrl-C and SIGTERM raise Stopped: an end without a traceback.
+
+    What is half written is removed on the way.  The status is a shell's, such as 130.
+    """
     open_streams()
-    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
-        signal.signal(signal.SIGINT, lambda number, frame: sys.exit(130))
+    defaults = signal.SIG_DFL, signal.default_int_handler
+    for number in signal.SIGINT, signal.SIGTERM:
+        if signal.getsignal(number) in defaults:
+            signal.signal(number, stop)
+
+
+def stop(number, frame):
+    raise Stopped(128 + number)

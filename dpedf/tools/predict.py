@@ -71,9 +71,8 @@ def expect_replaceable(path, read, predictions):
         if any(os.path.exists(file) and path.samefile(file) for file in read):
             raise UserError(f"{path} is read here, and would be lost, expected another OUT")
         if path.suffix != ".csv" and not holds_predictions(path):
-            raise UserError(
-                f"{path} is no file of predictions, and would be lost, expected another OUT"
-            )
+            found = f"{path} is no file of predictions, and would be lost"
+            raise UserError(f"{found}, expected another OUT")
     if path.suffix == ".csv" and predictions.labels:
         found = f"rows of {plural(prod(predictions.labels), 'label')}"
         raise UserError(f"{path}: {found}, expected .h5 or .npz, since a line of .csv has one")

@@ -264,3 +264,33 @@ def test_a_tool_whose_output_nobody_reads_ends_in_silence(digits):
     shell = f'{tool} "data.file={digits}" | true'
     options = {"cwd": ROOT, "env": ENVIRONMENT, "capture_output": True, "text": True}
     assert subprocess.run(["sh", "-c", shell], **options).stderr == ""
+
+
+def test_ctrl_c_and_sigterm_end_a_tool_in_one_line_and_leave_nothing_half_written(tmp_path):
+    """The tool is stopped as soon as its file is there, and has many seconds to go."""
+    program = """
+import sys, time
+from pathlib import Path
+from dpedf.data.disk import replacing
+from dpedf.parallel import job, signals
+
+def write(ranks):
+    with replacing(sys.argv[1]) as file:
+        Path(sys.argv[1] + ".ready").touch()
+        time.sleep(600)
+
+signals.leave_quietly()
+job.run(write)
+"""
+    for number, said in (signal.SIGINT, "stopped by Ctrl-C\n"), (signal.SIGTERM, "SIGTERM\n"):
+        path = tmp_path / f"{number}"
+        options = {"env": ENVIRONMENT, "stderr": subprocess.PIPE, "text": True}
+        command = [sys.executable, "-c", program, path]
+        ended = subprocess.Popen(command, cwd=ROOT, preexec_fn=hear_ctrl_c, **options)
+        ended.ready = (ready := path.with_suffix(".ready")).exists
+        until_ready(ended)
+        ready.unlink()
+        ended.send_signal(number)
+        err = ended.communicate(timeout=LIMIT)[1]
+        assert ended.returncode == 128 + number and err.endswith(said) and err.count("\n") == 1
+    assert not [*tmp_path.iterdir()]
