@@ -8,12 +8,11 @@
 
 import ast
 import sys
-from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 
-from dpedf import tools
-from dpedf.errors import RunError, UserError, flush, lost_output, one_line, print_error, visible
+from dpedf import errors, tools
+from dpedf.errors import RunError, UserError, one_line, print_error, visible
 from dpedf.parallel import launcher
 
 FIRST = "train"  # of the list
@@ -39,15 +38,14 @@ def run(name="--help", *words):
             print(__doc__.rstrip(), "", *lines, sep="\n")
         return 0
     if name not in known:
-        near = get_close_matches(name, known, 1) or [f"one of {', '.join(known)}"]
-        raise UserError(f"{name}: no such tool, expected {near[0]}")
+        raise UserError(f"{name}: no such tool, expected {errors.nearest(name, known)}")
     return import_module(f"dpedf.tools.{name}").main(list(words))
 
 
 def main():
     launcher.expect_numbers()
     try:
-        status = run(*sys.argv[1:]) or lost_output()
+        status = run(*sys.argv[1:]) or errors.lost_output()
         sys.stdout.flush()
     except (UserError, RunError) as error:
         if launcher.speaks():
@@ -60,7 +58,7 @@ def main():
         status = 1
     except KeyboardInterrupt:
         status = 130
-    flush()
+    errors.flush()
     return status
 
 

@@ -5,13 +5,14 @@ import sys
 import sysconfig
 import traceback
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 
 # Folders that hold what is not the user's own, even if they lie below a folder of his.
 OTHERS = {Path(sysconfig.get_path("stdlib")).name, "site-packages", "dist-packages"}
 DPEDF = Path(__file__).parent
 
-lost = []  # the streams that could not be written, though somebody may want what they were told
+lost = []  # the streams that could not be written, though somebody may have wanted their words
 
 
 class UserError(ValueError):
@@ -89,6 +90,11 @@ def short(number):
     """A loss, as a line shows it: 0.0471, 1.3e+23, 2e-09, nan."""
     reads_well = number == 0 or 1e-3 <= abs(number) < 1e4
     return f"{number:.4f}" if reads_well else f"{number:.4g}"
+
+
+def nearest(word, known):
+    """What may have been meant: "test", or "one of train, test" where none is near."""
+    return (get_close_matches(word, known, 1) or [f"one of {', '.join(known)}"])[0]
 
 
 def grouped(noun, numbers):

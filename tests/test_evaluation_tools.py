@@ -453,6 +453,30 @@ def test_a_file_that_does_not_fit_is_one_line_and_nothing_is_written(
     assert not [*here.glob("*.unfinished")]
 
 
+def test_all_whole_windows_of_a_text_are_predicted_and_what_is_left_over_is_said(tool, refused):
+    text = RANDOM.integers(0, 7, 27, np.uint8)
+    words = "-o", "t.npz", *LAST
+    found = {}
+    for n, left in (8, 0), (9, 1), (24, 0), (27, 3):
+        printed = tool("predict", "text", put("short.h5", text=text[:n]), *words)
+        assert printed.splitlines()[-1].startswith(f"t.npz: probabilities of {n // 8} row")
+        assert ("left out" in printed) == (left > 0) and "not read" not in printed
+        assert not left or f"short.h5: text: the last {left} symbol" in printed
+        with np.load("t.npz") as arrays:
+            found[n] = arrays["probabilities"]
+    assert found[24].shape == (3, 8, 7) and (found[27] == found[24]).all()
+    np.testing.assert_allclose(found[9], found[24][:1], rtol=1e-6)
+    with refused("short.h5: text: 7 symbols, expected at least data.window = 8"):
+        tool("predict", "text", put("short.h5", text=text[:7]), *words)
+
+
+def test_a_split_that_is_not_there_is_answered_with_those_that_are(tool, refused):
+    with refused("images.h5: no tets/x, expected --split test"):
+        tool("predict", "images", "images.h5", "--split", "tets", "-o", "t.npz")
+    with refused("images.h5: no dev/x, expected --split one of test, train"):
+        tool("predict", "images", "images.h5", "--split", "dev", "-o", "t.npz")
+
+
 def test_a_text_of_other_characters_is_refused(tool, refused):
     put("other.h5", {"characters": "abc"}, test_text=np.zeros(99, np.uint8))
     with refused("other.h5", "number 2 is 'c'", r"'\n'"):

@@ -94,22 +94,26 @@ class File:
         expect_memory(f"{self.path}: the numbers of {n:,} rows", 16 * n)  # in order, and shuffled
         return Split(x, y, np.arange(n), self.device)
 
-    def text(self, name):
-        """The text in a dataset of this name, which is checked."""
+    def text(self, name, after=1):
+        """The text in a dataset of this name, which is checked.
+
+        after: how many symbols have to follow its first window.
+        """
         found, T = rows_of(self.stored, name), self.window
         if found is None:
             what = f"no dataset, expected one, since data.window = {T}"
         elif found.dtype.kind not in "iu" or len(found.shape) != 1:
             what = f"{found.dtype} of shape {found.shape}, expected integers, one after the other"
-        elif found.shape[0] <= T:
-            what = f"{found.shape[0]} symbols, expected more than data.window = {T}"
+        elif found.shape[0] < T + after:
+            least = "more than" if after else "at least"
+            what = f"{found.shape[0]} symbols, expected {least} data.window = {T}"
         else:
             return found
         raise UserError("; ".join([f"{self.path}: {name}: {what}", *self.notes]))
 
     def windows(self, text, stride):
         """The Split of a text into rows that are so many symbols apart."""
-        x, y = (TextWindows(text, self.window, stride, shift) for shift in (0, 1))
+        x, y = (TextWindows(text, self.window, stride, shift, 1) for shift in (0, 1))
         return self.whole(x, y)
 
     def held_out(self, train, valid, seed):

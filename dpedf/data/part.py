@@ -10,7 +10,8 @@ from dpedf.data.labels import classes_of
 from dpedf.data.layout import StoredRows, rows_of
 from dpedf.data.scaling import SCALING
 from dpedf.data.stored import reading
-from dpedf.errors import UserError
+from dpedf.data.windows import TextWindows
+from dpedf.errors import UserError, nearest, plural
 
 
 class Unlabelled:
@@ -63,13 +64,21 @@ class Part(File):
     def open_unlabelled(self, group=None):
         """Open the rows of x, or of a text, that lie in a group, or at the top of the file."""
         name = "text" if self.window else "x"
+        if group is not None and not self.stored.has(f"{group}/{name}"):
+            groups = self.groups_with(name)
+            expected = f"--split {nearest(group, groups)}" if groups else "no --split"
+            raise UserError(f"{self.path}: no {group}/{name}, expected {expected}")
         if group is None and not self.stored.has(name):
             group = self.only_group(name)
-        prefix = "" if group is None else f"{group}/"
+        prefix, self.notes = "" if group is None else f"{group}/", []  # it may hold anything
         if self.window:
-            x = self.windows(self.text(f"{prefix}text"), self.window).x
+            text, T = self.text(f"{prefix}text", after=0), self.window
+            x = TextWindows(text, T, T)
+            if left := text.shape[0] % T:
+                rest = f"the last {plural(left, 'symbol')} of {text.shape[0]:,}"
+                self.notes = [f"{text.where}: {rest} fill no window of {T}, and are left out"]
             self.expect_names()
-            classes_of(self.path, self.x.classes, [x.text], text=True)
+            classes_of(self.path, self.x.classes, [text], text=True)
         else:
             x = rows_of(self.stored, f"{prefix}x", may_be_empty=True)
             if x is None:
@@ -78,11 +87,14 @@ class Part(File):
         self.rows = self.whole(x, Unlabelled(x.shape[0]))
         self.scale_as_in_training()
 
-    def only_group(self, name):
-        """The only group with rows."""
+    def groups_with(self, name):
         with reading(self.path):
             groups = list(self.stored.file)
-        found = [group for group in groups if self.stored.has(f"{group}/{name}")]
+        return [group for group in groups if self.stored.has(f"{group}/{name}")]
+
+    def only_group(self, name):
+        """The only group with rows."""
+        found = self.groups_with(name)
         if len(found) == 1:
             return found[0]
         if found:

@@ -9,12 +9,12 @@ class TextWindows:
     """The windows of a text as rows: row i is text[a : a + T] with a = i * stride + shift.
 
     text: (M,), as rows of one of the kinds above.  put: brings an array to where the text is.
-    There are as many rows as are whole with a shift of 1.
+    after: how many symbols have to follow a window, so that there are rows of labels too.
     """
 
-    def __init__(self, text, T, stride, shift, put=np.asarray):
-        self.text, self.T, self.stride, self.shift = text, T, stride, shift
-        self.shape, self.dtype = ((text.shape[0] - 1 - T) // stride + 1, T), text.dtype
+    def __init__(self, text, T, stride, shift=0, after=0, put=np.asarray):
+        self.text, self.T, self.stride, self.shift, self.after = text, T, stride, shift, after
+        self.shape, self.dtype = ((text.shape[0] - after - T) // stride + 1, T), text.dtype
         self.offsets = put(np.arange(shift, shift + T))
         if isinstance(text, ChunkedRows):
             self.chunk = max(1, text.chunk // stride)
@@ -33,4 +33,4 @@ class TextWindows:
 
     def moved_to(self, text, put):
         """The same windows of a copy of the text that is somewhere else."""
-        return TextWindows(text, self.T, self.stride, self.shift, put)
+        return TextWindows(text, self.T, self.stride, self.shift, self.after, put)

@@ -56,7 +56,7 @@ def predict(args, ranks):
         part.read_through(ranks)
         n = len(part.rows)
         save(args.output, predictions, n, outputs(model.Q, part, ranks, model.rows), ranks)
-        for note in model.notes:
+        for note in [*model.notes, *part.notes]:
             ranks.say(note)
         by = f"{model.file} of step {model.step:,}"
         ranks.say(f"{args.output}: {predictions.what} of {plural(n, 'row')}, by {by}")

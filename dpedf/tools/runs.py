@@ -7,9 +7,7 @@ error has ended it, said below the table) or "damaged".  The validation figures 
 lowest loss so far.
 """
 
-from difflib import get_close_matches
-
-from dpedf.errors import UserError, print_line
+from dpedf.errors import UserError, nearest, print_line
 from dpedf.run.command_line import Parser, expect_one_process
 from dpedf.tools.experiments.past import runs_in
 from dpedf.tools.experiments.table import KEYS, table
@@ -24,7 +22,6 @@ def main(words):
     args = parser.read(words)
     expect_one_process("runs")
     if args.sort not in KEYS:
-        near = get_close_matches(args.sort, KEYS, 1) or [f"one of {', '.join(KEYS)}"]
-        raise UserError(f"--sort {args.sort}, expected {near[0]}")
+        raise UserError(f"--sort {args.sort}, expected {nearest(args.sort, KEYS)}")
     for line in table(runs_in(args.directory), args.directory, args.sort):
         print_line(line)
