@@ -4,6 +4,7 @@ import os
 import sys
 import sysconfig
 import traceback
+import unicodedata
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
@@ -81,6 +82,17 @@ def visible(text, keep=""):
     return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
 
 
+def columns(text):
+    """How many columns of a terminal a text takes: a 猫 takes two, an accent none of its own."""
+    taking = [c for c in text if unicodedata.category(c) not in ("Mn", "Me")]
+    return len(taking) + sum(unicodedata.east_asian_width(c) in "WF" for c in taking)
+
+
+def padded(text, width):
+    """A text with blanks after it, so that it takes so many columns."""
+    return text + " " * (width - columns(text))
+
+
 def plural(n, noun):
     """ "1 rank", "4 ranks"."""
     return f"{n:,} {noun}{'s' * (n != 1)}"
@@ -90,6 +102,17 @@ def short(number):
     """A loss, as a line shows it: 0.0471, 1.3e+23, 2e-09, nan."""
     reads_well = number == 0 or 1e-3 <= abs(number) < 1e4
     return f"{number:.4f}" if reads_well else f"{number:.4g}"
+
+
+def percent(share):
+    """ "98.61 %"."""
+    return f"{100 * share:.2f} %"
+
+
+def figures(rows, loss, accuracy):
+    """What was found on the rows "test": "test loss 0.0471, accuracy 98.61 %"."""
+    right = "" if accuracy is None else f", accuracy {percent(accuracy)}"
+    return f"{rows} loss {short(loss)}{right}"
 
 
 def nearest(word, known):

@@ -30,7 +30,7 @@ from dpedf.parallel.gradient import Gradient
 from dpedf.parallel.ranks import Ranks
 from dpedf.phi import Phi, dense
 from dpedf.run import build
-from dpedf.run.evaluate import classifies, correct, evaluate
+from dpedf.run.evaluate import classifies, evaluate, predicted
 
 ABOUT = {"name": "rows", "source": "this test", "licence": "none"}
 RANDOM = np.random.default_rng(0)
@@ -439,7 +439,7 @@ def test_where_no_label_counts_there_is_no_accuracy(opened):
 )
 def test_scores_of_nan_are_right_for_no_label_and_equal_ones_for_the_first(scores, right):
     Q = np.array([scores] * 3)
-    assert correct(Q, np.arange(3)).nonzero()[0].tolist() == right
+    assert (predicted(Q, 1) == np.arange(3)).nonzero()[0].tolist() == right
     binary = [np.nan, np.nan, 0.0, 0.0, np.inf, -np.inf]
-    found = correct(np.array(binary), np.array([0, 1, 0, 1, 1, 0]))
+    found = predicted(np.array(binary), 1) == np.array([0, 1, 0, 1, 1, 0])
     assert found.tolist() == [False, False, True, False, True, True]

@@ -204,7 +204,7 @@ def test_without_validation_or_accuracy_there_is_less_to_see(run, drawn):
     figure = drawn(run("a", events))
     (losses,) = figure.axes
     assert [text.get_text() for text in losses.get_legend().get_texts()] == ["training", "test"]
-    assert names(figure) == ["a: test loss 0.5"]
+    assert names(figure) == ["a: test loss 0.5000"]
 
 
 @draws

@@ -120,7 +120,7 @@ def expect_fit(Q, ell, data):
                 what += f", or {listed(labels)}, the score of class 1"
             expect_shape("output", Q, [*labels, classes], what)
     for s, name in scores.items():
-        if is_probability(s, ell, data):
+        if is_within_0_and_1(s, ell, data):
             found = f"model.build: {name} is within 0..1 whatever Phi is, as a probability"
             raise UserError(f"{found}, expected the score of class 1, before the sigmoid")
     expect_probabilities(ell, data)
@@ -149,7 +149,7 @@ def expect_shape(name, node, shape, what):
         raise UserError(f"{found}, expected {listed(shape)}, {what}")
 
 
-def is_probability(Q, ell, data):
+def is_within_0_and_1(Q, ell, data):
     """Is a node within 0..1 whatever the parameters are?  No score is."""
     between = False
     parameters, random = [(p, p.value.copy()) for p in Parameters(ell)], np.random.default_rng(0)

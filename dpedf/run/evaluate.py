@@ -1,4 +1,4 @@
-"""The loss and the accuracy of a model on held-out rows, and what it takes for what."""
+"""The loss and the accuracy of a model on held-out rows, and which classes it confuses."""
 
 from math import prod
 from typing import NamedTuple
@@ -47,11 +47,6 @@ def predicted(Q, indices):
     if Q.ndim == indices:
         return np.where(np.isnan(Q), -1, (Q > 0).astype(np.int64))
     return np.where(np.isnan(Q).any(axis=-1), -1, Q.argmax(axis=-1))
-
-
-def correct(Q, y):
-    """Is the label y predicted?  nan is never correct."""
-    return predicted(Q, y.ndim) == y
 
 
 def labels_of(loss):

@@ -24,8 +24,8 @@ LETTERS = {"probabilities": "p", "scores": "s", "output": "y"}  # of the numbers
 class Predictions:
     """What is written for each row: of a classifier the class and the numbers it follows from.
 
-    what: "probabilities", of each class or, where the output is a score, of class 1; "scores",
-    where the output of a classifier is no probability; "output", where there are no classes.
+    what: "probabilities", of each class; "scores", where the output of a classifier is no
+    probability; "output", where there are no classes.
     shape, dtype: of these numbers, of a row.  labels: the shape of its classes; None without.
     UserError: the output depends on more than x.
     """
@@ -41,6 +41,8 @@ class Predictions:
         if classifies(model.ell, y):
             self.labels, self.names = y.shape, names if len(names) == y.classes else ()
             self.binary = len(self.shape) == len(y.shape)
+            if self.binary:  # the score of class 1, which has the probabilities of both
+                self.shape = *self.shape, 2
             likely = self.binary or is_probability(Q, model.ell)
             self.what = "probabilities" if likely else "scores"
 
@@ -49,15 +51,14 @@ class Predictions:
         if self.labels is None:
             return None, Q
         classes = predicted(Q, 1 + len(self.labels))
-        return classes, sigmoid(Q) if self.binary else Q
+        return classes, np.stack([sigmoid(-Q), sigmoid(Q)], axis=-1) if self.binary else Q
 
     def columns(self):
         """The names of the columns of numbers."""
         letter = LETTERS[self.what]
         if self.labels is None or not self.names:
-            n = prod(self.shape)
-            return [f"{letter}1"] if self.binary else [f"{letter}{j}" for j in range(n)]
-        return [f"{letter}_{name}" for name in (self.names[1:] if self.binary else self.names)]
+            return [f"{letter}{j}" for j in range(prod(self.shape))]
+        return [f"{letter}_{name}" for name in self.names]
 
 
 def is_probability(Q, ell):

@@ -9,7 +9,7 @@ from tqdm import tqdm
 from dpedf import __version__
 from dpedf.data.form import form_of
 from dpedf.device import host
-from dpedf.errors import plural, short
+from dpedf.errors import figures, percent, plural, short
 from dpedf.parallel.agreement import to_go_on
 from dpedf.parallel.equality import mixture
 from dpedf.parallel.terminal import terminal
@@ -196,16 +196,17 @@ class Report:
             **dict(samples_per_second=rate, seconds=round(self.said - self.began, 3)),
             **dict(ranks=self.ranks.size, phi_sha256=sha256),
         )
-        found = f", {described('valid', loss, accuracy)}" if loss is not None else ""
-        at = f"epoch {self.epoch}, step {self.step.number}"
-        self.say(f"{at}: train loss {short(train_loss)}{found}, {rate:,.0f} rows/s")
+        said = [f"epoch {self.epoch}, step {self.step.number}: loss {short(train_loss)}"]
+        said += [] if loss is None else [f"valid loss {short(loss)}"]
+        said += [] if accuracy is None else [percent(accuracy)]
+        self.say(", ".join([*said, f"{rate:,.0f} rows/s"]))  # on 80 columns
 
     def tested(self, training, found):
         """Report the test, and the end of the run.  found: what measure found."""
         sha256, scores = training.phi.sha256(), found.scores
-        figures = dict(test_loss=found.loss, test_accuracy=found.accuracy, phi_sha256=sha256)
-        self.directory.event("test", step=self.step.number, **figures)
-        lines = [described("test", found.loss, found.accuracy)]
+        results = dict(test_loss=found.loss, test_accuracy=found.accuracy, phi_sha256=sha256)
+        self.directory.event("test", step=self.step.number, **results)
+        lines = [f"{figures('test', found.loss, found.accuracy)}, after the last step"]
         if scores and len(scores.confusion) <= FEW_CLASSES:
             lines.append(confusion_table(scores.confusion, form_of(training.data).names))
         self.say("\n".join([*lines, *last_lines(training), f"phi_sha256 {sha256}"]))
@@ -219,8 +220,3 @@ class Report:
         """Report that the run was told to stop."""
         how = f"to go on with --resume: {to_go_on(self.ranks)}"
         self.say(f"{kept(training)}\nstopped at step {self.step.number}, {how}")
-
-
-def described(rows, loss, accuracy):
-    correct = "" if accuracy is None else f", {rows} accuracy {100 * accuracy:.2f} %"
-    return f"{rows} loss {short(loss)}{correct}"

@@ -4,7 +4,7 @@ from math import sqrt
 
 import numpy as np
 
-from dpedf.errors import plural, visible
+from dpedf.errors import columns, padded, plural, visible
 
 MOST = 2048  # classes for which all pairs are counted: 32 MiB
 WIDTH = 80  # columns of a terminal
@@ -18,8 +18,9 @@ class Scores:
 
     confusion: (J, J), int64, rows true, columns predicted.  undecided: (J,), of labels whose output
     is nan, which predicts no class.  support, predicted: (J,), labels and predictions of a class.
-    precision, recall, f1: (J,), nan for 0/0.  macro: their means over the classes that have one.
-    n: all labels; right: those that were predicted; accuracy: right / n.
+    precision, recall, f1: (J,), nan for 0/0.  macro: their means over the classes that occur, as
+    labels or predictions, with 0 for 0/0, as scikit-learn has them.  occurs: (J,), which they are.
+    n: all labels; accuracy: the share of them that were predicted.
     """
 
     def __init__(self, counts):
@@ -27,22 +28,17 @@ class Scores:
         self.confusion, self.undecided = counts[:, :-1], counts[:, -1]
         self.support, self.predicted = counts.sum(axis=1), self.confusion.sum(axis=0)
         diagonal = self.confusion.diagonal()
-        self.n, self.right = int(self.support.sum()), int(diagonal.sum())
-        self.accuracy = self.right / self.n if self.n else None
+        self.n, self.occurs = int(self.support.sum()), self.support + self.predicted > 0
+        self.accuracy = int(diagonal.sum()) / self.n if self.n else None
         self.precision, self.recall = share(diagonal, self.predicted), share(diagonal, self.support)
         self.f1 = share(2 * diagonal, self.predicted + self.support)
-        self.macro = [mean(its) for its in (self.precision, self.recall, self.f1)]
+        each = self.precision, self.recall, self.f1
+        self.macro = [np.nan_to_num(its)[self.occurs].mean() if self.n else np.nan for its in each]
 
 
 def share(part, whole):
     """part / whole, nan where both are 0."""
     return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
-
-
-def mean(numbers):
-    """The mean of those that are not nan; nan of none."""
-    known = numbers[~np.isnan(numbers)]
-    return known.mean() if len(known) else np.nan
 
 
 def wilson(share, n):
@@ -65,7 +61,11 @@ def called(J, names=(), most=WIDTH):
 
 
 def cut(text, most):
-    return text if len(text) <= most else text[: most - 2] + ".."
+    if columns(text) <= most:
+        return text
+    while columns(text) > most - 2:
+        text = text[:-1]
+    return f"{text}.."
 
 
 def class_report(scores, names=()):
@@ -74,21 +74,20 @@ def class_report(scores, names=()):
     Of many classes, those that are neither labels nor predicted are left out.
     """
     labels = called(len(scores.support), names, 36)
-    wide = max(len("macro average"), *map(len, labels))
+    wide = max(map(columns, ["macro average", *labels]))
 
     def line(label, numbers, count):
         shown = ("-" if np.isnan(number) else f"{number:.4f}" for number in numbers)
-        return f"{label:{wide}}{''.join(f'{its:>11}' for its in shown)}{count:>11}"
+        return f"{padded(label, wide)}{''.join(f'{its:>11}' for its in shown)}{count:>11}"
 
     header = "".join(f"{title:>11}" for title in ("precision", "recall", "F1", "support"))
     each = [*zip(scores.precision, scores.recall, scores.f1, strict=True)]
-    occurs = scores.support + scores.predicted > 0
-    shown = [j for j in range(len(labels)) if occurs[j] or len(labels) <= MANY]
+    shown = [j for j in range(len(labels)) if scores.occurs[j] or len(labels) <= MANY]
     lines = [f"{'class':{wide}}{header}"]
     lines += [line(labels[j], each[j], f"{scores.support[j]:,}") for j in shown]
     lines.append(line("macro average", scores.macro, f"{scores.n:,}"))
     if np.isnan([scores.precision, scores.recall, scores.f1]).any():
-        lines.append("- is 0/0, and is no part of the average.")
+        lines.append("- is 0/0: 0 in the average, which leaves out classes that do not occur.")
     if left := len(labels) - len(shown):
         lines.append(f"{left:,} classes are neither labels here nor predicted.")
     if undecided := int(scores.undecided.sum()):
@@ -107,11 +106,11 @@ def confusion_table(counts, names=()):
     if left < (12 if names else len(str(J))):
         return confusions(counts, names)
     labels = called(J, names, left)
-    wide = max(map(len, labels))
+    wide = max(map(columns, labels))
     column += wide + J * (column + 1) <= WIDTH
     lines = ["Confusion matrix: rows are true, columns predicted."]
     for label, row in zip(["", *labels], [range(J), *counts.tolist()], strict=True):
-        lines.append(f"{label:{wide}}" + "".join(f"{n:>{column}}" for n in row))
+        lines.append(padded(label, wide) + "".join(f"{n:>{column}}" for n in row))
     return "\n".join(lines)
 
 
@@ -124,10 +123,11 @@ def confusions(counts, names=()):
     order = np.argsort(-wrong, axis=None, kind="stable")[:LISTED]
     pairs = [divmod(k, len(counts)) for k in order.tolist() if wrong.flat[k]]
     labels = called(len(counts), names, 24)
-    wide = max(len("predicted"), *(len(labels[j]) for pair in pairs for j in pair)) + 2
+    wide = max(len("predicted"), *(columns(labels[j]) for pair in pairs for j in pair)) + 2
     lines = [f"The most frequent of {total:,} confusions:"]
     lines.append(f"{'true':{wide}}{'predicted':{wide}}{'times':>10}{'of the class':>15}")
     for y, p in pairs:
         part = f"{100 * wrong[y, p] / counts[y].sum():.1f} %"
-        lines.append(f"{labels[y]:{wide}}{labels[p]:{wide}}{wrong[y, p]:>10,}{part:>15}")
+        confused = padded(labels[y], wide) + padded(labels[p], wide)
+        lines.append(f"{confused}{wrong[y, p]:>10,}{part:>15}")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Evaluate a trained model: its loss, its accuracy, and what it takes for what.
+"""Evaluate a trained model: its loss, its accuracy, and which classes it confuses.
 
     dpedf evaluate runs/mnist --split valid
     mpirun -n 4 dpedf evaluate runs/mnist --data other.h5
@@ -10,9 +10,10 @@ from functools import partial
 from pathlib import Path
 
 from dpedf.data.part import Part
-from dpedf.errors import UserError, lost_output, plural
+from dpedf.errors import UserError, lost_output, percent, plural, short
 from dpedf.parallel import job
 from dpedf.run.command_line import Parser
+from dpedf.run.directory import BEST, CHECKPOINT
 from dpedf.run.evaluate import measure
 from dpedf.run.scores import class_report, confusion_table, wilson
 from dpedf.run.trained import opened
@@ -41,6 +42,9 @@ def evaluate(args, ranks):
         found = measure(model.Q, model.ell, part, part.rows, ranks, model.rows)
         rows = plural(len(part.rows), "row")
         ranks.say(f"{model.file} of step {model.step:,}, {args.split} of {path}: {rows}")
+        if model.file.name == BEST:
+            last = f"--checkpoint {CHECKPOINT} has the last step"
+            ranks.say(f"{BEST} has the lowest valid loss; {last}")
         for note in [*model.notes, *part.notes]:
             ranks.say(note)
         for line in described(found, args.split, model):
@@ -50,18 +54,21 @@ def evaluate(args, ranks):
 
 def described(found, split, model):
     """What was found, in lines."""
-    yield f"{split} loss {found.loss}"
+    yield f"{split} loss {short(found.loss)}"
     if found.accuracy is None:
         return
-    accuracy = f"{split} accuracy {100 * found.accuracy:.2f} %"
+    accuracy, scores = f"{split} accuracy {percent(found.accuracy)}", found.scores
+    if scores and percent(scores.accuracy) != percent(found.accuracy):
+        accuracy += f", the mean over rows (of all labels {percent(scores.accuracy)})"
     if model.y.shape:
-        yield f"{accuracy}, without an interval: the labels of a row depend on each other"
+        yield accuracy
+        yield "no interval: the labels of a row depend on each other"
     else:
         low, high = (100 * end for end in wilson(found.accuracy, found.n))
         yield f"{accuracy}, 95 % interval {low:.2f} to {high:.2f} %, n = {found.n:,}"
-    if found.scores is None:
-        yield f"{model.y.classes:,} classes: too many to count what is taken for what"
+    if scores is None:
+        yield f"{model.y.classes:,} classes: too many to count which are confused"
         return
     names = model.form.names
-    yield f"\n{class_report(found.scores, names)}"
-    yield f"\n{confusion_table(found.scores.confusion, names)}"
+    yield f"\n{class_report(scores, names)}"
+    yield f"\n{confusion_table(scores.confusion, names)}"

@@ -23,14 +23,14 @@ from tempfile import TemporaryDirectory
 
 from dpedf import train
 from dpedf.device.threads import share_of_cores
-from dpedf.errors import UserError, one_line, plural, print_line
+from dpedf.errors import UserError, figures, one_line, plural, print_line
 from dpedf.parallel import job
 from dpedf.parallel.groups import Group, attempt, shared_out, wait_for_all
 from dpedf.parallel.signals import told
 from dpedf.run.command_line import Parser, at_least
 from dpedf.tools.experiments.past import PastRun, runs_in
 from dpedf.tools.experiments.plan import plan
-from dpedf.tools.experiments.table import few_digits, loss, name_in, percent, table
+from dpedf.tools.experiments.table import few_digits, name_in, table
 
 
 def main(words):
@@ -121,8 +121,7 @@ def described(past):
     for rows in "valid", "test":
         of_loss, accuracy = getattr(past, f"{rows}_loss"), getattr(past, f"{rows}_accuracy")
         if of_loss is not None:
-            correct = "" if accuracy is None else f", accuracy {percent(accuracy)} %"
-            found.append(f"{rows} loss {loss(of_loss)}{correct}")
+            found.append(figures(rows, of_loss, accuracy))
     return "; ".join(["finished", *found, f"{few_digits(past.seconds)} s"])
 
 

@@ -6,7 +6,8 @@ from collections import namedtuple
 from math import inf
 from pathlib import Path
 
-from dpedf.errors import plural, visible
+from dpedf.errors import columns as columns_of
+from dpedf.errors import padded, plural, short, visible
 from dpedf.tools.experiments.differences import labels, shown
 from dpedf.tools.experiments.past import in_order
 
@@ -116,9 +117,7 @@ def steps(run):
 
 
 def loss(value):
-    if value is None:
-        return ""
-    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.2e}"
+    return "" if value is None else short(value)
 
 
 def percent(value):
@@ -136,7 +135,7 @@ def laid_out(names, columns, runs, differing, width):
     rows = [[c.above for c in columns], [c.head for c in columns]]
     rows += [[c.cell(run) for c in columns] for run in runs]
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
-    indent, longest = sum(widths) + GAP * len(widths), max([3, *map(len, names)])
+    indent, longest = sum(widths) + GAP * len(widths), max([3, *map(columns_of, names)])
     room = width - indent - longest - GAP
     beside = room >= NARROW
     differs = "differs" if beside and any(differing) else ""
@@ -150,7 +149,7 @@ def laid_out(names, columns, runs, differing, width):
         wrapped = textwrap.wrap(label, within, break_on_hyphens=False)
         if beside:
             first, *more = wrapped or [""]
-            yield f"{figures}{name:{longest + GAP}}{first}".rstrip()
+            yield f"{figures}{padded(name, longest + GAP)}{first}".rstrip()
             yield from (" " * (indent + longest + GAP) + line for line in more)
         else:
             yield f"{figures}{name}".rstrip()

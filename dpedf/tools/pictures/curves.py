@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
-from dpedf.errors import UserError, plural
+from dpedf.errors import UserError, percent, plural, short
 from dpedf.run.config import load
 from dpedf.tools.experiments.differences import differences, short_names, shown
 from dpedf.tools.pictures.grids import legible
@@ -76,8 +76,8 @@ def draw(histories, by):
         plot(panels[0], history.curve("valid_loss", by), unit, **style)
         mark(panels[0], history.test("test_loss", by), unit, color)
         if accurate:
-            plot(panels[1], percent(history.curve("valid_accuracy", by)), unit, **style)
-            mark(panels[1], percent(history.test("test_accuracy", by)), unit, color)
+            plot(panels[1], in_percent(history.curve("valid_accuracy", by)), unit, **style)
+            mark(panels[1], in_percent(history.test("test_accuracy", by)), unit, color)
         handles.append(Line2D([], [], **style, label=legible(name, LONGEST) + result(history)))
     for axes, title in zip(panels, ("loss", "accuracy, %"), strict=False):
         axes.set_title(title, loc="left")
@@ -99,7 +99,7 @@ def colors(n):
     return colormaps["viridis"](np.linspace(0, 0.95, n))
 
 
-def percent(curve):
+def in_percent(curve):
     return curve[0], 100 * curve[1]
 
 
@@ -120,10 +120,10 @@ def mark(axes, point, unit, color):
 
 def result(history):
     """ ": test 98.40 %", where there is one."""
-    for what, form in ("accuracy", ": test {:.2%}"), ("loss", ": test loss {:.4g}"):
+    for what, form in ("accuracy", percent), ("loss", lambda found: f"loss {short(found)}"):
         for found in history.test(f"test_{what}", "step")[1]:
             if np.isfinite(found):
-                return form.format(found).replace("%", " %")
+                return f": test {form(found)}"
     return ""
 
 
