@@ -2,6 +2,7 @@
 
     dpedf TOOL ...
     dpedf TOOL --help
+    dpedf --version
 
 `python -m dpedf TOOL` is the same.  Each tool is a file of dpedf/tools.
 """
@@ -11,7 +12,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from dpedf import errors, tools
+from dpedf import __version__, errors, tools
 from dpedf.errors import RunError, UserError, one_line, print_error, visible
 from dpedf.parallel import launcher
 
@@ -32,11 +33,22 @@ def listed():
 def run(name="--help", *words):
     """The status that a tool ends with.  UserError: there is none of this name."""
     known = listed()
-    if name in ("--help", "-h"):
+    if name == "help" and words:
+        name, words = words[0], ["--help"]
+    if name == "--version":
+        if launcher.speaks():
+            print(f"dpedf {__version__}")
+        return 0
+    if name in ("--help", "-h", "help"):
         if launcher.speaks():
             lines = (f"  {tool:10}{what}\n{'':12}{line}" for tool, (what, line) in known.items())
             print(__doc__.rstrip(), "", *lines, sep="\n")
         return 0
+    if name.endswith(".toml") or "=" in name:
+        raise UserError(f"{name}: expected a tool before it, such as dpedf train {name}")
+    if name.startswith("-"):
+        expected = errors.nearest(name, ["--help", "--version"])
+        raise UserError(f"{name}: expected {expected}, or a tool before it, such as dpedf train")
     if name not in known:
         raise UserError(f"{name}: no such tool, expected {errors.nearest(name, known)}")
     return import_module(f"dpedf.tools.{name}").main(list(words))

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from damage import prove
 
+from dpedf.__main__ import run
 from dpedf.data import write
+from dpedf.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOLS = sorted(path.stem for path in (ROOT / "dpedf" / "tools").glob("[!_]*.py"))
@@ -162,6 +164,7 @@ def assert_refused(ran, *words):
 def test_the_tools_are_listed_with_what_they_do(words, python):
     ran = python("-m", "dpedf", *words)
     assert (ran.returncode, ran.stderr) == (0, "")
+    assert max(map(len, ran.stdout.splitlines())) <= 80
     listed = ran.stdout.split("dpedf/tools.\n\n")[1].splitlines()
     assert [line.split()[0] for line in listed[::2]] == TOOLS
     assert all(len(line.split()) > 2 for line in listed[::2])
@@ -171,8 +174,10 @@ def test_the_tools_are_listed_with_what_they_do(words, python):
 
 @pytest.mark.parametrize("tool", TOOLS)
 def test_every_tool_has_help_and_refuses_words_that_it_does_not_know(tool, python):
-    ran = python("-m", "dpedf", tool, "--help")
+    ran = python("-m", "dpedf", *(["help", tool] if tool == "plot" else [tool, "--help"]))
     assert (ran.returncode, ran.stderr) == (0, "")
+    prose = [line for line in ran.stdout.splitlines() if not line.startswith("    ")]
+    assert max(map(len, prose)) <= 80
     assert f"dpedf {tool}" in ran.stdout
     assert_refused(python("-m", "dpedf", tool, "--no-such-option"))
 
@@ -181,6 +186,22 @@ def test_an_unknown_tool_is_one_line_with_the_nearest_or_all(python):
     assert_refused(python("-m", "dpedf", "genrate"), "genrate", "expected generate")
     assert_refused(python("-m", "dpedf", "xyzzy"), "xyzzy", *TOOLS)
     assert_refused(python("-m", "dpedf", "../xyzzy"), "../xyzzy", *TOOLS)
+
+
+def test_the_program_knows_its_version_and_what_lacks_a_tool():
+    assert run("--version") == 0
+    for words, expected in (
+        (["configs/digits.toml"], "expected a tool before it, such as dpedf train configs/dig"),
+        (["train.steps=3"], "such as dpedf train train.steps=3"),
+        (["--verison"], "expected --version, or a tool before it"),
+        (["--reusme"], "expected one of --help, --version, or a tool before it"),
+        (["help", "genrate"], "expected generate"),
+        (["runs", "--sort", "valid_los"], "--sort valid_los, expected valid_loss; --help"),
+        (["evaluate", "runs/a", "--split", "tes"], "--split tes, expected test; --help"),
+        (["plot", "runs/a", "--by", "hour"], "--by hour, expected one of epoch, step, time"),
+    ):
+        with pytest.raises(UserError, match=expected):
+            run(*words)
 
 
 def test_the_console_script_is_the_same_program():

@@ -4,11 +4,12 @@ import argparse
 import os
 import re
 import shutil
+import textwrap
 from difflib import get_close_matches
 from functools import partial
 from itertools import pairwise
 
-from dpedf.errors import UserError
+from dpedf.errors import UserError, nearest
 from dpedf.parallel import launcher
 from dpedf.run.config import TYPES, load
 from dpedf.run.settings.listing import listing
@@ -25,7 +26,8 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, name, doc):
         layout = argparse.RawDescriptionHelpFormatter
-        super().__init__(name, description=doc, formatter_class=layout, allow_abbrev=False)
+        says = doc and filled(doc, shutil.get_terminal_size().columns - 2)  # as argparse's own
+        super().__init__(name, description=says, formatter_class=layout, allow_abbrev=False)
 
     def read(self, words):
         """What the words say.  --section.key=value may be written for section.key=value."""
@@ -74,6 +76,11 @@ class Parser(argparse.ArgumentParser):
         trust = "run the code that the run names, though it lies elsewhere"
         self.add_argument("--trust", action="store_true", help=trust)
 
+    def _check_value(self, action, value):
+        if action.choices is not None and value not in action.choices:
+            expected = nearest(str(value), [*map(str, action.choices)])
+            raise argparse.ArgumentError(action, f"{shown_key(value)}, expected {expected}")
+
     def error(self, message):
         what = re.sub(r"^argument (\S+?): ", r"\1 ", message)
         what = what.replace("ignored explicit argument", "takes no value, found")
@@ -85,6 +92,13 @@ class Parser(argparse.ArgumentParser):
     def print_help(self, file=None):
         if launcher.speaks():
             super().print_help(file)
+
+
+def filled(doc, width):
+    """A docstring with its paragraphs as wide as this, and its commands as they are."""
+    paragraphs = doc.strip().split("\n\n")
+    fill = partial(textwrap.fill, width=width, break_long_words=False, break_on_hyphens=False)
+    return "\n\n".join(p if p.startswith(" ") else fill(p) for p in paragraphs)
 
 
 def at_least(least, kind=int):

@@ -1,4 +1,4 @@
-"""Show what a run has to work with, measure it, and say what to mend first:
+"""Show and measure what a run works with, and say what to mend first:
 
     dpedf doctor configs/mnist.toml
     mpirun -n 4 python -m dpedf doctor configs/mnist.toml

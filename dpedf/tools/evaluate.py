@@ -1,4 +1,4 @@
-"""Evaluate a trained model: its loss, its accuracy, and which classes it confuses.
+"""Evaluate a model: its loss, accuracy, and which classes it confuses.
 
     dpedf evaluate runs/mnist --split valid
     mpirun -n 4 dpedf evaluate runs/mnist --data other.h5

@@ -1,4 +1,4 @@
-"""Draw the training curves of runs, the mistakes of a model, or its first layer.
+"""Draw training curves, the mistakes of a model, or its first layer.
 
     dpedf plot runs/mnist runs/softmax -o curves.png
     dpedf plot runs/mnist --mistakes

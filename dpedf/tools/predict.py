@@ -1,4 +1,4 @@
-"""Predict the class of every row of a file, and how likely each class is.
+"""Predict the class of each row of a file, and how likely each one is.
 
     dpedf predict runs/mnist images.h5 -o predicted.csv
     mpirun -n 4 dpedf predict runs/mnist data/mnist.h5 --split test -o predicted.h5

@@ -1,4 +1,4 @@
-"""List the runs in a directory, with what differs between them and what they have reached.
+"""List runs, with what differs between them and what they have reached.
 
     dpedf runs runs/mnist-sweep --sort valid_loss
 
@@ -7,7 +7,7 @@ error has ended it, said below the table) or "damaged".  The validation figures 
 lowest loss so far.
 """
 
-from dpedf.errors import UserError, nearest, print_line
+from dpedf.errors import print_line
 from dpedf.run.command_line import Parser, expect_one_process
 from dpedf.tools.experiments.past import runs_in
 from dpedf.tools.experiments.table import KEYS, table
@@ -18,10 +18,8 @@ def main(words):
     what = "a directory that holds runs, or directories of runs (runs)"
     parser.add_argument("directory", metavar="DIR", nargs="?", default="runs", help=what)
     keys = f"{', '.join(KEYS)}; the best first, and last what has none (name)"
-    parser.add_argument("--sort", metavar="KEY", default="name", help=keys)
+    parser.add_argument("--sort", metavar="KEY", choices=[*KEYS], default="name", help=keys)
     args = parser.read(words)
     expect_one_process("runs")
-    if args.sort not in KEYS:
-        raise UserError(f"--sort {args.sort}, expected {nearest(args.sort, KEYS)}")
     for line in table(runs_in(args.directory), args.directory, args.sort):
         print_line(line)

@@ -1,6 +1,6 @@
-"""Train a config with each of several settings, and list the runs, the best first.
+"""Train with each of several settings, and list the runs, best first.
 
-    dpedf sweep configs/mnist.toml "train.learning_rate=[0.03,0.1,0.3]" "seed=[0,1]"
+    dpedf sweep configs/mnist.toml "train.learning_rate=[0.03,0.1,0.3]"
     mpirun -n 8 python -m dpedf sweep configs/mnist.toml "seed=[0,1,2,3]" --each 2
 
 All combinations of the values in lists are trained, or with --samples N so many of them, drawn at
