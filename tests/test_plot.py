@@ -137,6 +137,8 @@ def test_curves_are_the_numbers_of_the_run_over_what_was_asked_for(run, drawn, b
     assert found["None", "D"] == [[(14 * unit, 87.5)]]
     assert losses.get_xlabel() == {"time": "seconds"}.get(by, by)
     assert names(figure) == ["a: test 87.50 %"]
+    assert losses.get_xlim() == accuracy.get_xlim()
+    assert by == "time" or all(tick == round(tick) for tick in losses.get_xticks())
 
 
 @draws
@@ -146,9 +148,9 @@ def test_a_run_is_named_by_what_differs(run, drawn):
     assert names(drawn(a)) == ["a"]
     assert names(drawn(a, f"{a}/")) == ["a"]  # the same one
     b = run("b", events, rate=0.5)
-    assert names(drawn(a, b)) == ["learning_rate = 0.1", "learning_rate = 0.5"]
+    assert names(drawn(a, b)) == ["learning_rate=0.1", "learning_rate=0.5"]
     c = run("c", events, rate=0.5)
-    found = ["learning_rate = 0.1", "learning_rate = 0.5 (b)", "learning_rate = 0.5 (c)"]
+    found = ["learning_rate=0.1", "learning_rate=0.5 (b)", "learning_rate=0.5 (c)"]
     assert names(drawn(a, b, c)) == found
     same = run("d/a", events)
     assert names(drawn(a, same)) == [str(a), str(same)]
@@ -183,6 +185,7 @@ def test_losses_of_minibatches_stand_in_before_the_second_evaluation(run, drawn)
     steps = [{"event": "train", "step": n, "loss": 1.0 / n} for n in (1, 2, 3)]
     live = lines(drawn(run("live", steps), "--by", "step").axes[0])
     assert live == {("--", "."): [[(n, 1 / n) for n in (1, 2, 3)]]}
+    assert drawn(run("alone", [evaluated(7)])).axes[1].get_xticks().tolist() == [1]
     once = lines(drawn(run("once", [*steps, evaluated(3)]), "--by", "step").axes[0])
     assert once["--", "."] == live["--", "."] and once["-", "."] == [[(3, 1.0)]]
     twice = drawn(run("twice", [*steps, evaluated(3), evaluated(6)]), "--by", "step")
@@ -255,7 +258,7 @@ def test_a_picture_is_written_whole_and_the_same_each_time(
         plot.main([folder, "-o", str(path)])
         found = path.read_bytes()
         assert found.startswith(begins)
-        assert capsys.readouterr().out == f"{path}\n"
+        assert capsys.readouterr().out == f"{path}: drawn from {folder}\n"
     plot.main([folder, "-o", str(path)])
     assert path.read_bytes() == found
     for name in "a.gif", "a", "nowhere/a.png":
@@ -335,7 +338,8 @@ def test_the_mistakes_are_those_that_were_most_confident(softmax, wrong, block, 
 @draws
 def test_each_mistake_is_drawn_with_its_label_prediction_and_confidence(softmax, wrong, drawn):
     figure = drawn(softmax, "--mistakes")
-    assert f"{len(wrong)} of 360 test rows are wrong" in figure.texts[0].get_text()
+    title = f"run/checkpoint.h5: {len(wrong)} of 360 test rows are wrong"
+    assert title in figure.texts[0].get_text()
     assert len(figure.axes) == 24
     for axes, (x, label, predicted, confidence) in zip(figure.axes, wrong, strict=False):
         assert axes.get_title() == f"{predicted}  {100 * confidence:.1f} %"

@@ -599,11 +599,12 @@ def test_what_to_do_next_is_quoted_and_trusts_code_that_lies_elsewhere(tmp_path,
     file = (run if inside else tmp_path) / "mine.py"
     training = Timed(1000)
     training.settings = SimpleNamespace(
-        model={"build": f"{file}:net"}, run=SimpleNamespace(check_nan=False)
+        model={"build": f"{file}:net"}, run=SimpleNamespace(check_nan=False, tensorboard=not inside)
     )
     training.directory = SimpleNamespace(given=run)
     training.saves.best_step, training.saves.best = 50, 1.25e23
-    kept, following = last_lines(training)
+    kept, following, *board = last_lines(training)
+    assert board == [f"in TensorBoard: tensorboard --logdir {tmp_path}"] * (not inside)
     assert kept.endswith("best.h5 (step 50, valid loss 1.25e+23)")
     assert following == f"next: dpedf evaluate '{run}'{trust}; dpedf plot '{run}'"
 

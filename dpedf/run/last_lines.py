@@ -22,11 +22,14 @@ def last_lines(training):
     run = training.directory.given
     trust = ["--trust"] if foreign_code(training.settings, run) else []
     commands = ["evaluate", str(run), *trust], ["plot", str(run)]
-    checked = []
+    checked = board = []
     if training.settings.run.check_nan:
         checked = [f"nan: none in {plural(training.step.number, 'step')}"]
+    if training.settings.run.tensorboard:
+        board = [f"in TensorBoard: {shlex.join(['tensorboard', '--logdir', str(run.parent)])}"]
     return [
         *checked,
         kept(training),
         f"next: {'; '.join(shlex.join(['dpedf', *c]) for c in commands)}",
+        *board,
     ]

@@ -9,6 +9,7 @@ from dpedf.errors import plural
 KINDS = "train", "eval", "test"
 SHOWN = 5  # numbers of lines
 LONGEST = 1 << 16  # bytes of a line
+LARGEST = 1e300, 2**53  # of a number, and of a count; no run measures more
 TRAIN = b'{"event": "train"'  # how most lines begin
 
 
@@ -52,6 +53,16 @@ def glance(path):
                 yield event
     if event := parsed(last):
         yield event
+
+
+def number(value):
+    """What an event holds, as a number; None where it is none."""
+    return value if type(value) in (int, float) and abs(value) <= LARGEST[0] else None
+
+
+def count(value):
+    """What an event holds, as a whole number from 0 on; None where it is none."""
+    return value if type(value) is int and 0 <= value <= LARGEST[1] else None
 
 
 def parsed(text):

@@ -50,18 +50,18 @@ def format_of(path):
     return kind
 
 
-def save(figure, path, kind):
-    """Write a picture, whole or not at all."""
+def save(figure, path, kind, source):
+    """Write a picture of what lies there, whole or not at all."""
     content = io.BytesIO()
     how = dict(format=kind, dpi=DOTS, metadata=METADATA[kind], bbox_inches="tight")
     figure.savefig(content, **how)
     with writing(path):
         replace(path, content.getvalue())
-    print_line(path)
+    print_line(f"{path}: drawn from {source}")
 
 
 def curves(runs, asked):
-    """The picture of training curves.  asked: what it is drawn over, or None."""
+    """(the picture of training curves, of which runs).  asked: what it is drawn over, or None."""
     from dpedf.tools.pictures.curves import draw
 
     there = {Path(run).resolve(): run for run in reversed(runs)}
@@ -77,11 +77,12 @@ def curves(runs, asked):
                 raise UserError(f"{found}, expected some, or --by {history.axes[-1]}")
             print_line(f"{found}, so curves go by step")
             by = "step"
-    return draw(histories, by)
+    paths = [str(history.run) for history in histories]
+    return draw(histories, by), " and ".join(paths) if len(paths) < 3 else f"{len(paths)} runs"
 
 
 def pictured(kind, args):
-    """The picture of this kind: "curves", "mistakes" or "weights"."""
+    """(the picture of this kind, where it is from): "curves", "mistakes" or "weights"."""
     from dpedf.tools.pictures import grids  # imports matplotlib
 
     if kind == "curves":
@@ -93,7 +94,7 @@ def pictured(kind, args):
     for note in model.notes:
         print_line(note)
     with concerning(model.file):
-        return draw(model)
+        return draw(model), f"{model.file}, step {model.step:,}"
 
 
 def main(words):
@@ -125,4 +126,5 @@ def main(words):
     with matplotlib.rc_context(), warnings.catch_warnings(action="ignore"):
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE)
-        save(pictured(kind, args), path, ending)
+        figure, source = pictured(kind, args)
+        save(figure, path, ending, source)

@@ -11,9 +11,9 @@ from dpedf.run import config, metrics
 from dpedf.run.checkpoint import looks_whole
 from dpedf.run.directory import CHECKPOINT, FAILURE, METRICS
 from dpedf.run.lock import live
+from dpedf.run.metrics import count, number
 
 OF_A_RUN = "config.toml", METRICS, CHECKPOINT  # one of them makes a directory that of a run
-LARGEST = 2**53  # of a number that is shown; what is larger no run has written
 MOST_SAID = 300  # characters of a failure
 
 
@@ -82,14 +82,6 @@ class PastRun:
             return "stopped"
         self.note = f"{CHECKPOINT}: not whole, or not there, expected one to resume from"
         return "damaged"
-
-
-def number(value):
-    return value if type(value) in (int, float) and abs(value) <= 1e300 else None
-
-
-def count(value):
-    return value if type(value) is int and 0 <= value <= LARGEST else None
 
 
 def said(file):

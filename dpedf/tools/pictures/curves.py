@@ -4,11 +4,12 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from dpedf.errors import UserError, percent, plural, short
 from dpedf.run.config import load
-from dpedf.tools.experiments.differences import differences, short_names, shown
+from dpedf.tools.experiments.differences import differences
+from dpedf.tools.experiments.differences import labels as differences_in_words
 from dpedf.tools.pictures.grids import legible
 
 # Ten colours that are told apart by everybody: M. A. Petroff, Accessible color sequences for data
@@ -31,13 +32,12 @@ def labels(histories):
     """A name for each run: in what its settings differ from the others', or its directory."""
     names = directories(histories)
     try:
-        differ = differences([load(history.run / "config.toml") for history in histories])
+        configs = [load(history.run / "config.toml") for history in histories]
     except UserError:  # of an older version, perhaps; its curves are there even so
         return names
-    keys = short_names(key for settings in differ for key in settings)
-    if len(keys) > MOST_SETTINGS:
+    if len({key for settings in differences(configs) for key in settings}) > MOST_SETTINGS:
         return names
-    found = [", ".join(f"{keys[k]} = {shown(its[k])}" for k in its) for its in differ]
+    found = differences_in_words(configs)
     return [
         name if not text else text if found.count(text) == 1 else f"{text} ({name})"
         for text, name in zip(found, names, strict=True)
@@ -66,7 +66,7 @@ def draw(histories, by):
         for its in (h.curve("valid_accuracy", by), h.test("test_accuracy", by))
     )
     figure = Figure((9, HEIGHT) if accurate else (6, HEIGHT), layout="constrained")
-    panels = figure.subplots(1, 1 + accurate, squeeze=False)[0]
+    panels = figure.subplots(1, 1 + accurate, squeeze=False, sharex=True)[0]
     width = 1.4 if len(histories) <= len(COLORS) else 0.9
     handles = []
     each = zip(histories, colors(len(histories)), labels(histories), strict=True)
@@ -86,6 +86,7 @@ def draw(histories, by):
         axes.spines[["top", "right"]].set_visible(False)
         axes.yaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_major_formatter("{x:,.10g}")
+    place_ticks(panels, by)
     scale(panels[0])
     legend_of_styles(panels[0], histories)
     legend_of_runs(figure, handles)
@@ -125,6 +126,16 @@ def result(history):
             if np.isfinite(found):
                 return f": test {form(found)}"
     return ""
+
+
+def place_ticks(panels, by):
+    """Ticks at whole epochs and steps, and where there is one evaluation, at that alone."""
+    x = np.concatenate([line.get_xdata() for axes in panels for line in axes.lines])
+    x = np.unique(x[np.isfinite(x)])
+    if len(x) == 1:
+        panels[0].set_xticks(x)
+    elif len(x) and by != "time" and x[-1] - x[0] >= 1:
+        panels[0].xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=(1, 2, 5, 10)))
 
 
 def scale(axes):

@@ -41,7 +41,7 @@ def grid(title, n, columns, ratio, captions=0.0, beside=0.0):
 
 
 def name_of(model):
-    return legible(str(model.run.resolve().name), 24)
+    return f"{legible(str(model.run.resolve().name), 24)}/{legible(model.file.name, 24)}"
 
 
 def legible(text, most):

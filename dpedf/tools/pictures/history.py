@@ -1,6 +1,5 @@
 """How a run went, as its metrics.jsonl tells it: what was measured, and when."""
 
-from math import nan
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +7,9 @@ import numpy as np
 from dpedf.errors import UserError, one_line
 from dpedf.run import metrics
 from dpedf.run.directory import METRICS
+from dpedf.run.metrics import count, number
 
-DRAWN = 1e100  # larger numbers are no measurements, and no picture can show them
+DRAWN = 1e100  # larger numbers no picture can show
 
 
 class History:
@@ -35,11 +35,10 @@ class History:
             kinds["eval"],
             kinds["test"][-1:],
         )
-        lengths = [
-            e["steps_per_epoch"] for e in self.evaluated if number(e, "steps_per_epoch") >= 1
-        ]
+        lengths = [count(e.get("steps_per_epoch")) for e in self.evaluated]
+        lengths = [length for length in lengths if length]
         self.steps_per_epoch = lengths[0] if lengths else None  # older versions did not tell it
-        timed = any(number(e, "seconds") >= 0 for e in self.evaluated)
+        timed = any(number(e.get("seconds")) is not None for e in self.evaluated)
         self.axes = ["step", *["epoch"] * bool(lengths), *["time"] * timed]
 
     def curve(self, key, by):
@@ -60,13 +59,10 @@ class History:
 
     def drawn(self, events, key, by):
         """(x, y): what events have by this key; nan, which is not drawn, where it is no number."""
-        x = np.array([number(e, "seconds" if by == "time" else "step") for e in events])
-        if by == "epoch":
-            x = x / self.steps_per_epoch
-        return x, np.array([number(e, key) for e in events])
 
+        def numbers(key):
+            found = np.array([number(e.get(key)) for e in events], np.float64)  # nan for None
+            return np.where(np.abs(found) < DRAWN, found, np.nan)
 
-def number(event, key):
-    """What an event has by this key, as a float; nan where it is null, a text, or too large."""
-    found = event.get(key)
-    return float(found) if isinstance(found, int | float) and abs(found) < DRAWN else nan
+        x = numbers("seconds" if by == "time" else "step")
+        return x / self.steps_per_epoch if by == "epoch" else x, numbers(key)
