@@ -41,7 +41,7 @@ def grid(title, n, columns, ratio, captions=0.0, beside=0.0):
 
 
 def name_of(model):
-    return f"{legible(str(model.run.resolve().name), 24)}/{legible(model.file.name, 24)}"
+    return f"{legible(str(model.run.resolve().name), 16)}/{legible(model.file.name, 24)}"
 
 
 def legible(text, most):
@@ -74,11 +74,11 @@ def draw_mistakes(model):
         raise UserError(f"{part.path}: of {rows} {found}, so there is no mistake to draw")
     images = [shown(channels(its.x)) for its in mistakes]
     low, high = (float(end(images)) for end in (np.min, np.max))
-    these = f"; these are the {len(mistakes)} most confident" if len(mistakes) < wrong else ""
+    these = f", of which the {len(mistakes)} surest" if len(mistakes) < wrong else ""
     title = f"{name_of(model)}: {wrong:,} of {rows} are wrong{these}"
     height, width = images[0].shape[:2]
     figure, axes = grid(title, len(mistakes), IN_A_ROW, height / width, 0.2)
-    note = "red: what was predicted, and how surely"
+    note = "red: predicted, how surely"
     style = dict(fontsize=8, color=RED, ha="right", va="center")
     figure.text(1 - MARGIN / WIDTH, y_of_title(figure), note, **style)
     likely = model.Q.value.ndim == 1 or is_probability(model.Q, model.ell)
