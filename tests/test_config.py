@@ -22,9 +22,9 @@ from dpedf.parallel.ranks import Ranks
 from dpedf.run import config, room
 from dpedf.run.command_line import from_command_line
 from dpedf.run.resume import expect_resumable
+from dpedf.run.settings import listing as settings
 from dpedf.run.settings.consistent import OPTIMIZERS_WITH
 from dpedf.run.settings.explain import in_toml, in_words
-from dpedf.run.settings.listing import listing as settings
 from dpedf.run.settings.pointless import pointless
 from dpedf.run.setup import Setup, assemble
 
