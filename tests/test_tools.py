@@ -286,11 +286,15 @@ def test_generate_refuses(what, cycle, python):
     assert_refused(python("-m", "dpedf", "generate", *words, "--trust", cwd=cycle), *named)
 
 
+def test_no_code_of_a_run_is_run_unless_it_is_trusted(cycle, python):
+    for words in ["run"], [".", "--checkpoint", "run/best.h5"]:  # outside of the run, and within
+        ran = python("-m", "dpedf", "generate", words[0], "a", *words[1:], cwd=cycle)
+        assert_refused(ran, "run/best.h5", "model.py", "--trust")
+
+
 def test_generate_refuses_a_run_that_cannot_go_on_as_text(trained, python):
     folder = trained("abcdé" * 40)
-    words = ["-m", "dpedf", "generate", "run", "a"]
-    assert_refused(python(*words, cwd=folder), "run/best.h5", "model.py", "--trust")
-    words.append("--trust")
+    words = ["-m", "dpedf", "generate", "run", "a", "--trust"]
     (folder / "run" / "best.h5").unlink()
     (folder / "run" / "checkpoint.h5").unlink()
     assert_refused(python(*words, cwd=folder), "run/checkpoint.h5", "expected a whole checkpoint")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import termios
 from contextlib import suppress
+from pathlib import Path
 from types import SimpleNamespace
 
 import h5py
@@ -593,13 +594,12 @@ def test_the_confusions_at_the_end_of_a_run_are_those_of_its_test(finished):
     assert counts.trace() / 360 == pytest.approx(accuracy)
 
 
-@pytest.mark.parametrize("inside, trust", [(True, ""), (False, " --trust")])
-def test_what_to_do_next_is_quoted_and_trusts_code_that_lies_elsewhere(tmp_path, inside, trust):
-    run = tmp_path / "my run"
-    file = (run if inside else tmp_path) / "mine.py"
+@pytest.mark.parametrize("build, trust", [("mlp", ""), ("my run/mine.py:net", " --trust")])
+def test_what_to_do_next_is_quoted_and_trusts_code_of_ones_own(build, trust):
+    run = Path("my run")
     training = Timed(1000)
     training.settings = SimpleNamespace(
-        model={"build": f"{file}:net"}, run=SimpleNamespace(check_nan=False, tensorboard=not inside)
+        model={"build": build}, run=SimpleNamespace(check_nan=False, tensorboard=bool(trust))
     )
     training.directory = SimpleNamespace(given=run)
     training.saves.best_step, training.saves.best = 50, 1.25e23

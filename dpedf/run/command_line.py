@@ -73,7 +73,7 @@ class Parser(argparse.ArgumentParser):
         """Which checkpoint of a run is opened, and whether its code is."""
         best = "best.h5, or checkpoint.h5 where nothing was validated"
         self.add_argument("--checkpoint", metavar="NAME", help=f"a file of the run ({best})")
-        trust = "run the code that the run names, though it lies elsewhere"
+        trust = "run the code that the run names in a file"
         self.add_argument("--trust", action="store_true", help=trust)
 
     def _check_value(self, action, value):

@@ -4,7 +4,7 @@ import shlex
 
 from dpedf.errors import plural, short
 from dpedf.run.directory import BEST, CHECKPOINT
-from dpedf.run.trained import foreign_code
+from dpedf.run.own_code import own_file
 
 
 def kept(training):
@@ -20,7 +20,7 @@ def kept(training):
 def last_lines(training):
     """What a finished run has left, and the commands that go on from there."""
     run = training.directory.given
-    trust = ["--trust"] if foreign_code(training.settings, run) else []
+    trust = ["--trust"] if own_file(training.settings.model["build"]) else []
     commands = ["evaluate", str(run), *trust], ["plot", str(run)]
     checked = board = []
     if training.settings.run.check_nan:

@@ -41,7 +41,7 @@ class Trained:
 
     run: the directory of a run.  device: what computes, or what chooses it for its settings.
     checkpoint: a file there; by default best.h5, or checkpoint.h5 where there was nothing to
-    validate on.  trusted: may the run name code that is not its own?
+    validate on.  trusted: may the code be run that it names in a file?
 
     x, y: its Inputs, without rows; form: of its rows.  Q, ell, phi: the model.
     settings: of the run.  file: the checkpoint; step: after which it was saved.
@@ -65,7 +65,7 @@ class Trained:
         self.rows = rows_of_a_pass(self.settings.train, self.form.rows, saved)
         with concerning(self.file):
             if not trusted:
-                expect_own_code(self.settings, self.run)
+                expect_own_code(self.settings)
             self.device = device(self.settings) if callable(device) else device
             with room.enough():
                 self.x, self.y = self.form.inputs()
@@ -78,14 +78,13 @@ class Trained:
         self.notes = [f"{name} has changed, or what it imports from its folder"] if changed else []
 
 
-def expect_own_code(settings, run):
-    """UserError: the settings of a run name code that lies outside of its directory.
+def expect_own_code(settings):
+    """UserError: the settings of a run name code in a file, wherever that lies.
 
-    Who opens a run need not trust who wrote it.
+    Who opens a run need not trust who wrote it, or what was unpacked with it.
     """
-    if file := foreign_code(settings, run):
-        found = f'model.build = "{settings.model["build"]}" is code outside of {run}'
-        raise UserError(f"{found}, expected --trust to run {file}")
+    if file := own_file(name := settings.model["build"]):
+        raise UserError(f'model.build = "{name}" is code, expected --trust to run {file}')
 
 
 def rows_of_a_pass(train, rows, saved):
@@ -121,10 +120,3 @@ def opened(args, ranks):
         drawn = during(seed=model.settings.seed, step=model.step)  # as in training
         with threadpool_limits(threads, "blas"), np.errstate(all="ignore"), drawn:
             yield model
-
-
-def foreign_code(settings, run):
-    """The file of code that a run names, if that lies outside of its directory; else ""."""
-    file = own_file(settings.model["build"])
-    within = not file or Path(file).resolve().is_relative_to(Path(run).resolve())
-    return "" if within else file
