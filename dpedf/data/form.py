@@ -1,6 +1,6 @@
 """The form of the rows on which a model was trained, with which it is built again without them."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -9,6 +9,12 @@ from msgspec import Meta
 from dpedf.data.scaling import SCALING
 from dpedf.edf import Input
 from dpedf.errors import UserError, one_line
+
+
+Shape = tuple[Annotated[int, Meta(ge=0)], ...]
+Positive = Annotated[int, Meta(ge=1)]
+# The types of Inputs: floats, symbols and labels.
+DTYPES = "float32", "float64", str(np.dtype(np.intp))
 
 
 class Form(msgspec.Struct, frozen=True):
@@ -20,16 +26,21 @@ class Form(msgspec.Struct, frozen=True):
     scaling: the attributes scale, mean and std of the file.  rows: how many it was trained on.
     """
 
-    x_shape: tuple[int, ...]
-    x_dtype: str
-    stored: str
-    symbols: int | None
-    y_shape: tuple[int, ...]
-    y_dtype: str
-    classes: int | None
+    x_shape: Shape
+    x_dtype: Literal[DTYPES]
+    stored: Annotated[str, Meta(min_length=1)]
+    symbols: Positive | None
+    y_shape: Shape
+    y_dtype: Literal[DTYPES]
+    classes: Positive | None
     names: tuple[str, ...]
     scaling: dict[str, Any]
-    rows: Annotated[int, Meta(ge=1)]
+    rows: Positive
+
+    def __post_init__(self):
+        named = self.symbols or self.classes or 0
+        if len(self.names) not in (0, named):
+            raise UserError(f"{len(self.names)} names for {named} classes")
 
     def inputs(self):
         """(x, y), without rows."""
@@ -70,9 +81,9 @@ def names_of(stored, classes):
     return ()
 
 
-def read_form(path, text):
-    """The Form in a checkpoint.  UserError: there is none."""
+def read_form(text):
+    """The Form in the text of a checkpoint, whoever wrote it.  UserError: there is none."""
     try:
         return msgspec.json.decode(text, type=Form)
-    except msgspec.DecodeError as error:
-        raise UserError(f"{path}: its form: {one_line(error)}, expected that of a run") from None
+    except (msgspec.DecodeError, RecursionError) as error:  # a ValidationError too
+        raise UserError(f"its form: {one_line(error)}, expected that of a run") from None

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, TypedDict
 import msgspec
 from msgspec import Meta
 
-from dpedf.errors import UserError, concerning
+from dpedf.errors import UserError, concerning, one_line
 from dpedf.run.settings.consistent import expect_consistent
 from dpedf.run.settings.explain import expect_known, explained, fits
 from dpedf.run.settings.paths import without_tilde
@@ -185,19 +185,36 @@ def load(path, overrides=()):
     except msgspec.ValidationError as error:
         what = explained(str(error), tree, TYPES, typed, DEFAULTS)
         raise UserError(f"{path}: {what}") from None
-    build = config.model.get("build")
-    if not (isinstance(build, str) and build.isprintable()):
-        found = "nothing" if build is None else shown(build)
-        raise UserError(f"{path}: model.build = {found}, expected the name of a model")
-    if not (config.train.epochs or config.train.steps):
-        raise UserError(f"{path}: train.epochs = 0, expected at least 1, or train.steps")
-    with concerning(path):
-        expect_consistent(config.train)
     if not config.run.dir:
         run = msgspec.structs.replace(config.run, dir=f"runs/{Path(path).stem}")
         config = msgspec.structs.replace(config, run=run)
     with concerning(path):
+        expect_complete(config)
         return without_tilde(config)
+
+
+def decoded(text):
+    """The Config in a text that a checkpoint keeps, whoever wrote it.  UserError: there is none."""
+    try:
+        tree = msgspec.toml.decode(text)
+        expect_plain(tree)
+        config, _ = msgspec.convert(tree, Config), msgspec.convert(tree, WithModel)
+    except (msgspec.DecodeError, RecursionError) as error:  # a ValidationError too
+        raise UserError(f"its settings: {one_line(error)}, expected those of today") from None
+    with concerning("its settings"):
+        expect_complete(config)
+    return config
+
+
+def expect_complete(config):
+    """UserError: no model is named, nothing is learnt, or settings contradict each other."""
+    build = config.model.get("build")
+    if not (isinstance(build, str) and build.isprintable()):
+        found = "nothing" if build is None else shown(build)
+        raise UserError(f"model.build = {found}, expected the name of a model")
+    if not (config.train.epochs or config.train.steps):
+        raise UserError("train.epochs = 0, expected at least 1, or train.steps")
+    expect_consistent(config.train)
 
 
 def takes(key, value):

@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 
 from dpedf.data.form import form_of
-from dpedf.errors import UserError, one_line, visible
+from dpedf.errors import UserError, visible
 from dpedf.optim import last_step
 from dpedf.run import config
 from dpedf.run.outline import outline
@@ -63,10 +63,7 @@ class Identity:
         The texts are taken out of it.  UserError: it is of another run.
         """
         texts = {name: state.pop(name, "") for name in self.texts()}
-        try:
-            old = msgspec.toml.decode(texts["settings"], type=config.Config)
-        except msgspec.DecodeError as error:  # a ValidationError too
-            raise UserError(f"its settings: {one_line(error)}, expected those of today") from None
+        old = config.decoded(texts["settings"])
         self.weights = texts["weights"]  # whatever is in the file now
         said = expect_resumable(old, self.settings)
         for name in "data", "program":

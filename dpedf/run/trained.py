@@ -57,13 +57,13 @@ class Trained:
         found = read(self.file)
         try:
             saved = msgspec.convert(found["rest"], Saved)
-            self.settings = msgspec.toml.decode(saved.settings, type=config.Config)
-        except msgspec.DecodeError as error:
+        except msgspec.ValidationError as error:
             what = f"{self.file}: {one_line(error)}"
             raise UserError(f"{what}, expected a checkpoint of this version") from None
-        self.step, self.form = saved.step, read_form(self.file, saved.form)
-        self.rows = rows_of_a_pass(self.settings.train, self.form.rows, saved)
         with concerning(self.file):
+            self.settings = config.decoded(saved.settings)
+            self.step, self.form = saved.step, read_form(saved.form)
+            self.rows = rows_of_a_pass(self.settings.train, self.form.rows, saved)
             if not trusted:
                 expect_own_code(self.settings)
             self.device = device(self.settings) if callable(device) else device

@@ -1,0 +1,106 @@
+"""A run that somebody else made: its checkpoint proves to be whole, and may say anything."""
+
+import json
+import shutil
+
+import h5py
+import msgspec
+import numpy as np
+import pytest
+from damage import prove
+
+from dpedf.data import write
+from dpedf.device import CPU
+from dpedf.run.trained import Trained
+
+CONFIG = """
+[data]
+file = "rows.h5"
+
+[model]
+build = "mlp"
+sizes = [4, 3, 2]
+
+[train]
+epochs = 1
+batch_size = 5
+learning_rate = 0.1
+
+[run]
+dir = "run"
+device = "cpu"
+"""
+
+
+@pytest.fixture(scope="module")
+def whole(python, tmp_path_factory):
+    """A run of a few steps."""
+    folder, random = tmp_path_factory.mktemp("strangers"), np.random.default_rng(0)
+    rows = random.normal(size=(20, 4)).astype(np.float32), random.integers(0, 2, 20)
+    about = {"name": "rows", "source": "this test", "licence": "none", "classes": ["cat", "dog"]}
+    write(folder / "rows.h5", **about, train=rows, test=rows)
+    (folder / "a.toml").write_text(CONFIG)
+    ran = python("-m", "dpedf.train", "a.toml", cwd=folder)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    return folder / "run"
+
+
+@pytest.fixture
+def forged(whole, tmp_path):
+    """forged(change): the run, with a checkpoint that a function has changed."""
+
+    def forge(change):
+        shutil.copy(whole / "checkpoint.h5", tmp_path)
+        with h5py.File(tmp_path / "checkpoint.h5", "r+") as file:
+            change(file)
+        prove(tmp_path / "checkpoint.h5")
+        return tmp_path
+
+    return forge
+
+
+def setting(section, **keys):
+    """Sets keys of a section of the settings; None removes one."""
+
+    def change(file):
+        tree = msgspec.toml.decode(file.attrs["settings"])
+        tree[section] = {k: v for k, v in (tree[section] | keys).items() if v is not None}
+        file.attrs["settings"] = msgspec.toml.encode(tree).decode()
+
+    return change
+
+
+def form(**keys):
+    """Sets keys of the form."""
+
+    def change(file):
+        file.attrs["form"] = json.dumps(json.loads(file.attrs["form"]) | keys)
+
+    return change
+
+
+FORGED = {
+    "no model": (setting("model", build=None), "model.build = nothing"),
+    "a number for a model": (setting("model", build=3), "model.build"),
+    "a model with NUL in its name": (setting("model", build="a\0b.py:x"), "model.build"),
+    "a number to freeze": (setting("model", freeze=3), "model.freeze"),
+    "nothing to learn": (setting("train", epochs=0), "train.epochs = 0"),
+    "brackets": (lambda file: file.attrs.update(settings="a = " + "[" * 30_000), "its settings"),
+    "a type of no numbers": (form(x_dtype="nonsense"), "x_dtype"),
+    "a type of objects": (form(x_dtype="O"), "x_dtype"),
+    "a negative size": (form(x_shape=[-1, 8, 8]), "x_shape"),
+    "a negative number of classes": (form(classes=-3), "classes"),
+    "too few names": (form(names=["a"]), "1 names for 2 classes"),
+    "no stored type": (form(stored=""), "stored"),
+}
+
+
+@pytest.mark.parametrize(("change", "said"), FORGED.values(), ids=FORGED)
+def test_a_forged_checkpoint_is_one_line(change, said, forged, refused):
+    run = forged(change)
+    with refused(run / "checkpoint.h5", said):
+        Trained(run, CPU())
+
+
+def test_what_was_not_forged_is_opened(forged):
+    assert Trained(forged(lambda file: None), CPU()).form.names == ("cat", "dog")
