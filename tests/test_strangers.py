@@ -1,6 +1,7 @@
 """A run that somebody else made: its checkpoint proves to be whole, and may say anything."""
 
 import json
+import os
 import shutil
 
 import h5py
@@ -79,6 +80,26 @@ def form(**keys):
     return change
 
 
+def gzip(file):
+    file.create_dataset("zeros", (10**12,), "f8", chunks=(1 << 20,), compression="gzip")
+
+
+def elsewhere(file):
+    os.mkfifo(fifo := f"{file.filename}.fifo")  # who reads it waits for ever
+    file.create_dataset("there", (100,), "u1", external=[(fifo, 0, 100)])
+
+
+def linked(file):
+    os.mkfifo(fifo := f"{file.filename}.fifo")
+    file["there"] = h5py.ExternalLink(fifo, "/x")
+
+
+def again_and_again(file):
+    file["zeros"] = np.zeros(10_000)
+    for k in range(10):
+        file[f"zeros{k}"] = file["zeros"]
+
+
 FORGED = {
     "no model": (setting("model", build=None), "model.build = nothing"),
     "a number for a model": (setting("model", build=3), "model.build"),
@@ -86,6 +107,12 @@ FORGED = {
     "a number to freeze": (setting("model", freeze=3), "model.freeze"),
     "nothing to learn": (setting("train", epochs=0), "train.epochs = 0"),
     "brackets": (lambda file: file.attrs.update(settings="a = " + "[" * 30_000), "its settings"),
+    "zeros that are not there": (lambda file: file.create_dataset("z", (10**12,), "f8"), "more"),
+    "a compressed array": (gzip, "/zeros is no plain array"),
+    "numbers in another file": (elsewhere, "/there is no plain array"),
+    "a link to another file": (linked, "there is a link"),
+    "one array under many names": (again_and_again, "more numbers than bytes"),
+    "texts": (lambda file: file.attrs.update(code=["a"] * 9), "attribute code"),
     "a type of no numbers": (form(x_dtype="nonsense"), "x_dtype"),
     "a type of objects": (form(x_dtype="O"), "x_dtype"),
     "a negative size": (form(x_shape=[-1, 8, 8]), "x_shape"),

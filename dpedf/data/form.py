@@ -10,7 +10,6 @@ from dpedf.data.scaling import SCALING
 from dpedf.edf import Input
 from dpedf.errors import UserError, one_line
 
-
 Shape = tuple[Annotated[int, Meta(ge=0)], ...]
 Positive = Annotated[int, Meta(ge=1)]
 # The types of Inputs: floats, symbols and labels.

@@ -96,22 +96,59 @@ def read(path):
         raise DamagedError(f"{path}: {what}, expected a whole checkpoint")
     try:
         with h5py.File(io.BytesIO(content), "r") as file:
-            there = {
-                unquote(name, errors=ANY): (p.attrs["offset"].item(), p.attrs["shape"].tolist())
-                for name, p in file["parameters"].items()
-            }
-            rest = {
-                name: thing.item() if isinstance(thing, np.generic) else thing
-                for name, thing in file.attrs.items()
-            } | {
-                name: thing[...] for name, thing in file.items() if isinstance(thing, h5py.Dataset)
-            }
-            running = {
-                unquote(name, errors=ANY): its[...] for name, its in file.get("running", {}).items()
-            }
-            return {"phi": rest.pop("phi"), "parameters": there, "running": running, "rest": rest}
+            return held(file, Values(len(content)))
     except NOT_OURS as error:
         raise UserError(f"{path}: {one_line(error)}, expected a whole checkpoint") from None
+
+
+def held(file, values):
+    """What an open file holds.  values: that are read from it."""
+    inner = dict(members(file))
+    parameters, running = members(inner["parameters"]), members(inner.get("running", {}))
+    there = {
+        unquote(name, errors=ANY): (p.attrs["offset"].item(), p.attrs["shape"].tolist())
+        for name, p in parameters
+    }
+    running = {unquote(name, errors=ANY): values.array(its) for name, its in running}
+    rest = {name: values.attribute(file, name) for name in file.attrs}
+    rest |= {n: values.array(its) for n, its in inner.items() if isinstance(its, h5py.Dataset)}
+    return {"phi": rest.pop("phi"), "parameters": there, "running": running, "rest": rest}
+
+
+def members(group):
+    """(name, what it names) of a group.  ValueError: that may lie elsewhere."""
+    for name in group:
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise ValueError(f"{name} is a link")
+        yield name, group[name]
+
+
+class Values:
+    """The values in a file, of which there are no more than its bytes, whoever wrote it."""
+
+    def __init__(self, nbytes):
+        self.left = nbytes
+
+    def array(self, dataset):
+        """ValueError: it is none that save wrote, with its numbers one after another."""
+        elsewhere = dataset.chunks or dataset.external or dataset.is_virtual
+        if elsewhere or dataset.dtype.kind not in "biuf":
+            raise ValueError(f"{dataset.name} is no plain array")
+        self.take(dataset.nbytes)
+        return dataset[...]
+
+    def attribute(self, file, name):
+        """A number or a text."""
+        if file.attrs.get_id(name).shape != ():
+            raise ValueError(f"attribute {name} is no number, and no text")
+        value = file.attrs[name]
+        self.take(len(value) if isinstance(value, str) else value.nbytes)
+        return value.item() if isinstance(value, np.generic) else value
+
+    def take(self, nbytes):
+        self.left -= nbytes
+        if self.left < 0:
+            raise ValueError("more numbers than bytes")
 
 
 def looks_whole(path):
