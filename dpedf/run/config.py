@@ -197,11 +197,11 @@ def decoded(text):
     """The Config in a text that a checkpoint keeps, whoever wrote it.  UserError: there is none."""
     try:
         tree = msgspec.toml.decode(text)
-        expect_plain(tree)
         config, _ = msgspec.convert(tree, Config), msgspec.convert(tree, WithModel)
     except (msgspec.DecodeError, RecursionError) as error:  # a ValidationError too
         raise UserError(f"its settings: {one_line(error)}, expected those of today") from None
     with concerning("its settings"):
+        expect_plain(tree)
         expect_complete(config)
     return config
 

@@ -33,7 +33,8 @@ def procedure(key, name, parameters, anew=True):
     """
     file, _, its = name.rpartition(":")
     if not (file.endswith(".py") and (file in located or Path(file).is_file())):
-        raise UserError(f'{key} = "{name}": no file {file}, expected path/to/file.py:procedure')
+        found = f'{key} = "{name}": no file {file}, from the current directory on'
+        raise UserError(f"{found}, expected path/to/file.py:procedure")
     found = getattr(module(file) if anew else newest(file), its, None)
     if not takes(found, parameters):
         expected = f"a procedure of ({', '.join(parameters)}) in that file"

@@ -1,6 +1,8 @@
 """The model of a run, opened again from one of its checkpoints."""
 
+import os
 from contextlib import closing, contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 
 import msgspec
@@ -15,9 +17,9 @@ from dpedf.device.threads import blas_threads
 from dpedf.errors import UserError, concerning, one_line
 from dpedf.parallel.agreement import expect_same
 from dpedf.phi import Phi
-from dpedf.program import during
+from dpedf.program import during, program
 from dpedf.run import build, config, room
-from dpedf.run.checkpoint import install, read
+from dpedf.run.checkpoint import install, looks_whole, read
 from dpedf.run.directory import BEST, CHECKPOINT
 from dpedf.run.outline import outline
 from dpedf.run.own_code import own_file
@@ -51,9 +53,7 @@ class Trained:
 
     def __init__(self, run, device, checkpoint=None, trusted=False):
         self.run = Path(run)
-        self.file = self.run / (checkpoint or (BEST if (self.run / BEST).exists() else CHECKPOINT))
-        if not self.run.is_dir():
-            raise UserError(f"{run}: no such directory, expected that of a run, such as runs/mnist")
+        self.file = checkpoint_in(self.run, checkpoint)
         found = read(self.file)
         try:
             saved = msgspec.convert(found["rest"], Saved)
@@ -70,12 +70,56 @@ class Trained:
             with room.enough():
                 self.x, self.y = self.form.inputs()
                 self.Q, self.ell = build.build(self.settings.model, self.x, self.y)
+                expect_unchanged("program", outline(self.ell), saved.program)
+                expect_size(self.ell, found)
                 self.phi = Phi(self.ell, 0, config.dtype(self.settings), self.device.put)
-            expect_unchanged("program", outline(self.ell), saved.program)
         install(self.file, found, self.phi)
         name = self.settings.model["build"]
         changed = hash_of_code(own_file(name)) != saved.code
         self.notes = [f"{name} has changed, or what it imports from its folder"] if changed else []
+
+
+def checkpoint_in(run, name=None):
+    """The file of a checkpoint in the directory of a run, of this name or the best one.
+
+    UserError: there is no such run, or no such checkpoint in it.
+    """
+    expected = "expected the directory of a run, such as"
+    if os.path.isfile(run):
+        words = f" --checkpoint {run.name}" * (run.suffix == ".h5")
+        raise UserError(f"{run}: a file, {expected} {run.parent}{words}")
+    if not os.path.isdir(run):
+        others = runs_in(run.parent) + runs_in(Path("runs"))
+        such = [*get_close_matches(f"{run}", others, 1), *others, "runs/mnist"][0]
+        raise UserError(f"{run}: no such directory, {expected} {such}")
+    there = sorted(file.name for file in run.glob("*.h5"))
+    file = run / (name or (BEST if BEST in there else CHECKPOINT))
+    if os.path.exists(file) and (file.suffix == ".h5" or looks_whole(file)):
+        return file
+    if name and there:
+        raise UserError(f"{file}: no checkpoint, expected one of {', '.join(there)}")
+    such = [*runs_in(run), "runs/mnist"][0]
+    raise UserError(f"{run}: no {file.name} in it, {expected} {such}")
+
+
+def runs_in(folder):
+    """The directories there which hold runs."""
+    return [f"{file.parent}" for file in sorted(folder.glob(f"*/{CHECKPOINT}"))]
+
+
+def expect_size(ell, found):
+    """UserError: a model is not of as many numbers as a checkpoint of it.
+
+    Then there may be no end of them, and no memory for them.
+    """
+    here = {p.name: p.value.size for p in program(ell).frozen}
+    here["phi"] = sum(p.value.size for p in program(ell).parameters)
+    there = {name: array.size for name, array in found["running"].items()}
+    there["phi"] = found["phi"].size
+    for name, size in here.items():
+        if there.get(name) != size:
+            held = f"{there[name]:,} numbers" if name in there else "missing"
+            raise UserError(f"{name} is {held}, expected {size:,} numbers as in the model")
 
 
 def expect_own_code(settings):
