@@ -601,6 +601,15 @@ def test_a_result_that_nobody_can_read_is_no_success(words, here, environment):
     assert ran.returncode == 1 and ran.stderr.count("\n") == ran.stderr.count("No space left") == 1
 
 
+def test_a_gpu_that_was_granted_and_is_not_there_is_said(here, python):
+    command = "-m", "dpedf", "evaluate", "images", *LAST
+    with h5py.File(here / "images" / "checkpoint.h5") as file:
+        assert 'device = "auto"' in file.attrs["settings"]
+    ran = python(*command, cwd=here, CUDA_VISIBLE_DEVICES="0", NVIDIA_VISIBLE_DEVICES="")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.startswith("no GPU is used: no NVIDIA driver")
+
+
 def test_a_gpu_evaluates_and_predicts_what_a_cpu_does(gpu, tool, here):
     words = "images", "images.h5", "--split", "test", *LAST, "-o"
     tool("predict", *words, "cpu.csv")

@@ -12,6 +12,9 @@ from damage import prove
 
 from dpedf.data import write
 from dpedf.device import CPU
+from dpedf.edf import Input
+from dpedf.run.build import build
+from dpedf.run.outline import outline
 from dpedf.run.trained import Trained
 
 CONFIG = """
@@ -127,6 +130,37 @@ def test_a_forged_checkpoint_is_one_line(change, said, forged, refused):
     run = forged(change)
     with refused(run / "checkpoint.h5", said):
         Trained(run, CPU())
+
+
+@pytest.mark.parametrize("freeze", [[], ["Phi1"]])
+def test_a_larger_model_than_its_numbers_is_refused_before_it_is_drawn(freeze, forged, refused):
+    model = {"build": "mlp", "sizes": [4, 300, 2], "freeze": freeze}
+    x, y = Input((4,), np.float32), Input((), int, 2)
+
+    def larger(file):
+        setting("model", **model)(file)
+        file.attrs["program"] = outline(build(model, x, y)[1])
+
+    found = "Phi1.w is missing" if freeze else "phi is 23 numbers"
+    with refused("checkpoint.h5", found, "as in the model"):
+        Trained(forged(larger), CPU())
+
+
+def test_what_is_no_run_and_no_checkpoint_is_answered_with_one_that_is(
+    whole, tmp_path, monkeypatch, refused
+):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(whole, "runs/mine")
+    for run, name, found, expected in (
+        ("runs", None, "no checkpoint.h5 in it", "such as runs/mine"),
+        ("runs/min", None, "no such directory", "such as runs/mine"),
+        ("mine", None, "no such directory", "such as runs/mine"),
+        ("runs/mine/checkpoint.h5", None, "a file", "such as runs/mine --checkpoint checkpoint.h5"),
+        ("runs/mine", "checkpoint", "no checkpoint", "one of checkpoint.h5"),
+        ("runs/mine", "metrics.jsonl", "no checkpoint", "one of checkpoint.h5"),
+    ):
+        with refused(run, found, expected):
+            Trained(run, CPU(), name)
 
 
 def test_what_was_not_forged_is_opened(forged):

@@ -267,6 +267,14 @@ def test_the_best_model_is_taken_and_else_the_last(trained, generate):
     assert generate(*words) == "aaaaa"
 
 
+def test_an_output_that_is_nan_ends_generate_with_one_line(trained, python):
+    folder = trained("abcdé" * 40, "train.steps=1")
+    overwrite(folder / "run" / "best.h5", np.full((6, 6), np.nan))
+    ran = python("-m", "dpedf", "generate", "run", "a", "--trust", cwd=folder)
+    expected = "run/best.h5: the output is nan, expected a probability of each character\n"
+    assert (ran.returncode, ran.stdout, ran.stderr) == (1, "a\n", expected)
+
+
 WRONG = {
     "no run": (["elsewhere", "a"], ["elsewhere", "no such directory"]),
     "no text to go on": (["run", ""], ["TEXT"]),
@@ -297,7 +305,7 @@ def test_generate_refuses_a_run_that_cannot_go_on_as_text(trained, python):
     words = ["-m", "dpedf", "generate", "run", "a", "--trust"]
     (folder / "run" / "best.h5").unlink()
     (folder / "run" / "checkpoint.h5").unlink()
-    assert_refused(python(*words, cwd=folder), "run/checkpoint.h5", "expected a whole checkpoint")
+    assert_refused(python(*words, cwd=folder), "run: no checkpoint.h5 in it")
 
 
 @pytest.mark.parametrize("characters", [7, ""])

@@ -11,8 +11,11 @@ GRANTS = "CUDA_VISIBLE_DEVICES", "SLURM_STEP_GPUS", "SLURM_JOB_GPUS"
 NOTHING_GRANTED = None, "", "-1", "NoDevFiles"
 
 
-def choose(settings, ranks):
-    """The device of this rank.  UserError: the settings cannot be met."""
+def choose(settings, ranks, granted_is_taken=True):
+    """The device of this rank.  UserError: the settings cannot be met.
+
+    granted_is_taken: is a GPU that was granted, but cannot be used, such an error, or a note?
+    """
     run, precision = settings.run, settings.train.precision
     granted = [f"{n} = {os.environ[n]}" for n in GRANTS if os.environ.get(n) not in NOTHING_GRANTED]
     note = None
@@ -23,9 +26,9 @@ def choose(settings, ranks):
             expected = "a GPU that can be used, or run.device=cpu"
             if run.device == "gpu":
                 raise UserError(f"run.device = 'gpu', expected {expected}: {why}") from None
-            if granted:
+            if granted and granted_is_taken:
                 raise UserError(f"{granted[0]}, expected {expected}: {why}") from None
-            note = None if driver_version() is None else f"no GPU is used: {why}"
+            note = f"no GPU is used: {why}" if granted or driver_version() is not None else None
     reason = f"; {note}" if note else ""
     if precision not in ("float32", "float64"):
         found = f"train.precision = {precision!r}, expected float32 or float64 on the CPU"

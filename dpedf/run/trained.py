@@ -154,7 +154,11 @@ def opened(args, ranks):
             ranks.say(f"train.precision = {train.precision!r} takes a GPU, so this is in float32")
             train = replace(train, precision="float32")
         data = replace(settings.data, cache="none")
-        return choose(replace(settings, run=run, train=train, data=data), ranks)
+        settings = replace(settings, run=run, train=train, data=data)
+        found = choose(settings, ranks, granted_is_taken=False)
+        if found.unit == "cpu" and found.note:
+            ranks.say(found.note)
+        return found
 
     with ranks.together():
         model = Trained(args.run, device, args.checkpoint, args.trust)

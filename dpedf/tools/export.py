@@ -9,13 +9,13 @@ such a file.  In a config, model.weights = "model.safetensors" starts from it.
 """
 
 from dpedf.data.disk import expect_place, replace, writing
-from dpedf.device import CPU
 from dpedf.errors import UserError, print_line
+from dpedf.parallel.ranks import Ranks
 from dpedf.run import config
 from dpedf.run.command_line import Parser, expect_one_process
 from dpedf.run.pytorch import shared, tensors
 from dpedf.run.settings.tree import plain
-from dpedf.run.trained import Trained
+from dpedf.run.trained import opened
 from dpedf.run.weights import exported, library
 
 
@@ -47,7 +47,13 @@ def main(words):
         raise UserError(f"FILE is {args.file}, expected a name that ends in .safetensors")
     safetensors, file = library(), args.file
     expect_place(file)
-    model = Trained(args.run, CPU(), args.checkpoint, args.trust)
+    with opened(args, Ranks()) as model:
+        export(model, file, safetensors)
+    return 0
+
+
+def export(model, file, safetensors):
+    """Write the arrays of a model, and say what they are."""
     arrays, said = exported(model.ell, model.step), notes(model.ell)
     about = {"format": "pt", "config": config.text(model.settings), "step": str(model.step)}
     about |= {"phi_sha256": model.phi.sha256()} | said
@@ -59,4 +65,3 @@ def main(words):
     for line in [*model.notes, *lines(arrays), *(f"{what}: {its}" for what, its in said.items())]:
         print_line(line)
     print_line(f"{file}: written from {model.file}, step {model.step:,}")
-    return 0

@@ -9,11 +9,12 @@ x[:, :t+1] alone.
 
 import numpy as np
 
-from dpedf.device import CPU
+from dpedf.device import host
 from dpedf.edf import Forward
-from dpedf.errors import UserError, concerning, write
+from dpedf.errors import RunError, UserError, concerning, write
+from dpedf.parallel.ranks import Ranks
 from dpedf.run.command_line import Parser, at_least, expect_one_process
-from dpedf.run.trained import Trained
+from dpedf.run.trained import opened
 
 
 def expect_text(model):
@@ -28,20 +29,25 @@ def expect_text(model):
         raise UserError(f"model.build: the output is {found}, expected (B, T, classes)")
 
 
-def continued(x, Q, text, length, temperature, seed):
+def continued(model, text, length, temperature, seed):
     """Yield `length` symbols that continue a text.
 
     At temperature 0 each is the most likely one; otherwise it is drawn from Q**(1/temperature),
-    normalized, by a generator of this seed.
+    normalized, by a generator of this seed.  RunError: Q is no probability.
     """
-    text, (T,) = list(text), x.shape
+    x, Q, text, (T,) = model.x, model.Q, list(text), model.x.shape
     random = np.random.Generator(np.random.Philox(key=seed))
     for _ in range(length):
         here = text[-T:]
-        x.value = np.zeros((1, T), x.dtype)
-        x.value[0, : len(here)] = here
+        symbols = np.zeros((1, T), x.dtype)
+        symbols[0, : len(here)] = here
+        x.value = model.device.put(symbols)
         Forward(Q)
-        q = Q.value[0, len(here) - 1].astype(np.float64)
+        q = host(Q.value[0, len(here) - 1]).astype(np.float64)
+        if not np.isfinite(q).all() or (temperature and (q.min() < 0 or q.max() == 0)):
+            found = "nan" if np.isnan(q).any() else f"{q.min():g} to {q.max():g}"
+            expected = "expected a probability of each character"
+            raise RunError(f"{model.file}: the output is {found}, {expected}")
         if temperature:
             weights = (q / q.max()) ** (1 / temperature)
             text.append(random.choice(len(q), p=weights / weights.sum()))
@@ -63,9 +69,14 @@ def main(words):
     expect_one_process("generate")
     if not args.prompt:
         raise UserError("an empty TEXT, expected at least one character to continue")
-    model = Trained(args.run, CPU(), args.checkpoint, args.trust)
-    with concerning(model.file):
-        expect_text(model)
+    with opened(args, Ranks()) as model:
+        with concerning(model.file):
+            expect_text(model)
+        generate(model, args)
+
+
+def generate(model, args):
+    """Print TEXT, and what continues it."""
     characters = model.form.names
     numbers = {character: k for k, character in enumerate(characters)}
     for character in args.prompt:
@@ -73,6 +84,8 @@ def main(words):
             raise UserError(f"{character!r} in TEXT, expected characters that the data has")
     text = [numbers[character] for character in args.prompt]
     write("stdout", args.prompt, end="")
-    for k in continued(model.x, model.Q, text, args.length, args.temperature, args.seed):
-        write("stdout", characters[k], end="")
-    write("stdout", "")
+    try:
+        for k in continued(model, text, args.length, args.temperature, args.seed):
+            write("stdout", characters[k], end="")
+    finally:
+        write("stdout", "")
