@@ -133,6 +133,19 @@ def grouped(noun, numbers):
 
 
 @contextmanager
+def extra(name, what):
+    """Inside the with block, an ImportError is a UserError that says how to install an extra.
+
+    what: it is for.  Any other error is of an installation that is broken, and says how.
+    """
+    try:
+        yield
+    except ImportError as error:
+        install = f'expected what `pip install -e ".[{name}]"` brings'
+        raise UserError(f"{what}: {one_line(error)}, {install}") from None
+
+
+@contextmanager
 def concerning(what):
     """Inside the with block, a UserError begins with what it concerns, such as a file."""
     try:

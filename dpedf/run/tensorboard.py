@@ -5,7 +5,7 @@ import time
 from weakref import finalize
 
 from dpedf.data.disk import no_link, writing
-from dpedf.errors import UserError, one_line
+from dpedf.errors import extra
 
 BEGINS, ENDS = "events.out.tfevents.", ".dpedf"  # of its name; TensorBoard looks for "tfevents"
 
@@ -27,14 +27,10 @@ CURVES = {
 
 
 def expect_writer():
-    """UserError: what writes event files is missing, or cannot be imported."""
-    try:
+    """UserError: what writes event files is missing."""
+    with extra("tensorboard", "run.tensorboard = true"):
         import tensorboard.compat.proto.event_pb2
         import tensorboard.summary.writer.record_writer  # noqa: F401
-    except Exception as error:  # what is broken raises anything
-        install = 'pip install "dpedf[tensorboard]"'
-        found = f"run.tensorboard = true: {one_line(error)}, which writes event files"
-        raise UserError(f"{found}: {install}") from None
 
 
 def event_files(directory):

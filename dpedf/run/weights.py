@@ -10,7 +10,7 @@ import numpy as np
 from dpedf.data.disk import content_of
 from dpedf.data.memory import expect_memory
 from dpedf.device import host, overwrite
-from dpedf.errors import UserError, concerning, one_line
+from dpedf.errors import UserError, concerning, extra, one_line
 from dpedf.run.checkpoint import BEGINNING, read
 from dpedf.run.pytorch import Tensor, tensors
 
@@ -19,11 +19,8 @@ SHOWN = 3  # names in a message
 
 def library():
     """safetensors, with its functions for NumPy.  UserError: it is not installed."""
-    try:
+    with extra("export", "weights for PyTorch"):
         import safetensors.numpy
-    except ImportError:
-        expected = 'expected what `pip install "dpedf[export]"` brings'
-        raise UserError(f"there is no module safetensors, {expected}") from None
     return safetensors
 
 

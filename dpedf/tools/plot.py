@@ -13,7 +13,7 @@ from pathlib import Path
 
 from dpedf.data.disk import expect_place, replace, writing
 from dpedf.device import CPU
-from dpedf.errors import UserError, concerning, one_line, print_line
+from dpedf.errors import UserError, concerning, extra, print_line
 from dpedf.run.command_line import Parser, expect_one_process
 from dpedf.run.trained import Trained
 from dpedf.tools.pictures.history import History
@@ -31,13 +31,10 @@ STYLE = {
 
 
 def expect_matplotlib():
-    """UserError: it is missing, or cannot be imported."""
-    try:
+    """UserError: it is missing."""
+    with extra("plot", "dpedf plot"):
         import matplotlib.backends.backend_agg
         import matplotlib.figure  # noqa: F401
-    except Exception as error:  # what is broken raises anything
-        install = 'pip install "dpedf[plot]"'
-        raise UserError(f"dpedf plot: {one_line(error)}, which draws: {install}") from None
 
 
 def format_of(path):
