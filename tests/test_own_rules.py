@@ -125,7 +125,24 @@ def cosine(step, steps, train):
 
 
 def half(step, steps, train):
-    return np.float64(0.25)
+    return np.array(0.25)
+
+
+def torchlike(phi, eta, step, train, m):
+    m *= train.momentum if step else 0
+    m += phi.grad
+    phi.value -= eta * m
+
+
+def averaged(phi, eta, step, train, mean):
+    phi.value -= eta * phi.grad
+    if step >= 100:
+        phi.value *= 1 - train.weight_decay
+        mean += (phi.value - mean) / (step - 99)
+
+
+def random_later(phi, eta, step, train):
+    phi.value -= eta * (phi.grad + (np.random.standard_normal(len(phi.grad)) if step > 2 else 0))
 
 
 def late(step, steps, train):
@@ -252,7 +269,7 @@ WRONG_RULES = {
     "new_array": ["mine.py:new_array gives phi another value", "phi.value[...]"],
     "new_gradient": ["gives phi another grad"],
     "returning": ["returns ndarray", "expected nothing"],
-    "forgetful": ["does not change v in 64 steps", "expected v[...] = ..."],
+    "random_later": ["something else when it is called again"],
     "idle": ["does not change phi.value", "phi.value -= ..."],
     "random": ["something else when it is called again"],
     "counting": ["a parameter calls=[]", "just a name"],
@@ -283,6 +300,24 @@ def test_what_a_rule_does_not_read_is_refused(mine, refused):
         name = "adam" if "betas" not in settings else "momentum"
         with refused(f"train.{[*settings][0]} = ", f"is not read by mine.py:{name}"):
             update_rule(model(), train(f"mine.py:{name}", **settings))
+
+
+@pytest.mark.parametrize(
+    "name, settings, said",
+    [
+        ("torchlike", {"momentum": 0.5}, []),
+        ("forgetful", {}, ["does not change v in 64 steps, expected v[...] = ..."]),
+        (
+            "averaged",
+            {"weight_decay": 0.5},
+            ["weight_decay = 0.5 is not", "change mean in 64"],
+        ),
+    ],
+)
+def test_what_only_later_steps_may_do_is_no_fault(mine, name, settings, said):
+    notes = []
+    update_rule(model(), train(f"mine.py:{name}", **settings), notes.append)
+    assert len(notes) == len(said) and all(a in b for a, b in zip(said, notes, strict=True))
 
 
 def test_a_schedule_of_ones_own_begins_after_the_warm_up(mine):

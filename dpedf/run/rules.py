@@ -22,7 +22,8 @@ from dpedf.run.settings.explain import in_toml
 from dpedf.run.settings.pointless import OF_SCHEDULE
 from dpedf.run.settings.tree import shown
 
-STEPS = 64  # of a rule, in which it should change all it has; of a schedule, that are looked at
+# Steps of a trial: at least, and until a rule has changed all it has and read all it was given.
+FEW, STEPS = 8, 64
 HIGHEST = 1e9  # learning rate, as in config.py
 
 
@@ -31,16 +32,17 @@ class OwnRule:
 
     rule(phi, eta, step, train, m, ...) changes phi.value by phi.grad.  Its further parameters are
     vectors like phi.value, zeros at first, which it remembers: they belong to checkpoints.
-    UserError: it leaves something unchanged, or does not read a setting that was given for it.
+    note(line) tells what a trial cannot know.
+    UserError: it leaves phi unchanged, or does not read a setting that was given for it.
     """
 
-    def __init__(self, phi, train):
+    def __init__(self, phi, train, note):
         self.phi, self.train, self.name = phi, train, train.optimizer
         parameters = "phi", "eta", "step", "train", "..."
         self.rule = procedure("train.optimizer", self.name, parameters, anew=False)
         self.vectors = {name: zeros(phi) for name in remembered(self.name, self.rule)}
         self.state = {f"rule.{name}": vector for name, vector in self.vectors.items()}
-        self.try_out()
+        self.try_out(note)
 
     def __call__(self, eta, step):
         Phi, _, failure = vectors_of(self.phi)
@@ -58,38 +60,45 @@ class OwnRule:
             what = f"returns {type(found).__name__}, expected nothing, and phi.value -= ..."
             raise UserError(f"{self.name} {what}")
 
-    def try_out(self):
+    def try_out(self, note):
         """Make a few steps twice, by gradients drawn at random, and take them back."""
         all_of_it = {"phi.value": self.phi.value, **self.vectors}
         before = {name: vector.copy() for name, vector in all_of_it.items()}
-        given, self.train = self.train, Read(self.train)
-        found = [self.tried(all_of_it, before) for _ in range(2)]
-        expect_read(self.name, self.train, (*OPTIMIZERS_WITH, "weight_decay"))
-        self.train, (left, first), (_, second) = given, *found
-        if left and len(self.phi.value):
-            name = "phi.value -= ..." if left[0] == "phi.value" else f"{left[0]}[...] = ..."
-            what = f"does not change {left[0]} in {STEPS} steps, expected {name}"
-            raise UserError(f"{self.name} {what}, which writes to its numbers")
+        (left, unread, first), (_, _, second) = (self.tried(all_of_it, before) for _ in range(2))
+        expect_read(self.name, self.rule, self.train, unread, note)
+        for its in left if len(self.phi.value) else ():
+            how = "phi.value -= ..." if its == "phi.value" else f"{its}[...] = ..."
+            what = f"{self.name} does not change {its} in {STEPS} steps, expected {how}"
+            if its == "phi.value":
+                raise UserError(f"{what}, which writes to its numbers")
+            note(f"{what}, if it is to do so before")
         if first != second:
             expected = "numbers that follow from its arguments alone"
             raise UserError(f"{self.name} does something else when it is called again: {expected}")
 
     def tried(self, vectors, before):
-        """(names of vectors that are never changed, the bytes of all after the last step)."""
-        left, grad = [*vectors], self.phi.grad
+        """What is left after a few steps, and after no more than it takes to leave nothing.
+
+        (names of vectors that are never changed, names of settings that were given and never read,
+        the bytes of all vectors after the last step)
+        """
+        given, self.train = self.train, Read(self.train)
+        left, unread, grad = [*vectors], [], self.phi.grad
         with np.errstate(all="ignore"):
             for step in range(STEPS):
                 random = np.random.default_rng(step).standard_normal(len(grad), grad.dtype)
                 overwrite(grad, random)
                 self(grad.dtype.type(1), step)
                 left = [n for n in left if host((vectors[n] == before[n]).all())]
-                if not left:
+                unread = self.train.unread((*OPTIMIZERS_WITH, "weight_decay"))
+                if step + 1 >= FEW and not left and not unread:
                     break
         made = [host(vector).tobytes() for vector in vectors.values()]
         for name, vector in vectors.items():
             vector[...] = before[name]
         grad.fill(0)
-        return left, made
+        self.train = given
+        return left, unread, made
 
 
 def remembered(name, rule):
@@ -112,29 +121,46 @@ class Read:
         self.names.add(name)
         return getattr(self.train, name)
 
-
-def expect_read(what, read, names):
-    """UserError: one of these settings was given, but not read."""
-    train = read.train
-    defaults = type(train)(batch_size=train.batch_size, learning_rate=train.learning_rate)
-    for name in names:
-        given, default = getattr(train, name), getattr(defaults, name)
-        if name not in read.names and given != default:
-            off = f"none (train.{name} = {in_toml(default)})"
-            raise UserError(
-                f"train.{name} = {in_toml(given)} is not read by {what}, expected {off}"
-            )
+    def unread(self, names):
+        """Those of these settings that were given, but not read."""
+        others = [name for name in names if name not in self.names]
+        return [n for n in others if getattr(self.train, n) != getattr(defaults(self.train), n)]
 
 
-def update_rule(phi, train):
-    """The rule that a [train] section names, which updates phi."""
-    return OwnRule(phi, train) if own_file(train.optimizer) else optim.update_rule(phi, train)
+def defaults(train):
+    """The [train] section with what is neither given nor read."""
+    return type(train)(batch_size=train.batch_size, learning_rate=train.learning_rate)
 
 
-def schedule(train, steps):
+def expect_read(what, own, train, unread, note):
+    """UserError: one of these settings was not read, nor does the code of the procedure name it.
+
+    Where it does, the setting may be read in a later step: then note(line) says so.
+    """
+    words = inspect.unwrap(own).__code__.co_names
+    for name in unread:
+        found = f"train.{name} = {in_toml(getattr(train, name))} is not read by {what}"
+        if name not in words:
+            off = f"none (train.{name} = {in_toml(getattr(defaults(train), name))})"
+            raise UserError(f"{found}, expected {off}")
+        note(f"{found} in the steps that were tried")
+
+
+def ignored(line):
+    """Nobody is told."""
+
+
+def update_rule(phi, train, note=ignored):
+    """The rule that a [train] section names, which updates phi.  note(line) tells of it."""
+    own = own_file(train.optimizer)
+    return OwnRule(phi, train, note) if own else optim.update_rule(phi, train)
+
+
+def schedule(train, steps, note=ignored):
     """eta(step) for a [train] section and the steps of the whole run; the first step is 0.
 
     One of the user's own begins after the warm-up, which rises to its first number.
+    note(line) tells of it.
     UserError: it does not give the same number from 0 on each time that it is called.
     """
     if not own_file(train.schedule):
@@ -145,7 +171,7 @@ def schedule(train, steps):
 
     def after_warmup(step, train=train):
         eta = own(step, left, train)
-        eta = eta.item() if isinstance(eta, np.generic) else eta
+        eta = eta.item() if isinstance(eta, np.generic | np.ndarray) and not eta.ndim else eta
         if not (isinstance(eta, Real) and 0 <= eta <= HIGHEST):
             found = shown(eta) if isinstance(eta, Real) else type(eta).__name__
             where = f"{name} returns {found} for step {step} of {left}"
@@ -156,7 +182,7 @@ def schedule(train, steps):
         if after_warmup(step, read) != after_warmup(step):
             found = f"{name} returns another number for step {step} when it is called again"
             raise UserError(f"{found}, expected one that follows from its arguments alone")
-    expect_read(name, read, ("min_learning_rate", *OF_SCHEDULE))
+    expect_read(name, own, train, read.unread(("min_learning_rate", *OF_SCHEDULE)), note)
     first = after_warmup(0)
     return lambda s: first * (s + 1) / warmup if s < warmup else after_warmup(s - warmup)
 

@@ -91,15 +91,16 @@ class Setup:
         expect_same(ranks, "the device", f"{device.kind}, products by {device.products}")
         self.link = link_between(ranks, device)
         self.directory = RunDirectory(settings.run.dir, ranks)  # before a model can go elsewhere
+        note = self.directory.notes.append
         with ranks.together():
             with concerning(self.path):
                 self.data, self.Q, self.ell, self.phi = assemble(settings, device)
                 self.gradient = self.make_gradient()
                 self.directory.identity = identity(settings, self.data, self.ell)
                 with room.enough():
-                    self.update = rules.update_rule(self.phi, settings.train)
+                    self.update = rules.update_rule(self.phi, settings.train, note)
                 self.last_step = last_step(settings.train, len(self.data.train))
-                self.eta = rules.schedule(settings.train, self.last_step)
+                self.eta = rules.schedule(settings.train, self.last_step, note)
                 self.directory.identity.learns_by()
             self.directory.claim(may_hold_a_run)
             self.state = self.directory.resume(self.phi) if self.resuming else {}
