@@ -21,7 +21,18 @@ from dpedf.errors import UserError
 from dpedf.kernels import conv as kernels_conv
 from dpedf.models import autoencoder, char_gru, char_lstm, char_transformer, mlp
 from dpedf.models.images import conv
-from dpedf.ops import Affine, BatchNorm, Conv2D, Flatten, LSTMCell, RMSNorm, Slice, Sum, Zeros
+from dpedf.ops import (
+    Affine,
+    BatchNorm,
+    Conv2D,
+    Flatten,
+    GRUCell,
+    LSTMCell,
+    RMSNorm,
+    Slice,
+    Sum,
+    Zeros,
+)
 from dpedf.phi import Phi, Uniform, dense
 from dpedf.run import config
 from dpedf.run.build import build, freeze
@@ -122,6 +133,23 @@ def test_a_gru_is_pytorchs(torch):
     with torch.no_grad():
         h, _ = its["Phi2"](its["Phi1"](torch.tensor(x.value)))
         np.testing.assert_allclose(its["Phi4"](h).softmax(-1), Q.value, rtol=1e-12)
+
+
+def test_a_gru_without_biases_is_pytorchs(torch):
+    x, J = Input((2, 4), float), 3
+    w, u = Uniform((4, 3 * J), 1), Uniform((J, 3 * J), 1)
+    P, h = Package("gru", w=w, u=u), Zeros(x, J)
+    for t in range(2):
+        h = GRUCell(Slice(x @ P.w, t), h @ P.u, h)
+    ell = Sum(h)
+    Phi(ell, 0, np.float64)
+    gru = torch.nn.GRU(4, J, bias=False, batch_first=True)
+    its = loaded(torch, torch.nn.ModuleDict({"gru": gru}), ell)["gru"]
+    x.value = np.random.default_rng(1).normal(size=(5, 2, 4))
+    Forward(ell)
+    with torch.no_grad():
+        expected, _ = its(torch.tensor(x.value))
+    np.testing.assert_allclose(expected[:, -1], h.value, rtol=1e-12)
 
 
 def normalized(x, y):
@@ -287,6 +315,7 @@ def files(tmp_path):
     [
         ({"Phi1.bias": None}, ["missing: Phi1.bias"]),
         ({"Phi9.w": np.ones(2)}, ["not in the model: Phi9.w"]),
+        ({"Phi2.bias": None, "b": np.ones(3)}, ["not in the model: b", "; expected Phi2.bias"]),
         ({"Phi2.bias": np.ones(4)}, ["Phi2.bias (4,), expected (3,)"]),
         ({"Phi2.bias": np.ones(3, int)}, ["no floats: Phi2.bias"]),
         ({"Phi2.bias": np.array([1, np.nan, 1])}, ["Phi2.bias is not finite"]),
@@ -315,7 +344,9 @@ def test_a_layer_that_is_not_in_the_file_starts_afresh(files):
     assert changed[: 4 * 5].all() and not changed[4 * 5 + 5 :].any()
 
 
-@pytest.mark.parametrize("content", [b"", b"a" * 9, b"dpedf checkpoint: ", b"\xff" * 99], ids=str)
+@pytest.mark.parametrize(
+    "content", [b"", b"PK\3\4", b"a" * 9, b"dpedf checkpoint: ", b"\xff" * 99], ids=str
+)
 def test_a_file_that_holds_no_weights_is_refused_in_one_line(content, files, tmp_path, refused):
     (tmp_path / "b").write_bytes(content)
     for name, words in ("b", []), ("c", ["No such file"]), (".", ["directory"]):

@@ -1,9 +1,11 @@
 """metrics.jsonl: what a run has told of itself, an event a line."""
 
 import json
+import os
 from math import isfinite
 
 from dpedf.data.disk import content_of, expect_regular
+from dpedf.data.memory import expect_memory
 from dpedf.errors import plural
 
 KINDS = "train", "eval", "test"
@@ -22,8 +24,9 @@ def line(event):
 def read(path):
     """(events, a list of one line that says which lines are none, or of none).
 
-    OSError: the file cannot be read.
+    OSError: the file cannot be read.  UserError: memory cannot hold it.
     """
+    expect_memory(path, os.path.getsize(path))
     events, bad = [], []
     for number, text in enumerate(content_of(path).split(b"\n"), 1):
         event = parsed(text) if text else None

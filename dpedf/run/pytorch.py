@@ -130,7 +130,7 @@ def of_cell(n):
     biases = [p for p in (b, c) if p is not None]
     if not all(isinstance(p, Parameter) for p in (w, u, *biases)):
         return
-    if type(n) is GRUCell and len(biases) < 2:  # which are not added to one another
+    if type(n) is GRUCell and len(biases) == 1:  # which are not added to one another
         return
     layer, gates = layer_of(w), [exchanged] * (type(n) is LSTMCell)
     yield w, layer, ["weight_ih_l0"], [transposed, *gates]

@@ -102,10 +102,10 @@ class Setup:
                 self.last_step = last_step(settings.train, len(self.data.train))
                 self.eta = rules.schedule(settings.train, self.last_step, note)
                 self.directory.identity.learns_by()
+            if ranks.rank == 0 and not (self.resuming and self.directory.held()):
+                self.start_from_weights()  # all ranks start from its Phi
             self.directory.claim(may_hold_a_run)
             self.state = self.directory.resume(self.phi) if self.resuming else {}
-            if ranks.rank == 0 and not self.state:  # all ranks start from its Phi
-                self.start_from_weights()
         if frozen := program(self.ell).frozen:
             numbers, names = sum(p.value.size for p in frozen), few([p.name for p in frozen])
             self.directory.notes.append(f"{names}: {plural(numbers, 'number')} frozen")

@@ -15,6 +15,7 @@ from dpedf.run.checkpoint import BEGINNING, read
 from dpedf.run.pytorch import Tensor, tensors
 
 SHOWN = 3  # names in a message
+ZIP = b"PK\x03\x04"  # how what torch.save writes begins
 
 
 def library():
@@ -60,6 +61,9 @@ def start_from(path, ell):
 
 def of_safetensors(content):
     """{key: array}"""
+    if content.startswith(ZIP):
+        expected = "expected a file of safetensors.torch.save_file"
+        raise UserError(f"a zip archive, as torch.save writes, {expected}")
     safetensors = library()
     try:
         return safetensors.numpy.load(content)
@@ -101,7 +105,9 @@ def install(found, expected):
         "no floats": [key for key in shapes if found[key].dtype.kind != "f"],
     }
     if lines := [f"{what}: {few(names)}" for what, names in wrong.items() if names]:
-        raise UserError("; ".join(lines))
+        lacks = [key for key in wanted if key not in found]
+        expected = f"; expected {few(lacks)}" * bool(lacks and wrong["not in the model"])
+        raise UserError("; ".join(lines) + expected)
     if not layers:
         raise UserError(f"nothing, expected {few([*wanted])}")
     for t in expected:
