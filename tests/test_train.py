@@ -604,7 +604,7 @@ def test_what_to_do_next_is_quoted_and_trusts_code_of_ones_own(build, trust):
     training.directory = SimpleNamespace(given=run)
     training.saves.best_step, training.saves.best = 50, 1.25e23
     kept, following, *board = last_lines(training)
-    assert board == [f"in TensorBoard: tensorboard --logdir ."] * bool(trust)
+    assert board == ["in TensorBoard: tensorboard --logdir ."] * bool(trust)
     assert kept.endswith("best.h5 (step 50, valid loss 1.25e+23)")
     assert following == f"next: dpedf evaluate '{run}'{trust}; dpedf plot '{run}'"
 
