@@ -267,6 +267,16 @@ def test_the_best_model_is_taken_and_else_the_last(trained, generate):
     assert generate(*words) == "aaaaa"
 
 
+def test_a_gpu_continues_a_text_as_a_cpu_does(cycle, generate, simulated, python):
+    command = "-m", "dpedf", "generate", ".", "abc", "--checkpoint", "gpu.h5", "--trust"
+    content = (cycle / "run" / "best.h5").read_bytes().replace(b'device = "cpu"', b'device = "gpu"')
+    (cycle / "gpu.h5").write_bytes(content)
+    prove(cycle / "gpu.h5")
+    ran = python(*command, "--length", 9, cwd=cycle, **simulated)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout == generate(cycle, "abc", "--length", 9) + "\n"
+
+
 def test_an_output_that_is_nan_ends_generate_with_one_line(trained, python):
     folder = trained("abcdé" * 40, "train.steps=1")
     overwrite(folder / "run" / "best.h5", np.full((6, 6), np.nan))
