@@ -1,6 +1,5 @@
 """The ranks of a job in groups, each of which makes runs of its own, one after another."""
 
-import gc
 import os
 import time
 import traceback
@@ -52,7 +51,6 @@ def attempt(main, group, words):
         status, why = 1, f"{type(error).__name__}: {error}"
     if group.host_rank == 0:
         forget(ranks)
-    gc.collect()  # which lets go of its directory, as the end of a process does
     return status, why
 
 

@@ -5,7 +5,6 @@ RUNS is a file of JSON, a list of command lines; a word NAME=value, in capitals,
 the environment.  Before what a run says there is a line `run K`, and after it `status S`.
 """
 
-import gc
 import json
 import os
 import sys
@@ -31,6 +30,5 @@ for number, words in enumerate(json.loads(Path(sys.argv[1]).read_text())):
         job.run(train.main, [word for word in words if not is_variable(word)])
     except SystemExit as end:
         ranks.say(f"status {end.code or 0}")
-    gc.collect()  # which lets go of the directory, as the end of a process does
     os.environ.clear()
     os.environ.update(before)
