@@ -291,6 +291,8 @@ def test_only_what_differs_is_said_and_not_what_a_name_says(settings):
     assert labels(three) == ["seed=0", "seed=1", "seed=2"]
     assert labels(three, ["seed=0", "a/seed=1", "seed=20"]) == ["", "", "seed=2"]
     assert labels(three[:1]) == [""] and labels([]) == []
+    other = settings("seed=3", "train.learning_rate=1.0")
+    assert labels([*three, other])[2:] == ["seed=2", "seed=3, learning_rate=1"]
     wide = settings("model.sizes=[64,99,10]", "train.learning_rate=1e-5", "model.activation=tanh")
     assert labels([three[0], wide]) == [
         "sizes=[64,16,10], learning_rate=0.1",
@@ -303,7 +305,9 @@ def test_runs_of_several_models_are_compared_with_their_like(made_up):
     made_up("b", losses(5, [0.5]), "seed=2")
     folder = made_up("c", losses(5, [0.5]), "data.file=mnist.h5", "seed=7").parent
     rows, _ = listed(folder)
-    ends = ["a mlp on digits, seed=1", "b mlp on digits, seed=2", "c mlp on mnist"]
+    head = next(table(runs_in(folder), folder))
+    assert head.endswith("3 runs in " + str(folder) + ": mlp on digits, where no other is named")
+    ends = ["a seed=1", "b seed=2", "c mlp on mnist"]
     assert [" ".join(row.partition(" 2  ")[2].split()) for row in rows] == ends
 
 
@@ -322,6 +326,11 @@ VALUES = {
     "train.learning_rate = [.1, 1e-2]": [0.1, 0.01],
     "train.nesterov=[true,false]": [True, False],
     "train.learning_rate=0.1": None,
+    "train.learning_rate=0.1,0.2": [0.1, 0.2],
+    "train.optimizer=sgd,adam": ["sgd", "adam"],
+    "train.betas=0.9,0.99": None,
+    "model.sizes=64,10": None,
+    "data.file=a,b": None,
     "data.file=1..2": None,
     "run.dir=../elsewhere": None,
     f"model.sizes={'[' * 10_000}": None,
@@ -404,6 +413,9 @@ def test_each_run_has_a_directory_of_its_own_with_a_short_and_safe_name(planned)
         "sizes=64-32-10,learning_rate=1e-05",
     ]
     assert planned("seed=[1]", "run.dir=here")[1][0].directory == "here/seed=1"
+    drawn = [planned("train.momentum=0.0..0.9", f"seed={k}", samples=2)[1] for k in (0, 0, 1)]
+    assert drawn[0] == drawn[1] and not {run.name for run in drawn[0]} & {r.name for r in drawn[2]}
+    assert all("seed=1" in run.words for run in drawn[2])
     long = [[64, *[k] * 60, 10] for k in (11, 12)]
     _, runs = planned(f"model.sizes={json.dumps(long)}", 'run.dir="a b"')
     assert len({run.name for run in runs}) == 2
@@ -450,17 +462,17 @@ def test_what_one_run_would_be_refused_for_is_refused_before_any_starts(
 
 @pytest.mark.parametrize("error", [ValueError("x"), UserError("x"), RunError("x")], ids=repr)
 def test_an_error_ends_a_run_of_one_rank_alone_but_several_with_their_job(error):
-    def fails(ranks):
+    def fails(ranks, words):
         raise error
 
     group = SimpleNamespace(size=1, rank=0, host_rank=0, words=None)
-    status, why = attempt(fails, group)
+    status, why = attempt(fails, group, [])
     assert status == getattr(error, "status", 1) and why.endswith("x")
     group.size = 2
     with pytest.raises(type(error)):
-        attempt(fails, group)
+        attempt(fails, group, [])
     error = AgreedRunError("x")
-    assert attempt(fails, group) == (1, "x")
+    assert attempt(fails, group, []) == (1, "x")
 
 
 def test_each_run_falls_to_one_group(tmp_path):
@@ -501,6 +513,8 @@ def test_a_sweep_makes_the_runs_of_train_and_goes_on_where_it_was(place, python)
     assert python("-m", "dpedf", "train", "small.toml", *one, cwd=place).returncode == 0
     assert np.array_equal(phi(place / "alone"), phi(folder / "weight_decay=0.001"))
     (folder / "weight_decay=0" / "metrics.jsonl").write_text("")  # as if it had been killed
+    past = PastRun(folder / "weight_decay=0")  # as its checkpoint says
+    assert (past.status, past.step, past.last_step, past.ranks) == ("stopped", 54, 54, 1)
     again = python(*words, cwd=place)
     assert (again.returncode, again.stderr) == (1, "")
     assert again.stdout.count(": started") == 0 and again.stdout.count(": going on") == 1

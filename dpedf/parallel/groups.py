@@ -1,6 +1,5 @@
 """The ranks of a job in groups, each of which makes runs of its own, one after another."""
 
-import gc
 import os
 import time
 import traceback
@@ -33,14 +32,14 @@ class Group(Ranks):
         pass
 
 
-def attempt(main, group):
-    """(status, why) of main(ranks), a run of a group that fails alone: other runs go on.
+def attempt(main, group, words):
+    """(status, why) of main(ranks, words), a run of a group that fails alone: other runs go on.
 
     What one rank of several meets alone ends the job, since the others wait for it.
     """
     ranks, why = copy(group), ""
     try:
-        status = main(ranks)
+        status = main(ranks, words)
     except (UserError, RunError) as error:
         if group.size > 1 and not error.agreed:
             raise
@@ -52,7 +51,6 @@ def attempt(main, group):
         status, why = 1, f"{type(error).__name__}: {error}"
     if group.host_rank == 0:
         forget(ranks)
-    gc.collect()  # which lets go of its directory, as the end of a process does
     return status, why
 
 
@@ -74,10 +72,13 @@ def first(ticket):
     return False
 
 
-def wait_for_all(world):
-    """Wait until all ranks of the job are here, while those of other groups train."""
-    if world.size > 1:
-        all_here = world.comm.Ibarrier()
+def wait_for_all(ranks, every=EVERY, alive=lambda: Watchdog.of_this_process.ranks.alive()):
+    """Sleep until all ranks are here, while others compute: MPI itself would wait with all might.
+
+    every: so many seconds this rank looks whether they are, and calls alive().
+    """
+    if ranks.size > 1:
+        all_here = ranks.comm.Ibarrier()
         while not all_here.Test():
-            Watchdog.of_this_process.ranks.alive()
-            time.sleep(EVERY)
+            alive()
+            time.sleep(every)

@@ -37,7 +37,7 @@ class RunDirectory:
             self.path = self.path.absolute()
         self.writes, self.identity = ranks.rank == 0, identity
         self.source, self.notes = None, []
-        self.metrics, self.told = None, 0  # told: events, but for that of the test
+        self.lock, self.metrics, self.told = None, None, 0  # told: events, but for that of the test
         self.event_file = None  # for TensorBoard, if run.tensorboard asks for it
         self.begun = False
         self.best, self.best_is_kept = BEST, True
@@ -69,7 +69,8 @@ class RunDirectory:
             if (self.path / name).is_dir():
                 raise UserError(f"{self.given / name}: a directory, expected a file or nothing")
         if not may_hold_a_run and self.held():
-            how = "--resume goes on with it, --overwrite replaces it"
+            another = f"run.dir={self.given.parent / 'NAME'} makes another"
+            how = f"--resume goes on with it, --overwrite replaces it, {another}"
             raise UserError(f"{self.given}: holds a run, expected none; {how}")
 
     def held(self):
@@ -204,6 +205,11 @@ class RunDirectory:
             line = " ".join(f"{kind}{error}".split())
             with suppress(OSError):  # a full disk, say; what counts is the error itself
                 replace(self.path / FAILURE, f"{line}\n".encode(errors="backslashreplace"))
+
+    def close(self):
+        """Let another job have the directory."""
+        for file in filter(None, (self.metrics, self.lock)):
+            file.close()
 
     def save(self, name, phi, **state):
         """Save checkpoint.h5 or best.h5; with a checkpoint, the events so far are safe as well."""

@@ -70,18 +70,21 @@ class Setup:
     """
 
     def __init__(self, words, ranks):
-        self.ranks, self.resuming = ranks, "--resume" in words
+        self.ranks = ranks
         with ranks.together():
             self.path, self.settings, flags = from_command_line(words)
+            self.resuming = "--resume" in flags
             ranks.timeout = self.settings.run.timeout
             with concerning(self.path):
                 expect_cores(self.settings)
                 if self.settings.run.tensorboard and ranks.rank == 0:  # which alone writes
                     expect_writer()
                 self.device = choose(self.settings, ranks)
+        self.directory = RunDirectory(self.settings.run.dir, ranks)  # before a model goes elsewhere
         try:
             self.make(may_hold_a_run=bool(flags))
         except BaseException:
+            self.directory.close()
             self.device.close()
             raise
 
@@ -90,7 +93,6 @@ class Setup:
         ranks, settings, device = self.ranks, self.settings, self.device
         expect_same(ranks, "the device", f"{device.kind}, products by {device.products}")
         self.link = link_between(ranks, device)
-        self.directory = RunDirectory(settings.run.dir, ranks)  # before a model can go elsewhere
         note = self.directory.notes.append
         with ranks.together():
             with concerning(self.path):
@@ -144,6 +146,7 @@ class Setup:
     def __exit__(self, kind, error, traceback):
         """The run has ended, perhaps by an error."""
         self.directory.leave_word(error)
+        self.directory.close()
         self.device.close()
 
     def read(self):
