@@ -368,6 +368,7 @@ WRONG = {
     "nothing to choose from": (["seed=1"], {}, "no setting with several values"),
     "no values": (["seed=[]"], {}, "seed = []"),
     "a setting twice": (["seed=[1,2]", "seed=3"], {}, "seed is given twice"),
+    "a setting twice, with blanks": (["seed = 3", "seed=[1,2]"], {}, "seed is given twice"),
     "a range without samples": (["seed=1..9"], {}, "seed is a range, expected --samples N"),
     "a range upside down": (["seed=9..1"], {"samples": 1}, "expected the lower number first"),
     "a range without end": (["run.timeout=1..inf"], {"samples": 1}, "expected the lower number"),
@@ -403,7 +404,8 @@ def test_each_run_has_a_directory_of_its_own_with_a_short_and_safe_name(planned)
         "sizes=64-32-10,learning_rate=0.1",
         "sizes=64-32-10,learning_rate=1e-05",
     ]
-    assert planned("seed=[1]", "run.dir=here")[1][0].directory == "here/seed=1"
+    for word in "run.dir=here", "run.dir = here":
+        assert planned("seed=[1]", word)[1][0].directory == "here/seed=1"
     long = [[64, *[k] * 60, 10] for k in (11, 12)]
     _, runs = planned(f"model.sizes={json.dumps(long)}", 'run.dir="a b"')
     assert len({run.name for run in runs}) == 2
