@@ -83,7 +83,7 @@ class RunDirectory:
         UserError: there is a run, but it cannot go on.
         """
         held = self.held() if self.writes else []
-        if not held:
+        if not held or {*held} == {"config.toml", FAILURE}:  # it failed before it began
             return {}
         for name in held:
             if not (self.path / name).exists():
