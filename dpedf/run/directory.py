@@ -164,7 +164,7 @@ class RunDirectory:
             self.write(METRICS, "".join(map(metrics.line, kept)))
             with writing(self.given / METRICS):
                 self.metrics = open(self.path / METRICS, "a", buffering=1, opener=no_link)
-                finalize(self, self.metrics.close)
+                finalize(self, close, self.metrics)
             self.told = len(kept)
             if settings.run.tensorboard:
                 self.event_file = EventFile(self.path, kept)
@@ -231,6 +231,12 @@ class RunDirectory:
         self.told += kind != "test"
         if self.event_file:
             self.event_file.add(event)
+
+
+def close(file):
+    """Close a file.  That its disk is full was said when it was written."""
+    with suppress(OSError):
+        file.close()
 
 
 def before(events, step):
