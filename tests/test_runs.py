@@ -404,6 +404,9 @@ def test_each_run_has_a_directory_of_its_own_with_a_short_and_safe_name(planned)
         "sizes=64-32-10,learning_rate=1e-05",
     ]
     assert planned("seed=[1]", "run.dir=here")[1][0].directory == "here/seed=1"
+    drawn = [planned("train.momentum=0.0..0.9", f"seed={k}", samples=2)[1] for k in (0, 0, 1)]
+    assert drawn[0] == drawn[1] and not {run.name for run in drawn[0]} & {r.name for r in drawn[2]}
+    assert all("seed=1" in run.words for run in drawn[2])
     long = [[64, *[k] * 60, 10] for k in (11, 12)]
     _, runs = planned(f"model.sizes={json.dumps(long)}", 'run.dir="a b"')
     assert len({run.name for run in runs}) == 2
@@ -450,17 +453,17 @@ def test_what_one_run_would_be_refused_for_is_refused_before_any_starts(
 
 @pytest.mark.parametrize("error", [ValueError("x"), UserError("x"), RunError("x")], ids=repr)
 def test_an_error_ends_a_run_of_one_rank_alone_but_several_with_their_job(error):
-    def fails(ranks):
+    def fails(ranks, words):
         raise error
 
     group = SimpleNamespace(size=1, rank=0, host_rank=0, words=None)
-    status, why = attempt(fails, group)
+    status, why = attempt(fails, group, [])
     assert status == getattr(error, "status", 1) and why.endswith("x")
     group.size = 2
     with pytest.raises(type(error)):
-        attempt(fails, group)
+        attempt(fails, group, [])
     error = AgreedRunError("x")
-    assert attempt(fails, group) == (1, "x")
+    assert attempt(fails, group, []) == (1, "x")
 
 
 def test_each_run_falls_to_one_group(tmp_path):

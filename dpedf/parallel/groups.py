@@ -33,14 +33,14 @@ class Group(Ranks):
         pass
 
 
-def attempt(main, group):
-    """(status, why) of main(ranks), a run of a group that fails alone: other runs go on.
+def attempt(main, group, words):
+    """(status, why) of main(ranks, words), a run of a group that fails alone: other runs go on.
 
     What one rank of several meets alone ends the job, since the others wait for it.
     """
     ranks, why = copy(group), ""
     try:
-        status = main(ranks)
+        status = main(ranks, words)
     except (UserError, RunError) as error:
         if group.size > 1 and not error.agreed:
             raise

@@ -30,10 +30,8 @@ class Parser(argparse.ArgumentParser):
     def read(self, words):
         """What the words say.  --section.key=value may be written for section.key=value."""
         if self.takes_config:
-            words = joined(words)
-        own = self._option_string_actions  # such as --seed, of a tool that draws
-        dashes = re.compile(r"^--(?=(\w+\.\w+|seed)\s*=)")
-        words = [word if word.partition("=")[0] in own else dashes.sub("", word) for word in words]
+            dashes = re.compile(r"^--(?=(\w+\.\w+|seed)\s*=)")
+            words = [dashes.sub("", word) for word in joined(words)]
         args, unknown = self.parse_known_intermixed_args(words)
         if unknown:
             following = [*words, ""][words.index(unknown[0]) + 1]

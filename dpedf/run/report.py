@@ -10,8 +10,8 @@ from dpedf import __version__
 from dpedf.data.form import form_of
 from dpedf.device import host
 from dpedf.errors import plural, short
-from dpedf.parallel.agreement import to_go_on
 from dpedf.parallel.equality import mixture
+from dpedf.parallel.launcher import command
 from dpedf.parallel.terminal import terminal
 from dpedf.run.last_lines import kept, last_lines
 from dpedf.run.scores import confusion_table
@@ -95,6 +95,7 @@ class Report:
 
     def __init__(self, setup, step, last_step, steps_per_epoch):
         self.ranks, self.directory, self.step = setup.ranks, setup.directory, step
+        self.words = setup.words
         self.last_step, self.steps_per_epoch = last_step, steps_per_epoch
         self.rows, self.B = 0, 1
         self.clocks = self.since_event, self.since_evaluation = Clock(), Clock()
@@ -217,7 +218,8 @@ class Report:
 
     def stopped(self, training):
         """Report that the run was told to stop."""
-        how = f"to go on with --resume: {to_go_on(self.ranks)}"
+        words = [word for word in self.words if word not in ("--resume", "--overwrite")]
+        how = f"to go on with --resume: {command(self.ranks, 'train', *words, '--resume')}"
         self.say(f"{kept(training)}\nstopped at step {self.step.number}, {how}")
 
 

@@ -63,9 +63,8 @@ def test_ctrl_c_stops_all_groups_with_checkpoints_and_the_same_command_goes_on(p
     job.send_signal(signal.SIGINT)
     out, err = job.communicate(timeout=60)
     assert job.returncode == 75, out + err
-    assert (
-        out.count(": stopped at step") == 2 and "the same command goes on: python -m dpedf" in out
-    )
+    again = "the same command goes on: mpirun -n 2 python -m dpedf sweep"
+    assert out.count(": stopped at step") == 2 and again in out
     assert [run.status for run in runs_in(place / "runs")] == ["stopped"] * 2
 
 

@@ -99,7 +99,7 @@ def depth(value):
 
 
 def points(grid, samples=None, seed=0):
-    """The points of a grid, {key: value} each: all of them, or so many that are drawn, all other.
+    """The points of a grid, {key: value} each: all of them, or so many drawn, all different.
 
     Those of a smaller number of samples are the first of a larger one.  UserError: there are not
     so many, or too many.
@@ -118,7 +118,7 @@ def points(grid, samples=None, seed=0):
         return [dict(zip(grid, point, strict=True)) for point in product(*grid.values())]
     if size is not None and samples > size:
         raise UserError(f"--samples {samples}, expected at most the {size} points of the grid")
-    return [*islice(draws(grid, samples, random.Random(seed)), samples)]
+    return [*islice(draws(grid, samples, random.Random(str(seed))), samples)]
 
 
 def draws(grid, samples, drawn):
