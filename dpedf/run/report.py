@@ -213,7 +213,10 @@ class Report:
 
     def was_finished(self, training):
         """Report that there is nothing to resume."""
-        found = f"finished at step {self.step.number}, nothing is left to do"
+        number = self.step.number
+        key = "steps" if 0 < training.settings.train.steps <= number else "epochs"
+        more = f"nothing is left to do; a larger train.{key} goes on"
+        found = f"finished at step {number}, {more}"
         self.say("\n".join([found, *last_lines(training)]))
 
     def stopped(self, training):

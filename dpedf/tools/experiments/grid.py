@@ -61,10 +61,12 @@ def read_grid(words, tree):
 def values(key, text, tree):
     """The values or the Range that a text names; None, if it is one value."""
     try:
-        found = readings(text)[0]
+        found, *others = readings(text)
     except RecursionError:  # config.load says so
         return None
-    if isinstance(found, list) and text[0] in "[(" and not is_one_value(key, found, tree):
+    if "," in text and key in TYPES and not any(takes(key, its) for its in (found, *others)):
+        found = next((its for its in (found, *others) if isinstance(its, list)), found)
+    if isinstance(found, list) and not is_one_value(key, found, tree):
         if not found:
             raise UserError(f"{shown_key(key)} = [], expected at least one value")
         return [json.loads(its) for its in dict.fromkeys(json.dumps(v, default=str) for v in found)]

@@ -115,14 +115,20 @@ def runs_in(directory):
 
     def refuse(error):
         if Path(error.filename) == Path(directory):
-            what = f"{one_line(error)}, expected a directory with runs, such as runs"
-            raise UserError(f"{directory}: {what}")
+            what = f"{one_line(error)}, expected a directory with runs"
+            raise UserError(f"{directory}: {what}; dpedf train CONFIG makes one in runs")
 
     for path, folders, files in os.walk(directory, onerror=refuse):
         folders.sort()
         if {*OF_A_RUN} & {*files}:
             found.append(PastRun(path))
     return sorted(found, key=lambda run: in_order(str(run.path)))
+
+
+def named(path):
+    """The runs that a path names: itself, or where it holds none, those below it, if any."""
+    within = Path(path).is_dir() and not holds_run(path)
+    return [run.path for run in runs_in(path)] or [path] if within else [path]
 
 
 def in_order(name):
