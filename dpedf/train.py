@@ -124,7 +124,7 @@ def main(ranks, words):
         with training.report.training():
             training.run()
         if not training.finished:
-            training.report.stopped(training)
+            training.report.stopped(training, words)
             return STOPPED
         training.test()
         return 0

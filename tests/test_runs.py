@@ -291,6 +291,8 @@ def test_only_what_differs_is_said_and_not_what_a_name_says(settings):
     assert labels(three) == ["seed=0", "seed=1", "seed=2"]
     assert labels(three, ["seed=0", "a/seed=1", "seed=20"]) == ["", "", "seed=2"]
     assert labels(three[:1]) == [""] and labels([]) == []
+    other = settings("seed=3", "train.learning_rate=1.0")
+    assert labels([*three, other])[2:] == ["seed=2", "seed=3, learning_rate=1"]
     wide = settings("model.sizes=[64,99,10]", "train.learning_rate=1e-5", "model.activation=tanh")
     assert labels([three[0], wide]) == [
         "sizes=[64,16,10], learning_rate=0.1",
@@ -303,7 +305,9 @@ def test_runs_of_several_models_are_compared_with_their_like(made_up):
     made_up("b", losses(5, [0.5]), "seed=2")
     folder = made_up("c", losses(5, [0.5]), "data.file=mnist.h5", "seed=7").parent
     rows, _ = listed(folder)
-    ends = ["a mlp on digits, seed=1", "b mlp on digits, seed=2", "c mlp on mnist"]
+    head = next(table(runs_in(folder), folder))
+    assert head.endswith("3 runs in " + str(folder) + ": mlp on digits, where no other is named")
+    ends = ["a seed=1", "b seed=2", "c mlp on mnist"]
     assert [" ".join(row.partition(" 2  ")[2].split()) for row in rows] == ends
 
 
@@ -509,6 +513,8 @@ def test_a_sweep_makes_the_runs_of_train_and_goes_on_where_it_was(place, python)
     assert python("-m", "dpedf", "train", "small.toml", *one, cwd=place).returncode == 0
     assert np.array_equal(phi(place / "alone"), phi(folder / "weight_decay=0.001"))
     (folder / "weight_decay=0" / "metrics.jsonl").write_text("")  # as if it had been killed
+    past = PastRun(folder / "weight_decay=0")  # as its checkpoint says
+    assert (past.status, past.step, past.last_step, past.ranks) == ("stopped", 54, 54, 1)
     again = python(*words, cwd=place)
     assert (again.returncode, again.stderr) == (1, "")
     assert again.stdout.count(": started") == 0 and again.stdout.count(": going on") == 1

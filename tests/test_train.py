@@ -885,7 +885,7 @@ def test_samples_per_second_leave_out_what_is_no_training(monkeypatch):
         event=lambda kind, **facts: events.append((kind, facts)),
         save=lambda name, phi, **state: last(9),
     )
-    setup = SimpleNamespace(ranks=training.ranks, directory=training.directory, words=[])
+    setup = SimpleNamespace(ranks=training.ranks, directory=training.directory)
     training.report = Report(setup, training.step, 100, 40)
     clock.now += 500  # of a trial of passes, and of a check of gradients
     with training.report.training():

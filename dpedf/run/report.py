@@ -95,7 +95,6 @@ class Report:
 
     def __init__(self, setup, step, last_step, steps_per_epoch):
         self.ranks, self.directory, self.step = setup.ranks, setup.directory, step
-        self.words = setup.words
         self.last_step, self.steps_per_epoch = last_step, steps_per_epoch
         self.rows, self.B = 0, 1
         self.clocks = self.since_event, self.since_evaluation = Clock(), Clock()
@@ -169,7 +168,8 @@ class Report:
     def state(self):
         """What a checkpoint keeps: the losses of all ranks, of how many rows, and the seconds."""
         losses, seconds = self.of_all_ranks(self.step.losses), time.monotonic() - self.began
-        return {"losses": losses, "rows": self.rows, "seconds": seconds}
+        found = {"losses": losses, "rows": self.rows, "seconds": seconds}
+        return found | {"steps_per_epoch": self.steps_per_epoch}  # for who looks on
 
     def of_all_ranks(self, losses):
         losses = host(losses).copy()
@@ -219,9 +219,9 @@ class Report:
         found = f"finished at step {number}, {more}"
         self.say("\n".join([found, *last_lines(training)]))
 
-    def stopped(self, training):
-        """Report that the run was told to stop."""
-        words = [word for word in self.words if word not in ("--resume", "--overwrite")]
+    def stopped(self, training, words):
+        """Report that the run was told to stop.  words: its command line."""
+        words = [word for word in words if word not in ("--resume", "--overwrite")]
         how = f"to go on with --resume: {command(self.ranks, 'train', *words, '--resume')}"
         self.say(f"{kept(training)}\nstopped at step {self.step.number}, {how}")
 

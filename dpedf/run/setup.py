@@ -70,7 +70,7 @@ class Setup:
     """
 
     def __init__(self, words, ranks):
-        self.ranks, self.words = ranks, words
+        self.ranks = ranks
         with ranks.together():
             self.path, self.settings, flags = from_command_line(words)
             self.resuming = "--resume" in flags
