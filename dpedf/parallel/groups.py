@@ -74,10 +74,13 @@ def first(ticket):
     return False
 
 
-def wait_for_all(world):
-    """Wait until all ranks of the job are here, while those of other groups train."""
-    if world.size > 1:
-        all_here = world.comm.Ibarrier()
+def wait_for_all(ranks, every=EVERY, alive=lambda: Watchdog.of_this_process.ranks.alive()):
+    """Sleep until all ranks are here, while others compute: MPI itself would wait with all might.
+
+    every: so many seconds this rank looks whether they are, and calls alive().
+    """
+    if ranks.size > 1:
+        all_here = ranks.comm.Ibarrier()
         while not all_here.Test():
-            Watchdog.of_this_process.ranks.alive()
-            time.sleep(EVERY)
+            alive()
+            time.sleep(every)

@@ -14,6 +14,7 @@ from math import isfinite, prod
 from dpedf.errors import UserError
 from dpedf.run.build import find
 from dpedf.run.config import TYPES, takes
+from dpedf.run.settings.explain import in_toml
 from dpedf.run.settings.spelling import readings
 from dpedf.run.settings.tree import shown, shown_key
 
@@ -140,12 +141,4 @@ def one_of(its, u):
 
 def word(key, value):
     """What sets a key to a value on a command line."""
-    return f"{key}={toml(value)}"
-
-
-def toml(value):
-    if isinstance(value, list):
-        return f"[{', '.join(map(toml, value))}]"
-    if isinstance(value, dict):
-        return f"{{{', '.join(f'{json.dumps(key)} = {toml(its)}' for key, its in value.items())}}}"
-    return repr(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
+    return f"{key}={in_toml(value)}"
