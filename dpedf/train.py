@@ -1,6 +1,6 @@
 """Train a model, data-parallel:
 
-    mpirun -n 4 python -m dpedf.train CONFIG [section.key=value ...]
+    mpirun -n 4 python -m dpedf train CONFIG [section.key=value ...]
     dpedf train CONFIG [section.key=value ...] [--resume | --overwrite]
 
 CONFIG is a TOML file, such as configs/mnist.toml, of which section.key=value
@@ -101,12 +101,12 @@ class Training:
             return measure(self.Q, self.ell, self.data, split, self.ranks, rows, pairs)
 
 
-def main(ranks):
+def main(ranks, words):
     job.watch(ranks)
-    if {"--help", "-h"} & set(sys.argv):
+    if {"--help", "-h"} & {*words}:
         ranks.say(help_of_training(__doc__))
         return 0
-    setup = Setup(sys.argv[1:], ranks)
+    setup = Setup(words, ranks)
     warnings = np.errstate(all="ignore")  # what is not finite has a line of its own, in failure.py
     with setup, threadpool_limits(setup.threads, "blas"), warnings:
         training = Training(setup)
@@ -124,11 +124,11 @@ def main(ranks):
         with training.report.training():
             training.run()
         if not training.finished:
-            training.report.stopped(training)
+            training.report.stopped(training, words)
             return STOPPED
         training.test()
         return 0
 
 
 if __name__ == "__main__":
-    job.run(main)
+    job.run(main, sys.argv[1:])

@@ -52,7 +52,7 @@ def healthy(n=2, hosts=1):
     return {
         **{"ranks": n * hosts, "hosts": hosts, "launched": n * hosts, "facts": facts},
         **{
-            "command": "python -m dpedf doctor",
+            "command": "dpedf doctor",
             "config": None,
             "busy": None,
             "notes": [],
@@ -315,7 +315,8 @@ LIMIT = 60
 
 
 def test_a_config_is_measured_and_nothing_but_the_page_is_printed(python, digits):
-    done = python("-c", QUICK, LIMIT, ROOT / "configs" / "digits.toml", "--data", digits)
+    config, settings = ROOT / "configs" / "digits.toml", ["model.channels=4,8", "train.rows=32"]
+    done = python("-c", QUICK, LIMIT, settings[0], config, "--data", digits, settings[1])
     assert (done.returncode, done.stderr) == (0, "")
     labels = [line[:22].rstrip() for line in done.stdout.splitlines()]
     for label in "rows of the file", "steps of training", "copies in memory", "sums over ranks":
@@ -382,6 +383,8 @@ def test_wrong_words_are_a_users_error(refused):
     for words in ["--jason"], ["nix.toml"], [str(ROOT / "configs/digits.toml"), "train.slice=3"]:
         with refused(words[-1].partition("=")[0]):
             doctor.main(words)
+    with refused("CONFIG"):
+        doctor.main(["seed=3"])
 
 
 @pytest.mark.parametrize("shell", ['"$@" | head -n 1', '"$@" --json >&-'])

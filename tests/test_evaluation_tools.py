@@ -169,8 +169,7 @@ import sys
 from dpedf.parallel.ranks import Ranks
 from dpedf.train import main
 for words in sys.stdin.read().splitlines():
-    sys.argv[1:] = words.split()
-    main(Ranks())
+    main(Ranks(), words.split())
 """
 SETTINGS = """
 seed = 3

@@ -23,7 +23,7 @@ from dpedf.tools import runs as runs_tool
 from dpedf.tools import sweep
 from dpedf.tools.experiments.differences import labels
 from dpedf.tools.experiments.grid import Range, is_one_value, points, read_grid
-from dpedf.tools.experiments.past import PastRun, in_order, runs_in
+from dpedf.tools.experiments.past import PastRun, in_order, named, runs_in
 from dpedf.tools.experiments.plan import plan
 from dpedf.tools.experiments.table import KEYS, table
 
@@ -295,6 +295,8 @@ def test_only_what_differs_is_said_and_not_what_a_name_says(settings):
     assert labels(three) == ["seed=0", "seed=1", "seed=2"]
     assert labels(three, ["seed=0", "a/seed=1", "seed=20"]) == ["", "", "seed=2"]
     assert labels(three[:1]) == [""] and labels([]) == []
+    other = settings("seed=3", "train.learning_rate=1.0")
+    assert labels([*three, other])[2:] == ["seed=2", "seed=3, learning_rate=1"]
     wide = settings("model.sizes=[64,99,10]", "train.learning_rate=1e-5", "model.activation=tanh")
     assert labels([three[0], wide]) == [
         "sizes=[64,16,10], learning_rate=0.1",
@@ -307,7 +309,9 @@ def test_runs_of_several_models_are_compared_with_their_like(made_up):
     made_up("b", losses(5, [0.5]), "seed=2")
     folder = made_up("c", losses(5, [0.5]), "data.file=mnist.h5", "seed=7").parent
     rows, _ = listed(folder)
-    ends = ["a mlp on digits, seed=1", "b mlp on digits, seed=2", "c mlp on mnist"]
+    head = next(table(runs_in(folder), folder))
+    assert head.endswith("3 runs in " + str(folder) + ": mlp on digits, where no other is named")
+    ends = ["a seed=1", "b seed=2", "c mlp on mnist"]
     assert [" ".join(row.partition(" 2  ")[2].split()) for row in rows] == ends
 
 
@@ -326,6 +330,11 @@ VALUES = {
     "train.learning_rate = [.1, 1e-2]": [0.1, 0.01],
     "train.nesterov=[true,false]": [True, False],
     "train.learning_rate=0.1": None,
+    "train.learning_rate=0.1,0.2": [0.1, 0.2],
+    "train.optimizer=sgd,adam": ["sgd", "adam"],
+    "train.betas=0.9,0.99": None,
+    "model.sizes=64,10": None,
+    "data.file=a,b": None,
     "data.file=1..2": None,
     "run.dir=../elsewhere": None,
     f"model.sizes={'[' * 10_000}": None,
@@ -410,6 +419,9 @@ def test_each_run_has_a_directory_of_its_own_with_a_short_and_safe_name(planned)
     ]
     for word in "run.dir=here", "run.dir = here":
         assert planned("seed=[1]", word)[1][0].directory == "here/seed=1"
+    drawn = [planned("train.momentum=0.0..0.9", f"seed={k}", samples=2)[1] for k in (0, 0, 1)]
+    assert drawn[0] == drawn[1] and not {run.name for run in drawn[0]} & {r.name for r in drawn[2]}
+    assert all("seed=1" in run.words for run in drawn[2])
     long = [[64, *[k] * 60, 10] for k in (11, 12)]
     _, runs = planned(f"model.sizes={json.dumps(long)}", 'run.dir="a b"')
     assert len({run.name for run in runs}) == 2
@@ -458,22 +470,22 @@ def test_what_one_run_would_be_refused_for_is_refused_before_any_starts(
 def test_an_error_ends_a_run_of_one_rank_alone_but_several_with_their_job(
     error, tmp_path, monkeypatch
 ):
-    def fails(ranks):
+    def fails(ranks, words):
         raise error
 
     monkeypatch.setattr(signs, "PATIENCE", 0.1)
     monkeypatch.setattr(signs.Watchdog, "of_this_process", watched_by_nobody())
     group = SimpleNamespace(size=1, rank=0, host_rank=0, words=None, folder=tmp_path, run=0)
     left = []
-    status, why = attempt(fails, group, left.append)
+    status, why = attempt(fails, group, [], left.append)
     assert status == getattr(error, "status", 1) and why.endswith("x")
     group.size = 2
     assert not left
     with pytest.raises(type(error)):
-        attempt(fails, group, left.append)
+        attempt(fails, group, [], left.append)
     assert left == [why]
     error = AgreedRunError("x")
-    assert attempt(fails, group, left.append) == (1, "x") and left == [why]
+    assert attempt(fails, group, [], left.append) == (1, "x") and left == [why]
 
 
 def watched_by_nobody():
@@ -541,6 +553,7 @@ def test_a_run_that_failed_before_it_began_is_known_and_can_be_tried_again(plann
     assert [its.status for its in planned(*words)[1]] == ["failed", "new"]
     past = PastRun(run.directory)
     assert (past.status, past.note) == ("failed", "why")
+    assert named("runs") == ["runs"]  # and so does not stand in the way of a picture
     directory = RunDirectory(run.directory, SimpleNamespace(rank=0))
     directory.claim(may_hold_a_run=True)
     assert directory.resume(phi=None) == {}
@@ -552,7 +565,7 @@ def test_a_run_that_could_not_leave_why_it_failed_is_told_with_its_reason(
     (made_up("seed=1", losses(5, [0.5]), "seed=1") / "failure.txt").write_text("one")
     made_up("seed=2", losses(5, [0.5]), "seed=2")
     failed = {"seed=1": "one", "seed=10": "ten", "seed=2": "two"}
-    sweep.conclude(tmp_path / "runs", failed, False, [])
+    sweep.conclude(tmp_path / "runs", failed)
     said = [line for line in capsys.readouterr().out.splitlines() if ": failed: " in line]
     assert [line.split()[0] + line.split()[-1] for line in said] == ["seed=2:two", "seed=10:ten"]
 
@@ -595,6 +608,8 @@ def test_a_sweep_makes_the_runs_of_train_and_goes_on_where_it_was(place, python)
     assert python("-m", "dpedf", "train", "small.toml", *one, cwd=place).returncode == 0
     assert np.array_equal(phi(place / "alone"), phi(folder / "weight_decay=0.001"))
     (folder / "weight_decay=0" / "metrics.jsonl").write_text("")  # as if it had been killed
+    past = PastRun(folder / "weight_decay=0")  # as its checkpoint says
+    assert (past.status, past.step, past.last_step, past.ranks) == ("stopped", 54, 54, 1)
     again = python(*words, cwd=place)
     assert (again.returncode, again.stderr) == (1, "")
     assert again.stdout.count(": started") == 0 and again.stdout.count(": going on") == 1

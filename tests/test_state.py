@@ -144,8 +144,8 @@ def threads():
 
 before, words = threads(), sys.argv[1:]
 for precision in "float64", "float32":
-    sys.argv = ["train", *words, f"train.precision={precision}", "--overwrite"]
-    assert train.main(Ranks()) == 0
+    more = f"train.precision={precision}", "--overwrite"
+    assert train.main(Ranks(), [*words, *more]) == 0
 assert threads() == before, (threads(), before)
 """
 
@@ -203,9 +203,9 @@ from dpedf.errors import UserError
 from dpedf.parallel.ranks import Ranks
 
 for more in ["model.sizes=[64, 9]"], []:
-    sys.argv = ["train", *sys.argv[1:6], *more]
+    words = [*sys.argv[1:6], *more]
     try:
-        print("status", train.main(Ranks()))
+        print("status", train.main(Ranks(), words))
     except UserError as error:
         print(error)
 """

@@ -365,8 +365,9 @@ def test_chunks_beyond_the_window_are_said_to_be_no_global_shuffle(train, tmp_pa
         for at in ("train/x", "train/y", "test/x", "test/y"):
             new.create_dataset(at, data=old[at][...], chunks=(100, *old[at].shape[1:]))
     narrow = (
-        "from dpedf import train; from dpedf.data import layout; from dpedf.parallel import job; "
-        "layout.WINDOW = 3 * 6400; job.run(train.main)"
+        "import sys; from dpedf import train; from dpedf.data import layout; "
+        "from dpedf.parallel import job; layout.WINDOW = 3 * 6400; "
+        "job.run(train.main, sys.argv[1:])"
     )
     words = "digits.toml", "train.epochs=1"
     for file, said in ("plain.h5", 0), ("chunked.h5", 1):
@@ -508,7 +509,7 @@ def test_help_is_no_error_and_shows_the_command(python):
     for word in "--help", "-h":
         ran = python("-m", "dpedf.train", word)
         assert (ran.returncode, ran.stderr) == (0, "")
-        assert "python -m dpedf.train CONFIG" in ran.stdout
+        assert "python -m dpedf train CONFIG" in ran.stdout
         assert "--resume" in ran.stdout and "--overwrite" in ran.stdout
 
 
@@ -534,8 +535,8 @@ def test_a_run_directory_that_cannot_be_written_is_one_line(train, tmp_path, pyt
     write(tmp_path / "rows.h5", name="a", source="b", licence="c", train=pair, test=pair)
     drop = "os.geteuid() or os.setresuid(65534, 65534, 65534)"
     ready = "from dpedf.data import Data; Data('rows.h5'); from mpi4py import MPI"  # imports all
-    imports = "import os; from dpedf import train; from dpedf.parallel import job"
-    code = f"{imports}; {ready}; {drop}; job.run(train.main)"
+    imports = "import os, sys; from dpedf import train; from dpedf.parallel import job"
+    code = f"{imports}; {ready}; {drop}; job.run(train.main, sys.argv[1:])"
     words = "digits.toml", "data.file=rows.h5", "data.valid=9"
     ran = python("-c", code, *words, "run.dir=locked/run", cwd=tmp_path)
     assert_refused(ran, "locked/run", "Permission denied")
@@ -933,6 +934,7 @@ def test_nodes_draw_by_the_seed_of_the_run_and_by_its_step(train, tmp_path):
 
 # Trains, and before the third checkpoint, best.h5's or its own, fills the disk.
 FILL = """
+import sys
 from dpedf import train
 from dpedf.parallel import job
 from dpedf.run import directory
@@ -951,7 +953,7 @@ def fill(path, phi, **state):
     save(path, phi, **state)
 
 directory.save = fill
-job.run(train.main)
+job.run(train.main, sys.argv[1:])
 """
 
 

@@ -10,6 +10,8 @@ x[i] is text[i*stride : i*stride + T], and y[i] the same shifted by one.
 """
 
 import os
+from difflib import get_close_matches
+from pathlib import Path
 
 import numpy as np
 
@@ -56,8 +58,12 @@ class File:
     def what_to_do(self):
         """Where there is no such file."""
         recipe = f"{os.path.splitext(self.path)[0]}.py"
-        made_by = "python data/text.py FILE" if self.window else "dpedf.data.write"
-        return f"make it with: {f'python {recipe}' if os.path.exists(recipe) else made_by}"
+        if os.path.exists(recipe):
+            return f"make it with: python {recipe}"
+        beside = {file.name: str(file) for file in Path(self.path).parent.glob("*.h5")}
+        if near := get_close_matches(os.path.basename(self.path), beside, 1):
+            return f"expected {beside[near[0]]}"
+        return f"make it with: {'python data/text.py FILE' if self.window else 'dpedf.data.write'}"
 
     def split(self, group):
         """The Split of a group, whose datasets are checked."""

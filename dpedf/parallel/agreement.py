@@ -1,8 +1,5 @@
 """What the ranks agree on: their settings, and while they train, whether to stop and the time."""
 
-import os
-import shlex
-import sys
 import time
 from itertools import zip_longest
 
@@ -50,16 +47,6 @@ class Agreement:
                 else "there is nothing to resume, and nothing was removed"
             )
             raise StoppedError(f"stopped before the first step: {left}")
-
-
-def to_go_on(ranks):
-    """The command that resumes a run that was stopped."""
-    launcher = []
-    if ranks.size > 1:
-        by_srun = os.environ.get("SLURM_STEP_NUM_TASKS") == str(ranks.size)
-        launcher = ["srun" if by_srun else "mpirun", "-n", str(ranks.size)]
-    words = [word for word in sys.argv[1:] if word not in ("--resume", "--overwrite")]
-    return shlex.join([*launcher, "python", "-m", "dpedf.train", *words, "--resume"])
 
 
 def expect_same(ranks, what, text):

@@ -43,15 +43,15 @@ class Group(Ranks):
         pass
 
 
-def attempt(main, group, leave):
-    """(status, why) of main(ranks), a run of a group that fails alone: other runs go on.
+def attempt(main, group, words, leave):
+    """(status, why) of main(ranks, words), a run of a group that fails alone: other runs go on.
 
     What some ranks of several meet alone ends the job, since the others wait for them; before
     that, leave(why) is called.
     """
     ranks, why = copy(group), ""
     try:
-        status = main(ranks)
+        status = main(ranks, words)
     except Exception as error:
         known = isinstance(error, UserError | RunError)
         status = error.status if known else 1
@@ -90,10 +90,13 @@ def first(ticket):
     return False
 
 
-def wait_for_all(world):
-    """Wait until all ranks of the job are here, while those of other groups train."""
-    if world.size > 1:
-        all_here = world.comm.Ibarrier()
+def wait_for_all(ranks, every=EVERY, alive=lambda: Watchdog.of_this_process.ranks.alive()):
+    """Sleep until all ranks are here, while others compute: MPI itself would wait with all might.
+
+    every: so many seconds this rank looks whether they are, and calls alive().
+    """
+    if ranks.size > 1:
+        all_here = ranks.comm.Ibarrier()
         while not all_here.Test():
-            Watchdog.of_this_process.ranks.alive()
-            time.sleep(EVERY)
+            alive()
+            time.sleep(every)

@@ -11,8 +11,8 @@ from dpedf.parallel.ranks import Ranks
 from dpedf.parallel.segments import unlink_segments
 
 
-def run(main):
-    """Call main(ranks) and exit with the status that it returns.
+def run(main, *arguments):
+    """Call main(ranks, *arguments) and exit with the status that it returns.
 
     0 or None: finished.  A UserError is one line and status 2, a RunError one line and status 1.
     Any other error is a traceback, ends all ranks, and has status 1.
@@ -23,7 +23,7 @@ def run(main):
     threading.excepthook = lambda args: end(ranks, 1, described(ranks, args.exc_value))
     try:
         launcher.expect_one_world(ranks)
-        status = main(ranks)
+        status = main(ranks, *arguments)
     except (UserError, RunError) as error:
         status = error.status
         if not error.agreed:

@@ -1,6 +1,7 @@
 """What the launcher of a run says: how many processes there are, and which one this is."""
 
 import os
+import shlex
 import sys
 
 from dpedf.errors import AgreedError, UserError, print_error
@@ -42,6 +43,15 @@ def rank():
 def speaks():
     """Is this the one process that talks, before there are ranks?"""
     return all(int(os.environ.get(variable, 0)) == 0 for variable in LAUNCHERS.values())
+
+
+def command(ranks, *words):
+    """The command, for a shell, that runs a tool of dpedf on as many ranks: its name, and words."""
+    if ranks.size == 1:
+        return shlex.join(["dpedf", *words])
+    by_srun = os.environ.get("SLURM_STEP_NUM_TASKS") == str(ranks.size)
+    first = ["srun" if by_srun else "mpirun", "-n", str(ranks.size)]
+    return shlex.join([*first, "python", "-m", "dpedf", *words])
 
 
 def is_number(text):

@@ -100,10 +100,7 @@ def read(path):
                 unquote(name, errors=ANY): (p.attrs["offset"].item(), p.attrs["shape"].tolist())
                 for name, p in file["parameters"].items()
             }
-            rest = {
-                name: thing.item() if isinstance(thing, np.generic) else thing
-                for name, thing in file.attrs.items()
-            } | {
+            rest = attributes(file) | {
                 name: thing[...] for name, thing in file.items() if isinstance(thing, h5py.Dataset)
             }
             running = {
@@ -112,6 +109,23 @@ def read(path):
             return {"phi": rest.pop("phi"), "parameters": there, "running": running, "rest": rest}
     except NOT_OURS as error:
         raise UserError(f"{path}: {one_line(error)}, expected a whole checkpoint") from None
+
+
+def attributes(file):
+    """The numbers and texts of an open checkpoint."""
+    items = file.attrs.items()
+    return {name: its.item() if isinstance(its, np.generic) else its for name, its in items}
+
+
+def glance(path):
+    """The numbers and texts of a checkpoint that looks whole, or {}.  No array is read."""
+    if not looks_whole(path):
+        return {}
+    try:
+        with h5py.File(path, "r") as file:
+            return attributes(file)
+    except NOT_OURS:
+        return {}
 
 
 def looks_whole(path):

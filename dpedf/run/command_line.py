@@ -21,7 +21,7 @@ KEYS = [key for key in TYPES if "." in key or key == "seed"]  # without sections
 class Parser(argparse.ArgumentParser):
     """The parser of a command line.  Its errors are UserErrors, and name the nearest option."""
 
-    takes_config = False
+    takes_config = needs_config = False
 
     def __init__(self, name, doc):
         layout = argparse.RawDescriptionHelpFormatter
@@ -30,10 +30,8 @@ class Parser(argparse.ArgumentParser):
     def read(self, words):
         """What the words say.  --section.key=value may be written for section.key=value."""
         if self.takes_config:
-            words = joined(words)
-        own = self._option_string_actions  # such as --seed, of a tool that draws
-        dashes = re.compile(r"^--(?=(\w+\.\w+|seed)\s*=)")
-        words = [word if word.partition("=")[0] in own else dashes.sub("", word) for word in words]
+            dashes = re.compile(r"^--(?=(\w+\.\w+|seed)\s*=)")
+            words = [dashes.sub("", word) for word in joined(words)]
         args, unknown = self.parse_known_intermixed_args(words)
         if unknown:
             following = [*words, ""][words.index(unknown[0]) + 1]
@@ -41,7 +39,7 @@ class Parser(argparse.ArgumentParser):
             self.error(f"{shown_key(unknown[0])} is unknown{expected}")
         if self.takes_config:
             args.config, args.settings = told_apart([args.config or "", *args.settings])
-            if not args.config:
+            if not args.config and (self.needs_config or args.settings):
                 expected = "expected a TOML file, such as configs/mnist.toml"
                 self.error(f"the following arguments are required: CONFIG; {expected}")
         return args
@@ -58,9 +56,9 @@ class Parser(argparse.ArgumentParser):
         found = get_close_matches(name, near, 1)
         return f", expected {near[found[0]]}" if found else ""
 
-    def add_config(self):
+    def add_config(self, needed=True):
         """A config, and settings that replace some of its keys, in any order."""
-        self.takes_config = True
+        self.takes_config, self.needs_config = True, needed
         self.add_argument("config", metavar="CONFIG", nargs="?", help="such as configs/mnist.toml")
         replaces = "replaces one of its keys"
         self.add_argument(
@@ -80,7 +78,8 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{self.prog}: {what}; --help says more")
 
     def format_help(self):
-        return super().format_help().replace("[CONFIG]", "CONFIG")  # which may stand anywhere
+        text = super().format_help()
+        return text.replace("[CONFIG]", "CONFIG") if self.needs_config else text
 
     def print_help(self, file=None):
         if launcher.speaks():

@@ -69,7 +69,8 @@ class RunDirectory:
             if (self.path / name).is_dir():
                 raise UserError(f"{self.given / name}: a directory, expected a file or nothing")
         if not may_hold_a_run and self.held():
-            how = "--resume goes on with it, --overwrite replaces it"
+            another = f"run.dir={self.given.parent / 'NAME'} makes another"
+            how = f"--resume goes on with it, --overwrite replaces it, {another}"
             raise UserError(f"{self.given}: holds a run, expected none; {how}")
 
     def held(self):

@@ -20,13 +20,18 @@ def kept(training):
 def last_lines(training):
     """What a finished run has left, and the commands that go on from there."""
     run = training.directory.given
-    trust = ["--trust"] if foreign_code(training.settings, run) else []
-    commands = ["evaluate", str(run), *trust], ["plot", str(run)]
+    commands = to_evaluate(training.settings, run), shlex.join(["dpedf", "plot", str(run)])
     checked = []
     if training.settings.run.check_nan:
         checked = [f"nan: none in {plural(training.step.number, 'step')}"]
     return [
         *checked,
         kept(training),
-        f"next: {'; '.join(shlex.join(['dpedf', *c]) for c in commands)}",
+        f"next: {'; '.join(commands)}",
     ]
+
+
+def to_evaluate(settings, run):
+    """The command that evaluates a run, which trusts what its user has just trained."""
+    trust = ["--trust"] if foreign_code(settings, run) else []
+    return shlex.join(["dpedf", "evaluate", str(run), *trust])

@@ -21,7 +21,10 @@ def take(lock):
 
 
 def live(path):
-    """Does a job train in this directory?  It is not disturbed, nor one that starts: see take()."""
+    """Does a job train in this directory?
+
+    Asking disturbs no job: one that starts at this moment tries again, see take().
+    """
     lock = Path(path) / LOCK
     try:
         expect_regular(lock)

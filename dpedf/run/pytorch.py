@@ -53,12 +53,12 @@ RUNNING = {"mean": "running_mean", "variance": "running_var"}
 
 
 class Tensor:
-    """An array of a model, and as what PyTorch has it.
+    """An array of a model, and its name and form in PyTorch.
 
     name: of a parameter, Phi1.w, or of a running value, z3.mean.  array: on the device.
     layer: of PyTorch, such as Phi1; keys: the array's name there, such as Phi1.weight, and
     perhaps that of a second bias, which PyTorch adds.  changes: from our array to PyTorch's.
-    own: is it no array of such a layer, but the same one under its own name?
+    own: PyTorch has no such layer, so the array keeps its name and form.
     """
 
     def __init__(self, name, array, layer, words=(), changes=()):

@@ -10,8 +10,8 @@ from dpedf import __version__
 from dpedf.data.form import form_of
 from dpedf.device import host
 from dpedf.errors import plural, short
-from dpedf.parallel.agreement import to_go_on
 from dpedf.parallel.equality import mixture
+from dpedf.parallel.launcher import command
 from dpedf.parallel.terminal import terminal
 from dpedf.run.last_lines import kept, last_lines
 from dpedf.run.scores import confusion_table
@@ -168,7 +168,8 @@ class Report:
     def state(self):
         """What a checkpoint keeps: the losses of all ranks, of how many rows, and the seconds."""
         losses, seconds = self.of_all_ranks(self.step.losses), time.monotonic() - self.began
-        return {"losses": losses, "rows": self.rows, "seconds": seconds}
+        found = {"losses": losses, "rows": self.rows, "seconds": seconds}
+        return found | {"steps_per_epoch": self.steps_per_epoch}  # for who looks on
 
     def of_all_ranks(self, losses):
         losses = host(losses).copy()
@@ -212,12 +213,16 @@ class Report:
 
     def was_finished(self, training):
         """Report that there is nothing to resume."""
-        found = f"finished at step {self.step.number}, nothing is left to do"
+        number = self.step.number
+        key = "steps" if 0 < training.settings.train.steps <= number else "epochs"
+        more = f"nothing is left to do; a larger train.{key} goes on"
+        found = f"finished at step {number}, {more}"
         self.say("\n".join([found, *last_lines(training)]))
 
-    def stopped(self, training):
-        """Report that the run was told to stop."""
-        how = f"to go on with --resume: {to_go_on(self.ranks)}"
+    def stopped(self, training, words):
+        """Report that the run was told to stop.  words: its command line."""
+        words = [word for word in words if word not in ("--resume", "--overwrite")]
+        how = f"to go on with --resume: {command(self.ranks, 'train', *words, '--resume')}"
         self.say(f"{kept(training)}\nstopped at step {self.step.number}, {how}")
 
 

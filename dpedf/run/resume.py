@@ -82,8 +82,11 @@ class Identity:
     def rate(self, old, step):
         """A line, if the learning rate of the next step is not what it would have been.
 
-        None, if that would take the code of a schedule which this run does not have.
+        None, if there is no next step, or if that would take the code of a schedule which this run
+        does not have.
         """
+        if step >= last_step(self.settings.train, self.rows):
+            return
         if own_file(old.train.schedule) and old.train.schedule != self.settings.train.schedule:
             return
         was, now = (

@@ -70,9 +70,10 @@ class Setup:
     """
 
     def __init__(self, words, ranks):
-        self.ranks, self.resuming = ranks, "--resume" in words
+        self.ranks = ranks
         with ranks.together():
             self.path, self.settings, flags = from_command_line(words)
+            self.resuming = "--resume" in flags
             ranks.timeout = self.settings.run.timeout
             with concerning(self.path):
                 expect_cores(self.settings)

@@ -36,10 +36,8 @@ STEP, LOAD, TRAIN = 30, 60, 180
 
 def main(words):
     parser = Parser("dpedf doctor", __doc__)
+    parser.add_config(needed=False)
     add = parser.add_argument
-    add("config", metavar="CONFIG", nargs="?", help="its steps are measured, and its data file")
-    replaces = "replaces one of its keys"
-    add("settings", metavar="section.key=value", nargs="*", default=[], help=replaces)
     add("--data", metavar="FILE", help="the data file whose rows are read")
     add("--json", action="store_true", help="print one JSON object instead")
     args = parser.read(words)
@@ -77,10 +75,10 @@ class Doctor:
         self.args, self.settings = args, settings_of(args)
         self.gathered = self.ended = False  # are the facts of all ranks known?  Is the verdict?
         self.speaks, size = launcher.speaks(), launcher.size()
-        words = f"train {shlex.quote(args.config)}" if args.config else "doctor"
+        words = ["train", args.config, *args.settings] if args.config else ["doctor"]
         self.report = {
-            **{"dpedf": __version__, "command": f"python -m dpedf {words}", "launched": size},
-            **{"config": args.config, "data": args.data},
+            **{"dpedf": __version__, "command": shlex.join(["dpedf", *words]), "launched": size},
+            **{"config": args.config or None, "data": args.data},
             **{"ranks": 1, "hosts": 1, "facts": [facts.of_process()], "notes": []},
             **{"library": None, "busy": None, "measured": {}, "verdict": []},
         }

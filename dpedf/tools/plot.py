@@ -15,6 +15,7 @@ from dpedf.device import CPU
 from dpedf.errors import UserError, concerning, one_line, print_line
 from dpedf.run.command_line import Parser, expect_one_process
 from dpedf.run.trained import Trained
+from dpedf.tools.experiments.past import named
 from dpedf.tools.pictures.history import History
 
 METADATA = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}  # no time in any
@@ -98,7 +99,7 @@ def pictured(kind, args):
 def main(words):
     parser = Parser("dpedf plot", __doc__)
     add = parser.add_argument
-    add("runs", metavar="RUN", nargs="+", help="the directory of a run")
+    add("runs", metavar="RUN", nargs="+", help="the directory of a run, or of several")
     name = "the picture, a .png, .svg or .pdf (curves.png, mistakes.png or weights.png)"
     add("-o", "--output", metavar="FILE", type=Path, help=name)
     add("--by", choices=[*KNOWN_BY], help="what curves are drawn over (epoch)")
@@ -110,6 +111,7 @@ def main(words):
     parser.add_checkpoint()
     args = parser.read(words)
     expect_one_process("plot")
+    args.runs = [run for path in args.runs for run in named(path)]
     kind = "mistakes" if args.mistakes else "weights" if args.weights else "curves"
     path = (args.output or Path(f"{kind}.png")).expanduser()
     if kind == "curves" and (args.checkpoint or args.trust):

@@ -4,19 +4,18 @@
     mpirun -n 8 python -m dpedf sweep configs/mnist.toml "seed=[0,1,2,3]" --each 2
 
 All combinations of the values in lists are trained, or with --samples N so many of them, drawn at
-random.  Then a range may be given too, train.learning_rate=0.01..0.3: a draw from it is even on a
-logarithmic scale, if both numbers are above 0, and whole where both are whole.  A list is a list
-of values, unless the setting itself is a list: "model.sizes=[[784,64,10],[784,128,10]]" has two.
+random with the seed of CONFIG.  Then a range may be given too, train.learning_rate=0.01..0.3: a
+draw from it is even on a logarithmic scale, if both numbers are above 0, and whole where both are
+whole.  A list is a list of values, unless the setting itself is a list:
+"model.sizes=[[784,64,10],[784,128,10]]" has two.
 
-Each run lies in runs/NAME-sweep/, or below run.dir, under what is special about it, and is the run
-that dpedf train makes with its settings.  The same command goes on where it was stopped: finished
-runs are left alone.  One that fails is told, and the others go on.  Meanwhile dpedf runs shows how
-far they are.
+Each run lies in runs/NAME-sweep/, or below run.dir, under the settings that tell it apart, and is
+the run that dpedf train makes with its settings.  The same command goes on where it was stopped:
+finished runs are left alone.  One that fails is reported, and the others go on.  Meanwhile dpedf
+runs shows how far they are.
 """
 
 import os
-import shlex
-import sys
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -27,11 +26,13 @@ from dpedf.device.threads import share_of_cores
 from dpedf.errors import UserError, one_line, plural, print_line
 from dpedf.parallel import job
 from dpedf.parallel.groups import Group, attempt, shared_out, wait_for_all
+from dpedf.parallel.launcher import command
 from dpedf.parallel.signals import told
 from dpedf.parallel.signs import Life, new_folder
 from dpedf.run import config
 from dpedf.run.command_line import Parser, at_least
-from dpedf.run.directory import FAILURE
+from dpedf.run.directory import BEST, FAILURE
+from dpedf.run.last_lines import to_evaluate
 from dpedf.tools.experiments.past import PastRun, in_order, runs_in
 from dpedf.tools.experiments.plan import plan
 from dpedf.tools.experiments.table import few_digits, loss, name_in, percent, table
@@ -46,22 +47,21 @@ def main(words):
     parser = Parser("dpedf sweep", __doc__)
     parser.add_config()
     add = parser.add_argument
-    add("--samples", type=at_least(1), metavar="N", help="so many at random, each another one")
-    add("--seed", type=at_least(0), default=0, help="of what --samples draws (0)")
+    add("--samples", type=at_least(1), metavar="N", help="so many, drawn at random, all different")
     add("--each", type=at_least(1), metavar="N", help="ranks of a run (all: one after another)")
     add("--retry", action="store_true", help="go on with runs that have failed, too")
     args = parser.read(words)
-    job.run(partial(sweep, args, words))
+    job.run(sweep, args, words)
 
 
-def sweep(args, words, world):
+def sweep(world, args, words):
     """The status: 0, no run has failed; 1, some have; 75, it was told to stop."""
     job.watch(world)
     each = args.each or world.size
     with world.together():
         if world.size % each:
             raise UserError(f"--each {each}, expected a divisor of the {world.size} ranks")
-        given = args.config, args.settings, args.samples, args.seed, world.alive
+        given = args.config, args.settings, args.samples, world.alive
         planned = plan(*given) if world.rank == 0 else None
     directory, runs = world.gather(planned)[0]
     todo = [run for run in runs if run.status in ("new", "stopped", *["failed"] * args.retry)]
@@ -69,7 +69,9 @@ def sweep(args, words, world):
     world.share = share_of_cores(world)
     failed, stopped = train_all(todo, directory, Group(world, each), world)
     if world.rank == 0:
-        conclude(directory, failed, stopped, words)
+        conclude(directory, failed)
+    if stopped:
+        world.say(f"stopped; the same command goes on: {command(world, 'sweep', *words)}")
     failed |= {run.name: "" for run in runs if run.status in ("failed", "damaged")}
     return train.STOPPED if stopped else int(bool(failed))
 
@@ -93,7 +95,7 @@ def introduction(runs, directory, retry, at_a_time, each):
 
 def train_all(runs, directory, group, world):
     """({name: why}, of the runs that failed; was it told to stop?), of the runs of all groups."""
-    failed, stop, arguments = {}, False, sys.argv[1:]
+    failed, stop = {}, False
     with world.together(), writable(directory):
         folder = new_folder(directory) if world.rank == 0 else None
     place = world.gather(folder and folder.name)[0]
@@ -111,7 +113,6 @@ def train_all(runs, directory, group, world):
         if stop:
             tell_the_others()
             break
-    sys.argv[1:] = arguments
     life.watches = world.size > 1
     wait_for_all(world)
     life.ended.set()
@@ -137,8 +138,8 @@ def train_one(run, group):
         return 0, ""
     if leads:
         print_line(f"{run.name}: {'started' if run.status == 'new' else 'going on'}")
-    sys.argv[1:] = [*run.words, "--resume"]
-    status, why = attempt(train.main, group, partial(leave_behind, run))
+    words = [*run.words, "--resume"]
+    status, why = attempt(train.main, group, words, partial(leave_behind, run))
     if leads:
         past, failed = PastRun(run.directory), status not in (0, train.STOPPED)
         if failed and past.status == "live":  # another job was faster
@@ -188,8 +189,8 @@ def writable(directory):
         raise UserError(f"{directory}: {one_line(error)}, expected a writable directory") from None
 
 
-def conclude(directory, failed, stopped, words):
-    """Print the table, the best run, and what to do next.
+def conclude(directory, failed):
+    """Print the table, and the best of the runs that have kept their best step.
 
     failed: {name: why} of runs that failed, of which some may not have left why, on a full disk.
     """
@@ -199,13 +200,10 @@ def conclude(directory, failed, stopped, words):
     lines = [f"{name}: failed: {failed[name]}" for name in missing]
     if lines:
         print_line("\n".join(["", *sorted(lines, key=in_order)]))
-    known = [run for run in runs if run.valid_loss is not None]
+    known = [run for run in runs if run.valid_loss is not None and (run.path / BEST).exists()]
     if known:
         best = min(known, key=lambda run: run.valid_loss)
-        evaluate = shlex.join(["dpedf", "evaluate", str(best.path)])
+        evaluate = to_evaluate(best.settings, best.path)
         print_line(f"\nbest: {name_in(directory, best)}; to evaluate it: {evaluate}")
     elif runs:
-        print_line("\nno run has been validated, so that none is the best one")
-    if stopped:
-        command = shlex.join(["python", "-m", "dpedf", "sweep", *words])
-        print_line(f"stopped; the same command goes on: {command}")
+        print_line(f"\nno run has a {BEST}, so that none is the best one")

@@ -3,12 +3,9 @@
 dpedf train configs/mnist.toml train.epochs=3
 """
 
-import sys
-
 from dpedf import train
 from dpedf.parallel import job
 
 
 def main(words):
-    sys.argv[1:] = words  # those of python -m dpedf.train
-    job.run(train.main)
+    job.run(train.main, words)

@@ -147,10 +147,10 @@ def test_ctrl_c_stops_a_run_and_says_how_to_go_on(job, tmp_path, n):
     assert (ended.returncode, err) == (75, "")
     assert (tmp_path / "run" / "checkpoint.h5").exists()
     line = next(line for line in out.splitlines() if line.startswith("stopped at step"))
-    launcher = ["mpirun", "-n", str(n)] if n > 1 else []
+    launcher = ["mpirun", "-n", str(n), "python", "-m", "dpedf"] if n > 1 else ["dpedf"]
     words = shlex.split(line.partition("--resume: ")[2])
-    assert words[: len(launcher) + 1] == [*launcher, "python"] and words[-1] == "--resume"
-    words = words[len(launcher) + 1 :]
+    assert words[: len(launcher)] == launcher and words[-1] == "--resume"
+    words = ["-m", "dpedf", *words[len(launcher) :]]
     environment = ENVIRONMENT | dict(WHERE="", WHAT="", WHO="")
     again = [sys.executable, *words[:-1], "train.steps=30", words[-1]]
     done = subprocess.run(again, cwd=ROOT, env=environment, capture_output=True, text=True)
@@ -226,11 +226,10 @@ def test_a_program_of_ones_own_is_neither_watched_nor_deaf_unless_it_asks_for_it
 
 def test_a_run_in_a_thread_is_one_line():
     code = """
-import sys, threading
+import threading
 from dpedf import train
 from dpedf.parallel import job
-sys.argv = ["train", "configs/digits_mlp.toml"]
-thread = threading.Thread(target=job.run, args=[train.main])
+thread = threading.Thread(target=job.run, args=[train.main, ["configs/digits_mlp.toml"]])
 thread.start()
 thread.join()
 """

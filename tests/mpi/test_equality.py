@@ -34,6 +34,7 @@ def faulty(x, y):
 """
 # Just before anything is saved after step 25, another momentum.
 FORGETFUL = """
+import sys
 from dpedf import train
 from dpedf.parallel import job
 from dpedf.run.saves import Saves
@@ -48,7 +49,7 @@ def main(ranks):
         save(self, name, training)
 
     Saves.save = forget_and_save
-    return train.main(ranks)
+    return train.main(ranks, sys.argv[1:])
 
 job.run(main)
 """

@@ -103,8 +103,8 @@ def test_groups_outlive_a_run_that_fails_and_one_rank_that_is_told_to_stop_stops
     out, err = job.communicate(timeout=60)
     assert job.returncode == 75, out + err
     assert err.count("TypeError: bad") == 1 and out.count(": failed: TypeError: bad") == 1
-    assert out.count(": stopped at step") == 2
-    assert "the same command goes on: python -m dpedf" in out
+    again = "the same command goes on: mpirun -n 4 python -m dpedf sweep"
+    assert out.count(": stopped at step") == 2 and again in out
     assert [run.status for run in runs_in(place / "runs")] == ["failed", *["stopped"] * 2]
     assert not list((place / "runs").glob(".*"))
 

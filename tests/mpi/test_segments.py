@@ -14,6 +14,7 @@ ENDS = {
 }
 FAULTY = """
 import os
+import sys
 from dpedf import train
 from dpedf.parallel import job
 
@@ -26,7 +27,7 @@ def main(ranks):
             {}
 
     train.Training.learn = learn_or_fail
-    return train.main(ranks)
+    return train.main(ranks, sys.argv[1:])
 
 job.run(main)
 """

@@ -1,5 +1,6 @@
 """dpedf.train on a simulated GPU, and what a step has the host launch or wait for."""
 
+import sys
 import threading
 from collections import Counter
 
@@ -23,7 +24,7 @@ def watched(self, x, y, B):
 
 def main(ranks):
     train.Training.learn = watched
-    status = train.main(ranks)
+    status = train.main(ranks, sys.argv[1:])
     print("; ".join(sorted(set(seen))))
     return status
 

@@ -22,14 +22,13 @@ def is_variable(word):
 
 ranks = Ranks()
 for number, words in enumerate(json.loads(Path(sys.argv[1]).read_text())):
-    sys.argv[1:] = [word for word in words if not is_variable(word)]
     before = dict(os.environ)
     os.environ.update(word.split("=", 1) for word in words if is_variable(word))
     if hasattr(stream := sys.modules.get("cupy.cuda.stream"), "made"):
         stream.made = 1  # a simulated GPU counts its streams anew, after the default one
     ranks.say(f"run {number}")
     try:
-        job.run(train.main)
+        job.run(train.main, [word for word in words if not is_variable(word)])
     except SystemExit as end:
         ranks.say(f"status {end.code or 0}")
     gc.collect()  # which lets go of the directory, as the end of a process does

@@ -145,6 +145,8 @@ def in_toml(value):
     """A value as it is written in a config."""
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(in_toml, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{in_toml(key)} = {in_toml(its)}' for key, its in value.items())}}}"
     text = msgspec.toml.encode({"x": value}).decode().removeprefix("x = ").strip()
     return shortened(text) if isinstance(value, float) else text
 

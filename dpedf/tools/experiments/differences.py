@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 
 from dpedf.errors import visible
 from dpedf.run.resume import flat
@@ -23,19 +24,31 @@ def differences(configs):
 def labels(configs, called=None):
     """What tells each of several Configs from the others: "learning_rate=0.1, sizes=[784,10]".
 
-    called: the names of their runs; what a name says is not said again.
+    A value that most of them have is not said.  called: the names of their runs; what a name says
+    is not said again.
     """
     found = differences(configs)
+    most = usual(found)
     names = short_names(key for settings in found for key in settings)
     said = [{*re.split("[,/]", name)} for name in called or [""] * len(configs)]
     return [
         ", ".join(
             f"{names[key]}={shown(value)}"
             for key, value in settings.items()
-            if in_a_name(names[key], value) not in by_name
+            if in_a_name(names[key], value) not in by_name and written(value) != most.get(key)
         )
         for settings, by_name in zip(found, said, strict=True)
     ]
+
+
+def usual(found):
+    """{key: the value, as text, that more than half of several runs have}, if all have the key."""
+    most = {}
+    for key in found[0] if found else ():
+        [(value, number)] = Counter(written(its.get(key)) for its in found).most_common(1)
+        if 2 * number > len(found) and all(key in its for its in found):
+            most[key] = value
+    return most
 
 
 def short_names(keys):

@@ -14,6 +14,7 @@ from math import isfinite, prod
 from dpedf.errors import UserError
 from dpedf.run.build import find
 from dpedf.run.config import TYPES, takes
+from dpedf.run.settings.explain import in_toml
 from dpedf.run.settings.spelling import readings
 from dpedf.run.settings.tree import shown, shown_key
 
@@ -66,10 +67,12 @@ def key_of(word):
 def values(key, text, tree):
     """The values or the Range that a text names; None, if it is one value."""
     try:
-        found = readings(text)[0]
+        found, *others = readings(text)
     except RecursionError:  # config.load says so
         return None
-    if isinstance(found, list) and text[0] in "[(" and not is_one_value(key, found, tree):
+    if "," in text and key in TYPES and not any(takes(key, its) for its in (found, *others)):
+        found = next((its for its in (found, *others) if isinstance(its, list)), found)
+    if isinstance(found, list) and not is_one_value(key, found, tree):
         if not found:
             raise UserError(f"{shown_key(key)} = [], expected at least one value")
         return [json.loads(its) for its in dict.fromkeys(json.dumps(v, default=str) for v in found)]
@@ -104,7 +107,7 @@ def depth(value):
 
 
 def points(grid, samples=None, seed=0):
-    """The points of a grid, {key: value} each: all of them, or so many that are drawn, all other.
+    """The points of a grid, {key: value} each: all of them, or so many drawn, all different.
 
     Those of a smaller number of samples are the first of a larger one.  UserError: there are not
     so many, or too many.
@@ -123,7 +126,7 @@ def points(grid, samples=None, seed=0):
         return [dict(zip(grid, point, strict=True)) for point in product(*grid.values())]
     if size is not None and samples > size:
         raise UserError(f"--samples {samples}, expected at most the {size} points of the grid")
-    return [*islice(draws(grid, samples, random.Random(seed)), samples)]
+    return [*islice(draws(grid, samples, random.Random(str(seed))), samples)]
 
 
 def draws(grid, samples, drawn):
@@ -143,12 +146,4 @@ def one_of(its, u):
 
 def word(key, value):
     """What sets a key to a value on a command line."""
-    return f"{key}={toml(value)}"
-
-
-def toml(value):
-    if isinstance(value, list):
-        return f"[{', '.join(map(toml, value))}]"
-    if isinstance(value, dict):
-        return f"{{{', '.join(f'{json.dumps(key)} = {toml(its)}' for key, its in value.items())}}}"
-    return repr(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
+    return f"{key}={in_toml(value)}"

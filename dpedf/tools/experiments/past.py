@@ -8,7 +8,7 @@ from dpedf.data.disk import expect_regular
 from dpedf.errors import UserError, one_line
 from dpedf.optim import last_step
 from dpedf.run import config, metrics
-from dpedf.run.checkpoint import looks_whole
+from dpedf.run.checkpoint import glance, looks_whole
 from dpedf.run.directory import CHECKPOINT, FAILURE, METRICS
 from dpedf.run.lock import live
 
@@ -21,9 +21,9 @@ class PastRun:
     """A run in a directory, live or not.
 
     settings: its Config, None where that cannot be read.
-    step: of its last event.  last_step: at which it ends, None where that is not known yet.
-    valid_loss, valid_accuracy: at the lowest loss so far.  test_loss, test_accuracy; seconds;
-    ranks: of its last evaluation.  Each is None where there is none.
+    step: of its last event, or of its checkpoint.  last_step: at which it ends, None where that is
+    not known.  valid_loss, valid_accuracy: at the lowest loss so far.  test_loss, test_accuracy.
+    seconds, ranks: of its last evaluation, or of its checkpoint.  Each is None where there is none.
     status: "finished", it was tested after its last step; "live", a job trains it; "failed", an
     error has ended it; "stopped", it can be resumed; "damaged", it cannot.
     note: a line on why, or "".
@@ -31,10 +31,12 @@ class PastRun:
 
     def __init__(self, path):
         self.path, self.settings, self.note = Path(path), None, ""
-        self.step, self.last_step, self.tested = 0, None, None
+        self.last_step = self.tested = None
         self.valid_loss = self.valid_accuracy = self.test_loss = self.test_accuracy = None
-        self.seconds = self.ranks = None
         self.status = "live" if live(path) else None  # before what it may be writing meanwhile
+        kept = glance(self.path / CHECKPOINT)
+        self.step, self.per_epoch = count(kept.get("step")) or 0, count(kept.get("steps_per_epoch"))
+        self.seconds, self.ranks = number(kept.get("seconds")), count(kept.get("ranks"))
         try:
             self.settings = config.load(self.path / "config.toml")
             self.read_events()
@@ -44,13 +46,12 @@ class PastRun:
 
     def read_events(self):
         """UserError: metrics.jsonl is there, but cannot be read."""
-        per_epoch, file = None, self.path / METRICS
+        file, kept = self.path / METRICS, self.step
         try:
             for event in metrics.glance(file):
                 self.step = max(self.step, count(event["step"]) or 0)
                 if event["event"] == "eval":
-                    per_epoch = count(event.get("steps_per_epoch")) or per_epoch
-                    self.take_evaluation(event)
+                    self.take_evaluation(event, newer=event["step"] >= kept)
                 elif event["event"] == "test":
                     self.tested = event["step"]
                     self.test_loss = number(event.get("test_loss"))
@@ -60,14 +61,17 @@ class PastRun:
         except OSError as error:
             raise UserError(f"{file}: {one_line(error)}, expected the metrics of a run") from None
         train = self.settings.train
-        if per_epoch or not train.epochs:
-            self.last_step = last_step(train, train.batch_size * (per_epoch or 0))
+        if self.per_epoch or not train.epochs:
+            self.last_step = last_step(train, train.batch_size * (self.per_epoch or 0))
 
-    def take_evaluation(self, event):
+    def take_evaluation(self, event, newer):
+        """newer: than the checkpoint."""
+        self.per_epoch = count(event.get("steps_per_epoch")) or self.per_epoch
         loss = number(event.get("valid_loss"))
         if loss is not None and (self.valid_loss is None or loss < self.valid_loss):
             self.valid_loss, self.valid_accuracy = loss, number(event.get("valid_accuracy"))
-        self.seconds, self.ranks = number(event.get("seconds")), count(event.get("ranks"))
+        if newer:
+            self.seconds, self.ranks = number(event.get("seconds")), count(event.get("ranks"))
 
     def judged(self):
         """The status of a run that is not live."""
@@ -115,14 +119,23 @@ def runs_in(directory):
 
     def refuse(error):
         if Path(error.filename) == Path(directory):
-            what = f"{one_line(error)}, expected a directory with runs, such as runs"
-            raise UserError(f"{directory}: {what}")
+            what = f"{one_line(error)}, expected a directory with runs"
+            raise UserError(f"{directory}: {what}; dpedf train CONFIG makes one in runs")
 
     for path, folders, files in os.walk(directory, onerror=refuse):
         folders.sort()
         if {*OF_A_RUN} & {*files}:
             found.append(PastRun(path))
     return sorted(found, key=lambda run: in_order(str(run.path)))
+
+
+def named(path):
+    """The runs that a path names: itself, or where it holds none, those below it, if any.
+
+    One that has made no step yet, or failed before, is left out.
+    """
+    within = Path(path).is_dir() and not holds_run(path)
+    return [run.path for run in runs_in(path) if run.step] or [path] if within else [path]
 
 
 def in_order(name):

@@ -8,6 +8,7 @@ from dpedf.device import CPU
 from dpedf.errors import UserError, concerning
 from dpedf.run import config
 from dpedf.run.settings.toml import read
+from dpedf.run.settings.tree import override
 from dpedf.run.setup import assemble
 from dpedf.tools.experiments.differences import differences, in_a_name, short_names
 from dpedf.tools.experiments.grid import key_of, points, read_grid, word
@@ -20,15 +21,18 @@ LONGEST = 100  # characters of a name
 Planned = namedtuple("Planned", "name directory words status")
 
 
-def plan(path, words, samples=None, seed=0, alive=lambda: None):
+def plan(path, words, samples=None, alive=lambda: None):
     """(directory, the Planned runs) of a sweep of a config.
 
     UserError: there is no such config, or one of the runs would be refused.
     """
-    grid, rest = read_grid(words, read(path))
+    tree = read(path)
+    grid, rest = read_grid(words, tree)
+    for its in rest:
+        override(tree, its, config.takes)
     if "run.dir" in grid:
         raise UserError("run.dir has several values, expected one: a directory for all runs")
-    chosen = points(grid, samples, seed)
+    chosen = points(grid, samples, tree.get("seed", 0))
     commands = [[*rest, *(word(key, value) for key, value in point.items())] for point in chosen]
     configs = []
     for command in commands:

@@ -2,7 +2,7 @@
 
 import shutil
 import textwrap
-from collections import namedtuple
+from collections import Counter, namedtuple
 from math import inf
 from pathlib import Path
 
@@ -47,13 +47,14 @@ def table(runs, directory, sort="name", width=None):
     """The lines of a table of PastRuns below a directory; width: of a line, or the terminal's."""
     width = width or shutil.get_terminal_size((100, 24)).columns
     runs = sorted(runs, key=lambda run: (KEYS[sort](run), in_order(str(run.path))))
-    models = {trained(run) for run in runs if run.settings}
-    of = f": {', '.join(models)}" if len(models) == 1 else ""
+    models = Counter(trained(run) for run in runs if run.settings)
+    most = next((model for model, number in models.items() if 2 * number > len(runs)), "")
+    of = f": {most}{', where no other is named' * (len(models) > 1)}" if most else ""
     yield visible(f"{plural(len(runs), 'run')} in {directory}{of}")
     if not runs:
         return
     names = [visible(name_in(directory, run)) for run in runs]
-    differing = told_apart(runs, names, models)
+    differing = told_apart(runs, names, models, most)
     yield from laid_out(names, columns(runs), runs, differing, width)
     said = [f"{name}: {run.note}" for name, run in zip(names, runs, strict=True) if run.note]
     if said:
@@ -77,8 +78,8 @@ def trained(run):
     return shown(f"{build} on {Path(run.settings.data.file).stem}")
 
 
-def told_apart(runs, names, models):
-    """For each run, what it trains, if there are several models, and how it differs from its like.
+def told_apart(runs, names, models, most):
+    """For each run, what it trains, if that is not what most do, and how it differs from its like.
 
     Its like are those of the same model and data.
     """
@@ -86,7 +87,7 @@ def told_apart(runs, names, models):
     for model in models:
         alike = [k for k, run in enumerate(runs) if run.settings and trained(run) == model]
         said = labels([runs[k].settings for k in alike], [names[k] for k in alike])
-        prefix = [model] * (len(models) > 1)
+        prefix = [model] * (model != most)
         found |= {
             k: ", ".join(prefix + [its] * bool(its)) for k, its in zip(alike, said, strict=True)
         }

@@ -1,7 +1,7 @@
 """What to mend, judged from the facts and the measurements alone, with the command that does it.
 
 A report holds ranks, hosts, launched (how many processes the launcher says), command
-(without mpirun), facts (of each rank, see facts.py) and measured (see measure.py).
+(on one rank), facts (of each rank, see facts.py) and measured (see measure.py).
 """
 
 import os
@@ -47,7 +47,7 @@ def not_started(report):
     what = f"MPI does not start ({size}): the launcher is another MPI's, or a rank has stopped"
     command = "which -a mpirun mpiexec srun   # one is that of your MPI"
     if wheel := report["facts"][0]["wheel"]:
-        command = f"{wheel['mpirun']} -n {report['launched']} {report['command']}"
+        command = f"{wheel['mpirun']} -n {report['launched']} python -m {report['command']}"
         command += f"   # of the Python package {wheel['package']}"
     return [{"what": what, "command": command}]
 
@@ -124,7 +124,7 @@ def shared_gpus(report, facts):
     if most < 2:
         return None
     who = grouped("rank", [k for k, its in enumerate(facts) if its["gpu"]["place"] == place])
-    return f"{who} share the GPU {place}", f"mpirun -n {len(count)} {report['command']}"
+    return f"{who} share the GPU {place}", f"mpirun -n {len(count)} python -m {report['command']}"
 
 
 def threads(report, facts):
@@ -141,11 +141,11 @@ def threads(report, facts):
             fewer = f"run.threads={max(1, int(n / len(sharing)))}"
             return what, f"{started(report)}{report['command']} {fewer}"
         what = f"there are more ranks than cores: {count} on the {has}"
-        fits = f"mpirun -n {max(1, int(n)) * report['hosts']} {report['command']}"
+        fits = f"mpirun -n {max(1, int(n)) * report['hosts']} python -m {report['command']}"
         if sharing[0]["cores"]["quotas"] or len(sharing) > sharing[0]["cores"]["machine"]:
-            return what, fits
+            return f"{what}, which works, but is slower than one rank a core", fits
         option = "--bind-to" if "Open MPI" in (facts[0]["mpi"]["library"] or "") else "-bind-to"
-        freed = f"mpirun {option} none -n {report['ranks']} {report['command']}"
+        freed = f"mpirun {option} none -n {report['ranks']} python -m {report['command']}"
         less = f"   # or -n {max(1, int(n)) * report['hosts']}, where no more cores are granted"
         return f"{what}, to which they are bound", freed + less
     return None
@@ -164,7 +164,7 @@ def limits(facts):
 
 
 def started(report):
-    return f"mpirun -n {report['ranks']} " if report["ranks"] > 1 else ""
+    return f"mpirun -n {report['ranks']} python -m " if report["ranks"] > 1 else ""
 
 
 def shared_memory(report, facts):

@@ -18,7 +18,7 @@ from dpedf.device import CPU, cgroups
 from dpedf.device.choose import GRANTS, NOTHING_GRANTED
 from dpedf.device.gpu import UnusableError, acquire, driver_version
 from dpedf.device.threads import OTHERS, blas_threads, cores
-from dpedf.errors import UserError, one_line, visible
+from dpedf.errors import DPEDF, UserError, one_line, visible
 from dpedf.parallel.launcher import LAUNCHERS
 from dpedf.parallel.shared_memory import FOLDER
 
@@ -38,7 +38,7 @@ def of_process():
         "host": socket.gethostname(),
         "os": ", ".join([*system, " ".join(platform.libc_ver()).strip()]).removesuffix(", "),
         "python": f"{platform.python_version()} at {short(sys.executable)}",
-        "dpedf": f"{__version__} at {short(Path(__file__).parents[1])}",
+        "dpedf": f"{__version__} at {short(DPEDF)}",
         "numpy": np.__version__,
         "h5py": h5py.__version__,
         "hdf5": h5py.version.hdf5_version,

@@ -18,6 +18,7 @@ from dpedf.data.stored import Stored
 from dpedf.errors import RunError, UserError, concerning
 from dpedf.kernels.gemm import product
 from dpedf.parallel.gradient import Gradient
+from dpedf.parallel.groups import wait_for_all
 from dpedf.parallel.passes import Passes
 from dpedf.parallel.sums import sum_over
 from dpedf.parallel.trial import choose_passes
@@ -66,10 +67,7 @@ def together(work, device, ranks):
 def alone(work, device, ranks):
     """The median time on rank 0, while the others sleep."""
     mine = repeated(work, device) if ranks.rank == 0 else None
-    if ranks.size > 1:  # MPI would wait for rank 0 with all its might, and disturb it
-        request = ranks.comm.Ibarrier()
-        while not request.Test():
-            time.sleep(0.001)
+    wait_for_all(ranks, 0.001, ranks.alive)
     return ranks.gather(mine)[0]
 
 

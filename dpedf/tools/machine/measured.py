@@ -41,18 +41,16 @@ def sums_of(found, report):
     names = {"run": "in a tree, as a run with slices", "library": f"by {report['library']} itself"}
     lines = [
         "",
-        f"{'sums over ranks':<16}" + "".join(f"{names[way]:>34}" for way in ways),
-        f"{'':16}" + f"{'time':>14}{'algbw':>10}{'busbw':>10}" * len(ways),
+        f"{'sums over ranks':<16}" + "".join(f"{names[way]:>32}" for way in ways),
+        f"{'':16}" + f"{'time':>12}{'algbw':>10}{'busbw':>10}" * len(ways),
     ]
     for row in found:
         text = f"{in_bytes(row['bytes']):>16}"
         for way in ways:
             algbw, busbw = (row[way][name] / 1e9 for name in ("bytes_per_second", "busbw"))
-            text += f"{in_seconds(row[way]['seconds']):>14}{algbw:>10.3g}{busbw:>10.3g}"
+            text += f"{in_seconds(row[way]['seconds']):>12}{algbw:>10.3g}{busbw:>10.3g}"
         lines.append(text)
-    lines.append(
-        "GB/s, as in nccl-tests: algbw is size / time; busbw is what each rank sends a second"
-    )
+    lines.append("GB/s as in nccl-tests: algbw, size / time; busbw, what each rank sends a second")
     return "\n".join([*lines, ""])
 
 

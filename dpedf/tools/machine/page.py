@@ -6,7 +6,7 @@ from textwrap import wrap
 from dpedf.errors import grouped, plural
 from dpedf.parallel.launcher import LAUNCHERS
 
-WIDTH, LABEL = 96, 15  # of the page, and of the labels in its table
+WIDTH, LABEL = 80, 15  # of the page, and of the labels in its table
 folded = partial(wrap, width=WIDTH, break_on_hyphens=False)
 
 

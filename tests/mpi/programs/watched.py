@@ -22,7 +22,7 @@ def main(ranks):
             ranks.say(f"training {' '.join(map(str, ranks.gather(os.getpid())))}")
 
     train.Training.learn = trains
-    return train.main(ranks)
+    return train.main(ranks, sys.argv[1:])
 
 
 job.run(main)
