@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import threading
+from pathlib import Path
 from statistics import median
 from types import SimpleNamespace
 
@@ -12,14 +13,17 @@ import numpy as np
 import pytest
 
 from dpedf.errors import AgreedRunError, RunError, UserError
+from dpedf.parallel import signs
 from dpedf.parallel.groups import attempt, shared_out
+from dpedf.parallel.signals import Told
 from dpedf.run import config, metrics
 from dpedf.run.directory import RunDirectory
 from dpedf.run.lock import live
 from dpedf.tools import runs as runs_tool
+from dpedf.tools import sweep
 from dpedf.tools.experiments.differences import labels
 from dpedf.tools.experiments.grid import Range, is_one_value, points, read_grid
-from dpedf.tools.experiments.past import PastRun, in_order, runs_in
+from dpedf.tools.experiments.past import PastRun, in_order, named, runs_in
 from dpedf.tools.experiments.plan import plan
 from dpedf.tools.experiments.table import KEYS, table
 
@@ -377,6 +381,7 @@ WRONG = {
     "nothing to choose from": (["seed=1"], {}, "no setting with several values"),
     "no values": (["seed=[]"], {}, "seed = []"),
     "a setting twice": (["seed=[1,2]", "seed=3"], {}, "seed is given twice"),
+    "a setting twice, with blanks": (["seed = 3", "seed=[1,2]"], {}, "seed is given twice"),
     "a range without samples": (["seed=1..9"], {}, "seed is a range, expected --samples N"),
     "a range upside down": (["seed=9..1"], {"samples": 1}, "expected the lower number first"),
     "a range without end": (["run.timeout=1..inf"], {"samples": 1}, "expected the lower number"),
@@ -412,7 +417,8 @@ def test_each_run_has_a_directory_of_its_own_with_a_short_and_safe_name(planned)
         "sizes=64-32-10,learning_rate=0.1",
         "sizes=64-32-10,learning_rate=1e-05",
     ]
-    assert planned("seed=[1]", "run.dir=here")[1][0].directory == "here/seed=1"
+    for word in "run.dir=here", "run.dir = here":
+        assert planned("seed=[1]", word)[1][0].directory == "here/seed=1"
     drawn = [planned("train.momentum=0.0..0.9", f"seed={k}", samples=2)[1] for k in (0, 0, 1)]
     assert drawn[0] == drawn[1] and not {run.name for run in drawn[0]} & {r.name for r in drawn[2]}
     assert all("seed=1" in run.words for run in drawn[2])
@@ -461,18 +467,107 @@ def test_what_one_run_would_be_refused_for_is_refused_before_any_starts(
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), UserError("x"), RunError("x")], ids=repr)
-def test_an_error_ends_a_run_of_one_rank_alone_but_several_with_their_job(error):
+def test_an_error_ends_a_run_of_one_rank_alone_but_several_with_their_job(
+    error, tmp_path, monkeypatch
+):
     def fails(ranks, words):
         raise error
 
-    group = SimpleNamespace(size=1, rank=0, host_rank=0, words=None)
-    status, why = attempt(fails, group, [])
+    monkeypatch.setattr(signs, "PATIENCE", 0.1)
+    monkeypatch.setattr(signs.Watchdog, "of_this_process", watched_by_nobody())
+    group = SimpleNamespace(size=1, rank=0, host_rank=0, words=None, folder=tmp_path, run=0)
+    left = []
+    status, why = attempt(fails, group, [], left.append)
     assert status == getattr(error, "status", 1) and why.endswith("x")
     group.size = 2
+    assert not left
     with pytest.raises(type(error)):
-        attempt(fails, group, [])
+        attempt(fails, group, [], left.append)
+    assert left == [why]
     error = AgreedRunError("x")
-    assert attempt(fails, group, []) == (1, "x")
+    assert attempt(fails, group, [], left.append) == (1, "x") and left == [why]
+
+
+def watched_by_nobody():
+    return SimpleNamespace(ranks=SimpleNamespace(alive=lambda: None))
+
+
+def test_ranks_agree_that_a_run_failed_where_all_of_them_met_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(signs, "PATIENCE", 0.3)
+    monkeypatch.setattr(signs.Watchdog, "of_this_process", watched_by_nobody())
+    assert not signs.all_fail(tmp_path, 7, 0, 3) and not signs.all_fail(tmp_path, 7, 1, 3)
+    assert signs.all_fail(tmp_path, 7, 2, 3) and not signs.all_fail(tmp_path, 8, 2, 3)
+
+
+def test_a_folder_that_a_killed_sweep_left_goes_but_not_that_of_a_live_one(tmp_path):
+    (tmp_path / ".sweep-killed").mkdir()
+    (tmp_path / ".sweep-killed" / "0").touch()
+    folders = [signs.new_folder(tmp_path) for _ in range(2)]
+    assert {*os.listdir(tmp_path)} == {Path(folder.name).name for folder in folders}
+    for folder in folders:
+        folder.cleanup()
+    assert not os.listdir(tmp_path)
+
+
+def test_a_rank_without_a_sign_of_life_ends_the_job_once_all_others_wait_for_it(
+    tmp_path, monkeypatch
+):
+    ended = []
+    monkeypatch.setattr(signs, "end", lambda ranks, status, why: ended.append((ranks.rank, why)))
+    lives = [signs.Life(tmp_path, SimpleNamespace(rank=k, size=3, timeout=5.0)) for k in range(3)]
+    for n in range(1, 10):
+        for life in lives[:2]:  # rank 2 is stopped
+            os.utime(life.mine, (n, n))
+        for life in lives[:2]:
+            life.look()
+        assert [rank for rank, _ in ended] == [1] * (n - 5)
+    assert "rank 2 gave no sign of life for 5 seconds" in ended[0][1]
+    os.utime(lives[2].mine, (n, n))  # it goes on
+    lives[1].look()
+    assert len(ended) == 4
+
+
+def test_the_file_of_a_sweep_tells_all_its_groups_to_stop(tmp_path):
+    told = Told()
+    told.file = tmp_path / "stop"
+    assert not told.stop
+    told.file.touch()
+    assert told.stop
+
+
+def test_a_run_that_another_job_trains_or_has_finished_is_left_alone(planned, made_up, capsys):
+    runs = planned("seed=[1,2]", "data.file=digits.h5", "run.dir=runs")[1]
+    made_up("seed=1", losses(5, [0.5] * 4, 0.5), "seed=1")
+    folder = made_up("seed=2", losses(5, [0.5]), "seed=2")
+    group = SimpleNamespace(rank=0, gather=lambda thing: [thing])
+    with open(folder / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert [sweep.train_one(run, group) for run in runs] == [(0, "")] * 2
+    assert capsys.readouterr().out.count("left alone") == 2
+
+
+def test_a_run_that_failed_before_it_began_is_known_and_can_be_tried_again(planned):
+    words = "seed=[1,2]", "data.file=digits.h5", "run.dir=runs"
+    run = planned(*words)[1][0]
+    sweep.leave_behind(run, "why")
+    assert [its.status for its in planned(*words)[1]] == ["failed", "new"]
+    past = PastRun(run.directory)
+    assert (past.status, past.note) == ("failed", "why")
+    assert named("runs") == ["runs"]  # and so does not stand in the way of a picture
+    directory = RunDirectory(run.directory, SimpleNamespace(rank=0))
+    directory.claim(may_hold_a_run=True)
+    assert directory.resume(phi=None) == {}
+
+
+def test_a_run_that_could_not_leave_why_it_failed_is_told_with_its_reason(
+    made_up, tmp_path, capsys
+):
+    (made_up("seed=1", losses(5, [0.5]), "seed=1") / "failure.txt").write_text("one")
+    made_up("seed=2", losses(5, [0.5]), "seed=2")
+    failed = {"seed=1": "one", "seed=10": "ten", "seed=2": "two"}
+    sweep.conclude(tmp_path / "runs", failed)
+    said = [line for line in capsys.readouterr().out.splitlines() if ": failed: " in line]
+    assert [line.split()[0] + line.split()[-1] for line in said] == ["seed=2:two", "seed=10:ten"]
 
 
 def test_each_run_falls_to_one_group(tmp_path):

@@ -2,17 +2,19 @@
 
 import os
 import time
-import traceback
 from contextlib import suppress
 from copy import copy
 from pathlib import Path
 
-from dpedf.errors import RunError, UserError, print_error
+from dpedf.errors import RunError, UserError, print_error, traceback_of
 from dpedf.parallel.ending import forget
 from dpedf.parallel.ranks import Ranks
+from dpedf.parallel.signs import all_fail
 from dpedf.parallel.watchdog import Watchdog
 
 EVERY = 0.1  # seconds between looks at whether the other groups are done
+# Requests of runs that failed, for MPI may still write into their memory, which they hold.
+UNFINISHED = []
 
 
 class Group(Ranks):
@@ -21,34 +23,47 @@ class Group(Ranks):
     What a run says is left out, for several of them would mix.
     """
 
+    folder, run = None, 0  # in which groups take their runs; the number of the one at hand
+
     def __init__(self, world, each):
         vars(self).update(vars(world))
-        self.shows_bar = each == world.size
-        if each < world.size:
+        self.world, self.each, self.shows_bar = world, each, each == world.size
+        self.renew()
+
+    def renew(self):
+        """Be on a communicator on which nothing was sent yet."""
+        world, first = self.world, self.world.rank // self.each * self.each
+        if world.size > 1:
             self.host_rank, self.hosts = 0, 1
-            self.join(world.comm.Split(world.rank // each, world.rank))
+            members = world.comm.Get_group().Incl(range(first, first + self.each))
+            self.join(world.comm.Create_group(members))
 
     def say(self, line, before=""):
         pass
 
 
-def attempt(main, group, words):
+def attempt(main, group, words, leave):
     """(status, why) of main(ranks, words), a run of a group that fails alone: other runs go on.
 
-    What one rank of several meets alone ends the job, since the others wait for it.
+    What some ranks of several meet alone ends the job, since the others wait for them; before
+    that, leave(why) is called.
     """
     ranks, why = copy(group), ""
     try:
         status = main(ranks, words)
-    except (UserError, RunError) as error:
-        if group.size > 1 and not error.agreed:
-            raise
-        status, why = error.status, str(error)
     except Exception as error:
-        if group.size > 1:
-            raise
-        print_error(traceback.format_exc())
-        status, why = 1, f"{type(error).__name__}: {error}"
+        known = isinstance(error, UserError | RunError)
+        status = error.status if known else 1
+        why = f"{error}" if known else f"{type(error).__name__}: {error}"
+        why = " ".join(why.split())
+        if group.size > 1 and not (known and error.agreed):
+            if not all_fail(group.folder, group.run, group.rank, group.size):
+                leave(why)
+                raise
+            UNFINISHED.extend(o for o in gc.get_objects() if isinstance(o, group.MPI.Request) and o)
+            group.renew()
+        if group.rank == 0 and not known:
+            print_error(traceback_of(error))
     if group.host_rank == 0:
         forget(ranks)
     return status, why
@@ -59,9 +74,10 @@ def shared_out(n, folder, group):
 
     folder: an empty one, which all groups see.
     """
-    for k in range(n):
-        if group.gather(group.rank == 0 and first(Path(folder, str(k))))[0]:
-            yield k
+    group.folder = folder
+    for group.run in range(n):
+        if group.gather(group.rank == 0 and first(Path(folder, str(group.run))))[0]:
+            yield group.run
 
 
 def first(ticket):

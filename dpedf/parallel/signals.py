@@ -22,7 +22,8 @@ START = 600  # seconds in which a program has to import what it needs, and MPI t
 class Told:
     """What signals have told this process.
 
-    stop: to stop?  ranks: those that a second SIGINT ends, once there are any.
+    file: that tells so too once it is there, of a job whose ranks train apart; or None.
+    ranks: those that a second SIGINT ends, once there are any.
     stops: the signals, without those that a shell ignores for what it runs in the background.
     """
 
@@ -32,14 +33,19 @@ class Told:
 
     def forget(self):
         """A run has ended, and another one may begin in this process."""
-        self.stop, self.interrupted, self.ranks = False, inf, None
+        self.heard, self.interrupted, self.ranks, self.file = False, inf, None, None
+
+    @property
+    def stop(self):
+        """Was this process told to stop?"""
+        return self.heard or bool(self.file and os.path.exists(self.file))
 
     def hear(self, pipe):
         while True:
             self.tell(os.read(pipe, 1)[0])
 
     def tell(self, number):
-        self.stop, now = self.stop or number in STOPS, time.monotonic()
+        self.heard, now = self.heard or number in STOPS, time.monotonic()
         if number == signal.SIGINT:
             if now - self.interrupted > APART:
                 end(self.ranks, 1, "interrupted twice, which ends the job")

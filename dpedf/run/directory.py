@@ -84,7 +84,7 @@ class RunDirectory:
         UserError: there is a run, but it cannot go on.
         """
         held = self.held() if self.writes else []
-        if not held:
+        if not held or {*held} == {"config.toml", FAILURE}:  # it failed before it began
             return {}
         for name in held:
             if not (self.path / name).exists():
@@ -165,7 +165,7 @@ class RunDirectory:
             self.write(METRICS, "".join(map(metrics.line, kept)))
             with writing(self.given / METRICS):
                 self.metrics = open(self.path / METRICS, "a", buffering=1, opener=no_link)
-                finalize(self, self.metrics.close)
+                finalize(self, close, self.metrics)
             self.told = len(kept)
             if settings.run.tensorboard:
                 self.event_file = EventFile(self.path, kept)
@@ -237,6 +237,12 @@ class RunDirectory:
         self.told += kind != "test"
         if self.event_file:
             self.event_file.add(event)
+
+
+def close(file):
+    """Close a file.  That its disk is full was said when it was written."""
+    with suppress(OSError):
+        file.close()
 
 
 def before(events, step):

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -55,17 +56,65 @@ def test_groups_share_the_runs_of_a_sweep_and_learn_the_bits_of_one_rank(place):
     assert all(name.startswith("weight_decay=") for name in os.listdir(place / "groups"))
 
 
-def test_ctrl_c_stops_all_groups_with_checkpoints_and_the_same_command_goes_on(place):
-    words = sweep(place, "runs", "seed=[0,1,2]", "train.epochs=100000", "--each", 1)
-    job = start(2, *words, cwd=place)
-    while not all(list((place / "runs").glob(f"seed={k}/metrics.jsonl")) for k in range(2)):
+# Odd ranks fail before the others, whose sum over ranks of a layer has begun by then.
+FAILS = """
+from mpi4py import MPI
+
+from dpedf.ops import Affine, Flatten, LogLoss, Relu, Softmax
+from dpedf.phi import dense, glorot
+
+class Fails(Relu):
+    def __init__(self, x, left):
+        super().__init__(x)
+        self.left = left
+
+    def forward(self):
+        self.fail_on(1)
+        super().forward()
+
+    def fail_on(self, odd):
+        if not self.left and MPI.COMM_WORLD.rank % 2 == odd:
+            raise TypeError("bad")
+
+    def backward(self):
+        self.fail_on(0)
+        self.left -= 1
+        super().backward()
+
+def model(x, y, left, **others):
+    hidden = Fails(Affine(dense(64, 16, glorot), Flatten(x)), left)
+    Q = Softmax(Affine(dense(16, 10, glorot), hidden))
+    return Q, LogLoss(Q, y)
+"""
+
+
+def test_groups_outlive_a_run_that_fails_and_one_rank_that_is_told_to_stop_stops_them_all(place):
+    """The same command goes on then, but not with the run that failed."""
+    (place / "fails.py").write_text(FAILS)
+    words = "model.build=fails.py:model", "model.left=[100,1000000000,1000000001,1000000002]"
+    words = *words, "run.allreduce=buckets", "run.bucket=64", "data.valid=0"
+    words = sweep(place, "runs", *words, "train.epochs=100000", "--each", 2)
+    job = start(4, *words, cwd=place)
+    places = [place / "runs" / f"left=100000000{k}" / "metrics.jsonl" for k in range(2)]
+    while not all(file.exists() for file in places):
         assert job.poll() is None
-    job.send_signal(signal.SIGINT)
+        time.sleep(0.05)
+    os.kill(descendants(job.pid, 2)[-1], signal.SIGTERM)
     out, err = job.communicate(timeout=60)
     assert job.returncode == 75, out + err
-    again = "the same command goes on: mpirun -n 2 python -m dpedf sweep"
+    assert err.count("TypeError: bad") == 1 and out.count(": failed: TypeError: bad") == 1
+    again = "the same command goes on: mpirun -n 4 python -m dpedf sweep"
     assert out.count(": stopped at step") == 2 and again in out
-    assert [run.status for run in runs_in(place / "runs")] == ["stopped"] * 2
+    assert [run.status for run in runs_in(place / "runs")] == ["failed", *["stopped"] * 2]
+    assert not list((place / "runs").glob(".*"))
+
+
+def descendants(process, generation):
+    """The numbers of the processes of a generation after one: those that mpirun's helper starts."""
+    if not generation:
+        return [process]
+    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return [its for child in children for its in descendants(int(child), generation - 1)]
 
 
 def test_ranks_that_no_group_can_have_are_refused_before_anything_is_made(place):

@@ -48,15 +48,20 @@ def read_grid(words, tree):
     """
     grid, rest = {}, []
     for word in words:
-        key, _, text = (part.strip() for part in word.partition("="))
+        key, text = key_of(word), word.partition("=")[2].strip()
         found = values(key, text, tree)
         if found is None:
             rest.append(word)
-        elif key in grid or any(other.startswith(f"{key}=") for other in words if other != word):
+        elif [*map(key_of, words)].count(key) > 1:
             raise UserError(f"{shown_key(key)} is given twice, expected all its values in one list")
         else:
             grid[key] = found
     return grid, rest
+
+
+def key_of(word):
+    """train.epochs, of "train.epochs = 3"."""
+    return word.partition("=")[0].strip()
 
 
 def values(key, text, tree):

@@ -122,9 +122,12 @@ def runs_in(directory):
 
 
 def named(path):
-    """The runs that a path names: itself, or where it holds none, those below it, if any."""
+    """The runs that a path names: itself, or where it holds none, those below it, if any.
+
+    One that has made no step yet, or failed before, is left out.
+    """
     within = Path(path).is_dir() and not holds_run(path)
-    return [run.path for run in runs_in(path)] or [path] if within else [path]
+    return [run.path for run in runs_in(path) if run.step] or [path] if within else [path]
 
 
 def in_order(name):

@@ -11,7 +11,7 @@ from dpedf.run.settings.toml import read
 from dpedf.run.settings.tree import override
 from dpedf.run.setup import assemble
 from dpedf.tools.experiments.differences import differences, in_a_name, short_names
-from dpedf.tools.experiments.grid import points, read_grid, word
+from dpedf.tools.experiments.grid import key_of, points, read_grid, word
 from dpedf.tools.experiments.past import PastRun, holds_run
 
 LONGEST = 100  # characters of a name
@@ -40,7 +40,7 @@ def plan(path, words, samples=None, alive=lambda: None):
         alive()
     expect_models(path, configs, alive)
     directory = configs[0].run.dir
-    if not any(w.removeprefix("--").startswith("run.dir=") for w in rest):
+    if "run.dir" not in map(key_of, rest):
         directory += "-sweep"
     names, runs, taken = short_names(grid), [], set()
     for point, command, settings in zip(chosen, commands, configs, strict=True):
