@@ -115,7 +115,7 @@ def stopped_by(status):
 
 
 def leave_waiting(ranks=None):
-    """From now on, they end this process also where its main thread waits for other ranks.
+    """From now on, Ctrl-C and SIGTERM end this process also where its main thread waits in MPI.
 
     ranks: those of its job, once there are any.
     """
