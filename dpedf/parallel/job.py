@@ -46,6 +46,17 @@ def run(main):
     sys.exit(status)
 
 
+def run_watched(main):
+    """The same for a tool that calls ranks.alive() about once a second: it ends where none is."""
+
+    def watched(ranks):
+        if ranks.size > 1:
+            watchdog.watch(ranks)
+        return main(ranks)
+
+    run(watched)
+
+
 def watch(ranks):
     """From now on, signals tell this job to stop, and it ends where no rank is alive any more.
 

@@ -15,7 +15,6 @@ from dpedf.device.choose import choose
 from dpedf.device.gpu import driver_version
 from dpedf.device.threads import blas_threads
 from dpedf.errors import UserError, concerning, one_line
-from dpedf.parallel import watchdog
 from dpedf.parallel.agreement import expect_same
 from dpedf.phi import Phi
 from dpedf.program import during, program
@@ -145,7 +144,6 @@ def opened(args, ranks):
     """with opened(args, ranks) as model: a Trained, the same on all ranks, each on its device.
 
     args: run, checkpoint and trust of a command line.  AgreedError: there is no such model.
-    Who opens it on several ranks has to call ranks.alive() about once a second.
     """
 
     def device(settings):
@@ -163,8 +161,6 @@ def opened(args, ranks):
             ranks.say(found.note)
         return found
 
-    if ranks.size > 1:
-        watchdog.watch(ranks)
     with ranks.together():
         model = Trained(args.run, device, args.checkpoint, args.trust)
     with closing(model.device):
