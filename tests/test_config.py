@@ -240,6 +240,8 @@ def test_a_wrong_value_is_one_line_with_file_key_found_and_expected(path, overri
 
 # What people mean by a value that is wrong: the override, and what the line proposes.
 MEANT = {
+    "train.precision=fp32": 'perhaps "float32"',
+    "train.precision=double": 'perhaps "float64"',
     "train.steps=10k": "perhaps 10000",
     "train.steps=1.5K": "perhaps 1500",
     "train.steps=60,000": "perhaps 60000",

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 from emulator import compiler
+from launcher import mpirun
 
 from dpedf.tools import doctor
 from dpedf.tools.machine import diagnosis, facts, measure, measured, page
@@ -365,12 +366,15 @@ def test_what_is_missing_is_said_in_the_page(python, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     for words in (
         *("MPI library    none was found", "binding        this system binds no process"),
-        *("none with one rank", f"{tmp_path}/x.h5: no such file", 'pip install -e ".[mpich]"'),
+        *("none with one rank", f"{tmp_path}/x.h5: no such file", "unset MPI4PY_LIBMPI"),
     ):
         assert words in done.stdout.replace("\n" + 22 * " ", "")
     assert "OMP_NUM_THREADS = 2\\x1b[2J" in done.stdout
     assert all(line.isprintable() for line in done.stdout.splitlines())
-    assert "there is no MPI library" in done.stdout.split("To mend first:")[1].splitlines()[1]
+    assert (
+        "/nowhere/libmpi.so cannot be loaded"
+        in done.stdout.split("To mend first:")[1].splitlines()[1]
+    )
 
 
 def test_under_another_launcher_all_is_said(python):
@@ -436,3 +440,34 @@ def test_a_driver_that_stands_still_is_named(python, library):
     assert done.returncode == 1
     assert json.loads(done.stdout)["error"] == done.stderr.strip()
     assert done.stderr == "looking for a GPU did not end in 1 seconds\n"
+
+
+RAISES = """
+import os
+from dpedf import models
+from dpedf.edf import CompNode
+
+class Raises(CompNode):
+    def __init__(self, x):
+        self.x, self.calls = x, 0
+    def forward(self):
+        self.value, self.calls = self.x.value, self.calls + 1
+        rank = os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK"))
+        if self.calls > 3 and rank == "1":
+            raise TypeError("a fault of this test")
+    def backward(self):
+        self.x.addgrad(self.grad)
+
+def raising(x, y, sizes, activation="relu"):
+    Q, ell = models.mlp(x, y, sizes, activation)
+    return Q, Raises(ell)
+"""
+
+
+def test_what_is_known_is_printed_where_a_model_raises_on_one_rank(digits, tmp_path):
+    (tmp_path / "model.py").write_text(RAISES)
+    settings = f"data.file={digits}", f"model.build={tmp_path}/model.py:raising"
+    done = mpirun(2, "-m", "dpedf", "doctor", "configs/digits_mlp.toml", *settings, "--json")
+    report = json.loads(done.stdout)
+    assert done.returncode == 1 and "a fault of this test" in report["error"]
+    assert report["ranks"] == 2 and report["measured"]["products"]

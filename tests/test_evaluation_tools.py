@@ -259,7 +259,7 @@ def tool(here, capsys):
     def run(name, *words, ranks=1):
         module = import_module(f"dpedf.tools.{name}")
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("dpedf.parallel.job.run", lambda main: on_ranks(ranks, main))
+            patch.setattr("dpedf.parallel.job.run_watched", lambda main: on_ranks(ranks, main))
             patch.setattr("dpedf.tools.evaluate.measure", measured)
             module.main([str(word) for word in words])
         return capsys.readouterr().out

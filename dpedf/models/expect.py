@@ -4,6 +4,8 @@ from math import prod
 
 from dpedf.errors import UserError
 
+LIST_OF_SIZES = "a list of two or more positive whole numbers, such as [64, 10]"
+
 
 def positive(**numbers):
     """UserError: a number, or one of a list, that is no positive integer."""
@@ -23,10 +25,12 @@ def labels(y):
 def layers(sizes, activation, activations, x):
     """UserError: these sizes, and an activation that is none of those, describe no MLP of x."""
     if activation not in [*activations]:
-        expected = f"one of {', '.join(activations)}"
+        near = str(activation).lower()
+        perhaps = f", perhaps {near}" if near in [*activations] else ""
+        expected = f"one of {', '.join(activations)}{perhaps}"
         raise UserError(f"model.activation = {activation!r}, expected {expected}")
     numbers = isinstance(sizes, list) and all(type(n) is int and n > 0 for n in sizes)
     if not numbers or len(sizes) < 2:
-        raise UserError(f"model.sizes = {sizes!r}, expected a list of two or more positive numbers")
+        raise UserError(f"model.sizes = {sizes!r}, expected {LIST_OF_SIZES}")
     if sizes[0] != prod(x.shape):
         raise UserError(f"model.sizes[0] = {sizes[0]}, expected {prod(x.shape)}: x is {x.shape}")

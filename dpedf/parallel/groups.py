@@ -1,5 +1,6 @@
 """The ranks of a job in groups, each of which makes runs of its own, one after another."""
 
+import gc
 import os
 import time
 from contextlib import suppress

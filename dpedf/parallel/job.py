@@ -1,6 +1,5 @@
 """How a job starts and ends: one rank that fails ends all of them."""
 
-import signal
 import sys
 import threading
 import traceback
@@ -19,7 +18,12 @@ def run(main, *arguments):
     Any other error is a traceback, ends all ranks, and has status 1.
     """
     launcher.expect_numbers()
+    several = launcher.size() > 1
+    if several:
+        signals.leave_waiting()
     ranks = Ranks()
+    if several:
+        signals.leave_waiting(ranks)
     unlink_segments()
     threading.excepthook = lambda args: end(ranks, 1, described(ranks, args.exc_value))
     try:
@@ -32,8 +36,7 @@ def run(main, *arguments):
         if ranks.rank == 0:
             print_error(visible(str(error)))
     except signals.Stopped as stopped:
-        by = "Ctrl-C" if stopped.code == 128 + signal.SIGINT else "SIGTERM"
-        end(ranks, stopped.code, f"stopped by {by}")
+        end(ranks, stopped.code, signals.stopped_by(stopped.code))
     except BaseException as error:
         end(ranks, 1, described(ranks, error))
     if ranks.host_rank == 0:
@@ -41,6 +44,17 @@ def run(main, *arguments):
     signals.forget()
     flush()
     sys.exit(status)
+
+
+def run_watched(main):
+    """The same for a tool that calls ranks.alive() about once a second: it ends where none is."""
+
+    def watched(ranks):
+        if ranks.size > 1:
+            watchdog.watch(ranks)
+        return main(ranks)
+
+    run(watched)
 
 
 def watch(ranks):

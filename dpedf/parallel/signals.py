@@ -15,6 +15,8 @@ from dpedf.errors import UserError, open_streams
 from dpedf.parallel.ending import end, end_later
 
 STOPS = signal.SIGUSR1, signal.SIGTERM, signal.SIGINT
+ENDS = signal.SIGINT, signal.SIGTERM  # of what has nothing to save
+LEAVING = 1.0  # seconds in which the main thread may leave by itself, and tidy up
 APART = 0.1  # seconds; sooner, it is the same Ctrl-C, from a terminal and from a wrapper
 START = 600  # seconds in which a program has to import what it needs, and MPI to start
 
@@ -22,13 +24,15 @@ START = 600  # seconds in which a program has to import what it needs, and MPI t
 class Told:
     """What signals have told this process.
 
-    file: that tells so too once it is there, of a job whose ranks train apart; or None.
-    ranks: those that a second SIGINT ends, once there are any.
+    stop: to stop?  file: that tells so too once it is there, of a job whose ranks train apart.
+    leaves: do Ctrl-C and SIGTERM end it?  ranks: those that it ends, or a second SIGINT, once
+    there are any.
     stops: the signals, without those that a shell ignores for what it runs in the background.
     """
 
     def __init__(self):
-        self.hears, self.stops = False, [n for n in STOPS if signal.getsignal(n) != signal.SIG_IGN]
+        self.hears, self.leaves = False, False
+        self.stops = [n for n in STOPS if signal.getsignal(n) != signal.SIG_IGN]
         self.forget()
 
     def forget(self):
@@ -46,6 +50,9 @@ class Told:
 
     def tell(self, number):
         self.heard, now = self.heard or number in STOPS, time.monotonic()
+        if number in ENDS and self.leaves:
+            time.sleep(LEAVING)
+            end(self.ranks, 128 + number, stopped_by(128 + number))
         if number == signal.SIGINT:
             if now - self.interrupted > APART:
                 end(self.ranks, 1, "interrupted twice, which ends the job")
@@ -59,22 +66,31 @@ def listen(ranks=None):
     """From now on, signals tell this process to stop.  None: before there are ranks."""
     if current_thread() is not main_thread():
         raise UserError("a run in a thread, expected the main thread, which alone hears signals")
-    told.ranks = ranks
+    told.ranks, told.leaves = ranks, False
     open_streams()
     if ranks is None:
         end_later(START)
+    hear()
+    for number in told.stops:
+        signal.signal(number, lambda number, frame: None)
+
+
+def hear():
+    """Start the thread to which the numbers of signals go."""
     if not told.hears:
         told.hears, (pipe, write) = True, os.pipe()
         os.set_blocking(write, False)
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)
         Thread(target=told.hear, args=[pipe], name="signals", daemon=True).start()
-    for number in told.stops:
-        signal.signal(number, lambda number, frame: None)
 
 
 def forget():
     """A run has ended: from now on signals change nothing, least of all its status."""
     told.forget()
+    if told.leaves:
+        for number in {*ENDS} & {*told.stops}:
+            signal.signal(number, signal.SIG_DFL)
+        return
     for number in told.stops if told.hears else ():
         signal.signal(number, signal.SIG_IGN)
 
@@ -90,10 +106,26 @@ def leave_quietly():
     """
     open_streams()
     defaults = signal.SIG_DFL, signal.default_int_handler
-    for number in signal.SIGINT, signal.SIGTERM:
+    for number in ENDS:
         if signal.getsignal(number) in defaults:
             signal.signal(number, stop)
 
 
 def stop(number, frame):
     raise Stopped(128 + number)
+
+
+def stopped_by(status):
+    """What to say of this status of a Stopped."""
+    return f"stopped by {'Ctrl-C' if status == 128 + signal.SIGINT else 'SIGTERM'}"
+
+
+def leave_waiting(ranks=None):
+    """From now on, Ctrl-C and SIGTERM end this process also where its main thread waits in MPI.
+
+    ranks: those of its job, once there are any.
+    """
+    told.ranks = ranks
+    if current_thread() is main_thread() and not told.hears:
+        told.leaves = True
+        hear()

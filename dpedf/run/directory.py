@@ -169,6 +169,10 @@ class RunDirectory:
             self.told = len(kept)
             if settings.run.tensorboard:
                 self.event_file = EventFile(self.path, kept)
+            else:  # those that stopped where the run did would look like all of it
+                with writing(self.given):
+                    for file in event_files(self.path):
+                        file.unlink()
         self.begun = True
 
     def clear(self):

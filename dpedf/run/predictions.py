@@ -86,6 +86,7 @@ def outputs(Q, part, ranks, rows):
                 found = output(Q, part, mine, (first + ranks.rank) * rows)
         if size > 1:
             found = at_rank_0(ranks, found, [n * prod(shape) for n in lengths])
+        ranks.alive()
         if ranks.rank == 0:
             yield found
 

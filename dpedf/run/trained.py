@@ -148,6 +148,7 @@ def opened(args, ranks):
 
     def device(settings):
         run, train = settings.run, settings.train
+        ranks.timeout = run.timeout
         if run.device == "gpu":  # as long as there is one
             run = replace(run, device="auto")
         if config.dtype(settings) != train.precision and driver_version() is None:

@@ -11,6 +11,7 @@ import json
 import os
 import shlex
 import signal
+import time
 from contextlib import closing
 from functools import partial
 
@@ -44,13 +45,11 @@ def main(words):
     open_streams()
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a library may hold the lock of Python
     doctor = Doctor(args)
-    if not args.json:
-        ranks = doctor.examine()
-    else:
-        stdout = os.dup(1)
+    if args.json:
         os.dup2(2, 1)  # where libraries print, as NCCL_DEBUG has NCCL do
-        ranks = doctor.examine()
-        os.dup2(stdout, 1)
+    ranks = doctor.examine()
+    if args.json:
+        os.dup2(doctor.stdout, 1)
         if doctor.speaks:
             print_line(json.dumps(doctor.report))
     doctor.observer.leave(ranks.size > 1)
@@ -82,6 +81,7 @@ class Doctor:
             **{"ranks": 1, "hosts": 1, "facts": [facts.of_process()], "notes": []},
             **{"library": None, "busy": None, "measured": {}, "verdict": []},
         }
+        self.stdout = os.dup(1)  # where --json prints; libraries get another one
         self.observer = Observer(self.named(launcher.rank(), size), self.known)
 
     def named(self, rank, size):
@@ -119,7 +119,13 @@ class Doctor:
             self.show(page.verdict_of(self.report) or "\nNothing to mend.")
             self.ended = True
         except BaseException as error:
-            end(ranks, 1, described(ranks, error))
+            why = described(ranks, error)
+            time.sleep(min(2 * ranks.rank, 10))  # a lower rank that fails too speaks, and ends all
+            self.speaks = True
+            if known := self.known(why):
+                os.dup2(self.stdout, 1)
+                print_line(known)
+            end(ranks, 1, why)
         return ranks
 
     def gather(self, ranks):
@@ -169,5 +175,5 @@ class Doctor:
             found["rows"] = f"reading {file}", LOAD, partial(measure.rows, settings, device, ranks)
         if path:
             work = partial(measure.steps, settings, path, device, link, ranks)
-            found["steps"] = f"a step of {path}", TRAIN, work
+            found["steps"] = f"measuring a step of {path}", TRAIN, work
         return found

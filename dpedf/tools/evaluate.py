@@ -26,7 +26,7 @@ def main(words):
     add("--data", metavar="FILE", help="another data file than that of the run")
     add("--split", choices=["train", "valid", "test"], default="test", help="which rows (test)")
     parser.add_checkpoint()
-    job.run(partial(evaluate, parser.read(words)))
+    job.run_watched(partial(evaluate, parser.read(words)))
 
 
 def evaluate(args, ranks):

@@ -33,7 +33,7 @@ def main(words):
     add("-o", "--output", metavar="OUT", required=True, type=output, help="a .csv, .h5 or .npz")
     add("--split", metavar="GROUP", help="of FILE, such as test, if it has several")
     parser.add_checkpoint()
-    job.run(partial(predict, parser.read(words)))
+    job.run_watched(partial(predict, parser.read(words)))
 
 
 def output(path):

@@ -251,3 +251,48 @@ def test_ranks_that_find_other_data_stop_with_one_line(digits, tmp_path):
     done = subprocess.run(job, capture_output=True, text=True, timeout=LIMIT, env=ENVIRONMENT)
     assert done.returncode == 2, done.stderr
     assert len([line for line in done.stderr.splitlines() if "the data: rank 1 has" in line]) == 1
+
+
+STOPS = """
+import os, signal
+from dpedf import models
+from dpedf.edf import CompNode
+from dpedf.ops import LogLoss
+
+class Stop(CompNode):
+    def __init__(self, x):
+        self.x = x
+    def forward(self):
+        self.value = self.x.value
+        rank = os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK"))
+        if rank == os.environ.get("STOPPED", "none"):
+            print("stops", flush=True)
+            os.kill(os.getpid(), signal.SIGSTOP)
+    def backward(self):
+        self.x.addgrad(self.grad)
+
+def stopping(x, y, sizes, activation="relu"):
+    Q = Stop(models.mlp(x, y, sizes, activation)[0])
+    return Q, LogLoss(Q, y)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by", ["its timeout", "Ctrl-C"])
+def test_a_tool_of_which_a_rank_is_stopped_ends(digits, tmp_path, by):
+    model, run = tmp_path / "model.py", tmp_path / "run"
+    model.write_text(STOPS)
+    more = f"model.build={model}:stopping", f"run.timeout={3 if by == 'its timeout' else 600}"
+    train(1, *settings(digits, run, "train.epochs=1", *more))
+    out = tmp_path / "out.csv"
+    for words in ["evaluate", run], ["predict", run, digits, "--split", "test", "-o", out]:
+        stopped = {"env": ENVIRONMENT | {"STOPPED": "1"}}
+        job = start(3, "-m", "dpedf", *words, "--trust", **stopped)
+        assert "stops" in job.stdout.readline()
+        if by == "Ctrl-C":
+            job.send_signal(signal.SIGINT)
+        _, err = job.communicate(timeout=60)
+        assert job.returncode not in (0, 2, 75)
+        said = "rank 1 not running" if by == "its timeout" else "stopped by Ctrl-C"
+        assert said in err, err
+    assert not out.exists()

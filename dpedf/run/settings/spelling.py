@@ -8,6 +8,7 @@ PAIRS = "[]", "{}", "()"
 NUMBER = r"[-+]?\d[\d_]*(\.\d*)?([eE][-+]?\d+)?"
 YES, NO, NONE = ("yes", "on", "1"), ("no", "off", "0"), ("none", "null", "nil")
 FACTORS = {"%": 1e-2, "k": 1e3, "K": 1e3, "M": 1e6}
+TYPES = {"fp32": "float32", "single": "float32", "fp64": "float64", "double": "float64"}
 LONGEST = 40  # characters of a text that may be meant otherwise
 
 
@@ -80,6 +81,8 @@ def meant(found, choices=(), default=None):
         return
     if isinstance(found, float) and found.is_integer():
         yield int(found)
+    if (name := TYPES.get(text.lower())) in choices:
+        yield name
     yield from get_close_matches(text.lower(), choices, 1)
     if number := re.fullmatch(rf"({NUMBER}) ?([%kKM])", text):
         value = float(number[1]) * FACTORS[number[4]]

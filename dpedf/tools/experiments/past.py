@@ -38,7 +38,7 @@ class PastRun:
         self.step, self.per_epoch = count(kept.get("step")) or 0, count(kept.get("steps_per_epoch"))
         self.seconds, self.ranks = number(kept.get("seconds")), count(kept.get("ranks"))
         try:
-            self.settings = config.load(self.path / "config.toml")
+            self.settings = settings_in(self.path / "config.toml")
             self.read_events()
         except UserError as error:
             self.note = str(error).removeprefix(f"{self.path}/")
@@ -71,7 +71,8 @@ class PastRun:
         if loss is not None and (self.valid_loss is None or loss < self.valid_loss):
             self.valid_loss, self.valid_accuracy = loss, number(event.get("valid_accuracy"))
         if newer:
-            self.seconds, self.ranks = number(event.get("seconds")), count(event.get("ranks"))
+            seconds, self.ranks = number(event.get("seconds")), count(event.get("ranks"))
+            self.seconds = None if seconds is None or seconds < 0 else seconds
 
     def judged(self):
         """The status of a run that is not live."""
@@ -86,6 +87,13 @@ class PastRun:
             return "stopped"
         self.note = f"{CHECKPOINT}: not whole, or not there, expected one to resume from"
         return "damaged"
+
+
+def settings_in(file):
+    """The Config of a run.  UserError: its file is not there, or is none."""
+    if not os.path.lexists(file):
+        raise UserError(f"{file}: not there, expected the settings of the run")
+    return config.load(file)
 
 
 def said(file):

@@ -71,6 +71,9 @@ def launcher(report, facts):
 def no_library(report, facts):
     if facts[0]["mpi"]["library"] or report["launched"] > 1:
         return None
+    if named := facts[0]["variables"].get("MPI4PY_LIBMPI"):
+        what = f"MPI4PY_LIBMPI = {named} cannot be loaded: only one rank can run"
+        return what, "unset MPI4PY_LIBMPI"
     missing = "mpi4py is not installed" if not facts[0]["mpi4py"] else "there is no MPI library"
     return f"{missing}: only one rank can run", install(facts)
 

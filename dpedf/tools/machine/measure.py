@@ -101,7 +101,8 @@ def sums(link, device, ranks, slices):
     """Sums over ranks by size, as a run of so many slices makes them, and as the library does.
 
     bytes_per_second is what nccl-tests call algbw: the bytes of the sum by its time; busbw is
-    2 (n - 1) / n times as much for n ranks, what each of them sends and receives a second.
+    2 (n - 1) / n times as much for n ranks, what each of them would send and receive a second, if
+    it sent the least that a sum needs.
     """
     ways, found = {"library": 0}, []
     if slices:

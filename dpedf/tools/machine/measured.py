@@ -50,7 +50,10 @@ def sums_of(found, report):
             algbw, busbw = (row[way][name] / 1e9 for name in ("bytes_per_second", "busbw"))
             text += f"{in_seconds(row[way]['seconds']):>12}{algbw:>10.3g}{busbw:>10.3g}"
         lines.append(text)
-    lines.append("GB/s as in nccl-tests: algbw, size / time; busbw, what each rank sends a second")
+    lines += [
+        "GB/s as in nccl-tests: algbw, size / time; busbw, what each rank would send a second",
+        "if it sent the least that a sum needs",
+    ]
     return "\n".join([*lines, ""])
 
 
