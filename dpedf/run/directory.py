@@ -100,7 +100,7 @@ class RunDirectory:
         state = install(self.source, found, phi)
         self.find_best(state)
         events, bad = self.events()
-        kept, told = before(events, state["step"]), state.pop("events", None)
+        kept, told = metrics.before(events, state["step"]), state.pop("events", None)
         if told not in (None, len(kept)):
             at = f"events up to step {state['step']:,}"
             bad.append(f"{self.given / METRICS}: {len(kept):,} {at}, expected {told:,}")
@@ -160,7 +160,7 @@ class RunDirectory:
         if step == 0:
             save()
         if self.writes:
-            kept = before(self.events()[0], step)
+            kept = metrics.before(self.events()[0], step)
             self.write("config.toml", config.text(settings))
             self.write(METRICS, "".join(map(metrics.line, kept)))
             with writing(self.given / METRICS):
@@ -247,8 +247,3 @@ def close(file):
     """Close a file.  That its disk is full was said when it was written."""
     with suppress(OSError):
         file.close()
-
-
-def before(events, step):
-    """Those up to this step, but for that of the test, which is told anew."""
-    return [e for e in events if e["step"] <= step and e["event"] != "test"]

@@ -83,3 +83,8 @@ def parsed(text):
 def plain(value):
     """Is it null, a text, or a finite number?"""
     return value is None or type(value) in (str, int) or (type(value) is float and isfinite(value))
+
+
+def before(events, step):
+    """Those events up to this step, but for that of the test, which is told anew."""
+    return [e for e in events if e["step"] <= step and e["event"] != "test"]

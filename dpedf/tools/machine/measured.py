@@ -51,8 +51,8 @@ def sums_of(found, report):
             text += f"{in_seconds(row[way]['seconds']):>12}{algbw:>10.3g}{busbw:>10.3g}"
         lines.append(text)
     lines += [
-        "GB/s as in nccl-tests: algbw, size / time; busbw, what each rank would send a second",
-        "if it sent the least that a sum needs",
+        "GB/s as in nccl-tests: algbw is size / time; busbw is what each rank would",
+        "send a second if it sent the least that a sum needs",
     ]
     return "\n".join([*lines, ""])
 
