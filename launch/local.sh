@@ -34,9 +34,16 @@ if [[ -f $config ]]; then # from the root, where the job runs
     config=${config#"$root/"}
 fi
 
-entered=${VIRTUAL_ENV:-}
+here=$PWD entered=${VIRTUAL_ENV:-}
 # shellcheck source=launch/setup.sh
 source "$root/launch/setup.sh" mpich
+
+# What a run says last begins with this, for a shell in which there is no dpedf yet.
+if [[ $entered != "$VIRTUAL_ENV" ]]; then
+    DPEDF_ENTER="source .venv/bin/activate"
+    [[ $here -ef $root ]] || DPEDF_ENTER="cd $(printf %q "$root"); $DPEDF_ENTER"
+    export DPEDF_ENTER
+fi
 
 # The data file that dpedf.train would read; it is the one to tell what is wrong with a config.
 data=$(
@@ -53,6 +60,5 @@ if [[ $data == data/*.h5 && ! -e $data && -f $recipe ]]; then
 fi
 
 job=(mpirun -n "$ranks" python -m dpedf.train "$config" "$@")
-[[ -n $entered ]] || say "to use this environment yourself: source $(printf %q "$PWD")/.venv/bin/activate"
 say "${job[@]}"
 exec "${job[@]}"

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import termios
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -582,7 +583,8 @@ def test_the_last_lines_say_where_things_lie_and_what_to_do_next(finished):
     state, epoch = saved(run / "checkpoint.h5"), best["step"] // 21
     kept = f"checkpoint.h5 (step {state['step']}), best.h5 (epoch {epoch}, valid loss "
     assert out[-3] == f"runs/digits: {kept}{short(best['best'])})"
-    assert out[-2] == "next: dpedf evaluate runs/digits; dpedf plot runs/digits"
+    plot = "; dpedf plot runs/digits" if find_spec("matplotlib") else ""
+    assert out[-2] == f"next: dpedf evaluate runs/digits{plot}"
     assert out[-1].startswith("phi_sha256 ")
 
 
@@ -596,8 +598,9 @@ def test_the_confusions_at_the_end_of_a_run_are_those_of_its_test(finished):
 
 
 @pytest.mark.parametrize("build, trust", [("mlp", ""), ("my run/mine.py:net", " --trust")])
-def test_what_to_do_next_is_quoted_and_trusts_code_of_ones_own(build, trust):
-    run = Path("my run")
+def test_what_to_do_next_is_quoted_and_trusts_code_of_ones_own(build, trust, monkeypatch):
+    run, enter = Path("my run"), "source .venv/bin/activate"
+    monkeypatch.setattr("dpedf.run.last_lines.find_spec", lambda name: name == "matplotlib")
     training = Timed(1000)
     training.settings = SimpleNamespace(
         model={"build": build}, run=SimpleNamespace(check_nan=False, tensorboard=bool(trust))
@@ -607,7 +610,10 @@ def test_what_to_do_next_is_quoted_and_trusts_code_of_ones_own(build, trust):
     kept, following, *board = last_lines(training)
     assert board == ["in TensorBoard: tensorboard --logdir ."] * bool(trust)
     assert kept.endswith("best.h5 (step 50, valid loss 1.25e+23)")
-    assert following == f"next: dpedf evaluate '{run}'{trust}; dpedf plot '{run}'"
+    commands = f"dpedf evaluate '{run}'{trust}; dpedf plot '{run}'"
+    assert following == f"next: {commands}"
+    monkeypatch.setenv("DPEDF_ENTER", enter)
+    assert last_lines(training)[1] == f"next: {enter}; {commands}"
 
 
 # A run that goes on.

@@ -1,6 +1,8 @@
 """The last lines of a run: where things lie, and what to do next."""
 
+import os
 import shlex
+from importlib.util import find_spec
 
 from dpedf.errors import plural, short
 from dpedf.run.directory import BEST, CHECKPOINT
@@ -20,7 +22,11 @@ def kept(training):
 def last_lines(training):
     """What a finished run has left, and the commands that go on from there."""
     run = training.directory.given
-    commands = to_evaluate(training.settings, run), shlex.join(["dpedf", "plot", str(run)])
+    commands = [to_evaluate(training.settings, run)]
+    if find_spec("matplotlib"):
+        commands.append(shlex.join(["dpedf", "plot", str(run)]))
+    if enter := os.environ.get("DPEDF_ENTER"):  # of launch/local.sh: how a shell finds dpedf
+        commands.insert(0, enter)
     checked = board = []
     if training.settings.run.check_nan:
         checked = [f"nan: none in {plural(training.step.number, 'step')}"]
