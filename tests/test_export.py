@@ -46,7 +46,7 @@ PAGE = (ROOT / "docs" / "pytorch.md").read_text()
 PROGRAMS = dict(re.findall(r"`configs/(\w+)\.toml`[^`]*```python\n(.*?)```", PAGE, re.DOTALL))
 JOB = ROOT / "tests" / "programs" / "trainings.py"
 SMALL = "train.batch_size=12", "train.slices=0", "train.rows=12", "run.device=cpu"
-SHIPPED = "mnist", "lenet", "char_lstm", "char_transformer"
+SHIPPED = "mnist", "lenet", "digits", "char_lstm", "char_transformer"
 
 safetensors = pytest.importorskip("safetensors.numpy", reason="needs safetensors")
 

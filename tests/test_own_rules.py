@@ -400,13 +400,13 @@ def test_one_file_of_model_rule_and_schedule_is_run_once_and_again_when_it_chang
 
 def test_a_schedule_that_a_checkpoint_names_is_not_run(mine):
     """Where the run has another one by now."""
-    (mine / "foreign.py").write_text("raise SystemExit('this was run')\n")
-    old = SimpleNamespace(train=train(schedule="foreign.py:eta", epochs=1))
+    (mine / "of_a_checkpoint.py").write_text("raise SystemExit('this was run')\n")
+    old = SimpleNamespace(train=train(schedule="of_a_checkpoint.py:eta", epochs=1))
     for name in "constant", "mine.py:root":
         now = Identity.__new__(Identity)
         now.rows, now.settings = 80, SimpleNamespace(train=train(schedule=name, epochs=1))
         assert [*now.rate(old, 3)] == []
-    assert "foreign" not in str(sys.modules.keys())
+    assert "of_a_checkpoint" not in str(sys.modules.keys())
 
 
 def test_code_that_has_changed_is_said_when_a_run_goes_on(mine):

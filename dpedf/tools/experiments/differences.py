@@ -24,11 +24,11 @@ def differences(configs):
 def labels(configs, called=None):
     """What tells each of several Configs from the others: "learning_rate=0.1, sizes=[784,10]".
 
-    A value that most of them have is not said.  called: the names of their runs; what a name says
-    is not said again.
+    called: the names of their runs, in a table; what a name says, and what most runs have, is not
+    said there.
     """
     found = differences(configs)
-    most = usual(found)
+    most = usual(found) if called else {}
     names = short_names(key for settings in found for key in settings)
     said = [{*re.split("[,/]", name)} for name in called or [""] * len(configs)]
     return [
