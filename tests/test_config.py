@@ -165,6 +165,7 @@ def test_an_override_may_give_what_the_file_lacks(path):
 
 # What is wrong with a value: the override, and what the line names beside the file.
 WRONG = {
+    "train.batch_size=1e19": ["train.batch_size = 10000000000000000000", "at most 64 bits"],
     "train.batchsize=3": ["train.batchsize", "batch_size"],
     "learning_rate=.1": ["learning_rate is unknown, expected train.learning_rate"],
     "data.batchsize=3": ["data.batchsize is unknown, expected train.batch_size"],
@@ -309,7 +310,9 @@ def test_a_setting_that_the_optimizer_does_not_have_is_refused(path, optimizer, 
             config.load(path, overrides)
 
 
-@pytest.mark.parametrize("override", ["train.batch_size", "--resum", "=3", "train.=3", "", "."])
+@pytest.mark.parametrize(
+    "override", ["train..epochs=3", "train.batch_size", "--resum", "=3", "train.=3", "", "."]
+)
 def test_an_override_that_is_none_is_shown_as_it_was_given(path, override, refused):
     with refused(override, "section.key=value"):
         config.load(path, [override])

@@ -17,7 +17,7 @@ def override(tree, word, fits):
     """
     key, equals, text = (part.strip() for part in word.removeprefix("--").partition("="))
     *sections, name = key.split(".")
-    if not equals or not name:
+    if not (equals and name and all(sections)):
         raise UserError(f"{shown_key(word)}: expected section.key=value")
     for section in sections:
         tree = tree.setdefault(section, {})
@@ -46,7 +46,7 @@ def expect_plain(tree):
         key, value, depth = todo.pop()
         if depth > DEEPEST:
             raise UserError(f"{key}: more than {DEEPEST} tables and lists in each other")
-        if type(value) is int and not -(2**63) <= value < 2**64:
+        if type(value) is int and not -(2**63) <= value < 2**63:
             raise UserError(f"{key} = {shown(value)}, expected a number of at most 64 bits")
         if isinstance(value, str) and not plain(value):
             raise UserError(f"{key} = {shown(value)}, expected text in UTF-8 without NUL")
