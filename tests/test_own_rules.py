@@ -12,6 +12,7 @@ from launcher import mpirun
 from shipped import ROOT
 from test_checkpoint import model
 from test_own_code import as_before  # noqa: F401
+from test_resume import CONFIG
 from trainings import Trainings
 
 from dpedf import optim
@@ -181,18 +182,7 @@ def more(step, steps, train, rate):
     return rate
 '''
 
-CONFIG = """
-[data]
-file = "digits.h5"
-[model]
-build = "mlp"
-[train]
-epochs = 1
-batch_size = 8
-learning_rate = 0.1
-optimizer = "mine.py:adam"
-schedule = "its.py:cosine"
-"""
+CONFIG += 'optimizer = "mine.py:adam"\nschedule = "its.py:cosine"\n'
 
 
 @pytest.fixture

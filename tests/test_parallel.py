@@ -91,25 +91,31 @@ def test_the_gradients_of_slices_begin_at_multiples_of_256_bytes(dtype):
     assert len(addresses) > 2 and not any((a - addresses[0]) % 256 for a in addresses)
 
 
-@pytest.mark.parametrize("size", [1, 2, 3])
-def test_buckets_that_are_summed_during_backward_change_no_bit(size):
+def learned(ranks, between, slices, bucket=None):
+    """(gradient, losses of slices), bytes, of a network after a minibatch of 11 rows.
+
+    between: the node from (B, 5) to (B, 5) in its middle.  bucket: of a sum during Backward.
+    """
     random = np.random.default_rng(0)
     rows, labels = random.normal(size=(11, 4)), np.arange(11) % 3
+    x, y = Input((4,), np.float64), Input((), np.intp, 3)
+    ell = LogLoss(Softmax(Affine(dense(5, 3), between(Affine(dense(4, 5), x)))), y)
 
-    def learn(ranks, bucket=None):
-        x, y = Input((4,), np.float64), Input((), np.intp, 3)
-        ell = LogLoss(Softmax(Affine(dense(5, 3), Tanh(Affine(dense(4, 5), x)))), y)
+    def put(images, labels):
+        x.value, y.value = images, labels
 
-        def put(images, labels):
-            x.value, y.value = images, labels
+    phi, how = Phi(ell, dtype=np.float64), {"overlap": bool(bucket), "bucket": bucket or 1}
+    gradient = Gradient(ell, phi, ranks, put, slices, **how)
+    part = slice(*gradient.shard(11))
+    gradient(rows[part], labels[part], 11)
+    assert ell.value is None  # what was used is not kept
+    ranks.add(losses := gradient.losses.copy())
+    return phi.grad.tobytes(), losses.tobytes()
 
-        phi, how = Phi(ell, dtype=np.float64), {"overlap": bool(bucket), "bucket": bucket or 1}
-        gradient = Gradient(ell, phi, ranks, put, 7, **how)
-        part = slice(*gradient.shard(11))
-        gradient(rows[part], labels[part], 11)
-        assert ell.value is None  # what was used is not kept
-        return phi.grad.tobytes()
 
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_buckets_that_are_summed_during_backward_change_no_bit(size):
+    learn = partial(learned, between=Tanh, slices=7)
     (expected,) = on_ranks(1, learn)
     for bucket in 1, 7, 20, 43, 100:  # of 43 numbers
         assert on_ranks(size, partial(learn, bucket=bucket)) == [expected] * size
@@ -118,24 +124,11 @@ def test_buckets_that_are_summed_during_backward_change_no_bit(size):
 @pytest.mark.parametrize("bucket", [None, 7])
 def test_ranks_that_get_no_slices_take_part_and_change_no_bit(bucket):
     """Where BatchNorm has to hear of all of them, too."""
-    random = np.random.default_rng(0)
-    rows, labels = random.normal(size=(11, 4)), np.arange(11) % 3
 
-    def learn(ranks):
-        x, y = Input((4,), np.float64), Input((), np.intp, 3)
-        scale = Package(w=Parameter(np.ones(5)), b=Parameter(np.zeros(5)))
-        ell = LogLoss(Softmax(Affine(dense(5, 3), BatchNorm(scale, Affine(dense(4, 5), x)))), y)
+    def normalized(x):
+        return BatchNorm(Package(w=Parameter(np.ones(5)), b=Parameter(np.zeros(5))), x)
 
-        def put(images, labels):
-            x.value, y.value = images, labels
-
-        phi, how = Phi(ell, dtype=np.float64), {"overlap": bool(bucket), "bucket": bucket or 1}
-        gradient = Gradient(ell, phi, ranks, put, 3, **how)
-        part = slice(*gradient.shard(11))
-        gradient(rows[part], labels[part], 11)
-        ranks.add(losses := gradient.losses.copy())
-        return phi.grad.tobytes(), losses.tobytes()
-
+    learn = partial(learned, between=normalized, slices=3, bucket=bucket)
     (expected,) = on_ranks(1, learn)
     for size in 3, 4, 8:
         assert on_ranks(size, learn) == [expected] * size

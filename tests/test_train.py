@@ -8,8 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import termios
-from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +15,7 @@ from types import SimpleNamespace
 import h5py
 import numpy as np
 import pytest
+from terminals import at_a_terminal
 
 from dpedf.data import write
 from dpedf.errors import short
@@ -1091,38 +1090,19 @@ def test_a_model_of_a_users_file_learns_what_is_no_label(train, run, numbers, se
 
 def test_the_bar_is_shown_on_a_terminal_and_not_elsewhere(train, tmp_path, environment, finished):
     assert "%|" not in finished[0].stderr + finished[0].stdout
-    terminal, stderr = os.openpty()
-    termios.tcsetwinsize(stderr, (24, 100))
     command = [sys.executable, "-m", "dpedf.train", "digits.toml", "train.epochs=1"]
-    streams = {"stdout": subprocess.PIPE, "stderr": stderr}
-    with subprocess.Popen(command, cwd=tmp_path, env=environment, **streams) as job:
-        os.close(stderr)
-        shown = b""
-        with suppress(OSError):  # so ends a terminal on Linux
-            while piece := os.read(terminal, 4096):
-                shown += piece
-        out = job.stdout.read()
-    os.close(terminal)
-    assert job.returncode == 0
-    assert b"21/21" in shown and b"loss" in shown  # that of the last steps
-    assert b"valid loss" in out and b"21/21" not in out
+    how = {"stdout": subprocess.PIPE, "cwd": tmp_path, "env": environment}
+    shown, out = at_a_terminal(command, 100, **how)
+    assert "21/21" in shown and "loss" in shown  # that of the last steps
+    assert "valid loss" in out and "21/21" not in out
 
 
 def test_on_a_terminal_too_a_run_whose_output_nobody_reads_comes_to_its_end(
     train, tmp_path, environment
 ):
-    terminal, stderr = os.openpty()
     read, write = os.pipe()
     os.close(read)
     command = [sys.executable, "-m", "dpedf.train", "digits.toml", "train.epochs=2"]
-    with subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=write, stderr=stderr
-    ) as job:
-        os.close(stderr)
-        shown = b""
-        with suppress(OSError):
-            while piece := os.read(terminal, 4096):
-                shown += piece
-    for end in terminal, write:
-        os.close(end)
-    assert job.returncode == 0 and b"Error" not in shown
+    shown, _ = at_a_terminal(command, 100, stdout=write, cwd=tmp_path, env=environment)
+    os.close(write)
+    assert "Error" not in shown

@@ -42,9 +42,8 @@ class EventFile:
     """The event file of a live run, which begins with the events so far.
 
     A run that goes on writes another one, from metrics.jsonl, and then removes those before it: no
-    point stands there twice, and none that was lost with a step.  At the
-    START of a session TensorBoard forgets what it has read of them.  The time of a point is that of
-    its writing.
+    point stands there twice, and none that was lost with a step.  At the START of a session
+    TensorBoard forgets what it has read of them.  The time of a point is that of its writing.
     RunError: the disk cannot be written.
     """
 

@@ -1,7 +1,7 @@
 """Evaluate a model: its loss, accuracy, and which classes it confuses.
 
     dpedf evaluate runs/mnist --split valid
-    mpirun -n 4 dpedf evaluate runs/mnist --data other.h5
+    mpirun -n 4 python -m dpedf evaluate runs/mnist --data other.h5
 
 The rows are those of the run's own data file, or of another one with rows of the same shapes.
 """

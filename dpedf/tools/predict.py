@@ -1,7 +1,7 @@
 """Predict the class of each row of a file, and how likely each one is.
 
     dpedf predict runs/mnist images.h5 -o predicted.csv
-    mpirun -n 4 dpedf predict runs/mnist data/mnist.h5 --split test -o predicted.h5
+    mpirun -n 4 python -m dpedf predict runs/mnist data/mnist.h5 --split test -o predicted.h5
 
 FILE is HDF5, with rows x at its top or in a group, or a text; labels are not read.  Rows are
 scaled by its attributes scale, mean and std, or where it has none, as those of the run were.

@@ -1,36 +1,16 @@
 """What a user at a terminal sees of a job, whose ranks have pipes of the launcher."""
 
-import os
 import re
 import subprocess
-import termios
-from contextlib import suppress
+from functools import partial
 
 import pytest
+import terminals
 from launcher import ENVIRONMENT, ROOT, command
 
 COLUMNS = 70
 CONFIG = ROOT / "configs" / "digits_mlp.toml"
-
-
-def at_a_terminal(words, stdout=None):
-    """(what came to a terminal, in which all ends but what goes to stdout; and that)"""
-    terminal, end = os.openpty()
-    termios.tcsetwinsize(end, (24, COLUMNS))
-    attributes = termios.tcgetattr(end)
-    attributes[1] &= ~termios.OPOST  # newlines stay as they are
-    termios.tcsetattr(end, termios.TCSANOW, attributes)
-    streams = {"stdout": stdout or end, "stderr": end, "stdin": subprocess.DEVNULL}
-    with subprocess.Popen(words, cwd=ROOT, env=ENVIRONMENT, **streams) as job:
-        os.close(end)
-        shown = b""
-        with suppress(OSError):  # so ends a terminal on Linux
-            while piece := os.read(terminal, 4096):
-                shown += piece
-        out = job.stdout.read().decode() if job.stdout else ""
-    os.close(terminal)
-    assert job.returncode == 0, shown.decode()
-    return shown.decode(), out
+at_a_terminal = partial(terminals.at_a_terminal, columns=COLUMNS, cwd=ROOT, env=ENVIRONMENT)
 
 
 def screen(shown):
@@ -65,7 +45,7 @@ def test_under_mpirun_too_a_terminal_shows_a_bar_and_whole_lines_above_it(job):
 
 
 def test_the_bar_keeps_to_the_terminal_where_stdout_is_piped(job):
-    shown, out = at_a_terminal(job, subprocess.PIPE)
+    shown, out = at_a_terminal(job, stdout=subprocess.PIPE)
     assert "| 40/40 [" in shown and "valid loss" not in shown
     assert out.count("valid loss") == 9 and "\r" not in out and "%|" not in out
 
