@@ -23,6 +23,7 @@ from dpedf.run import config, room
 from dpedf.run.command_line import from_command_line
 from dpedf.run.resume import expect_resumable
 from dpedf.run.settings import listing as settings
+from dpedf.run.settings import sections
 from dpedf.run.settings.consistent import OPTIMIZERS_WITH
 from dpedf.run.settings.explain import in_toml, in_words
 from dpedf.run.settings.pointless import pointless
@@ -564,7 +565,7 @@ def test_help_lists_each_setting_with_meaning_type_and_default_in_few_columns(wi
     lines = settings.listing(width).splitlines()
     assert max(map(len, lines)) <= width
     words = " ".join(" ".join(lines).split())
-    for key, field in config.FIELDS.items():
+    for key, field in sections.FIELDS.items():
         if "." in key or key == "seed":
             meaning, kind = field.type.__metadata__[-1], in_words(field.type).removeprefix("a ")
             default = "required" if field.required else f"default {in_toml(field.default)}"
@@ -573,7 +574,7 @@ def test_help_lists_each_setting_with_meaning_type_and_default_in_few_columns(wi
 
 
 def test_types_are_said_in_words():
-    types, defaults = config.TYPES, config.DEFAULTS
+    types, defaults = sections.TYPES, sections.DEFAULTS
     assert in_words(types["train.batch_size"]) == "a whole number, at least 1"
     assert in_words(types["train.decay_rate"]) == "a number, from 0 to 1"
     assert in_words(types["train.momentum"]) == "a number, at least 0 and less than 1"
@@ -781,7 +782,7 @@ def consistent(settings):
 
 
 SETTINGS = (
-    sound(msgspec.inspect.type_info(config.Config))
+    sound(msgspec.inspect.type_info(sections.Config))
     .filter(lambda settings: settings.run.dir and (settings.train.epochs or settings.train.steps))
     .map(consistent)
 )
@@ -807,7 +808,7 @@ def test_the_text_of_a_config_loads_as_the_same_config(settings, tmp_path_factor
 
 KEYS = ["seed", "data", "model", "train", "run", "model.build", "model.sizes"] + [
     f"{section.name}.{field.name}"
-    for section in msgspec.structs.fields(config.Config)
+    for section in msgspec.structs.fields(sections.Config)
     if isinstance(section.type, type) and issubclass(section.type, msgspec.Struct)
     for field in msgspec.structs.fields(section.type)
 ]
@@ -893,7 +894,7 @@ def test_a_rate_to_end_with_is_of_the_cosine_schedule(tmp_path, refused):
     "slices, B, rows, expected", [(8, 64, 99, 8), (8, 3, 99, 3), (9, 64, 5, 5)]
 )
 def test_a_minibatch_has_no_more_slices_than_rows(slices, B, rows, expected):
-    train = config.TrainSection(batch_size=B, learning_rate=0.1, slices=slices)
+    train = sections.TrainSection(batch_size=B, learning_rate=0.1, slices=slices)
     assert config.slices(train, rows) == expected
     assert config.slices(msgspec.structs.replace(train, slices=0), rows) == 0
 

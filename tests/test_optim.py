@@ -9,7 +9,7 @@ from strict import DeviceArray, get, put
 
 from dpedf.kernels.vector import CACHED, norm
 from dpedf.optim import Adam, Momentum, RMSProp, clip, schedule, update_rule
-from dpedf.run.config import TrainSection
+from dpedf.run.settings.sections import TrainSection
 
 N = 2 * CACHED + 17  # longer than what is updated at a time, and no multiple of it
 

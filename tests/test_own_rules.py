@@ -19,10 +19,10 @@ from dpedf import optim
 from dpedf.parallel.ranks import Ranks
 from dpedf.run import config
 from dpedf.run.checkpoint import read
-from dpedf.run.config import TrainSection
 from dpedf.run.resume import Identity
 from dpedf.run.rules import schedule, update_rule
 from dpedf.run.settings.pointless import pointless
+from dpedf.run.settings.sections import TrainSection
 from dpedf.run.setup import Setup
 from dpedf.tools import source
 

@@ -20,8 +20,8 @@ from dpedf.ops import Flatten, Tanh
 from dpedf.phi import Phi
 from dpedf.run import config, evaluate, metrics
 from dpedf.run.build import build
-from dpedf.run.config import DataSection
 from dpedf.run.directory import RunDirectory
+from dpedf.run.settings.sections import DataSection
 from dpedf.run.tensorboard import BEGINS, expect_writer
 from dpedf.run.trained import Trained
 from dpedf.tools import plot

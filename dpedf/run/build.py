@@ -13,9 +13,9 @@ from dpedf.errors import UserError
 from dpedf.phi import name_parameters
 from dpedf.program import Program, program
 from dpedf.run import own_code
-from dpedf.run.config import OF_EVERY_MODEL
 from dpedf.run.evaluate import classifies
 from dpedf.run.own_code import takes
+from dpedf.run.settings.sections import OF_EVERY_MODEL
 from dpedf.shapes import described, listed
 
 OF_A_MODEL = "x", "y", "..."  # its parameters

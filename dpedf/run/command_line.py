@@ -11,8 +11,9 @@ from itertools import pairwise
 
 from dpedf.errors import UserError, nearest
 from dpedf.parallel import launcher
-from dpedf.run.config import TYPES, load
+from dpedf.run.config import load
 from dpedf.run.settings.listing import listing
+from dpedf.run.settings.sections import TYPES
 from dpedf.run.settings.spelling import end, initials, is_closed
 from dpedf.run.settings.tree import plain, shown, shown_key
 

@@ -29,6 +29,7 @@ from dpedf.parallel.observer import Observer
 from dpedf.parallel.ranks import Ranks
 from dpedf.run import config
 from dpedf.run.command_line import Parser
+from dpedf.run.settings.sections import Config, DataSection, TrainSection
 from dpedf.tools.machine import diagnosis, facts, measure, measured, page
 
 # Seconds after which a step hangs: a short one, one that loads libraries or files, and training.
@@ -60,8 +61,8 @@ def settings_of(args):
     if args.config:
         data = [f"data.file={json.dumps(args.data)}"] if args.data else []
         return config.load(args.config, [*args.settings, *data])
-    train = config.TrainSection(batch_size=256, learning_rate=0.0)
-    return config.Config(config.DataSection(args.data or "none"), {}, train)
+    train = TrainSection(batch_size=256, learning_rate=0.0)
+    return Config(DataSection(args.data or "none"), {}, train)
 
 
 class Doctor:

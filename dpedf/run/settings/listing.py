@@ -8,8 +8,8 @@ import textwrap
 from itertools import zip_longest
 
 from dpedf.run.build import shipped
-from dpedf.run.config import DEFAULTS, FIELDS, TYPES
 from dpedf.run.settings.explain import bare, in_toml, in_words
+from dpedf.run.settings.sections import DEFAULTS, FIELDS, TYPES
 from dpedf.run.settings.spelling import end
 
 SECTIONS = {
@@ -44,8 +44,8 @@ The words may come in any order. A list may lack its quotes and brackets, `model
 and numbers may be typed as in Python: `.1`, `1e3`, `1_000`. A setting that is unknown or impossible
 is refused, in a line that says what was expected.
 
-`python -m dpedf.run.settings.listing` makes this page from [config.py](../dpedf/run/config.py), as
-`dpedf train --help` does what it prints.
+`python -m dpedf.run.settings.listing` makes this page from
+[sections.py](../dpedf/run/settings/sections.py), as `dpedf train --help` does what it prints.
 """
 
 

@@ -13,8 +13,9 @@ from math import isfinite, prod
 
 from dpedf.errors import UserError
 from dpedf.run.build import find
-from dpedf.run.config import TYPES, takes
+from dpedf.run.config import takes
 from dpedf.run.settings.explain import in_toml
+from dpedf.run.settings.sections import TYPES
 from dpedf.run.settings.spelling import readings
 from dpedf.run.settings.tree import shown, shown_key
 
