@@ -4,34 +4,44 @@ import numpy as np
 
 from dpedf.errors import UserError
 
+DEFAULTS = {"test": 0.1, "valid": 0}
 
-def add_fractions(parser, test=0.1):
-    """Give a recipe the options --valid, --test and --seed.  test: what it tests on by default."""
+
+def add_fractions(parser):
+    """Give a recipe the options --valid, --test and --seed."""
     add = parser.add_argument
-    add("--valid", metavar="FRACTION", type=float, default=0, help="so much of it validates (0)")
-    add("--test", metavar="FRACTION", type=float, default=test, help=f"so much tests ({test})")
-    add("--seed", metavar="N", type=int, default=0, help="another one draws other rows (0)")
+    for group, does in ("valid", "validates"), ("test", "tests"):
+        what = f"how much of the rows {does}, drawn by seed ({DEFAULTS[group]:g})"
+        add(f"--{group}", metavar="FRACTION", type=float, help=what)
+    add("--seed", metavar="N", type=int, default=0, help="another seed draws other rows (0)")
 
 
-def drawn(n, valid, test, seed):
+def drawn(n, valid, test, seed, given=()):
     """The group of each of n rows: (n,), 0 to train, 1 to validate, 2 to test.
 
-    It is a function of these numbers alone, and which rows test is one of n, test and seed.
-    UserError: a fraction is none, or a group would be empty.
+    valid, test: fractions, None for the defaults.  given: which of these groups the source has
+    itself.  Which rows test is a function of (n, test, seed).  UserError: a fraction is none, or
+    leaves a group without rows.
     """
     if not 0 <= seed < 2**63:
         raise UserError(f"--seed {seed}, expected an integer from 0 on, and less than 2**63")
-    counts = {}
-    for option, fraction in ("--test", test), ("--valid", valid):
-        if not 0 <= fraction < 1:  # nan as well
-            raise UserError(f"{option} {fraction:g}, expected a fraction from 0 to less than 1")
-        counts[option] = round(n * fraction)
-        if fraction and not counts[option]:
-            raise UserError(f"{option} {fraction:g} of {n:,} rows is none, expected more, or 0")
-    if sum(counts.values()) >= n:
-        options = " and ".join(f"{option} {its:,}" for option, its in counts.items())
-        raise UserError(f"{n:,} rows: {options}, expected some left to train")
-    order = np.random.Generator(np.random.Philox(key=[seed, 0])).permutation(n)
-    split, (tests, valids) = np.zeros(n, np.uint8), counts.values()
-    split[order[:tests]], split[order[tests : tests + valids]] = 2, 1
+    left = np.random.Generator(np.random.Philox(key=[seed, 0])).permutation(n)
+    split = np.zeros(n, np.uint8)
+    for group, number, fraction in ("test", 2, test), ("valid", 1, valid):
+        if fraction is None:
+            fraction = 0 if group in given else DEFAULTS[group]
+        elif group in given:
+            found = f"--{group} {fraction:g}, but the data have rows to {group} themselves"
+            raise UserError(f"{found}, expected no such option")
+        needed = group == "test" and group not in given  # a run ends with rows to test
+        if not 0 <= fraction < 1 or (needed and not fraction):  # nan as well
+            expected = "more than 0 and less than 1" if needed else "from 0 to less than 1"
+            raise UserError(f"--{group} {fraction:g}, expected a fraction {expected}")
+        size = round(n * fraction)
+        if fraction and not size:
+            raise UserError(f"--{group} {fraction:g} of {n:,} rows is none, expected one at least")
+        if size >= len(left):
+            found = f"--{group} {fraction:g} takes all rows that are left of {n:,}"
+            raise UserError(f"{found}, expected some to train")
+        split[left[:size]], left = number, left[size:]
     return split
