@@ -4,11 +4,13 @@ import argparse
 from contextlib import contextmanager
 from pathlib import Path
 
-from dpedf.errors import UserError, one_line, print_error, visible
+import numpy as np
+
+from dpedf.errors import UserError, one_line, plural, print_error, visible
 from dpedf.parallel.signals import leave_quietly
 
 
-def parser_of(about, output):
+def parser_of(about, output=None):
     """The parser of a recipe.  about: its docstring; output: the file that it writes by default."""
     shape = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=about, formatter_class=shape)
@@ -25,7 +27,7 @@ def recipe_errors(parser, output):
     leave_quietly()
     try:
         yield
-    except (UserError, TypeError) as error:
+    except UserError as error:
         found = one_line(error)
     except OSError as error:
         found = f"{output}: {one_line(error)}"
@@ -33,3 +35,17 @@ def recipe_errors(parser, output):
         return
     print_error(visible(found))
     parser.exit(2)
+
+
+def readable(name):
+    """The name of a file as a text: bytes that are no UTF-8 are question marks."""
+    return name.encode("utf-8", "replace").decode()
+
+
+def summary(split, noun):
+    """ "80 images to train, 10 to validate, 10 to test", of what fractions.drawn made."""
+    trains, *others = np.bincount(split, minlength=3).tolist()
+    parts = [f"{plural(trains, noun)} to train"]
+    for n, does in zip(others, ("validate", "test"), strict=True):
+        parts += [f"{n:,} to {does}"] if n else []
+    return ", ".join(parts)
