@@ -23,9 +23,17 @@ import numpy as np
 
 from dpedf.data import scatter
 from dpedf.data.disk import expect_regular
-from dpedf.data.fractions import add_fractions, drawn
+from dpedf.data.fractions import add_fractions, split_of
 from dpedf.data.memory import expect_memory
-from dpedf.data.recipe import parser_of, readable, recipe_errors, summary
+from dpedf.data.recipe import (
+    about_of,
+    add_about,
+    beside,
+    parser_of,
+    readable,
+    recipe_errors,
+    summary,
+)
 from dpedf.data.spool import BLOCK
 from dpedf.data.writer import GROUPS
 from dpedf.errors import UserError, extra, one_line, plural, print_line
@@ -138,10 +146,11 @@ def main():
     add("folder", metavar="DIR", type=Path, help="holds a folder for each class")
     add("--size", metavar="N", type=int, nargs="+", help="one number, or height and width")
     add("--grey", action="store_true", help="grey rather than RGB")
+    add_about(parser)
     add_fractions(parser)
     args = parser.parse_args()
-    name = readable(os.path.basename(os.path.abspath(args.folder))) or "images"
-    with recipe_errors(parser, output := args.output or Path(__file__).with_name(f"{name}.h5")):
+    name = os.path.basename(os.path.abspath(args.folder)) or "images"
+    with recipe_errors(parser, output := args.output or beside(__file__, name)):
         with extra("images", "images.py"):
             import PIL  # noqa: F401
         warnings.simplefilter("ignore")  # of images that are large, or whose EXIF is broken
@@ -151,13 +160,10 @@ def main():
         if size:
             expect_memory(f"--size {size[0]} {size[1]}", 4 * 3 * size[0] * size[1])
         groups, classes, others = listed(args.folder)
-        drawing = args.valid, args.test, args.seed, [*groups.keys() - {"train"}]
-        of_train = drawn(len(groups["train"]), *drawing)
-        split = [np.full(len(its), GROUPS.index(group)) for group, its in groups.items()]
-        split = np.concatenate([of_train, *split[1:]])
+        split = split_of({group: len(images) for group, images in groups.items()}, args)
         if others:
             print_line(f"not read: {plural(len(others), 'file')}, such as {others[0]}")
-        about = {"name": name, "source": f"the folder {name}", "licence": "that of the images"}
+        about = about_of(args, name, f"the folder {name}", "that of the images")
         about |= {"classes": [*map(readable, classes)], "scale": 1 / 255}
         images = [image for its in groups.values() for image in its]
         scatter(output, blocks(images, size, args.grey), split, **about)

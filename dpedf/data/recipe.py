@@ -18,6 +18,18 @@ def parser_of(about, output=None):
     return parser
 
 
+def add_about(parser):
+    """Give a recipe the options --name, --source and --licence, of data of one's own."""
+    for key in "name", "source", "licence":
+        parser.add_argument(f"--{key}", metavar="TEXT", help=f"the {key} that the file states")
+
+
+def about_of(args, name, source, licence):
+    """{"name": ..., "source": ..., "licence": ...}: the options, or else these."""
+    known = {"name": name, "source": source, "licence": licence}
+    return {key: readable(getattr(args, key) or its) for key, its in known.items()}
+
+
 @contextmanager
 def recipe_errors(parser, output):
     """Inside the with block, what fails is one line and status 2, and Ctrl-C ends quietly.
@@ -37,13 +49,18 @@ def recipe_errors(parser, output):
     parser.exit(2)
 
 
+def beside(recipe, name):
+    """The file of a name that a recipe writes where no other is asked for."""
+    return Path(recipe).with_name(f"{readable(name)}.h5")
+
+
 def readable(name):
-    """The name of a file as a text: bytes that are no UTF-8 are question marks."""
+    """The name of a file as a text, in which bytes that are no UTF-8 are question marks."""
     return name.encode("utf-8", "replace").decode()
 
 
 def summary(split, noun):
-    """ "80 images to train, 10 to validate, 10 to test", of what fractions.drawn made."""
+    """ "80 images to train, 10 to validate, 10 to test", of a split as scatter takes it."""
     trains, *others = np.bincount(split, minlength=3).tolist()
     parts = [f"{plural(trains, noun)} to train"]
     for n, does in zip(others, ("validate", "test"), strict=True):

@@ -40,7 +40,7 @@ class Spool:
         self.shape = n + len(block), *shape
 
     def blocks(self):
-        """The rows as arrays of some."""
+        """Yield them some at a time, each in a list of one array, as of blocks_of."""
         self.file.seek(0)
         for _ in self.dtypes:
-            yield np.load(self.file)
+            yield [np.load(self.file)]

@@ -5,6 +5,7 @@ around the rows: it gives each dataset its place in the file, where the rows go 
 """
 
 import errno
+import mmap
 import os
 from io import SEEK_SET, RawIOBase
 from math import prod
@@ -14,7 +15,7 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from dpedf.data.spool import BLOCK, Spool
+from dpedf.data.spool import BLOCK
 from dpedf.errors import UserError
 
 
@@ -115,19 +116,20 @@ class Unwritten:
             self.unfinished.bar.update(content.nbytes)
 
 
-def blocks_of(rows):
-    """All rows as arrays of some, in order."""
-    if isinstance(rows, Spool):
-        yield from rows.blocks()
-        return
-    step = max(1, BLOCK // max(1, prod(rows.shape[1:]) * rows.dtype.itemsize))
-    for first in range(0, rows.shape[0], step):
-        yield rows[first : first + step]
+def blocks_of(*arrays):
+    """Yield consecutive rows of arrays, all of which have as many; some at a time."""
+    row = sum(prod(array.shape[1:]) * array.dtype.itemsize for array in arrays)
+    step = max(1, BLOCK // max(1, row))
+    for first in range(0, arrays[0].shape[0], step):
+        yield [array[first : first + step] for array in arrays]
+        for array in arrays:
+            if isinstance(array, np.memmap) and array.mode != "c":
+                array._mmap.madvise(mmap.MADV_DONTNEED)  # what was read need not stay in memory
 
 
 def checksum(rows):
     """The CRC-32 of all rows."""
     crc = 0
-    for block in blocks_of(rows):
+    for (block,) in blocks_of(rows):
         crc = crc32(np.ascontiguousarray(block), crc)
     return crc

@@ -57,7 +57,7 @@ def write(
                     unfinished.hdf5[name] = twice[0].made
                     continue  # with other numbers, it is an array that is reused
                 dataset = unfinished.dataset(name, array.shape, array.dtype)
-                for block in blocks_of(array):
+                for (block,) in array.blocks() if isinstance(array, Spool) else blocks_of(array):
                     dataset.append(block)
                 stored.append((array, dataset))
 
