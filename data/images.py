@@ -55,8 +55,11 @@ def entries(folder):
     return [p for p in found if p.is_dir()], [p for p in found if not p.is_dir()]
 
 
-def images_below(folder, others, above=()):
-    """The images in a folder and in those within; its other files are added to the list others."""
+def images_below(folder, others, above):
+    """The images in a folder and in those within; its other files are added to the list others.
+
+    above: the os.stat of the folders in which it lies.  UserError: it is one of them, by a link.
+    """
     here = os.stat(folder)
     if any(os.path.samestat(here, its) for its in above):
         raise UserError(f"{folder}: a link to a folder that it lies in, expected none")
@@ -64,7 +67,7 @@ def images_below(folder, others, above=()):
     others += [path for path in files if path.suffix.lower() not in ENDINGS]
     images = [path for path in files if path.suffix.lower() in ENDINGS]
     for path in within:
-        images += images_below(path, others, (*above, here))
+        images += images_below(path, others, [*above, here])
     return images
 
 
@@ -89,7 +92,7 @@ def listed(folder):
         for path in within:
             if path.name not in classes:
                 raise UserError(f"{path}: no such class in {homes['train']}, expected the same")
-            images = images_below(path, others)
+            images = images_below(path, others, [os.stat(homes[group])])
             if not images:
                 raise UserError(f"{path}: no images, expected some in {', '.join(ENDINGS)}")
             groups[group] += [(image, classes.index(path.name)) for image in images]
@@ -112,7 +115,7 @@ def pixels(path, size, grey):
     except Image.UnidentifiedImageError:
         raise UserError(f"{path}: neither PNG nor JPEG, expected an image") from None
     except (*BROKEN, Image.DecompressionBombError) as error:
-        found = one_line(error) or type(error).__name__
+        found = one_line(error).rstrip(".") or type(error).__name__
         raise UserError(f"{path}: {found}, expected a whole image") from None
     return np.asarray(image) if grey else np.asarray(image).transpose(2, 0, 1)
 

@@ -32,7 +32,7 @@ def drawn(n, valid, test, seed, given=()):
         if fraction is None:
             fraction = 0 if group in given else DEFAULTS[group]
         elif group in given:
-            found = f"--{group} {fraction:g}, but the data have rows to {group} themselves"
+            found = f"--{group} {fraction:g}, but there are rows for that already"
             raise UserError(f"{found}, expected no such option")
         needed = group == "test" and group not in given  # a run ends with rows to test
         if not 0 <= fraction < 1 or (needed and not fraction):  # nan as well

@@ -51,7 +51,7 @@ def recipe_errors(parser, output):
 
 def beside(recipe, name):
     """The file of a name that a recipe writes where no other is asked for."""
-    return Path(recipe).with_name(f"{readable(name)}.h5")
+    return Path(recipe).with_name(f"{name}.h5")
 
 
 def readable(name):

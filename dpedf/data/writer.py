@@ -41,25 +41,26 @@ def write(
     about |= {"characters": characters, "scale": scale, "mean": mean, "std": std}
     with writing(path, about) as unfinished:
         stored = []  # (array, its dataset): while it is kept here, no other array can be it
-        for group, rows in groups.items():
-            is_text, counts = isinstance(rows, np.ndarray) and rows.ndim == 1, set()
-            for key, given in [("text", rows)] if is_text else zip_longest("xy", rows):
+        for group, pair in groups.items():
+            is_text, counts = isinstance(pair, np.ndarray) and pair.ndim == 1, set()
+            for key, given in [("text", pair)] if is_text else zip_longest("xy", pair):
                 if key is None or given is None:
                     raise UserError(f"{path}: {group}, expected (x, y), or a text of one index")
                 name = f"{group}/{key}"
                 array = rows_of(given, path, name)
+                same = [its for known, its in stored if known is array]
+                if twice := [its for its in same if its.crc == checksum(array)]:
+                    unfinished.hdf5[name] = twice[0].made
+                else:  # with other numbers, it is an array that is reused
+                    dataset = unfinished.dataset(name, array.shape, array.dtype)
+                    stored.append((array, dataset))
+                    streams = isinstance(array, Spool)
+                    for (rows,) in array.blocks() if streams else blocks_of(array):
+                        dataset.append(rows)
                 counts.add(array.shape[0])
                 if len(counts) > 1:
                     found = ", ".join(map(str, sorted(counts)))
                     raise UserError(f"{path}: {group} of {found} rows, expected x and y of as many")
-                same = [its for known, its in stored if known is array]
-                if twice := [its for its in same if its.crc == checksum(array)]:
-                    unfinished.hdf5[name] = twice[0].made
-                    continue  # with other numbers, it is an array that is reused
-                dataset = unfinished.dataset(name, array.shape, array.dtype)
-                for (block,) in array.blocks() if isinstance(array, Spool) else blocks_of(array):
-                    dataset.append(block)
-                stored.append((array, dataset))
 
 
 def scatter(path, blocks, split, *, name, source, licence, **about):
@@ -81,12 +82,12 @@ def scatter(path, blocks, split, *, name, source, licence, **about):
                     found = f"{path}: {key} has {len(rows):,} rows from row {first:,} on"
                     raise UserError(f"{found}, expected {len(its):,}")
                 for number, (group, n) in enumerate(counts.items()):
-                    name, of_group = f"{group}/{key}", rows[its == number]
-                    if name not in datasets and n:
+                    place, of_group = f"{group}/{key}", rows[its == number]
+                    if place not in datasets and n:
                         shape = n, *rows.shape[1:]
-                        datasets[name] = unfinished.dataset(name, shape, rows.dtype)
+                        datasets[place] = unfinished.dataset(place, shape, rows.dtype)
                     if len(of_group):
-                        datasets[name].append(of_group)
+                        datasets[place].append(of_group)
         if done != len(split):
             raise UserError(f"{path}: {done:,} rows, expected the {len(split):,} of the split")
 
@@ -97,7 +98,7 @@ def writing(path, about):
 
     SIGTERM ends the program as Ctrl-C does: what is half written is removed.
     """
-    with stopping(), replacing(path) as file, Unfinished(file) as unfinished:
+    with stopping(), replacing(path) as file, Unfinished(path, file) as unfinished:
         for key, known in about.items():
             if isinstance(known, str) and "\0" in known:
                 raise UserError(f"{path}: {key} with a NUL, expected a text without, as in HDF5")
@@ -110,14 +111,8 @@ def rows_of(given, path, name):
     """An array as it is, or what else holds rows, with a shape, a type and blocks of rows."""
     where = f"{path}: {name}"
     if isinstance(given, Iterator):
-        rows = Spool((array_of(row, where) for row in given), where, os.path.dirname(path) or ".")
-    else:
-        rows = given if isinstance(given, h5py.Dataset) else array_of(given, where)
-    if rows.dtype.kind not in "biuf":
-        raise TypeError(f"{where} is of {rows.dtype}, expected numbers")
-    if not rows.shape:
-        raise UserError(f"{where} is a single number, expected rows")
-    return rows
+        return Spool((array_of(row, where) for row in given), where, os.path.dirname(path) or ".")
+    return given if isinstance(given, h5py.Dataset) else array_of(given, where)
 
 
 def array_of(given, where):
