@@ -137,7 +137,7 @@ def blocks(images, size, grey):
         return found
 
     with ThreadPoolExecutor() as threads:
-        step = min(max(BLOCK // like.nbytes, 16), 1024)
+        step = min(max(BLOCK // like.nbytes, 16), 256)
         for first in range(0, len(images), step):
             some = slice(first, first + step)
             yield np.stack([*threads.map(load, images[some])]), labels[some]

@@ -74,6 +74,7 @@ class Unfinished:
             dataset.made.attrs["crc32"] = np.uint32(dataset.crc)
         self.hdf5.close()
         if not failed:
+            assert all(dataset.place == dataset.end for dataset in self.datasets)
             for place, piece in self.around.pieces:
                 self.write(place, piece)
             self.file.truncate(self.around.size)
@@ -109,7 +110,8 @@ class Unwritten:
 
     def __init__(self, unfinished, made, where):
         self.unfinished, self.made, self.where = unfinished, made, where
-        self.place, self.crc = made.id.get_offset(), 0
+        self.place, self.crc = made.id.get_offset() or 0, 0  # None where there are no rows
+        self.end = self.place + made.nbytes
 
     def append(self, rows):
         shape, dtype = self.made.shape[1:], self.made.dtype

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import zip_longest
+from itertools import product, zip_longest
 
 import h5py
 import numpy as np
@@ -77,17 +77,17 @@ def scatter(path, blocks, split, *, name, source, licence, **about):
         for block in blocks:
             first, done = done, done + len(block[0])
             its = split[first:done]
-            for key, rows in zip("xy", block, strict=True):
+            block = dict(zip("xy", block, strict=True))
+            for key, rows in block.items():
                 if len(rows) != len(its):
                     found = f"{path}: {key} has {len(rows):,} rows from row {first:,} on"
                     raise UserError(f"{found}, expected {len(its):,}")
-                for number, (group, n) in enumerate(counts.items()):
-                    place, of_group = f"{group}/{key}", rows[its == number]
-                    if place not in datasets and n:
-                        shape = n, *rows.shape[1:]
-                        datasets[place] = unfinished.dataset(place, shape, rows.dtype)
-                    if len(of_group):
-                        datasets[place].append(of_group)
+            for group, key in product(GROUPS, block) if not datasets else ():
+                if n := counts[group]:
+                    shape, dtype = (n, *block[key].shape[1:]), block[key].dtype
+                    datasets[group, key] = unfinished.dataset(f"{group}/{key}", shape, dtype)
+            for group, key in datasets:
+                datasets[group, key].append(block[key][its == GROUPS.index(group)])
         if done != len(split):
             raise UserError(f"{path}: {done:,} rows, expected the {len(split):,} of the split")
 
