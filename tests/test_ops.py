@@ -34,11 +34,13 @@ from dpedf.ops import (
     AveragePool,
     BatchNorm,
     BinaryLogLoss,
+    Clip,
     Concat,
     Conv2D,
     Divide,
     Dropout,
     Einsum,
+    Elu,
     Embedding,
     Exp,
     Flatten,
@@ -54,11 +56,14 @@ from dpedf.ops import (
     LogSumExp,
     LSTMCell,
     MatMul,
+    Maximum,
     MaxPool,
     Mean,
+    Minimum,
     Multiply,
     NotEqual,
     OneHot,
+    Pad,
     Power,
     Relu,
     Reshape,
@@ -68,13 +73,16 @@ from dpedf.ops import (
     Silu,
     Slice,
     Softmax,
+    Softplus,
     Sqrt,
     Square,
     SquareLoss,
+    Stack,
     Subtract,
     Sum,
     Tanh,
     Transpose,
+    Where,
     Zeros,
 )
 from dpedf.ops.arithmetic import Operator
@@ -169,8 +177,8 @@ FEW_PAIRS = [
 ]
 
 
-def of_pairs(node, operation, low=-2.0, pairs=PAIRS):
-    """An operator on operands of shapes that meet."""
+def of_pairs(node, operation, low=-2.0, pairs=PAIRS, theirs=None):
+    """An operator on operands of shapes that meet.  theirs: PyTorch's, if it is another one."""
     for x, y in map(str.split, pairs):
         indices = max(len(x), len(y)) - 1
 
@@ -181,9 +189,20 @@ def of_pairs(node, operation, low=-2.0, pairs=PAIRS):
                 else t.shape
                 for t, word in zip(tensors, words, strict=True)
             ]
-            return operation(*(t.reshape(s) for t, s in zip(tensors, shapes, strict=True)))
+            return (theirs or operation)(*map(torch().reshape, tensors, shapes))
 
         yield Case(node, f"{x} {y}", operation, reference, low)
+
+
+def tensor(x):
+    return torch().as_tensor(x, dtype=torch().float64)
+
+
+CHOICES = {  # as PyTorch makes them
+    "Maximum": lambda x, y: torch().maximum(tensor(x), tensor(y)),
+    "Minimum": lambda x, y: torch().minimum(tensor(x), tensor(y)),
+    "Where": lambda mask, x, y: torch().where(mask != 0, x, y),
+}
 
 
 def of_formulas():
@@ -195,11 +214,15 @@ def of_formulas():
         Divide: ["x / 2", "2 / x", "x / x", "x / (y / x)"],
         Power: ["x ** 3", "x ** -1", "x ** 0.5", "x ** 0", "x ** 1", "2 ** x", "0 ** x", "x ** x"],
         Square: ["x ** 2", "x ** 2.0", "(x + x + y) ** 2"],
+        Maximum: ["Maximum(x, 1)", "Maximum(1.2, x)", "Maximum(x, x)", "Maximum(x * y, y)"],
+        Minimum: ["Minimum(x, 1)", "Minimum(1.2, x)", "Minimum(x, x)", "Minimum(x * y, y)"],
+        Where: ["Where(x - x, x, y)", "Where(x, 2, y)", "Where(x, x, -1) + y"],
     }
     for node, texts in formulas.items():
         for text in texts:
             formula = eval(f"lambda x, y: {text}")
-            yield Case(node, "b3 b3", formula, low=0.5, name=text)
+            in_torch = eval(f"lambda x, y: {text}", CHOICES)
+            yield Case(node, "b3 b3", formula, in_torch, low=0.5, name=text)
 
 
 def of_indices():
@@ -270,14 +293,14 @@ def of_tensors():
     yield Case(Reshape, "p32", lambda x: Reshape(x, (2, 3)), lambda x: x.reshape(2, 3))
     yield Case(Reshape, "b1", lambda x: Reshape(x, ()), lambda x: x[:, 0])
     yield Case(Reshape, "p1", lambda x: Silu(Reshape(x, ())), lambda x: functional().silu(x[0]))
-    for axes in None, (0, 1, 2), (2, 0, 1), (1, 0, 2), (-1, 0, 1):
-        order = (2, 1, 0) if axes is None else [axis % 3 for axis in axes]
+    for axis in None, (0, 1, 2), (2, 0, 1), (1, 0, 2), (-1, 0, 1):
+        order = (2, 1, 0) if axis is None else [k % 3 for k in axis]
         yield Case(
             Transpose,
             "b234",
-            lambda x, axes=axes: Transpose(x, axes),
-            lambda x, order=order: x.permute(0, *(axis + 1 for axis in order)),
-            name=str(axes),
+            lambda x, axis=axis: Transpose(x, axis),
+            lambda x, order=order: x.permute(0, *(k + 1 for k in order)),
+            name=str(axis),
         )
     yield Case(Transpose, "p23", Transpose, lambda x: x.T)
     yield Case(Transpose, "b3", Transpose, lambda x: x)
@@ -289,6 +312,33 @@ def of_tensors():
             lambda *x, axis=axis: Concat(x, axis),
             lambda *x, there=there: torch().cat(x, there),
             name=f"axis {axis}",
+        )
+        yield Case(
+            Stack,
+            "b23 b23 x23",
+            lambda *x, axis=axis: Stack(x, axis),
+            lambda *x, there=there: torch().stack(x, there),
+            name=f"axis {axis}",
+        )
+    yield Case(Stack, "b b", lambda *x: Stack(x), lambda *x: torch().stack(x, 1))
+    yield Case(Stack, "p23 p23", lambda *x: Stack(x), lambda *x: torch().stack(x))
+    yield Case(
+        Stack, "b2", lambda x: Stack([x, x]), lambda x: torch().stack([x, x], 1), name="twice"
+    )
+    for operands, widths, value in (
+        ("b234", [(0, 0), (1, 2), (3, 0)], 0),
+        ("b234", [(1, 0), (0, 0), (0, 1)], -1.5),
+        ("p3", [(2, 1)], 0.5),
+        ("b12", [(0, 0), (0, 0)], 3),
+    ):
+        yield Case(
+            Pad,
+            operands,
+            lambda x, widths=widths, value=value: Pad(x, widths, value),
+            lambda x, widths=widths, value=value: functional().pad(
+                x, [width for pair in widths[::-1] for width in pair], value=value
+            ),
+            name=f"{operands}, {widths}, {value}",
         )
     yield Case(Concat, "b2 b1 x3", lambda *x: Concat(x), lambda *x: torch().cat(x, 1))
     yield Case(
@@ -342,15 +392,15 @@ def of_tensors():
         name="beside other uses",
     )
     for node, name in (Sum, "sum"), (Mean, "mean"), (LogSumExp, "logsumexp"):
-        for axes in None, 0, 1, -1, (0, 2), (-1, -2):
-            there = (1, 2, 3) if axes is None else axes if isinstance(axes, tuple) else (axes,)
-            there = there if axes is None else tuple(a + 1 if a >= 0 else a for a in there)
+        for axis in None, 0, 1, -1, (0, 2), (-1, -2):
+            there = (1, 2, 3) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+            there = there if axis is None else tuple(a + 1 if a >= 0 else a for a in there)
             yield Case(
                 node,
                 "b234",
-                lambda x, node=node, axes=axes: node(x, axes),
+                lambda x, node=node, axis=axis: node(x, axis),
                 lambda x, name=name, there=there: getattr(x, name)(there),
-                name=str(axes),
+                name=str(axis),
             )
         yield Case(node, "b", node, lambda x: x, name="of no indices")
         yield Case(
@@ -607,6 +657,36 @@ CASES = [
     Case(MatMul, "b223 b134", operator.matmul),
     *of_numbers(Silu, lambda x: functional().silu(x)),
     *of_numbers(Gelu, lambda x: functional().gelu(x, approximate="tanh")),
+    *(
+        Case(
+            Gelu,
+            f"{n}",
+            lambda x: Gelu(x, "none"),
+            lambda x: functional().gelu(x),
+            name=f"{n}, exact",
+        )
+        for n in ("b3", "p23", "p")
+    ),
+    *of_numbers(Softplus, lambda x: functional().softplus(x)),
+    *of_numbers(Elu, lambda x: functional().elu(x)),
+    Case(Elu, "b3", lambda x: Elu(x, 0.3), lambda x: functional().elu(x, 0.3), name="0.3"),
+    *(
+        Case(
+            Clip,
+            "b23",
+            lambda x, ends=ends: Clip(x, *ends),
+            lambda x, ends=ends: x.clamp(*ends),
+            name=f"{ends}",
+        )
+        for ends in ((-0.5, 1), (None, 0.5), (0, None))
+    ),
+    Case(Clip, "p", lambda x: Clip(x, -1, 1.5), lambda x: x.clamp(-1, 1.5)),
+    *of_pairs(Maximum, Maximum, pairs=FEW_PAIRS, theirs=CHOICES["Maximum"]),
+    *of_pairs(Minimum, Minimum, pairs=FEW_PAIRS, theirs=CHOICES["Minimum"]),
+    Case(Where, "m3 b3 x3", Where, CHOICES["Where"]),
+    Case(Where, "m b23 p3", Where, lambda m, x, y: CHOICES["Where"](m[:, None, None], x, y)),
+    Case(Where, "m3 p b", Where, lambda m, x, y: CHOICES["Where"](m, x, y[:, None])),
+    Case(Where, "m23 b23", lambda m, x: Where(m, x, 0), lambda m, x: CHOICES["Where"](m, x, 0.0)),
     *of_numbers(LeakyRelu, lambda x: functional().leaky_relu(x)),
     *(
         Case(

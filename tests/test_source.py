@@ -40,6 +40,7 @@ from dpedf.ops import (
     LSTMCell,
     MatMul,
     Mean,
+    Pad,
     Relu,
     Reshape,
     Sigmoid,
@@ -47,6 +48,7 @@ from dpedf.ops import (
     Softmax,
     Sqrt,
     SquareLoss,
+    Stack,
     Sum,
     Tanh,
     Transpose,
@@ -272,7 +274,8 @@ def test_the_equations_of_every_node_are_what_it_computes(node):
 
 
 # Their docstring shows the general form; equations() writes that of the arguments, which is read.
-GENERAL = {Concat, Einsum, Flatten, LogSumExp, MatMul, Mean, Reshape, Slice, Sum, Transpose}
+GENERAL = {Concat, Einsum, Flatten, LogSumExp, MatMul, Mean, Pad, Reshape, Slice, Stack, Sum}
+GENERAL |= {Transpose}
 
 
 def test_of_other_nodes_the_docstring_itself_is_read():
