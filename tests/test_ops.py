@@ -1232,7 +1232,11 @@ def test_a_binary_log_loss_is_stable(s):
     assert scores.grad.tolist() == [float(s > 0), float(s > 0) - 1]
 
 
-@pytest.mark.parametrize("activation", [Gelu, Silu, Sigmoid])
+def exact_gelu(x):
+    return Gelu(x, "none")
+
+
+@pytest.mark.parametrize("activation", [Elu, exact_gelu, Gelu, Silu, Sigmoid, Softplus])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_an_activation_warns_of_no_number(activation, dtype):
     x = Parameter(np.array([[-1e4, -200.0, -90, -1, 0, 1, 90, 200, 1e4]], dtype))
@@ -1346,6 +1350,49 @@ EDGES = {  # (node of x, PyTorch's, x)
         Gelu,
         lambda t, x: t.nn.functional.gelu(x, approximate="tanh"),
         [[1e13, -1e13, 1e35, -1e35, 30, -30, 12, -12]],
+    ),
+    "exact gelu, also where it is small": (
+        lambda x: Gelu(x, "none"),
+        lambda t, x: x * t.special.erfc(-x * 0.5**0.5) / 2,
+        [
+            [INF, -INF, NAN, 1e13, -1e13, 30, -30, 12, -12],
+            [-8, -4, -0.0, 1e-9, 1, 4, 5.66, 0.7, -5.66],
+        ],
+    ),
+    "softplus": (
+        Softplus,
+        lambda t, x: t.nn.functional.softplus(x, threshold=800),
+        [[INF, -INF, NAN, 90, -90, 700, 0, 1e-9, 30]],
+    ),
+    "elu": (
+        lambda x: Elu(x, 0.5),
+        lambda t, x: t.nn.functional.elu(x, 0.5),
+        [[INF, -INF, NAN, 1e4, -1e4, -0.0, 0, -1e-9, 1e-9]],
+    ),
+    "what is cut off gets no gradient, were it infinite": (
+        lambda x: Sqrt(Clip(x, 0)),
+        lambda t, x: x.clamp(0).sqrt(),
+        [[-4.0, 0.25, INF, NAN, 1]],
+    ),
+    "both ends belong to a clip": (
+        lambda x: Clip(x, -1, 0.5),
+        lambda t, x: x.clamp(-1, 0.5),
+        [[-1, 0.5, -2, 2, -INF, INF, NAN, 0.25]],
+    ),
+    "the larger of nan, of equal ones and of infinities": (
+        lambda x: Maximum(Slice(x, slice(0, 5)), Slice(x, slice(5, 10))),
+        lambda t, x: t.maximum(x[:, :5], x[:, 5:]),
+        [[NAN, 1, 2, INF, -INF, 1, NAN, 2, INF, 0], [0.0, 1, NAN, INF, 3, -0.0, 2, NAN, 5, -INF]],
+    ),
+    "the smaller one": (
+        lambda x: Minimum(Slice(x, slice(0, 5)), Slice(x, slice(5, 10))),
+        lambda t, x: t.minimum(x[:, :5], x[:, 5:]),
+        [[NAN, 1, 2, INF, -INF, 1, NAN, 2, INF, 0], [0.0, 1, NAN, INF, 3, -0.0, 2, NAN, 5, -INF]],
+    ),
+    "who loses gets no gradient, were it infinite": (
+        lambda x: Sqrt(Maximum(x, 0)) + Sqrt(Where(x, x, 0)),
+        lambda t, x: t.maximum(x, t.zeros_like(x)).sqrt() + t.where(x != 0, x, 0.0).sqrt(),
+        [[4.0, 0.25, 9.0, 1.0]],
     ),
     "layer norm of a large number": (
         lambda x: LayerNorm(Package(w=Parameter(np.ones(4)), b=Parameter(np.zeros(4))), x),
