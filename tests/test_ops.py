@@ -494,6 +494,25 @@ def heads(x, n):
     return x.unflatten(2, (n, -1)).transpose(1, 2)
 
 
+def attention(q, k, v, *more):
+    """PyTorch's, with a mask of its own shape; a query that looks at nothing gets 0."""
+    *mask, n, groups, causal = more
+    (B, T), S = q.shape[:2], k.shape[1]
+    looks = torch().ones(B, T, S, dtype=bool)
+    if mask:
+        looks = looks & (mask[0] != 0).reshape(B, *mask[0].shape[1:-1] or [1], S)
+    looks = looks & torch().ones(T, S, dtype=bool).tril() if causal else looks
+    blind = ~looks.any(2, keepdim=True)
+    y = functional().scaled_dot_product_attention(
+        heads(q, n),
+        heads(k, groups or n),
+        heads(v, groups or n),
+        (looks | blind)[:, None],
+        enable_gqa=True,
+    )
+    return y.transpose(1, 2).flatten(2) * ~blind
+
+
 def of_sequences():
     for operands, n in (
         ("b34 b34 b34", 2),
@@ -516,6 +535,24 @@ def of_sequences():
                 ),
                 name=f"{operands}, {n} heads{', causal' * causal}",
             )
+    for operands, n, groups, causal in (
+        ("b34 b34 b34 m3", 2, None, False),
+        ("b34 b34 b34 m33", 2, None, True),
+        ("b24 b34 b36 m23", 2, None, False),
+        ("b38 b34 b32", 4, 2, False),
+        ("b38 b34 b32 m3", 4, 2, True),
+        ("b26 b32 b31 m23", 3, 1, False),
+        ("b34 b34 b34 m3", 2, 2, True),
+    ):
+        yield Case(
+            Attention,
+            operands,
+            lambda *x, n=n, groups=groups, causal=causal: Attention(
+                *x[:3], n, causal, *x[3:], groups=groups
+            ),
+            lambda *x, n=n, groups=groups, causal=causal: attention(*x, n, groups, causal),
+            name=f"{operands}, {n} heads{f', {groups} groups' * bool(groups)}{', causal' * causal}",
+        )
     for operands in "p43 y4", "p43 y42", "p41 y423", "p13 y12":
         yield Case(Embedding, operands, Embedding, lambda W, y: functional().embedding(y, W))
     yield Case(

@@ -288,7 +288,9 @@ def test_of_other_nodes_the_docstring_itself_is_read():
     [
         (Affine, "- C[j]", "+ C[j]"),
         (Attention, "/ sqrt(I) + causal", "+ causal"),
-        (Attention, "log([s <= t])", "log([s >= t])"),
+        (Attention, "causal log([s <= t]))\n    I", "causal log([s >= t]))\n    I"),
+        (Attention, "e[b,h,s,t] + causal log([s <= t]) + log(looks[b,t,s])", "e[b,h,s,t]"),
+        (Attention, "v.grad[b,s,J g + j] += sum_n,t", "v.grad[b,s,J g + j] += 2 sum_n,t"),
         (Attention, "d[b,h,s,t] q[b,t,I h + i]", "d[b,h,s,t] q[b,t,i]"),
         (LayerNorm, "mean_k h[b,...,k] n[b,...,k]", "mean_k h[b,...,k] n[b,...,j]"),
         (LayerNorm, "+ epsilon", "- epsilon"),
