@@ -162,10 +162,9 @@ def test_a_mask_and_groups_that_do_not_fit_are_one_line(message):
 @each_dtype
 @each("T, S", [(1, 1), (33, 2), (3, 70)])
 @each("sharing", [1, 3])
-@each("causal", [False, True])
-@each("keys", [False, True])
+@each("causal, keys", [(False, True), (True, False)])
 def test_masked_weights_on_a_gpu_are_those_of_numpy(watched, keys, causal, sharing, T, S, dtype):  # noqa: F811
-    for B, rows in (0, 0), (2, 2), (2, 1):
+    for B, rows in (0, 0), (2, 1 if keys else 2):
         q, k = whole((B, 2, sharing * T, 5), dtype, 0), whole((B, 2, S, 5), dtype, 1)
         mask = np.random.default_rng(2).integers(0, 2, (rows, 1 if keys else T, S)).astype(bool)
         mask[:1, :1] = False
