@@ -36,8 +36,10 @@ from dpedf.data.recipe import (
 )
 from dpedf.data.spool import BLOCK
 from dpedf.data.writer import GROUPS
+from dpedf.device.threads import cores
 from dpedf.errors import UserError, extra, one_line, plural, print_line
 
+THREADS = 8  # at most, for each holds a whole image
 ENDINGS = ".png", ".jpg", ".jpeg"
 SPLITS = {"train": "train", "valid": "valid", "val": "valid", "test": "test"}
 BROKEN = (  # what Pillow raises where a file is damaged, depending on which of its bytes are
@@ -106,19 +108,22 @@ def pixels(path, size, grey):
 
     try:
         expect_regular(path)
-        with Image.open(path, formats=["PNG", "JPEG"]) as file:
-            image = ImageOps.exif_transpose(file)
-        if image.mode[0] == "I":  # of 16 bits: Pillow's own conversion makes 255 of most
-            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        image = image.convert("L" if grey else "RGB")
-        if size:
-            image = ImageOps.fit(image, size[::-1], Image.Resampling.BILINEAR)
+        with Image.open(path, formats=["PNG", "JPEG"]) as image:
+            image.load()
+            ImageOps.exif_transpose(image, in_place=True)
+            if image.mode[0] == "I":  # of 16 bits: Pillow's own conversion makes 255 of most
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            if image.mode != (mode := "L" if grey else "RGB"):
+                image = image.convert(mode)
+            if size:
+                image = ImageOps.fit(image, size[::-1], Image.Resampling.BILINEAR)
+            shown = np.asarray(image)
     except Image.UnidentifiedImageError:
         raise UserError(f"{path}: neither PNG nor JPEG, expected an image") from None
     except (*BROKEN, Image.DecompressionBombError) as error:
         found = one_line(error).rstrip(".") or type(error).__name__
         raise UserError(f"{path}: {found}, expected a whole image") from None
-    return np.asarray(image) if grey else np.asarray(image).transpose(2, 0, 1)
+    return shown if grey else shown.transpose(2, 0, 1)
 
 
 def blocks(images, size, grey):
@@ -137,7 +142,7 @@ def blocks(images, size, grey):
             )
         return found
 
-    with ThreadPoolExecutor() as threads:
+    with ThreadPoolExecutor(min(len(cores()), THREADS)) as threads:
         step = min(max(BLOCK // like.nbytes, 16), 256)
         for first in range(0, len(images), step):
             some = slice(first, first + step)
