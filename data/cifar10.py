@@ -44,7 +44,7 @@ def read(name, data):
 
 
 def rows(batch):
-    """x (N, 3, 32, 32) and y (N,): a record is a label, and the pixels of one colour after another."""
+    """x (N, 3, 32, 32) and y (N,): a record is a label, and its pixels, colour by colour."""
     records = np.frombuffer(batch, np.uint8).reshape(-1, 1 + np.prod(SHAPE))
     return records[:, 1:].reshape(-1, *SHAPE), records[:, 0]
 

@@ -14,8 +14,8 @@ from dpedf.data.download import expect_md5, make, unpacked
 
 ABOUT = {
     "name": "Fashion-MNIST",
-    "source": "H. Xiao, K. Rasul, R. Vollgraf, Fashion-MNIST: a Novel Image Dataset for Benchmarking "
-    "Machine Learning Algorithms, 2017, https://github.com/zalandoresearch/fashion-mnist",
+    "source": "H. Xiao, K. Rasul, R. Vollgraf, Fashion-MNIST: a Novel Image Dataset for "
+    "Benchmarking Machine Learning Algorithms, 2017, https://github.com/zalandoresearch/fashion-mnist",
     "licence": "MIT",
     "classes": [
         *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),

@@ -78,16 +78,16 @@ def expect_codes(path, columns, scale, shift):
             raise UserError(f"{path}: {found}, expected scale 1, mean 0 and std 1 there")
 
 
-def attributes(columns, categories):
-    """What write keeps of them in the attributes of a file.
+def attributes(columns=None, categories=None, **others):
+    """The attributes of a file, in which categories become their numbers and names.
 
-    columns: the names.  categories: for each column 0, how many categories it has, or their names.
+    columns: names.  categories: for each column 0, how many categories it has, or their names.
     """
-    found = {} if columns is None else {"columns": list(columns)}
+    found = others | {"columns": None if columns is None else list(columns)}
     if categories is not None:
-        sizes = [its if isinstance(its, int | np.integer) else len(its) for its in categories]
-        named = [its for its in categories if not isinstance(its, int | np.integer)]
-        found["categories"] = np.array(sizes, np.int64)
-        if named and sum(map(len, named)) == sum(sizes):
-            found["category_names"] = [str(name) for names in named for name in names]
+        numbers = [isinstance(its, int | np.integer) for its in categories]
+        pairs = list(zip(categories, numbers, strict=True))
+        found["categories"] = np.array([its if n else len(its) for its, n in pairs], np.int64)
+        if not any(n and its for its, n in pairs):  # else some have no names
+            found["category_names"] = [str(name) for its, n in pairs if not n for name in its]
     return found

@@ -1,6 +1,5 @@
-"""Public data sets, for recipes: their files from a folder or from mirrors, with known checksums."""
+"""Public data sets, for recipes: files from a folder or from mirrors, with known checksums."""
 
-import argparse
 import gzip
 import hashlib
 import signal
@@ -15,7 +14,7 @@ from tqdm import tqdm
 
 from dpedf.data.disk import expect_regular
 from dpedf.data.fractions import drawn
-from dpedf.data.recipe import recipe_errors
+from dpedf.data.recipe import parser_of, recipe_errors
 from dpedf.data.writer import GROUPS, scatter
 from dpedf.errors import UserError, one_line, print_line
 
@@ -26,25 +25,24 @@ BROKEN = OSError, HTTPException, EOFError, ValueError, zlib.error, tarfile.TarEr
 
 
 def make(recipe, doc, about, mirrors, names, read, pairs, suffixes=("",)):
-    """Be the recipe in a file, with this docstring: read the command line, and write its data file.
+    """Be the recipe in a file, with this docstring: read its command line, write its data file.
 
     about: attributes of the data file.  mirrors: of files of these names.  read, suffixes: as of
     obtained.  pairs: makes [(x, y) to train, ..., (x, y) to test] of what was read.
     """
-    parser = argparse.ArgumentParser(
-        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add, here = parser.add_argument, Path(recipe)
+    parser = parser_of(doc, Path(recipe).with_suffix(".h5"))
+    add = parser.add_argument
     add("--from", metavar="DIR", dest="folder", type=Path, help="take the local copies in DIR")
     add("--mirror", metavar="URL", action="append", help="download from URL (repeatable)")
     add("--timeout", type=float, default=20, help="give up on a mirror silent so long (20)")
-    add("--valid", metavar="F", type=float, default=0, help="hold out this fraction of train (0)")
-    add("--seed", metavar="N", type=int, default=0, help="which rows are held out (0)")
-    add("--output", metavar="FILE", type=Path, default=here.with_suffix(".h5"), help="write FILE")
+    what = "how much of the rows to train validates, drawn by seed (0)"
+    add("--valid", metavar="FRACTION", type=float, help=what)
+    add("--seed", metavar="N", type=int, default=0, help="another seed draws other rows (0)")
     args = parser.parse_args()
     with recipe_errors(parser, args.output):
         *train, test = blocks = pairs(obtained(args, names, mirrors, read, suffixes))
-        split = drawn(sum(len(y) for _, y in train), args.valid, 0, args.seed)
+        n = sum(len(y) for _, y in train)
+        split = drawn(n, args.valid, None, args.seed, ["test"])
         split = np.append(split, np.full(len(test[1]), GROUPS.index("test"), split.dtype))
         scatter(args.output, blocks, split, **about, scale=1 / 255)
     train, valid, test = np.bincount(split, minlength=len(GROUPS))

@@ -57,13 +57,16 @@ def reading(path):
         found = one_line(error)
         hint = ", expected UTF-8, or --encoding latin1" if "utf8" in found.lower() else ""
         hint = hint or ", expected UTF-8, or --encoding" * isinstance(error, UnicodeError)
-        raise UserError(f"{path}: {found}{hint or f', expected a {path.suffix[1:]} file'}") from None
+        raise UserError(
+            f"{path}: {found}{hint or f', expected a {path.suffix[1:]} file'}"
+        ) from None
 
 
 class Table:
     """Rows of named columns.  kinds: {name: kind}, in order.  rows: how many.
 
-    doubts: {name: why a column of text may have been meant as numbers}.  Subclasses define arrays(), which yields {name: pyarrow's array} for some rows at a time.
+    doubts: {name: why a column of text may have been meant as numbers}.
+    Subclasses define arrays(), which yields {name: pyarrow's array} for some rows at a time.
     """
 
     doubts = {}
