@@ -15,6 +15,7 @@ import numpy as np
 
 from dpedf.data import write
 from dpedf.data.recipe import parser_of, recipe_errors
+from dpedf.data.split import expect_integer
 from dpedf.errors import print_line
 
 ABOUT = {
@@ -40,10 +41,11 @@ def main():
     parser = parser_of(__doc__, Path(__file__).with_suffix(".h5"))
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="another table (0)")
     args = parser.parse_args()
-    random = np.random.Generator(np.random.Philox(key=[args.seed, 0]))
-    groups = {group: rows(n, random) for group, n in SIZES.items()}
-    x = groups["train"][0].astype(np.float64)
     with recipe_errors(parser, args.output):
+        expect_integer("--seed", args.seed)
+        random = np.random.Generator(np.random.Philox(key=[args.seed, 0]))
+        groups = {group: rows(n, random) for group, n in SIZES.items()}
+        x = groups["train"][0].astype(np.float64)
         scaling = {"mean": x.mean(axis=0), "std": x.std(axis=0)}
         write(args.output, **ABOUT, **scaling, columns=COLUMNS, **groups)
     train, valid, test = (f"{n:,}" for n in SIZES.values())

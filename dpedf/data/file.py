@@ -25,7 +25,10 @@ from dpedf.data.windows import TextWindows
 from dpedf.data.writer import GROUPS
 from dpedf.errors import UserError
 
-ATTRIBUTES = "name", "source", "licence", "classes", "characters", "scale", "mean", "std", *KEYS
+ATTRIBUTES = (
+    *("name", "source", "licence", "classes", "characters", "scale", "mean", "std", *KEYS),
+    *("target_mean", "target_std"),  # of a y that data/table.py has standardised
+)
 
 
 def fits_in_memory(nbytes):

@@ -4,10 +4,12 @@ A column is of one kind: integer, number, truth, text; date; or what pyarrow cal
 no place in x or y.  In a CSV, where all is text, it is the first of these that all values are.
 """
 
+import codecs
 from contextlib import contextmanager
-from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
+from tqdm import tqdm
 
 from dpedf.data.disk import expect_regular
 from dpedf.data.memory import expect_memory
@@ -16,96 +18,104 @@ from dpedf.errors import UserError, extra, one_line
 BLOCK = 1 << 24  # bytes of a CSV that are read at a time
 ROWS = 1 << 16  # of the other files
 MISSING = "", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null", "None"  # as in pandas
-KINDS = {  # of the texts of a CSV, and the types of pyarrow that can hold them
-    "integer": ["int64"],
-    "number": ["float64"],
-    "truth": ["bool"],
-    "date": ["timestamp[us]", "timestamp[us, tz=UTC]"],
-    "text": ["string"],
+KINDS = {  # of the texts of a CSV, and the types of pyarrow that hold them
+    "integer": "int64",
+    "number": "float64",
+    "truth": "bool",
+    "date": "timestamp[us]",
+    "text": "string",
 }
-READ = "integer", "number", "truth", "text"  # kinds that become numbers or categories
 SUFFIXES = ".csv", ".parquet", ".npz"
 
 
-def table(path, drop=(), delimiter=",", encoding="utf8", missing=()):
-    """The Table in a file.  drop: columns that are not read.  The others: how to read a CSV.
+def table(path, delimiter=",", encoding="utf8", missing=()):
+    """The Table in a file.
 
-    missing: texts that say so of a value, beside the usual ones.
-    UserError: it is none, or pyarrow is not there.
+    delimiter, encoding: of a CSV.  missing: what stands for no value there, beside the usual texts.
+    UserError: it is no table, or pyarrow is not there.
     """
-    path = Path(path)
-    if path.suffix.lower() not in SUFFIXES:
-        raise UserError(f"{path}: expected a name that ends in {', '.join(SUFFIXES)}")
-    with extra("table", f"{path}: to read a table"):
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise UserError(f"expected a name that ends in {', '.join(SUFFIXES)}")
+    if len(delimiter.encode()) != 1:
+        raise UserError(f"--delimiter {delimiter}, expected one character, such as ';'")
+    try:
+        codecs.lookup(encoding)
+    except LookupError as error:
+        raise UserError(f"--encoding {encoding}: {error}, expected such as latin1") from None
+    with extra("table", "to read a table"):
         import pyarrow.csv
         import pyarrow.parquet  # noqa: F401
-    with reading(path):
+    with reading():
         expect_regular(path)
-        if path.suffix.lower() == ".csv":
-            return CSV(path, drop, delimiter, encoding, {*MISSING, *missing})
-        return (Parquet if path.suffix.lower() == ".parquet" else Arrays)(path, drop)
+        if suffix == ".csv":
+            return CSV(path, delimiter, encoding, {*MISSING, *missing})
+        return (Parquet if suffix == ".parquet" else Arrays)(path)
+
+
+def counting(blocks, total=None):
+    """Yield the blocks, with a bar on a terminal that counts their rows, of so many in all."""
+    unit = {"unit": " rows", "unit_scale": True}
+    with tqdm(total=total, **unit, leave=False, disable=None, delay=0.5) as bar:
+        for block in blocks:
+            yield block
+            bar.update(len(next(iter(block.values()))))
 
 
 @contextmanager
-def reading(path):
-    """Inside the with block, what pyarrow or NumPy cannot read is a UserError."""
+def reading():
+    """Inside the with block, what cannot be read is a UserError."""
+    from pyarrow import ArrowException
+
     try:
         yield
-    except UserError:
-        raise
-    except (OSError, ValueError) as error:  # an ArrowInvalid too
+    except (ArrowException, OSError, UnicodeError, BadZipFile) as error:
         found = one_line(error)
-        hint = ", expected UTF-8, or --encoding latin1" if "utf8" in found.lower() else ""
-        hint = hint or ", expected UTF-8, or --encoding" * isinstance(error, UnicodeError)
-        raise UserError(
-            f"{path}: {found}{hint or f', expected a {path.suffix[1:]} file'}"
-        ) from None
+        if isinstance(error, UnicodeError) or "UTF8" in found:
+            found += ", expected UTF-8, or --encoding latin1"
+        raise UserError(found) from None
 
 
 class Table:
     """Rows of named columns.  kinds: {name: kind}, in order.  rows: how many.
 
     doubts: {name: why a column of text may have been meant as numbers}.
-    Subclasses define arrays(), which yields {name: pyarrow's array} for some rows at a time.
+    Subclasses define arrays(names), which yields {name: pyarrow's array} for some rows at a time.
     """
 
     doubts = {}
 
-    def keep(self, names, drop):
-        """The names of all columns but those to be dropped.  UserError: they are no such names."""
+    def expect_names(self, names):
+        """UserError: two columns have one name."""
         for at, name in enumerate(names):
             if names.index(name) < at:
-                raise UserError(f"{self.path}: two columns {name!r}, expected names that differ")
-        for name in drop:
-            if name not in names:
-                raise UserError(f"{self.path}: --drop {name}: {no_column(name, names)}")
-        return [name for name in names if name not in drop]
+                raise UserError(f"two columns {name!r}, expected names that differ")
 
-    def blocks(self):
-        """Yield {name: pyarrow's array, of the first type of its kind} for some rows at a time."""
-        with reading(self.path):
-            for arrays in self.arrays():
-                yield {name: its.cast(KINDS[self.kinds[name]][0]) for name, its in arrays.items()}
+    def blocks(self, names):
+        """Yield {name: pyarrow's array, of the type of its kind} for some rows at a time."""
+        types = {name: KINDS[self.kinds[name]] for name in names}
+        with reading():
+            for arrays in self.arrays(names):
+                yield {name: its.cast(types[name]) for name, its in arrays.items()}
 
 
 class CSV(Table):
-    def __init__(self, path, drop, delimiter, encoding, missing):
+    def __init__(self, path, delimiter, encoding, missing):
         import pyarrow
 
         self.path, self.delimiter, self.encoding = path, delimiter, encoding
-        self.missing, self.names, self.rows = pyarrow.array(sorted(missing)), [], 0
-        self.doubts = {}
-        header = self.open().schema.names
+        self.missing, self.doubts, self.rows = pyarrow.array(sorted(missing)), {}, 0
+        header = self.open([]).schema.names
         if len(header) == 1 and (others := [d for d in ";\t|," if d in header[0]]):
             shown = others[0].replace("\t", "\\t")
-            raise UserError(f"{path}: one column {header[0]!r}, expected --delimiter '{shown}'")
+            raise UserError(f"one column {header[0]!r}, expected --delimiter '{shown}'")
         if all(map(is_number, header)):
             found = f"the first line is {delimiter.join(header[:4])!r}"
-            raise UserError(f"{path}: {found}, expected one with the names of the columns")
-        self.names = self.keep(header, drop)
-        left = {name: list(KINDS) for name in self.names}
+            raise UserError(f"{found}, expected one with the names of the columns")
+        self.expect_names(header)
+        left = {name: list(KINDS) for name in header}
         numbers, others = dict.fromkeys(left, 0), {}
-        for texts in self.arrays():
+        for texts in counting(self.arrays(header)):
             for name, its in texts.items():
                 before, left[name] = left[name], [k for k in left[name] if can_be(its, k)]
                 if left[name][0] == "text":
@@ -119,79 +129,76 @@ class CSV(Table):
                 what = f"--missing-text {others[name]!r}, or --categories or --drop {name}"
                 self.doubts[name] = f"{found}, expected {what}"
 
-    def open(self):
-        from pyarrow import csv
+    def open(self, names):
+        """What pyarrow reads of columns, as texts; without names of all columns, in any type."""
+        from pyarrow import csv, string
 
-        types = {"column_types": dict.fromkeys(self.names, "string")} if self.names else {}
+        types = dict.fromkeys(names, string())
         return csv.open_csv(
             self.path,
             csv.ReadOptions(block_size=BLOCK, encoding=self.encoding),
             csv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True),
-            csv.ConvertOptions(include_columns=self.names, strings_can_be_null=False, **types),
+            csv.ConvertOptions(column_types=types, include_columns=names),
         )
 
-    def arrays(self):
-        from pyarrow import compute
+    def arrays(self, names):
+        from pyarrow import compute, scalar
 
-        for batch in self.open():
-            texts = {name: compute.utf8_trim_whitespace(batch[name]) for name in self.names}
+        none = scalar(None, "string")
+        for batch in self.open(names):
+            texts = {name: compute.utf8_trim_whitespace(batch[name]) for name in names}
             yield {
-                name: compute.replace_with_mask(its, compute.is_in(its, self.missing), None)
+                name: compute.if_else(compute.is_in(its, self.missing), none, its)
                 for name, its in texts.items()
             }
 
 
 class Parquet(Table):
-    def __init__(self, path, drop):
+    def __init__(self, path):
         from pyarrow import parquet
 
         self.path, self.file = path, parquet.ParquetFile(path)
-        self.names = self.keep(self.file.schema_arrow.names, drop)
-        self.kinds = {name: kind_of(self.file.schema_arrow.field(name).type) for name in self.names}
-        self.rows = self.file.metadata.num_rows
+        schema, self.rows = self.file.schema_arrow, self.file.metadata.num_rows
+        self.expect_names(schema.names)
+        self.kinds = {name: kind_of(schema.field(name).type) for name in schema.names}
 
-    def arrays(self):
-        for batch in self.file.iter_batches(ROWS, columns=self.names):
-            yield {name: decoded(batch[name]) for name in self.names}
+    def arrays(self, names):
+        for batch in self.file.iter_batches(ROWS, columns=names):
+            yield {name: decoded(batch[name]) for name in names}
 
 
 class Arrays(Table):
     """The arrays of an .npz, which are in memory: of one index, or of rows of numbers each."""
 
-    def __init__(self, path, drop):
+    def __init__(self, path):
         import pyarrow
 
         self.path, columns = path, []
-        expect_memory(f"{path}: its arrays", path.stat().st_size)
+        expect_memory("its arrays", path.stat().st_size)
         with np.load(path) as file:
             for name in file.files:
-                its = file[name]
+                try:
+                    its = file[name]
+                except ValueError as error:  # of objects
+                    raise UserError(f"array {name}: {one_line(error)}") from None
                 its = np.char.decode(its) if its.dtype.kind == "S" else its
                 if its.ndim not in (1, 2):
                     found = f"array {name} of shape {its.shape}"
-                    raise UserError(f"{path}: {found}, expected columns, or rows of numbers")
+                    raise UserError(f"{found}, expected columns, or rows of numbers")
                 split = {f"{name}{i}": column for i, column in enumerate(its.T)}
                 columns += (split if its.ndim == 2 else {name: its}).items()
-        names = self.keep([name for name, _ in columns], drop)
-        self.columns = {name: pyarrow.array(its) for name, its in columns if name in names}
+        self.expect_names([name for name, _ in columns])
+        self.columns = {name: pyarrow.array(its) for name, its in columns}
         counts = {len(its): name for name, its in self.columns.items()}
         if len(counts) > 1:
             found = ", ".join(f"{name} has {n:,}" for n, name in sorted(counts.items()))
-            raise UserError(f"{path}: arrays of other lengths: {found}, expected one length")
+            raise UserError(f"arrays of other lengths: {found}, expected one length")
         self.kinds = {name: kind_of(its.type) for name, its in self.columns.items()}
         self.rows = next(iter(counts), 0)
 
-    def arrays(self):
+    def arrays(self, names):
         for first in range(0, self.rows, ROWS):
-            yield {name: its[first : first + ROWS] for name, its in self.columns.items()}
-
-
-def no_column(name, names):
-    """There is none of this name."""
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, names, 1) or [f"one of {', '.join(map(str, names))}"[:200]]
-    return f"no such column, expected {near[0]}"
+            yield {name: self.columns[name][first : first + ROWS] for name in names}
 
 
 def is_number(text):
@@ -203,9 +210,10 @@ def is_number(text):
 
 def can_be(texts, kind):
     """Are all these texts of a kind?"""
-    from pyarrow import ArrowInvalid
+    from pyarrow import ArrowInvalid, timestamp
 
-    for type_ in KINDS[kind]:
+    zoned = [timestamp("us", "UTC")] * (kind == "date")
+    for type_ in (KINDS[kind], *zoned):
         try:
             texts.cast(type_)
             return True
