@@ -22,7 +22,7 @@ from dpedf.data.stored import Stored
 from dpedf.data.tables import counting, table
 from dpedf.data.tabular import Categories, Labels, Numbers, expect_complete, stacked
 from dpedf.data.writer import GROUPS, scatter
-from dpedf.errors import UserError, concerning, nearest, print_line
+from dpedf.errors import UserError, concerning, nearest, plural, print_line
 
 FAR = 30  # the size of a regression's numbers that is easy to learn, at most
 FEW = 100  # integers that are labels without --classes, at most
@@ -64,6 +64,10 @@ class Recipe:
         if not args.target:
             raise UserError("no --target, expected the column to predict, or --like FILE")
         names = [name for name in self.kinds if name not in (*args.target, *args.drop)]
+        if "" in names:
+            raise UserError(
+                "a column without a name, expected one, or --drop '' where it counts rows"
+            )
         if not names:
             raise UserError("no column beside the target, expected some to predict it from")
         self.split = drawn(self.table.rows, args.valid, args.test, args.seed)
@@ -141,9 +145,9 @@ class Recipe:
         """The kind of a column.  UserError: it is none of these."""
         if self.kinds[name] in kinds:
             return self.kinds[name]
-        expected = "numbers, texts or truth values" if "text" in kinds else "numbers"
-        found = f"column {name} holds values of kind {self.kinds[name]}"
-        raise UserError(f"{found}, expected {expected}, or --drop {name}")
+        found = {"date": "dates", "text": "texts"}.get(self.kinds[name], self.kinds[name])
+        expected = "numbers" if name in self.args.target else f"numbers, or --drop {name}"
+        raise UserError(f"column {name} holds {found}, expected {expected}")
 
     def look(self):
         """Have each column look at its rows.  UserError: values are missing."""
@@ -174,10 +178,10 @@ class Recipe:
         """What was made of the table."""
         for note in self.notes:
             yield f"{self.args.file}: {note}"
-        pairs = zip(
-            np.bincount(self.split, minlength=3), ("train", "validate", "test"), strict=True
-        )
-        yield f"{output}: {', '.join(f'{n:,} rows to {do}' for n, do in pairs if n)}"
+        counts = np.bincount(self.split, minlength=len(GROUPS)).tolist()
+        pairs = zip(counts, ("train", "validate", "test"), strict=True)
+        rows = ", ".join(f"{plural(n, 'row')} to {does}" for n, does in pairs if n)
+        yield f"{output}: {rows}"
         coded = sum(bool(its.names) for its in self.columns)
         yield f"x: {plural(len(self.columns) - coded, 'column')} of numbers, {coded} of categories"
         for its in self.targets:

@@ -5,8 +5,9 @@ no place in x or y.  In a CSV, where all is text, it is the first of these that 
 """
 
 import codecs
+import re
 from contextlib import contextmanager
-from zipfile import BadZipFile
+from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
 from tqdm import tqdm
@@ -18,6 +19,7 @@ from dpedf.errors import UserError, extra, one_line
 BLOCK = 1 << 24  # bytes of a CSV that are read at a time
 ROWS = 1 << 16  # of the other files
 MISSING = "", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null", "None"  # as in pandas
+NUMBER = r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?"
 KINDS = {  # of the texts of a CSV, and the types of pyarrow that hold them
     "integer": "int64",
     "number": "float64",
@@ -48,6 +50,8 @@ def table(path, delimiter=",", encoding="utf8", missing=()):
         import pyarrow.parquet  # noqa: F401
     with reading():
         expect_regular(path)
+        if not path.stat().st_size:
+            raise UserError("an empty file, expected a table")
         if suffix == ".csv":
             return CSV(path, delimiter, encoding, {*MISSING, *missing})
         return (Parquet if suffix == ".parquet" else Arrays)(path)
@@ -70,7 +74,7 @@ def reading():
     try:
         yield
     except (ArrowException, OSError, UnicodeError, BadZipFile) as error:
-        found = one_line(error)
+        found = one_line(error)[:200]
         if isinstance(error, UnicodeError) or "UTF8" in found:
             found += ", expected UTF-8, or --encoding latin1"
         raise UserError(found) from None
@@ -109,7 +113,7 @@ class CSV(Table):
         if len(header) == 1 and (others := [d for d in ";\t|," if d in header[0]]):
             shown = others[0].replace("\t", "\\t")
             raise UserError(f"one column {header[0]!r}, expected --delimiter '{shown}'")
-        if all(map(is_number, header)):
+        if all(re.fullmatch(NUMBER, name) for name in header):
             found = f"the first line is {delimiter.join(header[:4])!r}"
             raise UserError(f"{found}, expected one with the names of the columns")
         self.expect_names(header)
@@ -164,7 +168,7 @@ class Parquet(Table):
 
     def arrays(self, names):
         for batch in self.file.iter_batches(ROWS, columns=names):
-            yield {name: decoded(batch[name]) for name in names}
+            yield {name: batch[name] for name in names}
 
 
 class Arrays(Table):
@@ -175,6 +179,8 @@ class Arrays(Table):
 
         self.path, columns = path, []
         expect_memory("its arrays", path.stat().st_size)
+        if not is_zipfile(path):
+            raise UserError("no arrays in it, expected what numpy.savez writes")
         with np.load(path) as file:
             for name in file.files:
                 try:
@@ -201,13 +207,6 @@ class Arrays(Table):
             yield {name: self.columns[name][first : first + ROWS] for name in names}
 
 
-def is_number(text):
-    try:
-        return bool(np.isfinite(float(text)))
-    except ValueError:
-        return False
-
-
 def can_be(texts, kind):
     """Are all these texts of a kind?"""
     from pyarrow import ArrowInvalid, timestamp
@@ -226,7 +225,7 @@ def count_numbers(name, texts, numbers, others):
     """Add how many of these texts are numbers to numbers[name]; others[name]: one that is not."""
     from pyarrow import compute
 
-    are = compute.match_substring_regex(texts, r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$")
+    are = compute.match_substring_regex(texts, f"^{NUMBER}$")
     numbers[name] += compute.sum(are).as_py() or 0
     rest = texts.filter(compute.invert(are))
     if name not in others and len(rest):
@@ -241,15 +240,7 @@ def kind_of(type_):
         return kind_of(type_.value_type)
     if types.is_uint64(type_) or types.is_floating(type_) or types.is_decimal(type_):
         return "number"
-    kinds = {
-        "integer": types.is_integer,
-        "truth": types.is_boolean,
-        "text": lambda its: types.is_string(its) or types.is_large_string(its),
-        "date": types.is_temporal,
-    }
+    if types.is_string(type_) or types.is_large_string(type_):
+        return "text"
+    kinds = {"integer": types.is_integer, "truth": types.is_boolean, "date": types.is_temporal}
     return next((kind for kind, its in kinds.items() if its(type_)), str(type_))
-
-
-def decoded(array):
-    """The values of an array that may hold their codes."""
-    return array.dictionary_decode() if hasattr(array, "dictionary_decode") else array

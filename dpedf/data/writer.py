@@ -118,11 +118,13 @@ def writing(path, about):
     """
     with stopping(), replacing(path) as file, Unfinished(file) as unfinished:
         for key, known in attributes(**about).items():
-            if isinstance(known, str) and "\0" in known:
+            known = known.tolist() if is_names(known) else known
+            texts = known if isinstance(known, list | tuple) else [known]
+            if any(isinstance(its, str) and "\0" in its for its in texts):
                 raise UserError(f"{path}: {key} with a NUL, expected a text without, as in HDF5")
             if known is not None:
                 place = unfinished.hdf5 if np.size(known) > MOST else unfinished.hdf5.attrs
-                place[key] = known.tolist() if is_names(known) else known
+                place[key] = known
         yield unfinished
 
 
