@@ -26,7 +26,6 @@ from dpedf.errors import UserError, concerning, nearest, plural, print_line
 
 FAR = 30  # the size of a regression's numbers that is easy to learn, at most
 FEW = 100  # integers that are labels without --classes, at most
-CATEGORIES = "text", "truth", "integer", "number"  # kinds of columns that can hold some
 
 
 class Recipe:
@@ -99,7 +98,8 @@ class Recipe:
         for name, size in zip(found.names, found.sizes, strict=True):
             if name not in self.kinds:
                 raise UserError(f"no column {name}, expected all those of {path}")
-            self.columns.append(Categories(name) if size else self.number(name))
+            its = Categories(name, self.texts(name)) if size else self.number(name)
+            self.columns.append(its)
             self.columns[-1].names, categories = categories[:size], categories[size:]
         classes, target_mean = (stored.attribute(key, None) for key in ("classes", "target_mean"))
         self.about = {"classes": classes}
@@ -107,7 +107,7 @@ class Recipe:
         if classes is None:
             self.targets = [self.number(name, scaled) for name in self.args.target]
         else:
-            self.targets = [Labels(name) for name in self.args.target[:1]]
+            self.targets = [Labels(name, self.texts(name)) for name in self.args.target[:1]]
             for its in self.targets:
                 its.names = np.atleast_1d(classes).tolist()
         self.look()
@@ -124,7 +124,7 @@ class Recipe:
             return self.number(name)
         if name in self.table.doubts and not asked:
             raise UserError(f"column {name}: {self.table.doubts[name]}")
-        return Categories(name, self.expect(name, *CATEGORIES))
+        return Categories(name, self.texts(name))
 
     def target(self, name):
         """What a target becomes."""
@@ -132,8 +132,14 @@ class Recipe:
         if len(args.target) > 1 and args.classes:
             raise UserError("--classes with several targets, expected one")
         if args.classes or (labels and len(args.target) == 1 and not args.regression):
-            return Labels(name, self.expect(name, *CATEGORIES))
+            return Labels(name, self.texts(name))
         return self.number(name, scaled=args.standardise_target)
+
+    def texts(self, name):
+        """Read a column as texts; the kind that they are of."""
+        kind = self.expect(name, "text", "truth", "integer", "number")
+        self.kinds[name] = "text"
+        return kind
 
     def number(self, name, scaled=False):
         if name in self.table.doubts:
@@ -189,12 +195,12 @@ class Recipe:
                 yield f"y: {its.name}, with {len(its.names):,} classes"
             elif its.scaled:
                 yield f"y: ({its.name} - {its.mean:g}) / {its.std:g}"
+            elif self.args.like:
+                yield f"y: {its.name}"
             else:
-                far = max(abs(its.mean), its.std) > FAR
-                hint = "; --standardise-target makes it easier to learn" * (
-                    far and not self.args.like
-                )
-                yield f"y: {its.name}, of mean {its.mean:g} and std {its.std:g}{hint}"
+                yield f"y: {its.name}, of mean {its.mean:g} and std {its.std:g}"
+                if max(abs(its.mean), its.std) > FAR:
+                    yield "y is far from 0 and 1: --standardise-target makes it easier to learn"
 
 
 def main():

@@ -73,19 +73,23 @@ class Numbers:
 
 
 class Categories:
-    """A column of categories.  names: of the codes; 0 stands for those that are not in train."""
+    """A column of texts, read as categories.
+
+    kind: of the texts, whose order is that of the codes.  names: of the codes; 0 stands for all
+    texts that no row to train has.
+    """
 
     mean, std, narrow, first = 0, 1, True, 1
 
     def __init__(self, name, kind=None):
         self.name, self.missing, self.found = name, 0, set()
-        self.key = int if kind == "integer" else None
+        self.key = {"integer": int, "number": float}.get(kind)
 
     def look(self, array, train):
         from pyarrow import array as arrow
 
         self.missing += array.null_count
-        found = array.filter(arrow(train)).cast("string").drop_null().unique()
+        found = array.filter(arrow(train)).drop_null().unique()
         self.found.update(found.to_pylist())
         if len(self.found) > MANY:
             found = f"column {self.name}: more than {MANY:,} categories"
@@ -102,7 +106,7 @@ class Categories:
         from pyarrow import compute
 
         known = arrow(self.names[self.first :], "string")
-        codes = compute.index_in(array.cast("string"), known)
+        codes = compute.index_in(array, known)
         return codes.fill_null(-1).to_numpy() + self.first
 
 
