@@ -98,18 +98,20 @@ class Recipe:
         for name, size in zip(found.names, found.sizes, strict=True):
             if name not in self.kinds:
                 raise UserError(f"no column {name}, expected all those of {path}")
-            its = Categories(name, self.texts(name)) if size else self.number(name)
+            known, categories = categories[:size], categories[size:]
+            its = Categories(name, self.texts(name, known)) if size else self.number(name)
+            its.names = known
             self.columns.append(its)
-            self.columns[-1].names, categories = categories[:size], categories[size:]
         classes, target_mean = (stored.attribute(key, None) for key in ("classes", "target_mean"))
         self.about = {"classes": classes}
         self.args.standardise_target = scaled = target_mean is not None
         if classes is None:
             self.targets = [self.number(name, scaled) for name in self.args.target]
         else:
-            self.targets = [Labels(name, self.texts(name)) for name in self.args.target[:1]]
+            known = np.atleast_1d(classes).tolist()
+            self.targets = [Labels(name, self.texts(name, known)) for name in self.args.target[:1]]
             for its in self.targets:
-                its.names = np.atleast_1d(classes).tolist()
+                its.names = known
         self.look()
         for columns, prefix in (self.columns, ""), (self.targets, "target_"):
             for key in "mean", "std":
@@ -135,10 +137,14 @@ class Recipe:
             return Labels(name, self.texts(name))
         return self.number(name, scaled=args.standardise_target)
 
-    def texts(self, name):
-        """Read a column as texts; the kind that they are of."""
+    def texts(self, name, known=("true",)):
+        """Read a column as texts, of which some may be known; the kind that they are of.
+
+        Truth values are true and false, however a CSV spells them.
+        """
         kind = self.expect(name, "text", "truth", "integer", "number")
-        self.kinds[name] = "text"
+        if kind != "truth" or not {"true", "false"} & {*known}:
+            self.kinds[name] = "text"
         return kind
 
     def number(self, name, scaled=False):

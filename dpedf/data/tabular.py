@@ -73,9 +73,9 @@ class Numbers:
 
 
 class Categories:
-    """A column of texts, read as categories.
+    """A column of texts or truth values, read as categories.
 
-    kind: of the texts, whose order is that of the codes.  names: of the codes; 0 stands for all
+    kind: of the texts, in whose order the codes are.  names: of the codes; 0 stands for all
     texts that no row to train has.
     """
 
@@ -89,7 +89,7 @@ class Categories:
         from pyarrow import array as arrow
 
         self.missing += array.null_count
-        found = array.filter(arrow(train)).drop_null().unique()
+        found = array.filter(arrow(train)).drop_null().cast("string").unique()
         self.found.update(found.to_pylist())
         if len(self.found) > MANY:
             found = f"column {self.name}: more than {MANY:,} categories"
@@ -106,7 +106,7 @@ class Categories:
         from pyarrow import compute
 
         known = arrow(self.names[self.first :], "string")
-        codes = compute.index_in(array, known)
+        codes = compute.index_in(array.cast("string"), known)
         return codes.fill_null(-1).to_numpy() + self.first
 
 
