@@ -13,7 +13,7 @@ from dpedf.data.kinds import KINDS, NUMBER, kind_of, kinds_of_texts
 from dpedf.data.memory import expect_memory
 from dpedf.errors import UserError, extra, one_line
 
-BLOCK = 1 << 24  # bytes of a CSV that are read at a time
+BLOCK = 1 << 22  # bytes of a CSV that are read at a time
 ROWS = 1 << 16  # of the other files
 MISSING = "", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null", "None"  # as in pandas
 SUFFIXES = ".csv", ".parquet", ".npz"
