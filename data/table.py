@@ -54,7 +54,7 @@ class Recipe:
         self.about["categories"] = [its.names or 0 for its in self.columns]
         for name in "mean", "std":
             self.about[name] = [getattr(its, name) for its in self.columns]
-            if self.args.standardise_target:
+            if self.targets and self.args.standardise_target:
                 self.about[f"target_{name}"] = [getattr(its, name) for its in self.targets]
 
     def plan(self):
@@ -64,9 +64,7 @@ class Recipe:
             raise UserError("no --target, expected the column to predict, or --like FILE")
         names = [name for name in self.kinds if name not in (*args.target, *args.drop)]
         if "" in names:
-            raise UserError(
-                "a column without a name, expected one, or --drop '' where it counts rows"
-            )
+            raise UserError("a column without a name, expected one, or --drop '' if it counts rows")
         if not names:
             raise UserError("no column beside the target, expected some to predict it from")
         self.split = drawn(self.table.rows, args.valid, args.test, args.seed)
@@ -77,9 +75,12 @@ class Recipe:
             self.notes += its.finish()
         self.about = {}
         if isinstance(its := self.targets[0], Labels):
-            self.about["classes"] = its.names
-            if its.key and len(its.names) > FEW and not args.classes:
-                found = f"column {its.name}: {len(its.names):,} different integers"
+            self.about["classes"], n = its.names, len(its.names)
+            if n < 2:
+                found = f"column {its.name} is {its.names[0]} in all rows"
+                raise UserError(f"{found}, expected several classes")
+            if n > FEW and its.key and not args.classes:
+                found = f"column {its.name}: {n:,} different integers"
                 raise UserError(f"{found}, expected --regression, or --classes for labels")
 
     def plan_like(self, path):
@@ -99,25 +100,30 @@ class Recipe:
             if name not in self.kinds:
                 raise UserError(f"no column {name}, expected all those of {path}")
             known, categories = categories[:size], categories[size:]
-            its = Categories(name, self.texts(name, known)) if size else self.number(name)
-            its.names = known
+            its = Categories(name, self.texts(name, known), known) if size else self.number(name)
             self.columns.append(its)
-        classes, target_mean = (stored.attribute(key, None) for key in ("classes", "target_mean"))
-        self.about = {"classes": classes}
-        self.args.standardise_target = scaled = target_mean is not None
-        if classes is None:
-            self.targets = [self.number(name, scaled) for name in self.args.target]
+        self.scaled_as(self.columns, stored, "")
+        self.about, targets = {"classes": stored.attribute("classes", None)}, self.args.target
+        self.args.standardise_target = stored.attribute("target_mean", None) is not None
+        if self.about["classes"] is None:
+            self.targets = [self.number(name, self.args.standardise_target) for name in targets]
+            self.scaled_as(self.targets, stored, "target_")
+        elif len(targets) > 1:
+            raise UserError(f"--target {' '.join(targets)}, expected one, as in {path}")
         else:
-            known = np.atleast_1d(classes).tolist()
-            self.targets = [Labels(name, self.texts(name, known)) for name in self.args.target[:1]]
-            for its in self.targets:
-                its.names = known
+            known = np.atleast_1d(self.about["classes"]).tolist()
+            self.targets = [Labels(name, self.texts(name, known), known) for name in targets]
         self.look()
-        for columns, prefix in (self.columns, ""), (self.targets, "target_"):
-            for key in "mean", "std":
-                known = np.broadcast_to(stored.attribute(prefix + key, 0), len(columns))
-                for its, number in zip(columns, known.tolist(), strict=True):
-                    setattr(its, key, number)
+
+    def scaled_as(self, columns, stored, prefix):
+        """Have these columns the mean and std that a data file says."""
+        for key in "mean", "std":
+            known = np.atleast_1d(stored.attribute(prefix + key, np.zeros(len(columns))))
+            if columns and len(known) != len(columns):
+                found = f"--target {' '.join(self.args.target)}, expected {len(known)} targets"
+                raise UserError(f"{found} as in {self.args.like}")
+            for its, number in zip(columns, known.tolist(), strict=False):
+                setattr(its, key, number)
 
     def column(self, name):
         """What a column of x becomes."""

@@ -150,6 +150,8 @@ def test_blocks_of_any_size_make_the_same_file(make, monkeypatch):
         assert categories(one) == categories(other)
         for key in "mean", "std":
             np.testing.assert_allclose(one.attrs[key], other.attrs[key], rtol=1e-12)
+    content, words, what = BAD["a text amid numbers"]  # of which only the last block holds one
+    assert what in make(content, *words.split())[3][0]
 
 
 def test_inputs_have_mean_0_and_std_1_and_codes_stay_codes(make):
@@ -331,11 +333,27 @@ def test_a_file_like_another_says_what_it_lacks(make):
             ["--like", old, "--missing", "mean", "--target", "fate"],
         ),
         ("column age holds texts", PEOPLE | {"age": ["old"] * N}, ["--like", old]),
+        ("--target fate paid, expected one", PEOPLE, ["--like", old, "--target", "fate", "paid"]),
         ("--valid or --test with --like", PEOPLE, ["--like", old, "--test", ".5"]),
         ("nowhere.h5: no such file", PEOPLE, ["--like", old.with_name("nowhere.h5")]),
     ]:
         status, path, _, err = make(table, *words)
         assert status == 2 and len(err) == 1 and what in err[0] and not path.exists(), err
+
+
+def test_targets_are_standardised_as_those_to_train(make):
+    table = {"a": range(60), "b": [k * k for k in range(60)], "c": [k / 3 for k in range(60)]}
+    words = ["--target", "b", "c"]
+    old = made(make(table, *words, "--standardise-target"))
+    new = {name: its[::-1][:7] for name, its in table.items()}
+    y = groups(made(make(new, "--like", old, *words)), "y")["test"]
+    with h5py.File(old) as file:
+        mean, std = file.attrs["target_mean"], file.attrs["target_std"]
+    expected = (np.stack([new["b"], new["c"]], axis=1) - mean) / std
+    np.testing.assert_allclose(y, expected, rtol=1e-6)
+    assert "target_mean" not in h5py.File(made(make(new, "--like", old))).attrs
+    status, _, _, err = make(new, "--like", old, "--target", "b")
+    assert status == 2 and "--target b, expected 2 targets as in " in err[0]
 
 
 # What is wrong with a table is one line, and nothing is written.
@@ -407,6 +425,7 @@ BAD = {
         "--target t --regression",
         "column t holds texts, expected numbers",
     ),
+    "one class": ("a,b,t\n" + ROWS.replace("b", "a"), "--target t", "column t is a in all rows"),
     "nothing to predict from": ("t\n" + "1\n0\n" * 20, "--target t", "no column beside the target"),
     "a NUL": ("a,t\n" + "x\0y,1\nz,0\n" * 20, "--target t", "NUL"),
 }

@@ -81,8 +81,8 @@ class Categories:
 
     mean, std, narrow, first = 0, 1, True, 1
 
-    def __init__(self, name, kind=None):
-        self.name, self.missing, self.found = name, 0, set()
+    def __init__(self, name, kind, names=()):
+        self.name, self.names, self.missing, self.found = name, names, 0, set()
         self.key = {"integer": int, "number": float}.get(kind)
 
     def look(self, array, train):
