@@ -1,14 +1,15 @@
 """Any table as a data file of dpedf, to predict a column from the others.
 
-    python data/table.py FILE.csv --target COLUMN     # writes data/NAME.h5 of FILE's stem NAME
-    python data/table.py NEW.csv --like data/NAME.h5  # more rows, coded and scaled as those
+    python data/table.py FILE.csv --target COLUMN     # writes data/NAME.h5
+    python data/table.py NEW.csv --like data/NAME.h5  # more rows, coded as those
 
-FILE is a .csv, .parquet or .npz.  Numbers are kept, and standardised by the mean and std of the
-rows to train as they are read.  Texts and truth values are categories, and so are integers of
-columns in --categories: x holds their codes, 1 and on by name; 0 is a category that no row to
-train has.  A target of texts, integers or truth values is a label; one of floats makes a
-regression, and so do several targets.  All rows of NEW are to test; without --target, they have
-no labels.
+FILE is a .csv, .parquet or .npz, and NAME its stem.  Numbers are kept, and are
+standardised by the mean and std of the rows to train as they are read.  Texts
+and truth values are categories, and so are numbers of columns in --categories:
+x holds their codes, 1 and on by name; 0 is for what no row to train has, and
+for what is missing.  A target of texts, integers or truth values is a label,
+one of floats makes a regression, and so do several targets.  All rows of NEW
+are to test; without --target they have no labels.
 """
 
 from pathlib import Path
@@ -227,7 +228,7 @@ def main():
     kind.add_argument("--classes", action="store_true", help="the target is a label")
     kind.add_argument("--regression", action="store_true", help="the target is a number")
     add("--standardise-target", action="store_true", help="y is (target - mean) / std of train")
-    add("--missing", choices=["mean", "zero"], help="fill numbers that are missing: mean of train")
+    add("--missing", choices=["mean", "zero"], help="fill what is missing, in numbers")
     add("--missing-text", metavar="TEXT", action="append", default=[], help="such as ?, of a .csv")
     add("--delimiter", metavar="C", default=",", help="of a .csv (,)")
     add("--encoding", default="utf8", help="of a .csv (utf8)")

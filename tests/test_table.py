@@ -221,6 +221,12 @@ def test_a_column_of_one_number_is_said_and_becomes_0(make):
     assert np.abs(data.x.value[:, 0]).max() < 1e-7
 
 
+def test_a_column_that_names_each_row_is_said(make):
+    table = {"name": [f"N. {k}" for k in range(50)], "n": range(50), "y": [0, 1] * 25}
+    ran = make(table, "--target", "y")
+    assert made(ran) and "column name has 45 categories in 45 rows: --drop it?" in ran[2][0]
+
+
 def test_types_of_parquet_and_arrays_of_npz_are_read(make):
     n = 40
     numbers = pa.array([None, *range(1, n)]), pa.array(np.r_[np.nan, 1:n], from_pandas=False)

@@ -9,6 +9,7 @@ import numpy as np
 from dpedf.errors import UserError, plural
 
 OTHER = "(other)"  # the name of code 0
+FEW = 10  # categories that may be as many as the rows
 MANY = 1_000_000  # categories of a column, at most
 NARROW = 2.0**-24  # how far float32 rounds a number, by its size
 FINE = 1e-3  # how far, at most, by the std of its column
@@ -82,13 +83,14 @@ class Categories:
     mean, std, narrow, first = 0, 1, True, 1
 
     def __init__(self, name, kind, names=()):
-        self.name, self.names, self.missing, self.found = name, names, 0, set()
+        self.name, self.names, self.found = name, names, set()
+        self.missing = self.rows = 0
         self.key = {"integer": int, "number": float}.get(kind)
 
     def look(self, array, train):
         from pyarrow import array as arrow
 
-        self.missing += array.null_count
+        self.missing, self.rows = self.missing + array.null_count, self.rows + int(train.sum())
         found = array.filter(arrow(train)).drop_null().cast("string").unique()
         self.found.update(found.to_pylist())
         if len(self.found) > MANY:
@@ -99,7 +101,11 @@ class Categories:
         """The same as of Numbers."""
         self.names = [*[OTHER] * self.first, *sorted(self.found, key=self.key)]
         n = len(self.found)
-        return [f"column {self.name} has one category, {self.names[-1]}"] * (n == 1)
+        if n == 1:
+            return [f"column {self.name} has one category, {self.names[-1]}"]
+        if n > max(self.rows // 2, FEW):
+            return [f"column {self.name} has {n:,} categories in {self.rows:,} rows: --drop it?"]
+        return []
 
     def encode(self, array):
         from pyarrow import array as arrow
