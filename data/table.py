@@ -18,7 +18,7 @@ import numpy as np
 
 from dpedf.data.columns import columns_of
 from dpedf.data.fractions import add_fractions, drawn
-from dpedf.data.recipe import parser_of, recipe_errors
+from dpedf.data.recipe import about_of, add_about, beside, parser_of, recipe_errors, summary
 from dpedf.data.stored import Stored
 from dpedf.data.tables import counting, table
 from dpedf.data.tabular import Categories, Labels, Numbers, expect_complete, stacked
@@ -197,10 +197,8 @@ class Recipe:
         """What was made of the table."""
         for note in self.notes:
             yield f"{self.args.file}: {note}"
-        counts = np.bincount(self.split, minlength=len(GROUPS)).tolist()
-        pairs = zip(counts, ("train", "validate", "test"), strict=True)
-        rows = ", ".join(f"{plural(n, 'row')} to {does}" for n, does in pairs if n)
-        yield f"{output}: {rows}"
+        n = plural(len(self.split), "row")
+        yield f"{output}: {f'{n} to test' if self.args.like else summary(self.split, 'row')}"
         coded = sum(bool(its.names) for its in self.columns)
         yield f"x: {plural(len(self.columns) - coded, 'column')} of numbers, {coded} of categories"
         for its in self.targets:
@@ -217,7 +215,7 @@ class Recipe:
 
 
 def main():
-    parser = parser_of(__doc__, None)
+    parser = parser_of(__doc__)
     add = parser.add_argument
     add("file", metavar="FILE", type=Path, help="the table")
     some = {"metavar": "COLUMN", "nargs": "+", "default": []}
@@ -234,9 +232,10 @@ def main():
     add("--encoding", default="utf8", help="of a .csv (utf8)")
     add("--like", metavar="FILE", type=Path, help="code and scale as in a file of this recipe")
     add_fractions(parser)
+    add_about(parser)
     args = parser.parse_args()
-    output = args.output or Path(__file__).with_name(f"{args.file.stem}.h5")
-    about = {"name": args.file.stem, "source": args.file.name, "licence": "that of the table"}
+    output = args.output or beside(__file__, args.file.stem)
+    about = about_of(args, args.file.stem, args.file.name, "that of the table")
     with recipe_errors(parser, output), concerning(args.file):
         if args.like and (args.valid is not None or args.test is not None):
             raise UserError("--valid or --test with --like, expected none: all rows are to test")

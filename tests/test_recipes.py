@@ -202,7 +202,7 @@ def test_a_run_says_which_file_from_where_and_is_silent_on_stderr(downloaded):
     *lines, last = ran.stdout.splitlines()
     names = (IMAGES, LABELS, TEST_IMAGES, TEST_LABELS)
     assert [line.split(" from http://127.0.0.1:")[0] for line in lines] == list(names)
-    assert last == f"{file}: 60000 images to train, 10000 to test"
+    assert last == f"{file}: 60,000 images to train, 10,000 to test"
     assert (ran.returncode, ran.stderr) == (0, "")
     assert list(file.parent.iterdir()) == [file]
 

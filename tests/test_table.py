@@ -130,7 +130,7 @@ def test_a_table_of_numbers_texts_and_labels_is_what_plain_python_makes_of_it(ma
                 assert decks[int(deck)] == str(there["deck"]) and paid == 1 + there["paid"]
                 assert fates[label] == there["fate"]
     assert out == [
-        f"{path}: 350 rows to train, 100 rows to validate, 50 rows to test",
+        f"{path}: 350 rows to train, 100 to validate, 50 to test",
         "x: 2 columns of numbers, 3 of categories",
         "y: fate, with 3 classes",
     ]
