@@ -128,12 +128,10 @@ class Recipe:
 
     def column(self, name):
         """What a column of x becomes."""
-        asked = name in self.args.categories
-        if self.kinds[name] not in ("text", "truth") and not asked:
-            return self.number(name)
-        if name in self.table.doubts and not asked:
-            raise UserError(f"column {name}: {self.table.doubts[name]}")
-        return Categories(name, self.texts(name))
+        coded = self.kinds[name] in ("text", "truth") and name not in self.table.doubts
+        if coded or name in self.args.categories:
+            return Categories(name, self.texts(name))
+        return self.number(name)
 
     def target(self, name):
         """What a target becomes."""

@@ -398,6 +398,7 @@ BAD = {
         "--target t",
         "column a: -inf, expected finite numbers",
     ),
+    "numbers too large": ("a,b,t\n" + ROWS + "1e300,1,a\n" * 5, "--target t", "column a: 1e+300"),
     "a text amid numbers": (
         "a,b,t\n" + ROWS + "?,1,a\n",
         "--target t",

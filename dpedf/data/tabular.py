@@ -42,17 +42,21 @@ class Numbers:
         self.largest = max(self.largest, np.abs(x[here]).max(initial=0))
         self.rows += int(train.sum())
         if n := len(x := x[here & train]):
-            mean, self.n = x.mean(), self.n + n
-            step = mean - self.mean
-            self.squares += ((x - mean) ** 2).sum() + step**2 * n * (self.n - n) / self.n
-            self.mean += step * n / self.n
             self.low, self.high = min(self.low, x.min()), max(self.high, x.max())
+            with np.errstate(over="ignore", invalid="ignore"):
+                mean, self.n = x.mean(), self.n + n
+                step = mean - self.mean
+                self.squares += ((x - mean) ** 2).sum() + step**2 * n * (self.n - n) / self.n
+                self.mean += step * n / self.n
 
     def finish(self):
         """Notes, a line each.  UserError: there is nothing to learn from."""
         if not self.n:
             raise UserError(f"column {self.name}: no value to train, expected --drop {self.name}")
         self.std = float(np.sqrt(self.squares / self.rows))
+        if not np.isfinite(self.std):
+            found = f"column {self.name}: {self.largest:g}, so that its std is no number"
+            raise UserError(f"{found}, expected smaller ones, or --drop {self.name}")
         if self.low == self.high:
             self.mean, self.std = self.low, 1.0
             return [f"column {self.name} is {self.low:g} in all rows to train"]
