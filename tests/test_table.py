@@ -136,11 +136,12 @@ def test_a_table_of_numbers_texts_and_labels_is_what_plain_python_makes_of_it(ma
     ]
 
 
-def test_blocks_of_any_size_make_the_same_file(make, monkeypatch):
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_blocks_of_any_size_make_the_same_file(suffix, make, monkeypatch):
     words = ["--target", "fate", "--missing", "mean", "--categories", "deck"]
-    whole = made(make(PEOPLE, *words))
+    whole = made(make(PEOPLE, *words, suffix=suffix))
     monkeypatch.setattr(tables, "BLOCK", 256)
-    in_blocks = made(make(PEOPLE, *words))
+    in_blocks = made(make(PEOPLE, *words, suffix=suffix))
     for key in "xy":
         here, there = groups(whole, key), groups(in_blocks, key)
         # the mean of what is missing is a sum in another order
@@ -405,7 +406,7 @@ BAD = {
         "column a: '?' is no number, as 40 of 41 rows have, expected --missing-text '?'",
     ),
     "semicolons": ("a;b;t\n" + ROWS.replace(",", ";"), "--target t", "expected --delimiter ';'"),
-    "two of a name": ("a,a,t\n" + ROWS, "--target t", "two columns 'a'"),
+    "two of a name": ("a,a,t\n" + ROWS, "--target t", "2 columns 'a', expected names that differ"),
     "no header": (
         ROWS.replace("a", "5").replace("b", "6"),
         "--target t",

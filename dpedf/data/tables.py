@@ -2,6 +2,7 @@
 
 import codecs
 import re
+from collections import Counter
 from contextlib import contextmanager
 from zipfile import BadZipFile, is_zipfile
 
@@ -13,8 +14,7 @@ from dpedf.data.kinds import KINDS, NUMBER, kind_of, kinds_of_texts
 from dpedf.data.memory import expect_memory
 from dpedf.errors import UserError, extra, one_line
 
-BLOCK = 1 << 22  # bytes of a CSV that are read at a time
-ROWS = 1 << 16  # of the other files
+BLOCK = 1 << 22  # bytes that are read at a time
 MISSING = "", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null", "None"  # as in pandas
 SUFFIXES = ".csv", ".parquet", ".npz"
 
@@ -81,9 +81,9 @@ class Table:
 
     def expect_names(self, names):
         """UserError: two columns have one name."""
-        for at, name in enumerate(names):
-            if names.index(name) < at:
-                raise UserError(f"two columns {name!r}, expected names that differ")
+        name, n = Counter(names).most_common(1)[0] if names else ("", 0)
+        if n > 1:
+            raise UserError(f"{n} columns {name!r}, expected names that differ")
 
     def blocks(self, names):
         """Yield {name: pyarrow's array, of the type of its kind} for some rows at a time."""
@@ -153,7 +153,7 @@ class Parquet(Table):
         self.kinds = {name: kind_of(schema.field(name).type) for name in schema.names}
 
     def arrays(self, names):
-        for batch in self.file.iter_batches(ROWS, columns=names):
+        for batch in self.file.iter_batches(rows_of_a_block(names), columns=names):
             yield {name: batch[name] for name in names}
 
 
@@ -188,5 +188,11 @@ class Arrays(Table):
         self.rows = next(iter(counts), 0)
 
     def arrays(self, names):
-        for first in range(0, self.rows, ROWS):
-            yield {name: self.columns[name][first : first + ROWS] for name in names}
+        step = rows_of_a_block(names)
+        for first in range(0, self.rows, step):
+            yield {name: self.columns[name][first : first + step] for name in names}
+
+
+def rows_of_a_block(names):
+    """How many rows of these columns are read at a time, where they are no text."""
+    return max(1, BLOCK // (8 * len(names)))
