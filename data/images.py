@@ -50,9 +50,9 @@ def entries(folder):
     """(the folders in one, its files), in the order of their names, without those hidden."""
     try:
         found = sorted((p for p in folder.iterdir() if p.name[0] != "."), key=lambda p: p.name)
+        return [p for p in found if p.is_dir()], [p for p in found if not p.is_dir()]
     except OSError as error:
         raise UserError(f"{folder}: {one_line(error)}, expected a folder of images") from None
-    return [p for p in found if p.is_dir()], [p for p in found if not p.is_dir()]
 
 
 def images_below(folder, others, above):
@@ -95,7 +95,8 @@ def listed(folder):
             images = images_below(path, others, [os.stat(homes[group])])
             if not images:
                 raise UserError(f"{path}: no images, expected some in {', '.join(ENDINGS)}")
-            groups[group] += [(image, classes.index(path.name)) for image in images]
+            label = classes.index(path.name)
+            groups[group] += [(image, label) for image in images]
     return groups, classes, others
 
 

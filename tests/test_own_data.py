@@ -160,6 +160,15 @@ def test_an_iterator_of_rows_of_growing_types_keeps_all_of_them(tmp_path, monkey
     assert os.listdir(tmp_path) == ["a.h5"]
 
 
+def test_rows_may_be_those_of_another_file(tmp_path):
+    with h5py.File(tmp_path / "theirs.h5", "w") as file:
+        x = file.create_dataset("images", data=X, chunks=(7, 3, 4), compression="gzip")
+        write(tmp_path / "a.h5", **ABOUT, train=(x, Y), test=(x, Y))
+    with h5py.File(tmp_path / "a.h5") as file:
+        np.testing.assert_array_equal(file["train/x"], X)
+        assert file["train/x"] == file["test/x"]  # the very same dataset
+
+
 STOPPED = """
 import sys, time
 import numpy as np
@@ -377,6 +386,14 @@ def test_a_folder_of_images_becomes_rows_in_the_order_of_their_names(run, pets):
     with h5py.File("out.h5") as file:
         assert [*file.attrs["classes"]] == ["cat", "dog"] and file.attrs["name"] == "pets"
         assert file.attrs["scale"] == 1 / 255
+
+
+def test_the_name_of_a_class_need_not_be_utf8(run, pets):
+    draw(pets / os.fsdecode(b"caf\xe9") / "0.png")
+    assert run(IMAGES, "pets", "--name", "Pets", "--licence", "CC0")[0] == 0
+    with h5py.File("out.h5") as file:
+        assert [*file.attrs["classes"]] == ["caf?", "cat", "dog"]
+        assert (file.attrs["name"], file.attrs["licence"]) == ("Pets", "CC0")
 
 
 def test_images_of_any_mode_are_rgb_or_grey_and_upright(tmp_path):

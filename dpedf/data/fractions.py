@@ -3,7 +3,7 @@
 import numpy as np
 
 from dpedf.data.writer import GROUPS
-from dpedf.errors import UserError
+from dpedf.errors import UserError, plural
 
 DEFAULTS = {"test": 0.1, "valid": 0}
 
@@ -40,9 +40,10 @@ def drawn(n, valid, test, seed, given=()):
             raise UserError(f"--{group} {fraction:g}, expected a fraction {expected}")
         size = round(n * fraction)
         if fraction and not size:
-            raise UserError(f"--{group} {fraction:g} of {n:,} rows is none, expected one at least")
+            found = f"--{group} {fraction:g} of {plural(n, 'row')} is none"
+            raise UserError(f"{found}, expected one at least")
         if size >= len(left):
-            found = f"--{group} {fraction:g} takes all rows that are left of {n:,}"
+            found = f"--{group} {fraction:g} takes all that is left of {plural(n, 'row')}"
             raise UserError(f"{found}, expected some to train")
         split[left[:size]], left = number, left[size:]
     return split
