@@ -419,7 +419,7 @@ BAD = {
     ),
     "an empty file": ("", "--target t", "an empty file"),
     "a header alone": ("a,b,t\n", "--target t", "no rows"),
-    "one row": ("a,b,t\n1,2,a\n", "--target t", "of 1 rows"),
+    "one row": ("a,b,t\n1,2,a\n", "--target t", "--test 0.1"),
     "a short row": ("a,b,t\n" + ROWS + "1,2\n", "--target t", "Expected 3 columns, got 2"),
     "another encoding": ("a,b,t\n" + ROWS, "--target t --encoding klingon", "--encoding klingon"),
     "dates": ("d,t\n" + DAYS, "--target t", "column d holds dates, expected numbers, or --drop d"),
