@@ -8,6 +8,7 @@ from itertools import product, zip_longest
 import h5py
 import numpy as np
 
+from dpedf.data.columns import attributes
 from dpedf.data.disk import replacing
 from dpedf.data.spool import Spool
 from dpedf.data.unfinished import Unfinished, blocks_of, checksum
@@ -15,20 +16,36 @@ from dpedf.errors import UserError
 from dpedf.parallel.signals import stopping
 
 GROUPS = "train", "valid", "test"
+MOST = 4000  # texts in an attribute, for which HDF5 has 64 KiB
 
 
 def write(
-    path, *, name, source, licence, classes=None, characters=None, scale=1, mean=0, std=1, **groups
+    path,
+    *,
+    name,
+    source,
+    licence,
+    classes=None,
+    characters=None,
+    scale=1,
+    mean=0,
+    std=1,
+    columns=None,
+    categories=None,
+    **groups,
 ):
     """Write a data file: groups are train=(x, y), test=(x, y), or texts, train=text, test=text.
 
     classes: how many labels there are, or their names.
-    characters: what the symbols of a text stand for, as one string.  x and y are arrays, mapped
-    ones too, datasets of h5py, lists, or iterators over rows.  An array that is given twice is
-    stored once.  Rows are written some at a time, and the file appears whole or not at all.
-    OSError: the disk is full, or refuses it.  UserError: a group of another name, which nobody
-    would read; x and y of other numbers of rows; a text with a NUL.  TypeError: an array holds no
-    numbers, or masks some.
+    characters: what the symbols of a text stand for, as one string.
+    columns: the names of those of a table x, (N, I).  categories: for each of them 0 where it holds
+    numbers, else how many categories, or their names.  x holds their codes, from 0 on.
+
+    x and y are arrays, mapped ones too, datasets of h5py, lists, or iterators over rows.  An array
+    that is given twice is stored once.  Rows are written some at a time, and the file appears whole
+    or not at all.  OSError: the disk is full, or refuses it.  UserError: a group of another name,
+    which nobody would read; x and y of other numbers of rows; a text with a NUL.  TypeError: an
+    array holds no numbers, or masks some.
 
     Each dataset has an attribute crc32, of its bytes; HDF5 itself adds checksums to what describes
     them, from version 1.8 of its format on.  So damage is noticed when the rows are read.
@@ -39,6 +56,7 @@ def write(
             raise UserError(f"{path}: group {group}, expected {', '.join(GROUPS)}")
     about = {"name": name, "source": source, "licence": licence, "classes": classes}
     about |= {"characters": characters, "scale": scale, "mean": mean, "std": std}
+    about |= {"columns": columns, "categories": categories}
     with writing(path, about) as unfinished:
         stored = []  # (array, its dataset): while it is kept here, no other array can be it
         for group, pair in groups.items():
@@ -66,7 +84,8 @@ def write(
 def scatter(path, blocks, split, *, name, source, licence, **about):
     """Write a data file of rows that come in blocks, in the order of their source.
 
-    blocks: yields (x, y), arrays of some rows each, of one type and of rows of one shape.
+    blocks: yields (x, y), arrays of some rows each, of one type and of rows of one shape, or (x,)
+    alone, of rows without labels.
     split: (N,), for each row the number in GROUPS of its group.  A group without rows is not
     written; in the others, rows keep their order.  about: as of write, and so is what is raised.
     """
@@ -77,7 +96,7 @@ def scatter(path, blocks, split, *, name, source, licence, **about):
         for block in blocks:
             first, done = done, done + len(block[0])
             its = split[first:done]
-            block = dict(zip("xy", block, strict=True))
+            block = dict(zip("xy", block, strict=False))
             for key, rows in block.items():
                 if len(rows) != len(its):
                     found = f"{path}: {key} has {len(rows):,} rows from row {first:,} on"
@@ -99,11 +118,14 @@ def writing(path, about):
     SIGTERM ends the program as Ctrl-C does: what is half written is removed.
     """
     with stopping(), replacing(path) as file, Unfinished(path, file) as unfinished:
-        for key, known in about.items():
-            if isinstance(known, str) and "\0" in known:
+        for key, known in attributes(**about).items():
+            known = known.tolist() if is_names(known) else known
+            texts = known if isinstance(known, list | tuple) else [known]
+            if any(isinstance(its, str) and "\0" in its for its in texts):
                 raise UserError(f"{path}: {key} with a NUL, expected a text without, as in HDF5")
             if known is not None:
-                unfinished.hdf5.attrs[key] = known.tolist() if is_names(known) else known
+                place = unfinished.hdf5 if np.size(known) > MOST else unfinished.hdf5.attrs
+                place[key] = known
         yield unfinished
 
 
