@@ -9,18 +9,16 @@ from dpedf.models.images import conv, with_channels
 from dpedf.ops import (
     Affine,
     BatchNorm,
-    Concat,
     Conv2D,
     Crop,
     Cutout,
     Flip,
     LogLoss,
     Mean,
+    Pad,
     Relu,
-    Reshape,
     Slice,
     Softmax,
-    Zeros,
 )
 from dpedf.phi import dense, glorot
 
@@ -37,9 +35,8 @@ def shortcut(z, J, stride):
     """z, or some lines and columns of it, and zeros as further channels: option A of the paper."""
     if stride > 1:
         z = Slice(z, (..., slice(None, None, stride), slice(None, None, stride)))
-    _, I, H, W = z.value.shape
-    zeros = Reshape(Zeros(z, (J - I) * H * W), (J - I, H, W))
-    return Concat([z, zeros], axis=0) if J > I else z
+    more = J - z.value.shape[1]
+    return Pad(z, [(0, more), (0, 0), (0, 0)]) if more else z
 
 
 def block(z, J, stride):

@@ -211,7 +211,7 @@ def verify(data):
         held = [split.x.text] if data.window else [split.x, split.y]
         digests[name], *_ = [read_through(rows, not data.window) for rows in held]
         proven &= all(rows.crc32 is not None for rows in held)
-    what = "all checksums are right" if proven else "checksums are not there for all of it"
+    what = "all checksums are right" if proven else "not all of it has checksums"
     n = sum(map(len, digests.values()))
     print_line(f"{data.path}: whole, {plural(n, 'symbol' if data.window else 'row')}, {what}")
     for name in [*digests][1:] if not data.window else ():
