@@ -41,7 +41,7 @@ def of_images(path, **more):
 
 
 def test_images_are_described_with_their_classes(path, says):
-    of_images(path)
+    of_images(path, mean=0.5, std=0.25)
     lines = says(path)
     assert "\x1b" not in "".join(lines)
     assert lines[0] == f"{path}, {path.stat().st_size:,} bytes"
@@ -50,7 +50,8 @@ def test_images_are_described_with_their_classes(path, says):
     x = IMAGES[:40].astype(float)
     ends, mean, deviation = f"{x.min():.4g} to {x.max():.4g}", f"{x.mean():.4g}", f"{x.std():.4g}"
     assert line_of(lines, "x") == f"x         {ends}, mean {mean}, standard deviation {deviation}"
-    assert f"mean {x.mean() / 255:.4g}," in line_of(lines, "inputs")
+    assert f"mean {(x.mean() / 255 - 0.5) / 0.25:.4g}," in line_of(lines, "inputs")
+    assert line_of(lines, "scaled") == "scaled    scale 0.003922, mean 0.5, std 0.25"
     start = lines.index(next(line for line in lines if line.startswith("3 classes")))
     table = [line.split() for line in lines[start + 1 : start + 4]]
     assert [row[-2:] for row in table] == [["14", "6"], ["13", "7"], ["13", "7"]]
@@ -87,10 +88,10 @@ def test_files_of_other_programs_are_described_and_checked(path, says, layout):
         for group, rows in ("train", slice(40)), ("test", slice(40, None)):
             file.create_dataset(f"{group}/x", data=IMAGES[rows], **how)
             file[f"{group}/y"] = LABELS[rows]
-        file["others"] = [1]
+        file["oth\ners"] = [1]
     lines = says(path)
     assert line_of(lines, "train").endswith(f"  {layout}") and "not said" in line_of(lines, "name")
-    assert "not read: others" in lines[-1]
+    assert "not read: oth\\ners" in lines[-1]
     assert says(path, "--verify") == [f"{path}: whole, 60 rows, not all of it has checksums"]
 
 

@@ -107,7 +107,7 @@ def description(data, names):
     yield from of_text(data, names) if data.window else of_rows(data)
     if data.y.classes is not None and not data.window:
         yield from classes(data, names)
-    yield from data.notes
+    yield from map(visible, data.notes)
 
 
 def entry(key, text):
