@@ -1,5 +1,7 @@
-"""The nodes, by family."""
+"""The nodes, by family.  `from dpedf.ops import *` brings these, and nothing else."""
 
+from dpedf.edf import CompNode as _CompNode
+from dpedf.ops import words as words  # gives the nodes of dpedf.edf their repr
 from dpedf.ops.activation import Elu, Gelu, LeakyRelu, Silu, Softplus
 from dpedf.ops.affine import Affine
 from dpedf.ops.arithmetic import Add, Divide, Multiply, Power, Subtract
@@ -23,3 +25,9 @@ from dpedf.ops.regression import SquareLoss
 from dpedf.ops.shift import Shift
 from dpedf.ops.softmax import LogOthers, LogSoftmax, LogSumExp, Softmax
 from dpedf.ops.tensor import Flatten, Mean, Reshape, Sum, Transpose
+
+__all__ = [
+    name
+    for name, its in vars().items()
+    if isinstance(its, type) and issubclass(its, _CompNode) and its is not _CompNode
+]
