@@ -61,6 +61,7 @@ from dpedf.ops import (
     Mean,
     Minimum,
     Multiply,
+    Normal,
     NotEqual,
     OneHot,
     Pad,
@@ -620,6 +621,8 @@ def of_normalizations():
             ),
         )
     yield Case(Dropout, "b34", lambda x: Dropout(x, 0.4), lambda x: x * 1)
+    yield Case(Normal, "b34", lambda x: x + 0 * Normal(x), lambda x: x * 1)
+    yield Case(Normal, "b", lambda x: x + Sum(0 * Normal(x, (2, 3))), lambda x: x * 1)
     yield Case(Shift, "b34", lambda x: Shift(x, 0.3), lambda x: x * 1)
     yield Case(Shift, "b234", lambda x: Shift(x, 0.5), lambda x: x * 1)
 

@@ -15,6 +15,7 @@ from dpedf.ops.functions import Exp, Sqrt, Square
 from dpedf.ops.logarithm import Log, LogSigmoid
 from dpedf.ops.loss import LogLoss
 from dpedf.ops.masked_mean import NotEqual
+from dpedf.ops.noise import Normal
 from dpedf.ops.normalization import BatchNorm, Dropout, LayerNorm, RMSNorm
 from dpedf.ops.pad import Pad
 from dpedf.ops.parts import Concat, Slice, Stack

@@ -1,0 +1,33 @@
+"""A variational autoencoder: x through a random code of a few numbers, and back."""
+
+from dpedf.models import expect
+from dpedf.models.mlp import ACTIVATIONS, MLP
+from dpedf.ops import Affine, Exp, Flatten, Log, Normal, Sigmoid, Square, Sum
+from dpedf.phi import dense, glorot
+
+
+def vae(x, y, sizes, latent=20, activation="relu"):
+    """x, of probabilities or of 0 and 1, by way of z ~ N(mean, exp(log_variance)), (B, latent).
+
+    sizes: of x, and of each layer of the encoder; the decoder has the same, in reverse.  The output
+    is the probability of 1, (B, sizes[0]).  The labels y are not used.  ell, in nats, is a bound of
+    -log p(x): the reconstruction, of one draw of z, plus the KL divergence of z from N(0, 1).
+    Kingma and Welling, Auto-encoding variational Bayes, 2014.
+    """
+    expect.layers(sizes, activation, ACTIVATIONS, x)
+    expect.positive(latent=latent)
+    Activation, bound = ACTIVATIONS[activation]
+    encoder = [dense(*pair, bound) for pair in zip(sizes, sizes[1:], strict=False)]
+    back = [latent, *sizes[:0:-1]]
+    decoder = [dense(*pair, bound) for pair in zip(back, back[1:], strict=False)]
+
+    v = Flatten(x)
+    h = MLP(encoder, v, Activation)
+    mean = Affine(dense(sizes[-1], latent, glorot), h)
+    log_variance = Affine(dense(sizes[-1], latent, glorot), h)
+    z = mean + Exp(log_variance / 2) * Normal(x, latent)
+    Q = Sigmoid(Affine(dense(sizes[1], sizes[0], glorot), MLP(decoder, z, Activation)))
+
+    reconstruction = -Sum(v * Log(Q) + (1 - v) * Log(1 - Q))
+    kl = Sum(Square(mean) + Exp(log_variance) - log_variance - 1) / 2
+    return Q, reconstruction + kl, {"reconstruction": reconstruction, "kl": kl}
