@@ -1,10 +1,12 @@
 """Models that draw, and of several losses: a variational autoencoder is both."""
 
+import importlib.util
 import json
 
 import h5py
 import numpy as np
 import pytest
+from shipped import ROOT
 from threaded import on_ranks
 
 from dpedf import check, models
@@ -247,7 +249,7 @@ def test_a_vae_has_the_layers_of_its_sizes_in_both_directions():
 
 
 def test_a_small_vae_learns_and_its_parts_are_told_wherever_its_loss_is(digits, python, tmp_path):
-    run, config = tmp_path / "run", "configs/vae.toml"
+    run, config = tmp_path / "run", ROOT / "configs" / "vae.toml"
     words = f"data.file={digits}", "data.valid=200", "model.sizes=[64,48]", "model.latent=4"
     done = python("-m", "dpedf.train", config, f"run.dir={run}", *words)
     assert done.returncode == 0, done.stderr
@@ -276,3 +278,15 @@ def test_a_small_vae_learns_and_its_parts_are_told_wherever_its_loss_is(digits, 
             file[name].shape == (360, 64)
             and 0 <= file[name][...].min() < file[name][...].max() <= 1
         )
+    found = [made_up(run, seed) for seed in (0, 0, 1)]
+    assert found[0].shape == (5, 8, 8) and found[0].tobytes() == found[1].tobytes()
+    assert found[0].min() >= 0 and found[0].max() <= 1 and np.ptp(found[0], axis=0).max() > 0.01
+    assert not np.array_equal(found[0], found[2])
+
+
+def made_up(run, seed):
+    """Images that the example draws from the prior of a run."""
+    spec = importlib.util.spec_from_file_location("samples", ROOT / "examples" / "vae_samples.py")
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    return example.samples(example.Trained(run, example.CPU()), 5, seed)

@@ -23,8 +23,8 @@ def vae(x, y, sizes, latent=20, activation="relu"):
 
     v = Flatten(x)
     h = MLP(encoder, v, Activation)
-    mean = Affine(dense(sizes[-1], latent, glorot), h)
-    log_variance = Affine(dense(sizes[-1], latent, glorot), h)
+    mean = Affine(dense(sizes[-1], latent, glorot, "mean"), h)
+    log_variance = Affine(dense(sizes[-1], latent, glorot, "log_variance"), h)
     z = mean + Exp(log_variance / 2) * Normal(x, latent)
     Q = Sigmoid(Affine(dense(sizes[1], sizes[0], glorot), MLP(decoder, z, Activation)))
 
