@@ -86,7 +86,7 @@ class Training:
         expect_finite(self)
         with self.report.aside():
             found, sha256 = self.measured(self.data.valid), self.phi.sha256()
-        self.report.evaluated(found, sha256)
+        self.report.evaluated(found.loss, found.accuracy, sha256, found.parts)
         self.saves.compare(self, found.loss)
 
     def test(self):

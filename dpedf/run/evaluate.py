@@ -1,8 +1,6 @@
 """The loss and the accuracy of a model on held-out rows, and which classes it confuses."""
 
-from collections.abc import Mapping
 from math import prod
-from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -43,7 +41,7 @@ class Found(NamedTuple):
     accuracy: float | None = None
     n: int = 0
     scores: Scores | None = None
-    parts: Mapping = MappingProxyType({})
+    parts: dict = {}
 
 
 def predicted(Q, indices):

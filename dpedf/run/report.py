@@ -185,22 +185,22 @@ class Report:
             at = f"epoch {self.epoch}, step {self.step.number} of {self.last_step}"
             self.say(f"{at}, {loss}")
 
-    def evaluated(self, found, sha256):
-        """Report what measure found, and the mean training loss before it."""
+    def evaluated(self, loss, accuracy, sha256, parts=None):
+        """Report an evaluation, and the mean training loss before it.  parts: means, by name."""
         train_loss = self.of_all_ranks(self.step.take_losses()).sum().item() / self.rows
         self.rows, self.said = 0, time.monotonic()
         rate = self.since_evaluation.read()
         self.directory.event(
             "eval",
             **dict(epoch=self.epoch, step=self.step.number, steps_per_epoch=self.steps_per_epoch),
-            **dict(train_loss=train_loss, valid_loss=found.loss, valid_accuracy=found.accuracy),
-            **{f"valid_{name}": its for name, its in found.parts.items()},
+            **dict(train_loss=train_loss, valid_loss=loss, valid_accuracy=accuracy),
+            **{f"valid_{name}": its for name, its in (parts or {}).items()},
             **dict(samples_per_second=rate, seconds=round(self.said - self.began, 3)),
             **dict(ranks=self.ranks.size, phi_sha256=sha256),
         )
         said = [f"epoch {self.epoch}, step {self.step.number}: loss {short(train_loss)}"]
-        said += [] if found.loss is None else [f"valid loss {short(found.loss)}"]
-        said += [] if found.accuracy is None else [percent(found.accuracy)]
+        said += [] if loss is None else [f"valid loss {short(loss)}"]
+        said += [] if accuracy is None else [percent(accuracy)]
         self.say(", ".join([*said, f"{rate:,.0f} rows/s"]))  # on 80 columns
 
     def tested(self, training, found):
