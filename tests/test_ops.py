@@ -621,8 +621,8 @@ def of_normalizations():
             ),
         )
     yield Case(Dropout, "b34", lambda x: Dropout(x, 0.4), lambda x: x * 1)
-    yield Case(Normal, "b34", lambda x: x + 0 * Normal(x), lambda x: x * 1)
-    yield Case(Normal, "b", lambda x: x + Sum(0 * Normal(x, (2, 3))), lambda x: x * 1)
+    for z in "b", "b45", "x45", "p45":
+        yield Case(Normal, f"b3 {z}", lambda x, z: x + 0 * Normal(z, 3), lambda x, z: x * 1)
     yield Case(Shift, "b34", lambda x: Shift(x, 0.3), lambda x: x * 1)
     yield Case(Shift, "b234", lambda x: Shift(x, 0.5), lambda x: x * 1)
 

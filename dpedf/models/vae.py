@@ -3,7 +3,12 @@
 from dpedf.models import expect
 from dpedf.models.mlp import ACTIVATIONS, MLP
 from dpedf.ops import Affine, Exp, Flatten, Log, Normal, Sigmoid, Square, Sum
-from dpedf.phi import dense, glorot
+from dpedf.phi import dense
+
+
+def narrow(I, J):
+    """A bound for weights (I, J) closer to 0 than usual, so that the KL term starts small."""
+    return I**-0.5
 
 
 def vae(x, y, sizes, latent=20, activation="relu"):
@@ -16,17 +21,17 @@ def vae(x, y, sizes, latent=20, activation="relu"):
     """
     expect.layers(sizes, activation, ACTIVATIONS, x)
     expect.positive(latent=latent)
-    Activation, bound = ACTIVATIONS[activation]
-    encoder = [dense(*pair, bound) for pair in zip(sizes, sizes[1:], strict=False)]
-    back = [latent, *sizes[:0:-1]]
-    decoder = [dense(*pair, bound) for pair in zip(back, back[1:], strict=False)]
+    Activation, _ = ACTIVATIONS[activation]
+    encoder = [dense(*pair, narrow) for pair in zip(sizes, sizes[1:], strict=False)]
+    back = [latent, *reversed(sizes)]
+    decoder = [dense(*pair, narrow) for pair in zip(back, back[1:], strict=False)]
 
     v = Flatten(x)
     h = MLP(encoder, v, Activation)
-    mean = Affine(dense(sizes[-1], latent, glorot, "mean"), h)
-    log_variance = Affine(dense(sizes[-1], latent, glorot, "log_variance"), h)
+    mean = Affine(dense(sizes[-1], latent, narrow, "mean"), h)
+    log_variance = Affine(dense(sizes[-1], latent, narrow, "log_variance"), h)
     z = mean + Exp(log_variance / 2) * Normal(x, latent)
-    Q = Sigmoid(Affine(dense(sizes[1], sizes[0], glorot), MLP(decoder, z, Activation)))
+    Q = Sigmoid(Affine(decoder[-1], MLP(decoder[:-1], z, Activation)))
 
     reconstruction = -Sum(v * Log(Q) + (1 - v) * Log(1 - Q))
     kl = Sum(Square(mean) + Exp(log_variance) - log_variance - 1) / 2

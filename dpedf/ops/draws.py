@@ -24,5 +24,5 @@ def normal(node, x):
     """
     b, shape = x.shape[: node.batched], x.shape[node.batched :]
     pairs = uniform(node, np.empty_like(x, shape=(*b, 2, *shape)))
-    u, v = (pairs[:, k] for k in (0, 1)) if node.batched else pairs
+    u, v = (pairs[:, k] if node.batched else pairs[k] for k in (0, 1))
     return np.sqrt(-2 * np.log(1 - u)) * np.cos(2 * np.pi * v)
