@@ -233,6 +233,11 @@ def test_sizes_of_a_vae_that_are_none_are_one_line(keywords, says, refused):
         build({**MODEL, **keywords}, Input((4, 3), np.float32), Input((), np.int64, 3))
 
 
+def test_a_vae_of_letters_is_one_line(refused):
+    with refused("model.build = vae: x is int64, expected numbers in 0..1"):
+        build(MODEL, Input((12,), np.int64, 65), Input((12,), np.int64, 65))
+
+
 def test_a_vae_has_the_layers_of_its_sizes_in_both_directions():
     Q, ell, parts = models.vae(Input((4, 3), np.float32), None, [12, 9, 7], 2)
     Phi(ell)

@@ -1,5 +1,8 @@
 """A variational autoencoder: x through a random code of a few numbers, and back."""
 
+import numpy as np
+
+from dpedf.errors import UserError
 from dpedf.models import expect
 from dpedf.models.mlp import ACTIVATIONS, MLP
 from dpedf.ops import Affine, Exp, Flatten, Log, Normal, Sigmoid, Square, Sum
@@ -21,6 +24,8 @@ def vae(x, y, sizes, latent=20, activation="relu"):
     """
     expect.layers(sizes, activation, ACTIVATIONS, x)
     expect.positive(latent=latent)
+    if x.dtype is not None and np.dtype(x.dtype).kind != "f":
+        raise UserError(f"model.build = vae: x is {np.dtype(x.dtype)}, expected numbers in 0..1")
     Activation, _ = ACTIVATIONS[activation]
     encoder = [dense(*pair, narrow) for pair in zip(sizes, sizes[1:], strict=False)]
     back = [latent, *reversed(sizes)]
