@@ -206,9 +206,9 @@ class Report:
     def tested(self, training, found):
         """Report the test, and the end of the run.  found: what measure found."""
         sha256, scores = training.phi.sha256(), found.scores
-        results = dict(test_loss=found.loss, test_accuracy=found.accuracy, phi_sha256=sha256)
-        parts = {f"test_{name}": its for name, its in found.parts.items()}
-        self.directory.event("test", step=self.step.number, **results, **parts)
+        results = dict(test_loss=found.loss, test_accuracy=found.accuracy)
+        results |= {f"test_{name}": its for name, its in found.parts.items()}
+        self.directory.event("test", step=self.step.number, **results, phi_sha256=sha256)
         lines = [f"{figures('test', found.loss, found.accuracy)}, after the last step"]
         lines += [f"  {name} {short(its)}" for name, its in found.parts.items()]
         if scores and len(scores.confusion) <= FEW_CLASSES:
