@@ -18,22 +18,27 @@ def check(node, tolerance=1e-6, seed=0):
         x = Input((3, 4))
         check(MyNode(x))
 
-    The sum of the node's values times random weights is differentiated with respect to every number
-    of each Parameter and each Input of float64 that the node depends on, as gradients does it.  An
-    Input without rows gets three random ones.  UserError says where the two do not agree.
+    The sum of the node's values times random weights is differentiated by every number of each
+    Parameter and each Input of float64 that it depends on, as gradients does it.  An Input without
+    rows gets random ones.  UserError says where the two differ, or that there are no such numbers.
     """
     random, inputs, w = np.random.default_rng(seed), program(node).inputs, Input()
+    if any(x.value is None for x in inputs):
+        raise UserError("an Input without a value, expected one, or a shape")
+    B = max((len(x.value) for x in inputs), default=0) or 3
     for x in inputs:
-        if x.value is None:
-            raise UserError("an Input without a value, expected one, or a shape")
         if not len(x.value):
-            most, shape = x.classes or 2, (3, *x.value.shape[1:])
-            labels = x.value.dtype.kind in "iu"
-            x.value = random.integers(most, size=shape) if labels else random.normal(size=shape)
+            shape, whole = (B, *x.value.shape[1:]), x.value.dtype.kind in "iu"
+            draw = partial(random.integers, x.classes or 2) if whole else random.normal
+            x.value = draw(size=shape)
     Forward(node)
-    w.value = random.normal(size=node.value.shape if node.batched else (3, *node.value.shape))
+    w.value = random.normal(size=node.value.shape if node.batched else (B, *node.value.shape))
     with gradients_collected(node) as grads, during(step=context.step):
-        compare(Sum(w * node), [("an Input", *g) for g in grads.items()], None, tolerance, seed)
+        compared, _ = compare(Sum(w * node), grads.items(), None, tolerance, seed)
+    if not compared:
+        found = ", ".join(f"{x!r} of {x.value.dtype}" for x in inputs) or "no Input"
+        expected = "expected an Input of floats, or a Parameter that varies"
+        raise UserError(f"{type(node).__name__} of {found}: no number to compare, {expected}")
 
 
 @contextmanager
@@ -128,26 +133,24 @@ class Coordinate:
 def gradients(ell, samples=10, tolerance=1e-6, seed=0, alive=lambda: None):
     """Compare p.grad of Backward(ell) with finite differences, in each p of float64.
 
-    For some numbers of each parameter (samples of them, or all), with L = 1/B sum_b ell[b],
-
-        (L(p + h) - L(p - h)) / 2h
-
-    has to agree to tolerance times the largest of |p.grad| and 0.01, for one h of SHIFTS.  Where
-    none does, p may be at a kink, as of relu at 0.  Then Backward has to agree on both sides of it,
-    and p.grad to lie between the differences of the two sides, each row by itself, and gradients
-    in places around, or beyond these by half of their distance: where many units kink at once, few
-    places show all gradients that they can have.  UserError says what is wrong.  alive() is called
-    after each pass.  Returns how many numbers were compared, and the largest relative error.
+    For some numbers of each parameter (samples of them, or all), with L = 1/B sum_b ell[b], the
+    difference (L(p + h) - L(p - h)) / 2h has to agree to tolerance times the largest of |p.grad|
+    and 0.01, for one h of SHIFTS.  Where none does, p may be at a kink, as of relu at 0.  Then
+    Backward has to agree on both sides of it, and p.grad to lie between the differences of the two
+    sides, each row by itself, and gradients in places around, or beyond these by half of their
+    distance: where many units kink at once, few places show all gradients that they can have.
+    UserError says what is wrong.  alive() is called after each pass.  Returns how many numbers were
+    compared, and the largest relative error.
     """
     with during(step=context.step):  # one step, whose random draws are the same in each pass
         return compare(ell, [], samples, tolerance, seed, alive)
 
 
 def compare(ell, inputs, samples, tolerance, seed, alive=lambda: None):
-    """UserError, unless these and the parameters' (name, leaf, gradient) are right."""
+    """UserError, unless the gradients of these (Input, its gradient) and parameters are right."""
     Forward(ell, train=True)
     Backward(ell)
-    leaves = inputs + [(p.name, p, p.grad) for p in Parameters(ell)]
+    leaves = [("an Input", *x) for x in inputs] + [(p.name, p, p.grad) for p in Parameters(ell)]
     values = [(leaf.value, host(leaf.value).copy()) for _, leaf, _ in leaves]
     grads = [(grad, host(grad).copy()) for _, _, grad in leaves]
     random, errors = np.random.default_rng(seed), []
@@ -185,9 +188,9 @@ def first_not_finite(ell, compute):
     compute(): runs Forward and Backward, once or several times.  Places are in the order of the
     program, forward before backward, so that those of several ranks can be compared.
     """
-    found = [(np.inf, "no node makes such a number when the step is repeated")]
-    for what in parameters_not_finite(ell):
-        found.append((-1, f"{what} before the step, by the gradient of an earlier one"))
+    before = "before the step, by the gradient of an earlier one"
+    found = [(-1, f"{what} {before}") for what in parameters_not_finite(ell)]
+    found.append((np.inf, "no node makes such a number when the step is repeated"))
     watch(ell, not_finite, lambda *place_and_what: found.append(place_and_what))
     compute()
     return min(found, key=lambda place_and_what: place_and_what[0])
@@ -237,10 +240,7 @@ def so_far(n):
 
 
 def described(n, name, array, wrong):
-    """The first number of a node's array that is wrong, as "z1[0, 3] inf"; None where none is.
-
-    Rows are numbered in the global minibatch.
-    """
+    """ "z1[0, 3] inf": the first wrong number of a node's array, in its row of the minibatch."""
     if not (found := host(wrong(array))).any():
         return None
     at = np.argwhere(found)[0].tolist()

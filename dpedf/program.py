@@ -1,7 +1,6 @@
 """A loss as a program: the nodes that it depends on, in the order of the source.
 
-A loss is read once, and run many times.  While it runs, its nodes read facts about the pass in
-`context`.
+A loss is read once and run many times.  While it runs, its nodes read facts in `context`.
 """
 
 import threading
@@ -10,7 +9,7 @@ from itertools import count
 from dpedf.kernels.slices import WHOLE
 from dpedf.kernels.sum_over_rows import sum_over_rows
 from dpedf.kernels.vector import constant
-from dpedf.shapes import expect_free, expect_values, infer, kind
+from dpedf.shapes import expect_loss, expect_node, expect_value, expect_values, infer, kind
 
 counter = count()  # of nodes and packages, in the order in which they are made
 
@@ -55,8 +54,7 @@ class Numbered(type):
 
     def __call__(cls, *args, **keywords):
         thing = super().__call__(*args, **keywords)  # so that no __init__ needs super()
-        expect_free(thing)
-        inputs = connect(thing) if kind(thing) == "computed" else []
+        inputs = connect(expect_node(thing)) if kind(thing) == "computed" else []
         thing.number = max([next(counter), *(1 + i.number for i in inputs)])
         if kind(thing) == "computed":
             infer(thing, inputs)
@@ -98,8 +96,7 @@ class Program:
 
     def __init__(self, loss):
         self.loss, self.facts, self.steps, reached, todo = loss, {}, count(), {}, [loss]
-        while todo:
-            n = todo.pop()
+        for n in todo:  # which grows
             if n not in reached:
                 reached[n] = True
                 todo += inputs_of(n)
@@ -110,6 +107,7 @@ class Program:
         self.names = {n: f"z{number}" for n, number in self.numbers.items()} | {loss: "ell"}
         first = {}  # parameter -> its first user, whose backward is the last to add to its grad
         for n in self.nodes:
+            n.known_as = self.names[n]
             for i in connect(n):
                 if kind(i) == "parameter" and i.varies:
                     first.setdefault(i, n)
@@ -136,6 +134,8 @@ class Program:
                 else:
                     with during(slices=WHOLE):
                         n.forward()
+                if n.value is None:
+                    expect_value(n)
 
     def backward(self, B, ready, keep):
         for n in self.nodes:
@@ -162,6 +162,6 @@ class Program:
 
 def program(loss):
     """The Program of a loss, which is read when it is first asked for."""
-    if "program" not in vars(loss):
-        loss.program = Program(loss)
+    if "program" not in getattr(loss, "__dict__", ()):
+        loss.program = Program(expect_loss(loss))
     return loss.program

@@ -9,11 +9,14 @@ at the line that makes the node.
 import re
 from collections import deque
 from functools import cache
+from types import ModuleType
 
 import numpy as np
 
 LETTER = re.compile(r"(\d*)([A-Za-z]\w*)|\d+|\.\.\.")
-OURS = {"number", "varies", "batched", "owns_grad", "sum_over_rows"}  # attributes that are set here
+OURS = {  # attributes that the framework sets
+    *("number", "varies", "batched", "grad", "grads", "owns_grad", "sum_over_rows", "known_as")
+}
 ENTRY = re.compile(r"([A-Za-z_][\w.]*(?:, [A-Za-z_][\w.]*)*): (?:\w+, )?(\([^()]*\))")
 
 
@@ -36,10 +39,11 @@ def kind(thing):
 def infer(node, inputs):
     """Check the shapes of a node's inputs, if all are known, and compute its value of no rows.
 
-    ValueError: they are not what its docstring says, or what it can compute with.
+    ValueError: they are not what its docstring says, or what it can compute with; there are none;
+    or forward does not set such a value.
     """
     for name, thing in vars(node).items():
-        if place := hiding(thing):
+        if place := hiding(thing, inputs):
             found = f"{type(node).__name__}.{name} has nodes in a {place}"
             raise ValueError(f"{found}, expected a list, a tuple or a Package")
     if any(i.value is None or kind(i) == "computed" and has_rows(i) for i in inputs):
@@ -48,25 +52,62 @@ def infer(node, inputs):
     for i, value in rows:
         i.value = value[:0]
     try:
-        compute_without_rows(node)
+        returned = compute_without_rows(node)
     finally:
         for i, value in rows:
             i.value = value
+    if not inputs:
+        found = f"{type(node).__name__} has no inputs"
+        raise ValueError(f"{found}, expected nodes as its attributes: self.x = x")
+    expect_value(node, returned)
 
 
-def expect_free(node):
-    """ValueError: the __init__ of a node set an attribute that the framework sets."""
-    if kind(node) == "computed" and not OURS.isdisjoint(vars(node)):
-        found = f"{type(node).__name__}.{min(OURS.intersection(vars(node)))}"
-        raise ValueError(f"{found} is an attribute that the framework sets, expected another name")
+def expect_node(node):
+    """node, as its __init__ left it.  ValueError: it is none that can run."""
+    name, ours = type(node).__name__, OURS.intersection(vars(node))
+    if ours:
+        found = f"{name}.{min(ours)} is an attribute that the framework sets"
+        raise ValueError(f"{found}, expected another name")
+    for key, thing in vars(node).items():
+        expect_compnode(f"{name}.{key}", thing)
+    return node
 
 
-def hiding(thing, place=None):
-    """What a thing has nodes in, beside lists, tuples and packages, where they are not seen."""
+def expect_compnode(name, thing):
+    """ValueError: a thing computes as a node does, but its class does not derive from CompNode."""
+    if not kind(thing) and hasattr(thing, "forward") and hasattr(thing, "backward"):
+        found = type(thing).__name__
+        raise ValueError(f"{name} is of class {found}, expected class {found}(CompNode)")
+
+
+def expect_loss(loss):
+    """loss, which is a node.  ValueError: it is none."""
+    expect_compnode("the loss", loss)
+    if kind(loss) in (None, "package"):
+        raise ValueError(f"the loss is of type {type(loss).__name__}, expected a node")
+    return loss
+
+
+def expect_value(node, returned=None):
+    """ValueError: forward has set no value, returned it, or without rows has made one with some."""
+    name, shape = type(node).__name__, getattr(node.value, "shape", None)
+    if node.value is None:
+        did = "sets no value" if returned is None else f"returns {type(returned).__name__}"
+        raise ValueError(f"{name}.forward {did}, expected self.value = ...")
+    if node.batched and (not shape or shape[0] != 0):
+        found = f"a {type(node.value).__name__}" if shape is None else f"of shape {shape}"
+        raise ValueError(f"{name}.forward of no rows makes a value {found}, expected (0, ...)")
+
+
+def hiding(thing, inputs, place=None):
+    """What has nodes that are not among these inputs, as only lists, tuples and packages show them.
+
+    A dict or a set, say, or an object with a node as its attribute.
+    """
     if kind(thing) == "package":
         parts = vars(thing).values()
     elif kind(thing):
-        return place
+        return None if thing in inputs else place
     elif isinstance(thing, (list, tuple)):
         parts = thing
     elif isinstance(thing, (dict, set, frozenset, deque, np.ndarray)):
@@ -75,9 +116,11 @@ def hiding(thing, place=None):
             parts = [*thing, *thing.values()]
         elif isinstance(thing, np.ndarray):
             parts = thing.flat if thing.dtype == object else ()
+    elif place is None and hasattr(thing, "__dict__") and not isinstance(thing, (type, ModuleType)):
+        place, parts = type(thing).__name__, vars(thing).values()
     else:
         return None
-    return next(filter(None, (hiding(part, place) for part in parts)), None)
+    return next(filter(None, (hiding(part, inputs, place) for part in parts)), None)
 
 
 def has_rows(node):

@@ -85,16 +85,16 @@ class Training:
     def evaluate(self):
         expect_finite(self)
         with self.report.aside():
-            found = *self.measured(self.data.valid)[:2], self.phi.sha256()
-        self.report.evaluated(*found)
-        self.saves.compare(self, found[0])
+            found, sha256 = self.measured(self.data.valid), self.phi.sha256()
+        self.report.evaluated(found.loss, found.accuracy, sha256, found.parts)
+        self.saves.compare(self, found.loss)
 
     def test(self):
         """Evaluate on the test rows, once."""
         self.report.tested(self, self.measured(self.data.test, pairs=True))
 
     def measured(self, split, pairs=False):
-        """(loss, accuracy, ...) over the rows of a split, as measure finds them."""
+        """What measure finds over the rows of a split."""
         B = min(self.settings.train.batch_size, len(self.data.train))
         with self.step.context():
             rows = self.gradient.passes.fewest_rows(B)

@@ -64,6 +64,7 @@ from dpedf.ops import (
     Mean,
     Minimum,
     Multiply,
+    Normal,
     NotEqual,
     OneHot,
     Pad,
@@ -629,6 +630,8 @@ def of_normalizations():
         yield Case(Crop, operands, lambda x: Crop(x, 2), lambda x: x * 1)
         yield Case(Flip, operands, Flip, lambda x: x * 1)
         yield Case(Cutout, operands, lambda x: Cutout(x, 2), lambda x: x * 1)
+    for z in "b", "b45", "x45", "p45":
+        yield Case(Normal, f"b3 {z}", lambda x, z: x + 0 * Normal(z, 3), lambda x, z: x * 1)
 
 
 def log_likelihood(s, y):

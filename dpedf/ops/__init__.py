@@ -1,5 +1,7 @@
-"""The nodes, by family."""
+"""The nodes, by family.  `from dpedf.ops import *` brings these, and nothing else."""
 
+from dpedf.edf import CompNode as _CompNode
+from dpedf.ops import words as words  # gives the nodes of dpedf.edf their repr
 from dpedf.ops.activation import Elu, Gelu, LeakyRelu, Silu, Softplus
 from dpedf.ops.affine import Affine
 from dpedf.ops.arithmetic import Add, Divide, Multiply, Power, Subtract
@@ -14,6 +16,7 @@ from dpedf.ops.functions import Exp, Sqrt, Square
 from dpedf.ops.logarithm import Log, LogSigmoid
 from dpedf.ops.loss import LogLoss
 from dpedf.ops.masked_mean import NotEqual
+from dpedf.ops.noise import Normal
 from dpedf.ops.normalization import BatchNorm, Dropout, LayerNorm, RMSNorm
 from dpedf.ops.pad import Pad
 from dpedf.ops.parts import Concat, Slice, Stack
@@ -23,3 +26,9 @@ from dpedf.ops.recurrent import GRUCell, LSTMCell, Zeros
 from dpedf.ops.regression import SquareLoss
 from dpedf.ops.softmax import LogOthers, LogSoftmax, LogSumExp, Softmax
 from dpedf.ops.tensor import Flatten, Mean, Reshape, Sum, Transpose
+
+__all__ = [
+    name
+    for name, its in vars().items()
+    if isinstance(its, type) and issubclass(its, _CompNode) and its is not _CompNode
+]

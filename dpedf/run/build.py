@@ -13,7 +13,7 @@ from dpedf.errors import UserError
 from dpedf.phi import name_parameters
 from dpedf.program import Program, program
 from dpedf.run import own_code
-from dpedf.run.evaluate import classifies
+from dpedf.run.evaluate import classifies, parts_of
 from dpedf.run.own_code import takes
 from dpedf.run.settings.sections import OF_EVERY_MODEL
 from dpedf.shapes import described, listed
@@ -28,6 +28,7 @@ NEAR = 1e-3  # 1, for a probability
 def build(settings, x, y):
     """(output, ell) of a [model] section; its key build names a model, or file.py:procedure.
 
+    program(ell).parts: what the procedure names beside these, {name: node}, or {}.
     UserError: there is no such procedure, it does not take these keywords, or it refuses them.
     """
     procedure, file = find(settings["build"]), own_code.own_file(settings["build"])
@@ -49,10 +50,25 @@ def build(settings, x, y):
             raise
         signature = f"{procedure.__name__}{inspect.signature(procedure)}"
         raise UserError(f"model: {error}, expected other values for {signature}") from None
-    if not (isinstance(made, tuple) and [isinstance(n, CompNode) for n in made] == [True, True]):
-        raise UserError(f"model.build returned {kind(made)}, expected two nodes, (output, ell)")
-    freeze(made[1], settings.get("freeze", ()))
-    return made
+    two = isinstance(made, tuple) and [isinstance(n, CompNode) for n in made[:2]] == [True, True]
+    if not two or len(made) > 3 or not all(isinstance(parts, dict) for parts in made[2:]):
+        expected = "expected two nodes, (output, ell), and perhaps a dict of parts of ell"
+        raise UserError(f"model.build returned {kind(made)}, {expected}")
+    Q, ell, *parts = made
+    freeze(ell, settings.get("freeze", ()))
+    program(ell).parts = dict(*parts)
+    expect_parts(ell)
+    return Q, ell
+
+
+def expect_parts(ell):
+    """UserError: what a model reports beside its loss is not {name: a node that ell depends on}."""
+    for name, n in parts_of(ell).items():
+        found = f"model.build returned {{{name!r}: {kind(n)}}} beside ell"
+        if not (isinstance(name, str) and name.isidentifier()) or name in ("loss", "accuracy"):
+            raise UserError(f"{found}, expected another name")
+        if n not in CompNodes(ell):
+            raise UserError(f"{found}, expected a node that ell depends on")
 
 
 def freeze(ell, names):
@@ -109,7 +125,8 @@ def expect_fit(Q, ell, data):
     if Q not in CompNodes(ell):
         expected = "the score of class 1, before the sigmoid" if scores else "that it does"
         raise UserError(f"model.build: ell does not depend on the output, expected {expected}")
-    expect_shape("ell", ell, ["B"], "the loss of each example")
+    for name, part in {"ell": ell, **parts_of(ell)}.items():
+        expect_shape(name, part, ["B"], "the loss of each example")
     if classifies(ell, data.y):
         labels, classes = ["B", *data.y.value.shape[1:]], data.y.classes
         if classes == 2 and described(Q) == listed(labels):

@@ -24,18 +24,24 @@ def classifies(ell, y):
     return y.classes is not None and y in program(ell).inputs
 
 
+def parts_of(ell):
+    """{name: node} of what a model reports beside its loss (run/build.py)."""
+    return getattr(program(ell), "parts", {})
+
+
 class Found(NamedTuple):
     """What an evaluation finds.
 
     loss, accuracy: as evaluate returns them.  n: how many labels, or rows with labels, accuracy is
     a share of.  scores: the Scores of all labels that count; None without labels, or with too many
-    classes.
+    classes.  parts: the mean of each of parts_of(ell), by name.
     """
 
     loss: float | None = None
     accuracy: float | None = None
     n: int = 0
     scores: Scores | None = None
+    parts: dict = {}
 
 
 def predicted(Q, indices):
@@ -103,7 +109,7 @@ def measure(Q, ell, data, split, ranks, rows=1, pairs=True):
     device, n, classifier = data.device, len(split), classifies(ell, data.y)
     if not n:
         return Found()
-    counting, counts = loss_of(Q, ell, data.y), Counts(ell)
+    counting, counts, parts = loss_of(Q, ell, data.y), Counts(ell), parts_of(ell)
     by_rows = getattr(counting, "mean", "rows") == "rows"
     J, taken = data.y.classes, None
     if pairs and classifier and J <= MOST:
@@ -116,7 +122,7 @@ def measure(Q, ell, data, split, ranks, rows=1, pairs=True):
             return counts.count(), ()
 
     def found(x, y, row, step, a_row):
-        """(3,): the sums over these rows of the loss, of correct labels, and of labels.
+        """(3 + P,): the sums over these rows of the loss, of correct labels, of labels, of P parts.
 
         And of a classifier the labels, what is predicted, and what of it counts.
         a_row: how many positions are counted in a row, on average over the split.
@@ -126,8 +132,10 @@ def measure(Q, ell, data, split, ranks, rows=1, pairs=True):
         data.put(x, y)
         with during(row=row, step=step, shares=counts.shares(a_row, 1)):
             Forward(ell)
-        sums, labels = np.zeros(3, like=ell.value), ()
+        sums, labels = np.zeros(3 + len(parts), like=ell.value), ()
         sums[0] = ell.value.sum(dtype=np.float64)
+        for k, part in enumerate(parts.values(), 3):
+            sums[k] = part.value.sum(dtype=np.float64)
         if classifier:
             y = data.y.value
             counted = counting.counted() if counting else np.ones_like(y)
@@ -157,11 +165,13 @@ def measure(Q, ell, data, split, ranks, rows=1, pairs=True):
 
     masks = counts.masks
     counted = total(positions, len(masks)) if masks else np.zeros(0)
-    loss, right, labels = total(found, 3, device.put(counted / n)).tolist()
+    width, a_row = 3 + len(parts), device.put(counted / n)
+    loss, right, labels, *others = total(found, width, a_row).tolist()
     if taken is not None:
         ranks.add(taken)
     scores = None if taken is None else Scores(taken)
-    return Found(loss / n, right / labels if labels else None, int(labels), scores)
+    means = {name: its / n for name, its in zip(parts, others, strict=True)}
+    return Found(loss / n, right / labels if labels else None, int(labels), scores, means)
 
 
 def count(taken, y, guess, counted):

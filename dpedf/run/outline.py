@@ -3,7 +3,8 @@
 from dpedf.errors import visible
 from dpedf.program import inputs_of, program
 
-OWN = "number", "varies", "batched", "owns_grad", "name"  # attributes that the framework sets
+# Attributes that the framework sets.
+OWN = "number", "varies", "batched", "owns_grad", "name", "known_as"
 
 
 def outline(loss):

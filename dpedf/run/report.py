@@ -185,8 +185,8 @@ class Report:
             at = f"epoch {self.epoch}, step {self.step.number} of {self.last_step}"
             self.say(f"{at}, {loss}")
 
-    def evaluated(self, loss, accuracy, sha256):
-        """Report an evaluation, and the mean training loss before it."""
+    def evaluated(self, loss, accuracy, sha256, parts=None):
+        """Report an evaluation, and the mean training loss before it.  parts: means, by name."""
         train_loss = self.of_all_ranks(self.step.take_losses()).sum().item() / self.rows
         self.rows, self.said = 0, time.monotonic()
         rate = self.since_evaluation.read()
@@ -194,6 +194,7 @@ class Report:
             "eval",
             **dict(epoch=self.epoch, step=self.step.number, steps_per_epoch=self.steps_per_epoch),
             **dict(train_loss=train_loss, valid_loss=loss, valid_accuracy=accuracy),
+            **{f"valid_{name}": its for name, its in (parts or {}).items()},
             **dict(samples_per_second=rate, seconds=round(self.said - self.began, 3)),
             **dict(ranks=self.ranks.size, phi_sha256=sha256),
         )
@@ -205,9 +206,11 @@ class Report:
     def tested(self, training, found):
         """Report the test, and the end of the run.  found: what measure found."""
         sha256, scores = training.phi.sha256(), found.scores
-        results = dict(test_loss=found.loss, test_accuracy=found.accuracy, phi_sha256=sha256)
-        self.directory.event("test", step=self.step.number, **results)
+        results = dict(test_loss=found.loss, test_accuracy=found.accuracy)
+        results |= {f"test_{name}": its for name, its in found.parts.items()}
+        self.directory.event("test", step=self.step.number, **results, phi_sha256=sha256)
         lines = [f"{figures('test', found.loss, found.accuracy)}, after the last step"]
+        lines += [f"  {name} {short(its)}" for name, its in found.parts.items()]
         if scores and len(scores.confusion) <= FEW_CLASSES:
             lines.append(confusion_table(scores.confusion, form_of(training.data).names))
         self.say("\n".join([*lines, *last_lines(training), f"phi_sha256 {sha256}"]))

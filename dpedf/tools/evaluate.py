@@ -55,6 +55,7 @@ def evaluate(args, ranks):
 def described(found, split, model):
     """What was found, in lines."""
     yield f"{split} loss {short(found.loss)}"
+    yield from (f"  {name} {short(its)}" for name, its in found.parts.items())
     if found.accuracy is None:
         return
     accuracy, scores = f"{split} accuracy {percent(found.accuracy)}", found.scores

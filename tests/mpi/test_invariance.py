@@ -185,6 +185,7 @@ SMALL = [
     ("nineties", learnt_by("sgd", "momentum=0.9", "nesterov=true")),
     ("logistic", ["train.batch_size=50"]),
     ("autoencoder", ["model.sizes=[784,16,8]"]),
+    ("vae", ["model.sizes=[784,16]", "model.latent=3", "train.slices=7"]),
     ("lenet", ["model.channels=[2,3]", "model.hidden=[8]", "train.grad_clip=0.5"]),
     ("char_lstm", ["model.embedding=4", "model.hidden=5", "data.window=7"]),
     (
