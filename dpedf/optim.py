@@ -142,8 +142,10 @@ def schedule(train, steps):
 
     constant: eta = learning_rate
     step:     eta = learning_rate decay_rate**(step // decay_steps)
-    cosine:   eta = low + (learning_rate - low) (1 + cos(pi step / steps)) / 2, low being
-              min_learning_rate: Loshchilov and Hutter, 2017
+    linear:   eta = learning_rate + (low - learning_rate) step / steps, low being min_learning_rate
+    cosine:   eta = low + (learning_rate - low) (1 + cos(pi step / steps)) / 2, with the same low:
+              Loshchilov and Hutter, 2017
+    onecycle: as of one_cycle
 
     During the first warmup_steps eta rises linearly, learning_rate (step + 1) / warmup_steps;
     the schedule begins after them.
@@ -153,9 +155,27 @@ def schedule(train, steps):
     def after_warmup(step):
         if train.schedule == "step":
             return eta * train.decay_rate ** (step // train.decay_steps)
+        if train.schedule == "linear":
+            return eta + (low - eta) * step / max(1, steps - warmup)
         if train.schedule == "cosine":
             angle = math.pi * step / max(1, steps - warmup)
             return low + (eta - low) * (1 + math.cos(angle)) / 2
+        if train.schedule == "onecycle":
+            return one_cycle(step, steps, eta)
         return eta
 
     return lambda s: eta * (s + 1) / warmup if s < warmup else after_warmup(s - warmup)
+
+
+def one_cycle(step, steps, highest):
+    """The rate of a step of one cycle, Smith and Topin, 2018, as PyTorch has it by default.
+
+    In 0.3 steps it rises from highest / 25, in the others it falls to highest / 250,000, along half
+    a cosine each time.  The momentum stays.
+    """
+    top, last = 0.3 * steps - 1, steps - 1
+    if step <= top:
+        start, end, share = highest / 25, highest, step / top
+    else:
+        start, end, share = highest, highest / 25 / 1e4, (step - top) / (last - top)
+    return end + (start - end) / 2 * (1 + math.cos(math.pi * share))

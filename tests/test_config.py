@@ -24,7 +24,7 @@ from dpedf.run.command_line import from_command_line
 from dpedf.run.resume import expect_resumable
 from dpedf.run.settings import listing as settings
 from dpedf.run.settings import sections
-from dpedf.run.settings.consistent import OPTIMIZERS_WITH
+from dpedf.run.settings.consistent import ENDING_LOW, OPTIMIZERS_WITH
 from dpedf.run.settings.explain import in_toml, in_words
 from dpedf.run.settings.pointless import pointless
 from dpedf.run.setup import Setup, assemble
@@ -777,7 +777,8 @@ def consistent(settings):
         if train.optimizer not in OPTIMIZERS_WITH.get(field.name, (train.optimizer,))
     }
     least = min(train.min_learning_rate, train.learning_rate)
-    changes["min_learning_rate"] = least if train.schedule == "cosine" else 0.0
+    changes["min_learning_rate"] = least if train.schedule in ENDING_LOW else 0.0
+    changes["warmup_steps"] = 0 if train.schedule == "onecycle" else train.warmup_steps
     return msgspec.structs.replace(settings, train=msgspec.structs.replace(train, **changes))
 
 

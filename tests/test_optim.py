@@ -9,6 +9,7 @@ from strict import DeviceArray, get, put
 
 from dpedf.kernels.vector import CACHED, norm
 from dpedf.optim import Adam, Momentum, RMSProp, clip, schedule, update_rule
+from dpedf.run.settings.consistent import expect_consistent
 from dpedf.run.settings.sections import TrainSection
 
 N = 2 * CACHED + 17  # longer than what is updated at a time, and no multiple of it
@@ -239,7 +240,7 @@ def test_the_last_step_of_the_cosine_still_learns():
     assert last > 0
 
 
-@pytest.mark.parametrize("kind", ["constant", "step", "cosine"])
+@pytest.mark.parametrize("kind", ["constant", "step", "linear", "cosine"])
 def test_the_warm_up_is_linear_and_the_schedule_begins_after_it(kind):
     found = rates(kind, 14, warmup_steps=4, decay_steps=3, decay_rate=0.5)
     np.testing.assert_allclose(found[:4], [0.2, 0.4, 0.6, 0.8], rtol=1e-15)
@@ -247,8 +248,53 @@ def test_the_warm_up_is_linear_and_the_schedule_begins_after_it(kind):
     np.testing.assert_allclose(found[4:], after, rtol=1e-15)
 
 
-@pytest.mark.parametrize("kind", ["constant", "step", "cosine"])
+@pytest.mark.parametrize("kind", ["constant", "step", "linear", "cosine"])
 @pytest.mark.parametrize("warmup", [5, 8])
 def test_a_run_may_be_warm_up_alone(kind, warmup):
     found = rates(kind, 5, warmup_steps=warmup)
     np.testing.assert_allclose(found, [0.8 * (s + 1) / warmup for s in range(5)], rtol=1e-15)
+
+
+def test_the_linear_schedule_is_that_of_pytorch():
+    torch = pytest.importorskip("torch", reason="the reference is PyTorch")
+    for low, steps in (0.0, 7), (0.2, 40), (0.8, 3), (0.1, 1):
+        optimizer = torch.optim.SGD([torch.zeros(1)], 0.8)
+        theirs = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, low / 0.8, steps)
+        expected = stepped(optimizer, theirs, steps)
+        np.testing.assert_allclose(rates("linear", steps, min_learning_rate=low), expected, 1e-12)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 10, 137])
+def test_one_cycle_is_that_of_pytorch(steps):
+    torch = pytest.importorskip("torch", reason="the reference is PyTorch")
+    optimizer = torch.optim.SGD([torch.zeros(1)], 0.8, momentum=0.9)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.8, steps)
+    found, expected = rates("onecycle", steps), stepped(optimizer, theirs, steps)
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-15)
+    assert max(found) <= 0.8 and found[-1] == pytest.approx(0.8 / 25 / 1e4)
+
+
+def stepped(optimizer, scheduler, steps):
+    """The learning rates of a schedule in PyTorch, step by step."""
+    found = []
+    for step in range(steps):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if step < steps - 1:
+            scheduler.step()
+    return found
+
+
+def test_a_setting_belongs_to_the_schedules_that_have_it(refused):
+    for kind, given, wrong in [
+        ("linear", {"min_learning_rate": 0.1, "warmup_steps": 3}, None),
+        ("linear", {"min_learning_rate": 0.9}, "at most train.learning_rate = 0.8"),
+        ("onecycle", {"min_learning_rate": 0.1}, "is of the schedules linear, cosine"),
+        ("onecycle", {"warmup_steps": 3}, "has a warm-up of its own, expected none"),
+    ]:
+        train = TrainSection(batch_size=1, learning_rate=0.8, schedule=kind, **given)
+        if wrong is None:
+            expect_consistent(train)
+            continue
+        with refused(f"train.{[*given][0]} = ", wrong):
+            expect_consistent(train)

@@ -462,7 +462,7 @@ def test_a_rule_may_lie_at_home(mine, monkeypatch):
     [
         ("optimizer=adamm", 'or path/to/file.py:rule, perhaps "adam"'),
         ("optimizer=mine.py", "one of sgd, adam, adamw, rmsprop, or path/to/file.py:rule"),
-        ("schedule=mine.py:", "one of constant, step, cosine, or path/to/file.py:schedule"),
+        ("schedule=mine.py:", "linear, cosine, onecycle, or path/to/file.py:schedule"),
         ("schedule=cosin", 'or path/to/file.py:schedule, perhaps "cosine"'),
     ],
 )

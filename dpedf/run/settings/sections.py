@@ -26,7 +26,7 @@ def name_or_own(*names, procedure):
 
 
 Rule = name_or_own("sgd", "adam", "adamw", "rmsprop", procedure="rule")
-Schedule = name_or_own("constant", "step", "cosine", procedure="schedule")
+Schedule = name_or_own("constant", "step", "linear", "cosine", "onecycle", procedure="schedule")
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -75,8 +75,8 @@ class TrainSection(Section):
         Rate, "factor by which parameters are added to the gradient; adamw shrinks them instead"
     ] = 0.0
     grad_clip: Annotated[Rate, "norm to which a longer gradient is shortened; 0: none is"] = 0.0
-    schedule: Annotated[Schedule, "how the learning rate falls during the run"] = "constant"
-    min_learning_rate: Annotated[Rate, 'where the rate ends, with schedule = "cosine"'] = 0.0
+    schedule: Annotated[Schedule, "how the learning rate changes during the run"] = "constant"
+    min_learning_rate: Annotated[Rate, "where the rate ends, with schedule linear or cosine"] = 0.0
     warmup_steps: Annotated[
         Count, "steps in which the learning rate rises from 0, before the schedule begins"
     ] = 0
