@@ -568,7 +568,9 @@ def test_help_lists_each_setting_with_meaning_type_and_default_in_few_columns(wi
     for key, field in sections.FIELDS.items():
         if "." in key or key == "seed":
             meaning, kind = field.type.__metadata__[-1], in_words(field.type).removeprefix("a ")
-            default = "required" if field.required else f"default {in_toml(field.default)}"
+            default = "required"
+            if not field.required:
+                default = f"default {in_toml(sections.DEFAULTS[key])}"
             assert f" {key.rpartition('.')[2]} {meaning} ({kind}; {default})" in words
     assert "mlp sizes, activation" in words
 
@@ -758,6 +760,8 @@ def sound(type):
             return st.one_of(map(sound, type.types))
         case kind.TupleType():
             return st.tuples(*map(sound, type.item_types))
+        case kind.DictType(value_type=kind.FloatType()):
+            return st.dictionaries(NAMES, sound(type.value_type), max_size=4)
         case kind.DictType():
             return st.dictionaries(NAMES, VALUES, max_size=4).map(
                 lambda keys: keys | {"build": "mlp"}

@@ -6,9 +6,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from strict import DeviceArray, get, put
+from test_checkpoint import model
 
 from dpedf.kernels.vector import CACHED, norm
 from dpedf.optim import Adam, Momentum, RMSProp, clip, schedule, update_rule
+from dpedf.run import rules
 from dpedf.run.settings.consistent import expect_consistent
 from dpedf.run.settings.sections import TrainSection
 
@@ -85,6 +87,85 @@ def test_a_rule_agrees_with_pytorch(rule, decay):
     assert {name for name, vector in ours.state.items() if len(vector)} == set(known)
     for name, vector in known.items():
         np.testing.assert_allclose(ours.state[name], vector, rtol=1e-12, atol=1e-12)
+
+
+RATES = {"Phi1": 0.5, "Phi1.b": 3.0, "Phi2.w": 0.0}  # of Phi1.w, Phi1.b, Phi2.w, Phi2.b
+
+
+@each_rule
+@pytest.mark.parametrize("decay", ["all", "matrices"])
+@pytest.mark.parametrize("given", [RATES, {}])
+def test_parts_of_phi_are_updated_as_groups_of_parameters_in_pytorch(rule, decay, given):
+    torch = pytest.importorskip("torch", reason="the reference is PyTorch")
+    phi, random = model(dtype="float64"), np.random.default_rng(1)
+    settings = {"optimizer": rule.split()[0], "decay": decay, "rates": given, **RULES[rule]}
+    train = TrainSection(batch_size=1, learning_rate=1.0, weight_decay=0.25, **settings)
+    ours, factors = rules.update_rule(phi, train), [0.5, 3, 0, 1] if given else [1] * 4
+    tensors = [torch.tensor(part, requires_grad=True) for part in phi.parts]
+    groups = [
+        {"params": [t], "weight_decay": 0.25 * (decay == "all" or t.ndim > 1)} for t in tensors
+    ]
+    more = {KEYWORDS.get(k, k): v for k, v in RULES[rule].items()}
+    optimizer = getattr(torch.optim, CLASSES[rule.split()[0]])(groups, 1.0, **more)
+    for step, eta in enumerate([0.1, 0.5, 0.02]):
+        phi.grad[...] = random.normal(size=phi.grad.shape)
+        for t, grad, group, factor in zip(
+            tensors, phi.views(phi.grad), optimizer.param_groups, factors, strict=True
+        ):
+            t.grad, group["lr"] = torch.tensor(grad), eta * factor
+        optimizer.step()
+        ours(eta, step)
+        for t, part in zip(tensors, phi.parts, strict=True):
+            np.testing.assert_allclose(part, t.detach(), rtol=1e-12, atol=1e-14)
+
+
+def test_there_are_as_few_parts_as_it_takes_and_one_that_is_all_of_phi_where_nothing_is_set():
+    phi = model()  # of 20, 5, 15 and 3 numbers
+    for given, expected in [
+        ({}, None),
+        ({"weight_decay": 0.1}, None),
+        ({"decay": "matrices"}, [(0, 43)]),
+        ({"rates": {"Phi1": 0.5, "Phi2": 0.5}}, [(0, 43)]),
+        ({"rates": {"Phi1": 0.5}}, [(0, 25), (25, 43)]),
+        ({"rates": {"Phi1.b": 0.5, "Phi2.w": 0.5}}, [(0, 20), (20, 40), (40, 43)]),
+        (
+            {"decay": "matrices", "weight_decay": 0.1},
+            [(0, 20), (20, 25), (25, 40), (40, 43)],
+        ),
+    ]:
+        rule = rules.update_rule(phi, TrainSection(batch_size=1, learning_rate=1.0, **given))
+        found = [(part.where.start, part.where.stop) for part in rule.parts]
+        assert found == (expected or [(None, None)])
+
+
+def test_a_step_of_several_parts_that_failed_counts_once():
+    phi = model()
+    train = TrainSection(batch_size=1, learning_rate=1.0, rates={"Phi1.b": 0.5})
+    update = rules.update_rule(phi, train)
+    phi.grad.fill(1)
+    update(0.5, 0)
+    before = phi.value.copy()
+    phi.failed.fill(np.nan)
+    for step in 1, 2:
+        update(0.5, step)
+    assert phi.skipped[0] == 2 and phi.value.tobytes() == before.tobytes()
+
+
+def test_a_name_in_rates_is_one_of_what_learns(refused):
+    phi = model()
+    for name, words in {
+        "Phi3": ["there is no Phi3", "expected Phi2"],
+        "nowhere": ["one of Phi1, Phi2"],
+        "Phi1.W": ["expected Phi1.w"],
+        "Phi": ["there is no Phi,"],
+    }.items():
+        with refused("train.rates = {", *words):
+            train = TrainSection(batch_size=1, learning_rate=1.0, rates={name: 0.5})
+            rules.update_rule(phi, train)
+    phi.state["Phi0.w"] = np.zeros(3)
+    with refused("Phi0 is frozen", "expected what learns"):
+        train = TrainSection(batch_size=1, learning_rate=1.0, rates={"Phi0": 0.5})
+        rules.update_rule(phi, train)
 
 
 @pytest.mark.parametrize("nesterov", [False, True])

@@ -44,8 +44,8 @@ def pointless(settings, data, ranks):
         yield f"train.eval_every = {train.eval_every}: the run ends at step {steps:,}"
     evaluations = -(-steps // (train.eval_every or -(-rows // train.batch_size)))
     if train.patience >= evaluations:
-        few = f"all of the run are {plural(evaluations, 'evaluation')}"
-        yield f"train.patience = {train.patience}: {few}, so it does not end early"
+        few = f"the run has {plural(evaluations, 'evaluation')}, too few to end early"
+        yield f"train.patience = {train.patience}: {few}"
 
 
 def of_the_minibatch(train, rows, ranks):
