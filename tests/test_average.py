@@ -14,6 +14,7 @@ from dpedf.run.rules import update_rule
 from dpedf.run.settings.sections import TrainSection
 from dpedf.run.trained import Trained
 from dpedf.run.weights import of_checkpoint
+from dpedf.tools import source
 
 
 def made(phi, decay, steps, **settings):
@@ -71,6 +72,15 @@ def test_a_step_that_failed_is_in_no_average():
     assert rule.mean.tobytes() == before.tobytes() and phi.skipped[0] == 1
 
 
+def test_the_listing_says_what_is_averaged_and_what_parts_have_of_their_own(few_digits, capsys):
+    config = ROOT / "configs" / "digits_mlp.toml"
+    source.main([str(config), f"data.file={few_digits}", "data.valid=20", *SGD])
+    *_, rates, zero, decay, mean, _ = map(str.strip, capsys.readouterr().out.splitlines())
+    assert (rates, zero) == ("eta is 0.25 eta in Phi2", "eta is 0 eta in Phi3.b")
+    assert decay == "without 0.01 Phi in parameters of fewer than two indices"
+    assert mean == "mean <- 0.9 mean + (1 - 0.9) Phi"
+
+
 # Whole runs.
 
 PARTS = "train.rates.Phi2=0.25", "train.rates.Phi3.b=0", "train.decay=matrices"
@@ -124,7 +134,7 @@ def test_every_bit_is_the_same_on_any_number_of_ranks_and_as_a_run_goes_on(runs)
 
 
 def test_on_a_gpu_recorded_steps_compute_what_the_cpu_does(runs):
-    for name in "sgd", "adam", "again: goes on":
+    for name in "sgd", "again: goes on", "adam":
         expected, run = kept(runs["cpu"](name)), runs["gpu"](name)
         found = kept(run)
         assert "kernel by kernel" not in run.output

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from strict import DeviceArray, get, put
 from test_checkpoint import model
+from test_resume import CONFIG
 
 from dpedf.kernels.vector import CACHED, norm
 from dpedf.optim import Adam, Momentum, RMSProp, clip, schedule, update_rule
-from dpedf.run import rules
+from dpedf.run import config, rules
 from dpedf.run.settings.consistent import expect_consistent
 from dpedf.run.settings.sections import TrainSection
 
@@ -149,6 +150,32 @@ def test_a_step_of_several_parts_that_failed_counts_once():
     for step in 1, 2:
         update(0.5, step)
     assert phi.skipped[0] == 2 and phi.value.tobytes() == before.tobytes()
+
+
+def test_rates_are_given_by_name_as_a_table_or_one_by_one(tmp_path, refused):
+    path = tmp_path / "c.toml"
+    path.write_text(CONFIG + 'rates = {Phi1 = 0.5, "Phi2.w" = 1}\n')
+
+    def loaded(*words):
+        return config.load(path, words).train.rates
+
+    assert loaded() == {"Phi1": 0.5, "Phi2.w": 1.0}
+    assert loaded("train.rates.Phi2.w=0", "train.rates.Phi2=.1") == {
+        "Phi1": 0.5,
+        "Phi2.w": 0.0,
+        "Phi2": 0.1,
+    }
+    assert loaded("train.rates={Phi2.w=2}") == loaded('train.rates={"Phi2.w"=2}') == {"Phi2.w": 2.0}
+    assert config.decoded(config.text(config.load(path))).train.rates == loaded()
+    for word, words in {
+        "train.rates.Phi1=-1": ["train.rates.Phi1 = -1", "at least 0"],
+        "train.rates.Phi1.w=fast": ["train.rates.Phi1.w = 'fast'", "expected a number"],
+        "train.rates={Phi1=[1]}": ["train.rates.Phi1 = [1]", "expected a number"],
+        "train.rates=0.1": ["train.rates = 0.1", "expected a table of names"],
+        "train.rate.Phi1=0.1": ["train.rate is unknown", "expected train.rates.Phi1=0.1"],
+    }.items():
+        with refused("c.toml", *words):
+            loaded(word)
 
 
 def test_a_name_in_rates_is_one_of_what_learns(refused):

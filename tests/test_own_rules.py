@@ -286,7 +286,8 @@ def test_a_fault_in_a_rule_is_raised_where_it_is(mine):
 
 
 def test_what_a_rule_does_not_read_is_refused(mine, refused):
-    for settings in {"weight_decay": 0.1}, {"betas": (0.5, 0.5)}, {"nesterov": True}:
+    of_parts = {"rates": {"Phi1": 0.1}}, {"decay": "matrices"}
+    for settings in {"weight_decay": 0.1}, {"betas": (0.5, 0.5)}, {"nesterov": True}, *of_parts:
         name = "adam" if "betas" not in settings else "momentum"
         with refused(f"train.{[*settings][0]} = ", f"is not read by mine.py:{name}"):
             update_rule(model(), train(f"mine.py:{name}", **settings))
