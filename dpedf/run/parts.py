@@ -1,6 +1,6 @@
 """The parts of Phi that train.rates and train.decay tell apart."""
 
-from itertools import groupby, pairwise
+from itertools import pairwise
 
 import numpy as np
 
@@ -18,16 +18,17 @@ def parts(phi, train):
     if not train.rates and train.decay == "all":
         return WHOLE
     factors, leaves_out = rates(phi, train), train.weight_decay and train.decay == "matrices"
-    each = [
-        (factors.get(p.name, 1.0), not leaves_out or p.value.ndim >= 2, slice(*ends))
-        for p, ends in zip(phi.parameters, pairwise(phi.offsets), strict=True)
-    ]
-    found, apart = [], np.zeros_like(phi.skipped)
-    for alike, those in groupby(each, key=lambda its: its[:2]):
-        _, _, first, *others = [*alike, *(where for _, _, where in those)]
-        where = slice(first.start, [first, *others][-1].stop)
-        found.append(Part(where, *alike, apart if found else None))
-    return tuple(found)
+    runs = []  # of neighbours that are alike: (low, high, factor, decays)
+    for p, (low, high) in zip(phi.parameters, pairwise(phi.offsets), strict=True):
+        alike = factors.get(p.name, 1.0), not leaves_out or p.value.ndim >= 2
+        if runs and runs[-1][2:] == alike:
+            low = runs.pop()[0]
+        runs.append((low, high, *alike))
+    apart = np.zeros_like(phi.skipped)
+    return tuple(
+        Part(slice(low, high), *alike, apart if number else None)
+        for number, (low, high, *alike) in enumerate(runs)
+    )
 
 
 def rates(phi, train):
@@ -36,11 +37,10 @@ def rates(phi, train):
     UserError: as above.
     """
     found, setting = {}, f"train.rates = {in_toml(train.rates)}"
-    names = {p.name for p in phi.parameters}
+    every = [p.name for p in phi.parameters], phi.state
     for name in sorted(train.rates, key=len):
-        if any(under(its, name) for its in phi.state) and not any(
-            under(its, name) for its in names
-        ):
+        learns, is_known = (any(under(its, name) for its in names) for names in every)
+        if is_known and not learns:
             raise UserError(f"{setting}: {name} is frozen, expected what learns")
         for p in named(name, phi.parameters, setting):
             found[p.name] = train.rates[name]
