@@ -1,5 +1,7 @@
 """The average of Phi, and what parts of Phi have of their own: whole runs, whose bits stay."""
 
+import json
+
 import numpy as np
 import pytest
 from launcher import mpirun
@@ -7,9 +9,12 @@ from shipped import ROOT
 from test_checkpoint import model
 from trainings import Trainings
 
+from dpedf.data.part import Part
 from dpedf.device import CPU
+from dpedf.parallel.ranks import Ranks
 from dpedf.run.average import Averaged, averaged
 from dpedf.run.checkpoint import read
+from dpedf.run.evaluate import measure
 from dpedf.run.rules import update_rule
 from dpedf.run.settings.sections import TrainSection
 from dpedf.run.trained import Trained
@@ -142,7 +147,7 @@ def test_on_a_gpu_recorded_steps_compute_what_the_cpu_does(runs):
             np.testing.assert_allclose(found[key], expected[key], rtol=1e-3, atol=2e-6)
 
 
-def test_a_run_evaluates_its_average_and_who_opens_it_finds_the_average(runs):
+def test_a_run_evaluates_its_average_and_who_opens_it_finds_the_average(runs, few_digits):
     run = runs["cpu"]("sgd")
     best = read(run.directory / "best.h5")
     opened = Trained(run.directory, CPU())
@@ -152,6 +157,11 @@ def test_a_run_evaluates_its_average_and_who_opens_it_finds_the_average(runs):
     assert parts["Phi1.b"].tobytes() == opened.phi.parameters[1].value.tobytes()
     last = Trained(run.directory, CPU(), "checkpoint.h5")
     assert last.phi_sha256 == run.phi_sha256 != last.phi.sha256()
+    part = Part(few_digits, last.form, last.x, last.y, last.settings.data, last.device)
+    part.open_split("test", last.settings.seed)
+    found = measure(last.Q, last.ell, part, part.rows, Ranks(), last.rows)
+    told = json.loads((run.directory / "metrics.jsonl").read_text().splitlines()[-1])
+    assert (found.loss, found.accuracy) == (told["test_loss"], told["test_accuracy"])
 
 
 def test_a_parameter_whose_rate_is_0_stays_as_it_starts(runs):
