@@ -110,7 +110,7 @@ def runs(tmp_path_factory, environment, simulated, few_digits):
         found[device] = Trainings(
             folder, lambda n, *words, env=variables: mpirun(n, *words, env=env)
         )
-        for name, steps, *words in RUNS:
+        for name, steps, *words in RUNS if device == "cpu" else RUNS[1:]:
             stop = "train.epochs=0", f"train.steps={steps}", "train.eval_every=3", "run.log_every=1"
             data = f"data.file={few_digits}", "data.valid=20", f"run.device={device}"
             config = ROOT / "configs" / "digits_mlp.toml"
@@ -139,8 +139,8 @@ def test_every_bit_is_the_same_on_any_number_of_ranks_and_as_a_run_goes_on(runs)
 
 
 def test_on_a_gpu_recorded_steps_compute_what_the_cpu_does(runs):
-    for name in "sgd", "again: goes on", "adam":
-        expected, run = kept(runs["cpu"](name)), runs["gpu"](name)
+    for name, on_cpu in ("again: goes on", "sgd"), ("adam", "adam"):
+        expected, run = kept(runs["cpu"](on_cpu)), runs["gpu"](name)
         found = kept(run)
         assert "kernel by kernel" not in run.output
         for key in expected:
