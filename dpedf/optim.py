@@ -4,14 +4,31 @@ A rule is called as update(eta, step), the first step being 0, and overwrites th
 Phi.  On a GPU both numbers may be arrays there, which a replayed step reads again.  From the step
 on whose loss was not finite, Phi.failed is nan, and a rule only counts in Phi.skipped.
 state: name -> vector, what a rule remembers from step to step; checkpoints keep it.
+parts: of Phi, each with a learning rate and a weight decay of its own; by default one, all of it.
 Rules and schedules of the user's own are in run/rules.py.
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
 from dpedf.kernels.vector import adam, momentum, norm, rmsprop, shorten
+
+
+class Part(NamedTuple):
+    """Neighbours in Phi: where, what multiplies their learning rate, and have they weight decay?
+
+    skipped: where a rule counts its skipped steps; None: in Phi.skipped, which counts each once.
+    """
+
+    where: slice = slice(None)
+    factor: float = 1.0
+    decays: bool = True
+    skipped: np.ndarray | None = None
+
+
+WHOLE = (Part(),)
 
 
 class Momentum:
@@ -32,13 +49,15 @@ class Momentum:
     v: (n,), empty without momentum.
     """
 
+    parts = WHOLE
+
     def __init__(self, phi, momentum=0.0, nesterov=False, weight_decay=0.0):
         self.phi, self.mu, self.nesterov, self.decay = phi, momentum, nesterov, weight_decay
         self.state = {"v": zeros(phi, momentum)}
 
     def __call__(self, eta, step):
-        vectors = *vectors_of(self.phi), *self.state.values()
-        momentum(*vectors, eta, self.mu, self.nesterov, self.decay)
+        for vectors, rate, decay in in_parts(self, eta):
+            momentum(*vectors, rate, self.mu, self.nesterov, decay)
 
 
 class Adam:
@@ -54,15 +73,16 @@ class Adam:
     m, v: (n,)
     """
 
+    parts = WHOLE
     decoupled = False
 
     def __init__(self, phi, betas=(0.9, 0.999), epsilon=1e-8, weight_decay=0.0):
-        self.phi, self.constants = phi, (*betas, epsilon, weight_decay, self.decoupled)
+        self.phi, self.constants, self.decay = phi, (*betas, epsilon), weight_decay
         self.state = {"m": zeros(phi), "v": zeros(phi)}
 
     def __call__(self, eta, step):
-        vectors = *vectors_of(self.phi), *self.state.values()
-        adam(*vectors, eta, step, *self.constants)
+        for vectors, rate, decay in in_parts(self, eta):
+            adam(*vectors, rate, step, *self.constants, decay, self.decoupled)
 
 
 class AdamW(Adam):
@@ -90,13 +110,25 @@ class RMSProp:
     smoothing: alpha.  s, v: (n,), v empty without momentum.
     """
 
+    parts = WHOLE
+
     def __init__(self, phi, smoothing=0.99, epsilon=1e-8, momentum=0.0, weight_decay=0.0):
-        self.phi, self.constants = phi, (smoothing, epsilon, momentum, weight_decay)
+        self.phi, self.constants, self.decay = phi, (smoothing, epsilon, momentum), weight_decay
         self.state = {"s": zeros(phi), "v": zeros(phi, momentum)}
 
     def __call__(self, eta, step):
-        vectors = *vectors_of(self.phi), *self.state.values()
-        rmsprop(*vectors, eta, *self.constants)
+        for vectors, rate, decay in in_parts(self, eta):
+            rmsprop(*vectors, rate, *self.constants, decay)
+
+
+def in_parts(rule, eta):
+    """For each part of Phi, (the vectors of it that a kernel takes, its eta, its weight decay)."""
+    Phi, grad, (failed, skipped) = vectors_of(rule.phi)
+    for where, factor, decays, apart in rule.parts:
+        failure = failed, skipped if apart is None else apart
+        state = (vector[where] for vector in rule.state.values())
+        rate = eta if factor == 1 else eta * factor
+        yield (Phi[where], grad[where], failure, *state), rate, rule.decay if decays else 0.0
 
 
 def vectors_of(phi):
@@ -113,15 +145,18 @@ def zeros(phi, used=True):
     return np.zeros_like(phi.value) if used else phi.value[:0]
 
 
-def update_rule(phi, train):
-    """The rule that a [train] section names, which updates phi."""
+def update_rule(phi, train, parts=WHOLE):
+    """The rule that a [train] section names, which updates these parts of phi."""
     decay = train.weight_decay
     if train.optimizer == "sgd":
-        return Momentum(phi, train.momentum, train.nesterov, decay)
-    if train.optimizer == "rmsprop":
-        return RMSProp(phi, train.smoothing, train.epsilon, train.momentum, decay)
-    rule = {"adam": Adam, "adamw": AdamW}[train.optimizer]
-    return rule(phi, train.betas, train.epsilon, decay)
+        rule = Momentum(phi, train.momentum, train.nesterov, decay)
+    elif train.optimizer == "rmsprop":
+        rule = RMSProp(phi, train.smoothing, train.epsilon, train.momentum, decay)
+    else:
+        kind = {"adam": Adam, "adamw": AdamW}[train.optimizer]
+        rule = kind(phi, train.betas, train.epsilon, decay)
+    rule.parts = parts
+    return rule
 
 
 def clip(grad, max_norm):
@@ -142,8 +177,10 @@ def schedule(train, steps):
 
     constant: eta = learning_rate
     step:     eta = learning_rate decay_rate**(step // decay_steps)
-    cosine:   eta = low + (learning_rate - low) (1 + cos(pi step / steps)) / 2, low being
-              min_learning_rate: Loshchilov and Hutter, 2017
+    linear:   eta = learning_rate + (low - learning_rate) step / steps, low being min_learning_rate
+    cosine:   eta = low + (learning_rate - low) (1 + cos(pi step / steps)) / 2, with the same low:
+              Loshchilov and Hutter, 2017
+    onecycle: as of one_cycle
 
     During the first warmup_steps eta rises linearly, learning_rate (step + 1) / warmup_steps;
     the schedule begins after them.
@@ -153,9 +190,27 @@ def schedule(train, steps):
     def after_warmup(step):
         if train.schedule == "step":
             return eta * train.decay_rate ** (step // train.decay_steps)
+        if train.schedule == "linear":
+            return eta + (low - eta) * step / max(1, steps - warmup)
         if train.schedule == "cosine":
             angle = math.pi * step / max(1, steps - warmup)
             return low + (eta - low) * (1 + math.cos(angle)) / 2
+        if train.schedule == "onecycle":
+            return one_cycle(step, steps, eta)
         return eta
 
     return lambda s: eta * (s + 1) / warmup if s < warmup else after_warmup(s - warmup)
+
+
+def one_cycle(step, steps, highest):
+    """The rate of a step of one cycle, Smith and Topin, 2018, as PyTorch has it by default.
+
+    In 0.3 steps it rises from highest / 25, in the others it falls to highest / 250,000, along half
+    a cosine each time.  The momentum stays.
+    """
+    top, last = 0.3 * steps - 1, steps - 1
+    if step <= top:
+        start, end, share = highest / 25, highest, step / top
+    else:
+        start, end, share = highest, highest / 25 / 1e4, (step - top) / (last - top)
+    return end + (start - end) / 2 * (1 + math.cos(math.pi * share))

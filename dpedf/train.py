@@ -41,7 +41,7 @@ class Training:
         self.agreement = Agreement(self.ranks)
         self.state = state = self.step.restore(setup.state, self.ranks)
         self.report.restore(state)
-        self.saves = Saves(train.checkpoint_every, state)
+        self.saves = Saves(train.checkpoint_every, state, train.patience)
 
     def minibatches(self, epoch, first=0):
         """This rank's shards of the minibatches of an epoch, from the first on."""
@@ -70,7 +70,7 @@ class Training:
 
     @property
     def finished(self):
-        return self.step.number >= self.last_step
+        return self.step.number >= self.last_step or self.saves.out_of_patience
 
     def learn(self, x, y, B):
         logs = (self.step.number + 1) % self.settings.run.log_every == 0
@@ -96,7 +96,7 @@ class Training:
     def measured(self, split, pairs=False):
         """What measure finds over the rows of a split."""
         B = min(self.settings.train.batch_size, len(self.data.train))
-        with self.step.context():
+        with self.step.evaluating():
             rows = self.gradient.passes.fewest_rows(B)
             return measure(self.Q, self.ell, self.data, split, self.ranks, rows, pairs)
 

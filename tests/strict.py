@@ -26,7 +26,7 @@ from dpedf.kernels.normalization import (
 from dpedf.kernels.philox import uniform
 from dpedf.kernels.pool import average_pool, average_pool_gradient, max_pool, max_pool_gradient
 from dpedf.kernels.slices import merge, product_in_tree, sum_of_rows
-from dpedf.kernels.vector import adam, momentum, rmsprop
+from dpedf.kernels.vector import adam, average, momentum, rmsprop
 from dpedf.kernels.windows import columns, patches, sum_of_patches
 
 METHODS = {
@@ -190,7 +190,7 @@ POOLS = max_pool, max_pool_gradient, average_pool, average_pool_gradient
 OF_IMAGES = columns, patches, sum_of_patches, moved, without_square, *POOLS
 OF_ROWS = layer_norm, layer_norm_gradient, rms_norm, rms_norm_gradient
 OF_SEQUENCES = attention_weights, scores_gradient, swapped, scattered, expect_labels
-UPDATES = momentum, adam, rmsprop
+UPDATES = momentum, adam, rmsprop, average
 OF_SLICES = add_losses, merge, product_in_tree, sum_of_rows
 for meaning in *OF_IMAGES, *OF_ROWS, *OF_SEQUENCES, *OF_SLICES, *UPDATES, relu_gradient, uniform:
     kernel(meaning)

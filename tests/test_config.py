@@ -24,7 +24,7 @@ from dpedf.run.command_line import from_command_line
 from dpedf.run.resume import expect_resumable
 from dpedf.run.settings import listing as settings
 from dpedf.run.settings import sections
-from dpedf.run.settings.consistent import OPTIMIZERS_WITH
+from dpedf.run.settings.consistent import ENDING_LOW, OPTIMIZERS_WITH
 from dpedf.run.settings.explain import in_toml, in_words
 from dpedf.run.settings.pointless import pointless
 from dpedf.run.setup import Setup, assemble
@@ -568,7 +568,9 @@ def test_help_lists_each_setting_with_meaning_type_and_default_in_few_columns(wi
     for key, field in sections.FIELDS.items():
         if "." in key or key == "seed":
             meaning, kind = field.type.__metadata__[-1], in_words(field.type).removeprefix("a ")
-            default = "required" if field.required else f"default {in_toml(field.default)}"
+            default = "required"
+            if not field.required:
+                default = f"default {in_toml(sections.DEFAULTS[key])}"
             assert f" {key.rpartition('.')[2]} {meaning} ({kind}; {default})" in words
     assert "mlp sizes, activation" in words
 
@@ -758,6 +760,8 @@ def sound(type):
             return st.one_of(map(sound, type.types))
         case kind.TupleType():
             return st.tuples(*map(sound, type.item_types))
+        case kind.DictType(value_type=kind.FloatType()):
+            return st.dictionaries(NAMES, sound(type.value_type), max_size=4)
         case kind.DictType():
             return st.dictionaries(NAMES, VALUES, max_size=4).map(
                 lambda keys: keys | {"build": "mlp"}
@@ -777,7 +781,8 @@ def consistent(settings):
         if train.optimizer not in OPTIMIZERS_WITH.get(field.name, (train.optimizer,))
     }
     least = min(train.min_learning_rate, train.learning_rate)
-    changes["min_learning_rate"] = least if train.schedule == "cosine" else 0.0
+    changes["min_learning_rate"] = least if train.schedule in ENDING_LOW else 0.0
+    changes["warmup_steps"] = 0 if train.schedule == "onecycle" else train.warmup_steps
     return msgspec.structs.replace(settings, train=msgspec.structs.replace(train, **changes))
 
 

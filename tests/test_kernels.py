@@ -60,7 +60,16 @@ from dpedf.kernels.recurrent import (
 from dpedf.kernels.slices import WHOLE, Slices, merge, product_in_tree, sum_of_rows
 from dpedf.kernels.softmax import log_loss, log_loss_gradient
 from dpedf.kernels.sum_over_rows import sum_over_rows
-from dpedf.kernels.vector import CACHED, adam, add_in_order, momentum, norm, rmsprop, shorten
+from dpedf.kernels.vector import (
+    CACHED,
+    adam,
+    add_in_order,
+    average,
+    momentum,
+    norm,
+    rmsprop,
+    shorten,
+)
 from dpedf.kernels.windows import add_columns, columns, patches, sum_of_patches, windows_along
 from dpedf.parallel.sums import plan
 from dpedf.program import during
@@ -862,6 +871,22 @@ def test_a_loss_that_is_not_finite_is_noted(gpu, row, number, dtype):
                 if wrong == 0 and not np.isnan(failed[0]):
                     assert failed[0] == 0
             assert np.isnan(failed[0]) == (row < n)
+
+
+@each_dtype
+@each("n", [0, 1, 300, N])
+def test_an_average_on_a_gpu_has_the_bits_of_numpy_and_stays_once_a_step_has_failed(gpu, n, dtype):
+    mean, failed = numbers(n, dtype), np.zeros(1, dtype)
+    on_gpu = put(mean)
+    for step in 0, 1, 2, 10**9:
+        Phi, counter = numbers(n, dtype, step), put(np.array(step, np.int64))
+        average(on_gpu, put(Phi), put(failed), counter, 0.9)
+        average(mean, Phi, failed, step, 0.9)
+        same_bits(on_gpu, mean)
+        assert step or mean.tobytes() == Phi.tobytes()
+        average(on_gpu, put(0 * Phi), put(failed * np.nan), counter, 0.9)
+        average(mean, 0 * Phi, failed * np.nan, step, 0.9)
+        same_bits(on_gpu, mean)
 
 
 @each_dtype

@@ -6,9 +6,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from strict import DeviceArray, get, put
+from test_checkpoint import model
+from test_resume import CONFIG
 
 from dpedf.kernels.vector import CACHED, norm
 from dpedf.optim import Adam, Momentum, RMSProp, clip, schedule, update_rule
+from dpedf.run import config, rules
+from dpedf.run.settings.consistent import expect_consistent
 from dpedf.run.settings.sections import TrainSection
 
 N = 2 * CACHED + 17  # longer than what is updated at a time, and no multiple of it
@@ -84,6 +88,111 @@ def test_a_rule_agrees_with_pytorch(rule, decay):
     assert {name for name, vector in ours.state.items() if len(vector)} == set(known)
     for name, vector in known.items():
         np.testing.assert_allclose(ours.state[name], vector, rtol=1e-12, atol=1e-12)
+
+
+RATES = {"Phi1": 0.5, "Phi1.b": 3.0, "Phi2.w": 0.0}  # of Phi1.w, Phi1.b, Phi2.w, Phi2.b
+
+
+@each_rule
+@pytest.mark.parametrize("decay", ["all", "matrices"])
+@pytest.mark.parametrize("given", [RATES, {}])
+def test_parts_of_phi_are_updated_as_groups_of_parameters_in_pytorch(rule, decay, given):
+    torch = pytest.importorskip("torch", reason="the reference is PyTorch")
+    phi, random = model(dtype="float64"), np.random.default_rng(1)
+    settings = {"optimizer": rule.split()[0], "decay": decay, "rates": given, **RULES[rule]}
+    train = TrainSection(batch_size=1, learning_rate=1.0, weight_decay=0.25, **settings)
+    ours, factors = rules.update_rule(phi, train), [0.5, 3, 0, 1] if given else [1] * 4
+    tensors = [torch.tensor(part, requires_grad=True) for part in phi.parts]
+    groups = [
+        {"params": [t], "weight_decay": 0.25 * (decay == "all" or t.ndim > 1)} for t in tensors
+    ]
+    more = {KEYWORDS.get(k, k): v for k, v in RULES[rule].items()}
+    optimizer = getattr(torch.optim, CLASSES[rule.split()[0]])(groups, 1.0, **more)
+    for step, eta in enumerate([0.1, 0.5, 0.02]):
+        phi.grad[...] = random.normal(size=phi.grad.shape)
+        for t, grad, group, factor in zip(
+            tensors, phi.views(phi.grad), optimizer.param_groups, factors, strict=True
+        ):
+            t.grad, group["lr"] = torch.tensor(grad), eta * factor
+        optimizer.step()
+        ours(eta, step)
+        for t, part in zip(tensors, phi.parts, strict=True):
+            np.testing.assert_allclose(part, t.detach(), rtol=1e-12, atol=1e-14)
+
+
+def test_there_are_as_few_parts_as_it_takes_and_one_that_is_all_of_phi_where_nothing_is_set():
+    phi = model()  # of 20, 5, 15 and 3 numbers
+    for given, expected in [
+        ({}, None),
+        ({"weight_decay": 0.1}, None),
+        ({"decay": "matrices"}, [(0, 43)]),
+        ({"rates": {"Phi1": 0.5, "Phi2": 0.5}}, [(0, 43)]),
+        ({"rates": {"Phi1": 0.5}}, [(0, 25), (25, 43)]),
+        ({"rates": {"Phi1.b": 0.5, "Phi2.w": 0.5}}, [(0, 20), (20, 40), (40, 43)]),
+        (
+            {"decay": "matrices", "weight_decay": 0.1},
+            [(0, 20), (20, 25), (25, 40), (40, 43)],
+        ),
+    ]:
+        rule = rules.update_rule(phi, TrainSection(batch_size=1, learning_rate=1.0, **given))
+        found = [(part.where.start, part.where.stop) for part in rule.parts]
+        assert found == (expected or [(None, None)])
+
+
+def test_a_step_of_several_parts_that_failed_counts_once():
+    phi = model()
+    train = TrainSection(batch_size=1, learning_rate=1.0, rates={"Phi1.b": 0.5})
+    update = rules.update_rule(phi, train)
+    phi.grad.fill(1)
+    update(0.5, 0)
+    before = phi.value.copy()
+    phi.failed.fill(np.nan)
+    for step in 1, 2:
+        update(0.5, step)
+    assert phi.skipped[0] == 2 and phi.value.tobytes() == before.tobytes()
+
+
+def test_rates_are_given_by_name_as_a_table_or_one_by_one(tmp_path, refused):
+    path = tmp_path / "c.toml"
+    path.write_text(CONFIG + 'rates = {Phi1 = 0.5, "Phi2.w" = 1}\n')
+
+    def loaded(*words):
+        return config.load(path, words).train.rates
+
+    assert loaded() == {"Phi1": 0.5, "Phi2.w": 1.0}
+    assert loaded("train.rates.Phi2.w=0", "train.rates.Phi2=.1") == {
+        "Phi1": 0.5,
+        "Phi2.w": 0.0,
+        "Phi2": 0.1,
+    }
+    assert loaded("train.rates={Phi2.w=2}") == loaded('train.rates={"Phi2.w"=2}') == {"Phi2.w": 2.0}
+    assert config.decoded(config.text(config.load(path))).train.rates == loaded()
+    for word, words in {
+        "train.rates.Phi1=-1": ["train.rates.Phi1 = -1", "at least 0"],
+        "train.rates.Phi1.w=fast": ["train.rates.Phi1.w = 'fast'", "expected a number"],
+        "train.rates={Phi1=[1]}": ["train.rates.Phi1 = [1]", "expected a number"],
+        "train.rates=0.1": ["train.rates = 0.1", "expected a table of names"],
+        "train.rate.Phi1=0.1": ["train.rate is unknown", "expected train.rates.Phi1=0.1"],
+    }.items():
+        with refused("c.toml", *words):
+            loaded(word)
+
+
+def test_a_name_in_rates_is_one_of_what_learns(refused):
+    phi = model()
+    for name, words in {
+        "Phi3": ["there is no Phi3", "expected Phi2"],
+        "nowhere": ["one of Phi1, Phi2"],
+        "Phi1.W": ["expected Phi1.w"],
+        "Phi": ["there is no Phi,"],
+    }.items():
+        with refused("train.rates = {", *words):
+            train = TrainSection(batch_size=1, learning_rate=1.0, rates={name: 0.5})
+            rules.update_rule(phi, train)
+    phi.state["Phi0.w"] = np.zeros(3)
+    with refused("Phi0 is frozen", "expected what learns"):
+        train = TrainSection(batch_size=1, learning_rate=1.0, rates={"Phi0": 0.5})
+        rules.update_rule(phi, train)
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
@@ -239,7 +348,7 @@ def test_the_last_step_of_the_cosine_still_learns():
     assert last > 0
 
 
-@pytest.mark.parametrize("kind", ["constant", "step", "cosine"])
+@pytest.mark.parametrize("kind", ["constant", "step", "linear", "cosine"])
 def test_the_warm_up_is_linear_and_the_schedule_begins_after_it(kind):
     found = rates(kind, 14, warmup_steps=4, decay_steps=3, decay_rate=0.5)
     np.testing.assert_allclose(found[:4], [0.2, 0.4, 0.6, 0.8], rtol=1e-15)
@@ -247,8 +356,53 @@ def test_the_warm_up_is_linear_and_the_schedule_begins_after_it(kind):
     np.testing.assert_allclose(found[4:], after, rtol=1e-15)
 
 
-@pytest.mark.parametrize("kind", ["constant", "step", "cosine"])
+@pytest.mark.parametrize("kind", ["constant", "step", "linear", "cosine"])
 @pytest.mark.parametrize("warmup", [5, 8])
 def test_a_run_may_be_warm_up_alone(kind, warmup):
     found = rates(kind, 5, warmup_steps=warmup)
     np.testing.assert_allclose(found, [0.8 * (s + 1) / warmup for s in range(5)], rtol=1e-15)
+
+
+def test_the_linear_schedule_is_that_of_pytorch():
+    torch = pytest.importorskip("torch", reason="the reference is PyTorch")
+    for low, steps in (0.0, 7), (0.2, 40), (0.8, 3), (0.1, 1):
+        optimizer = torch.optim.SGD([torch.zeros(1)], 0.8)
+        theirs = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, low / 0.8, steps)
+        expected = stepped(optimizer, theirs, steps)
+        np.testing.assert_allclose(rates("linear", steps, min_learning_rate=low), expected, 1e-12)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 10, 137])
+def test_one_cycle_is_that_of_pytorch(steps):
+    torch = pytest.importorskip("torch", reason="the reference is PyTorch")
+    optimizer = torch.optim.SGD([torch.zeros(1)], 0.8, momentum=0.9)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.8, steps)
+    found, expected = rates("onecycle", steps), stepped(optimizer, theirs, steps)
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-15)
+    assert max(found) <= 0.8 and found[-1] == pytest.approx(0.8 / 25 / 1e4)
+
+
+def stepped(optimizer, scheduler, steps):
+    """The learning rates of a schedule in PyTorch, step by step."""
+    found = []
+    for step in range(steps):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if step < steps - 1:
+            scheduler.step()
+    return found
+
+
+def test_a_setting_belongs_to_the_schedules_that_have_it(refused):
+    for kind, given, wrong in [
+        ("linear", {"min_learning_rate": 0.1, "warmup_steps": 3}, None),
+        ("linear", {"min_learning_rate": 0.9}, "at most train.learning_rate = 0.8"),
+        ("onecycle", {"min_learning_rate": 0.1}, "is of the schedules linear, cosine"),
+        ("onecycle", {"warmup_steps": 3}, "has a warm-up of its own, expected none"),
+    ]:
+        train = TrainSection(batch_size=1, learning_rate=0.8, schedule=kind, **given)
+        if wrong is None:
+            expect_consistent(train)
+            continue
+        with refused(f"train.{[*given][0]} = ", wrong):
+            expect_consistent(train)

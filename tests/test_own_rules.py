@@ -286,7 +286,8 @@ def test_a_fault_in_a_rule_is_raised_where_it_is(mine):
 
 
 def test_what_a_rule_does_not_read_is_refused(mine, refused):
-    for settings in {"weight_decay": 0.1}, {"betas": (0.5, 0.5)}, {"nesterov": True}:
+    of_parts = {"rates": {"Phi1": 0.1}}, {"decay": "matrices"}
+    for settings in {"weight_decay": 0.1}, {"betas": (0.5, 0.5)}, {"nesterov": True}, *of_parts:
         name = "adam" if "betas" not in settings else "momentum"
         with refused(f"train.{[*settings][0]} = ", f"is not read by mine.py:{name}"):
             update_rule(model(), train(f"mine.py:{name}", **settings))
@@ -462,7 +463,7 @@ def test_a_rule_may_lie_at_home(mine, monkeypatch):
     [
         ("optimizer=adamm", 'or path/to/file.py:rule, perhaps "adam"'),
         ("optimizer=mine.py", "one of sgd, adam, adamw, rmsprop, or path/to/file.py:rule"),
-        ("schedule=mine.py:", "one of constant, step, cosine, or path/to/file.py:schedule"),
+        ("schedule=mine.py:", "linear, cosine, onecycle, or path/to/file.py:schedule"),
         ("schedule=cosin", 'or path/to/file.py:schedule, perhaps "cosine"'),
     ],
 )

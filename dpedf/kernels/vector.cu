@@ -71,6 +71,15 @@ extern "C" __global__ void rmsprop(T *Phi, const T *grad, const T *failed, long 
     Phi[i] -= direction * *eta;
 }
 
+// mean: as Phi.  step: one number.
+extern "C" __global__ void average(T *mean, const T *Phi, const T *failed, const long long *step,
+                                   double share, long long n) {
+    long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x;
+    if (isnan(*failed) || i >= n)
+        return;
+    mean[i] = *step ? mean[i] + (T)share * (Phi[i] - mean[i]) : Phi[i];
+}
+
 // vectors: rows of stride numbers.  additions: (count, 2), pairs of rows.
 extern "C" __global__ void tree(T *vectors, long long stride, const long long *additions,
                                 long long count, long long low, long long high) {

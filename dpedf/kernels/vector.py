@@ -159,6 +159,26 @@ def rmsprop_on_gpu(Phi, grad, failure, s, v, eta, alpha, epsilon, mu, decay):
 
 
 @function
+def average(mean, Phi, failed, step, decay):
+    """mean <- Phi in step 0, later  mean + (1 - decay) (Phi - mean),  unless failed is nan.
+
+    mean, Phi: (n,).  failed, step: one number each.
+    """
+    if isnan(failed[0]):
+        return
+    for low in range(0, len(Phi), CACHED):
+        part = slice(low, low + CACHED)
+        m, phi = mean[part], Phi[part]
+        m[...] = m + (1 - decay) * (phi - m) if step else phi
+
+
+@on_gpu(average)
+def average_on_gpu(mean, Phi, failed, step, decay):
+    n, step = len(Phi), number(step, np.int64)
+    cuda.average(n, mean, Phi, failed, step, 1 - float(decay), n)
+
+
+@function
 def guarded(Phi, failure, state, change, eta, step):
     """change(eta, step), which writes to Phi and to the vectors of state, unless failed is nan.
 

@@ -79,18 +79,31 @@ def freeze(ell, names):
     parameters = Parameters(ell) + program(ell).frozen
     name_parameters(parameters)
     for name in names:
-        chosen = [p for p in parameters if f"{p.name}.".startswith(f"{name}.")]
-        if not chosen:
-            packages = dict.fromkeys(p.name.rpartition(".")[0] or p.name for p in parameters)
-            near = get_close_matches(name, [*packages, *(p.name for p in parameters)], 1)
-            expected = near[0] if near else f"one of {', '.join(packages)}"
-            raise UserError(f"model.freeze = {names}: there is no {name}, expected {expected}")
-        for p in chosen:
+        for p in named(name, parameters, f"model.freeze = {names}"):
             p.varies = False
     if names:
         ell.program = Program(ell)
         if not Parameters(ell):
             raise UserError(f"model.freeze = {names} is all, expected something left to learn")
+
+
+def named(name, parameters, setting):
+    """Those parameters that have this name, or are in the package of it.
+
+    setting: where the name stands.  UserError: there are none.
+    """
+    chosen = [p for p in parameters if under(p.name, name)]
+    if not chosen:
+        packages = dict.fromkeys(p.name.rpartition(".")[0] or p.name for p in parameters)
+        near = get_close_matches(name, [*packages, *(p.name for p in parameters)], 1)
+        expected = near[0] if near else f"one of {', '.join(packages)}"
+        raise UserError(f"{setting}: there is no {name}, expected {expected}")
+    return chosen
+
+
+def under(whole, name):
+    """Is a parameter of this whole name one of this name, or in the package of it?"""
+    return f"{whole}.".startswith(f"{name}.")
 
 
 def kind(thing):

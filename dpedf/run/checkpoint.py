@@ -178,6 +178,12 @@ def looks_whole(path):
         return False
 
 
+def of_the_model(found):
+    """The vector of a model that is used, of what was read: the average of Phi, or else Phi."""
+    average = found["rest"].get("average")
+    return average if isinstance(average, np.ndarray) else found["phi"]
+
+
 def install(path, found, phi):
     """Set phi.value to what was read, and return the rest.  UserError: it is of another model."""
     there, value, running = found["parameters"], found["phi"], found["running"]

@@ -33,7 +33,7 @@ class Parser(argparse.ArgumentParser):
     def read(self, words):
         """What the words say.  --section.key=value may be written for section.key=value."""
         if self.takes_config:
-            dashes = re.compile(r"^--(?=(\w+\.\w+|seed)\s*=)")
+            dashes = re.compile(r"^--(?=(\w+(\.\w+)+|seed)\s*=)")
             words = [dashes.sub("", word) for word in joined(words)]
         args, unknown = self.parse_known_intermixed_args(words)
         if unknown:

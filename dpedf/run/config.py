@@ -9,9 +9,9 @@ from dpedf.errors import UserError, concerning, one_line
 from dpedf.run.settings.consistent import expect_consistent
 from dpedf.run.settings.explain import expect_known, explained, fits
 from dpedf.run.settings.paths import without_tilde
-from dpedf.run.settings.sections import DEFAULTS, TYPES, Config, WithModel
+from dpedf.run.settings.sections import DEFAULTS, TABLES, TYPES, Config, WithModel
 from dpedf.run.settings.toml import read
-from dpedf.run.settings.tree import expect_plain, override, shown
+from dpedf.run.settings.tree import expect_plain, override, shown, with_whole_names
 
 
 def load(path, overrides=()):
@@ -23,6 +23,7 @@ def load(path, overrides=()):
     typed = dict(override(tree, word, takes) for word in overrides)
     with concerning(path):
         expect_plain(tree)
+        tree = with_whole_names(tree)
         expect_known(tree, typed, TYPES)
     try:
         config, _ = msgspec.convert(tree, Config), msgspec.convert(tree, WithModel)
@@ -63,9 +64,10 @@ def expect_complete(config):
 
 def takes(key, value):
     """Is a value of the type of a key?  A keyword of a model takes any that is no date."""
-    if key not in TYPES:
+    table = next((its for its in TABLES if key.startswith(f"{its}.")), None)
+    if key not in TYPES and not table:
         return not isinstance(value, (date, time))
-    return fits(value, TYPES[key])
+    return fits(value, TABLES[table] if table else TYPES[key])
 
 
 def seconds(duration):

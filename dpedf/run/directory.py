@@ -134,7 +134,8 @@ class RunDirectory:
                     return
         self.best = None
         if known[0]:
-            del state["best"], state["best_step"]  # the next evaluation is the best one then
+            for name in "best", "best_step", "since_best":
+                state.pop(name, None)  # the next evaluation is the best one then
             found = f"not that of step {known[0]:,}, the best one so far"
             self.notes.append(f"{self.given / BEST}: {found}; the next evaluation begins anew")
 

@@ -13,10 +13,23 @@ def kept(training):
     """runs/mnist: checkpoint.h5 (step 2,150), best.h5 (epoch 7, valid loss 0.0682)"""
     saves, files = training.saves, [f"{CHECKPOINT} (step {training.step.number:,})"]
     if saves.best_step:
-        epoch, more = divmod(saves.best_step, training.steps_per_epoch)
-        when = f"step {saves.best_step:,}" if more else f"epoch {epoch:,}"
-        files.append(f"{BEST} ({when}, valid loss {short(saves.best)})")
+        files.append(f"{BEST} ({best_time(training)}, valid loss {short(saves.best)})")
     return f"{training.directory.given}: {', '.join(files)}"
+
+
+def best_time(training):
+    """After which epoch or step the best one was saved."""
+    step = training.saves.best_step
+    epoch, more = divmod(step, training.steps_per_epoch)
+    return f"step {step:,}" if more else f"epoch {epoch:,}"
+
+
+def why_early(training):
+    """A line on why a run has ended before its last step, if it has."""
+    saves = training.saves
+    if saves.out_of_patience and training.step.number < training.last_step:
+        since = f"since {best_time(training)}" if saves.best_step else "at all"
+        yield f"train.patience = {saves.patience}: no lower valid loss {since}, so it has ended"
 
 
 def last_lines(training):
@@ -33,6 +46,7 @@ def last_lines(training):
     if training.settings.run.tensorboard:
         board = [f"in TensorBoard: {shlex.join(['tensorboard', '--logdir', str(run.parent)])}"]
     return [
+        *why_early(training),
         *checked,
         kept(training),
         f"next: {'; '.join(commands)}",

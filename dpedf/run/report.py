@@ -219,6 +219,7 @@ class Report:
         """Report that there is nothing to resume."""
         number = self.step.number
         key = "steps" if 0 < training.settings.train.steps <= number else "epochs"
+        key = "patience" if training.saves.out_of_patience else key
         more = f"nothing is left to do; a larger train.{key} goes on"
         found = f"finished at step {number}, {more}"
         self.say("\n".join([found, *last_lines(training)]))

@@ -17,14 +17,14 @@ from dpedf.run.rules import schedule
 # These settings may change when a run is resumed: how and for how long it trains, and where.
 MAY_CHANGE = (
     *("run", "data.cache", "train.epochs", "train.steps", "train.rows"),
-    *("train.eval_every", "train.checkpoint_every"),
+    *("train.eval_every", "train.checkpoint_every", "train.patience"),
 )
 # These may change, and a line says so: they change what is learnt from here on, or its last bits.
 # A file elsewhere has to hold the same rows.
 CHANGE_IS_SAID = (
     *("data.file", "train.learning_rate", "train.schedule", "train.min_learning_rate"),
     *("train.warmup_steps", "train.decay_steps", "train.decay_rate"),
-    *("train.weight_decay", "train.grad_clip", "train.slices"),
+    *("train.weight_decay", "train.decay", "train.rates", "train.grad_clip", "train.slices"),
 )
 # Any other setting has to stay: with another one, the state would be of another run.
 

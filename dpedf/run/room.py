@@ -16,7 +16,7 @@ def expect_room_for_phi(ell, settings):
     """UserError: Phi, its gradient and the state of the optimizer do not fit."""
     train, n = settings.train, sum(p.value.size for p in Parameters(ell))
     vectors = 2 + {"adam": 2, "adamw": 2, "rmsprop": 1}.get(train.optimizer, 0)
-    vectors += train.momentum > 0
+    vectors += (train.momentum > 0) + 2 * (train.average > 0)
     nbytes = n * vectors * (8 if dtype(settings) == "float64" else 4)
     expect_memory(f"model: {n:,} parameters, {vectors} numbers for each", nbytes)
 

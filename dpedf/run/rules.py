@@ -17,6 +17,7 @@ from dpedf.errors import UserError
 from dpedf.kernels.vector import guarded
 from dpedf.optim import vectors_of, zeros
 from dpedf.run.own_code import own_file, procedure
+from dpedf.run.parts import parts
 from dpedf.run.settings.consistent import OPTIMIZERS_WITH
 from dpedf.run.settings.explain import in_toml
 from dpedf.run.settings.pointless import OF_SCHEDULE
@@ -24,6 +25,7 @@ from dpedf.run.settings.tree import shown
 
 # Steps of a trial: at least, and until a rule has changed all it has and read all it was given.
 FEW, STEPS = 8, 64
+OF_ALL = "weight_decay", "decay", "rates"  # settings of all optimizers
 HIGHEST = 1e9  # learning rate, as in config.py
 
 
@@ -90,7 +92,7 @@ class OwnRule:
                 overwrite(grad, random)
                 self(grad.dtype.type(1), step)
                 left = [n for n in left if host((vectors[n] == before[n]).all())]
-                unread = self.train.unread((*OPTIMIZERS_WITH, "weight_decay"))
+                unread = self.train.unread((*OPTIMIZERS_WITH, *OF_ALL))
                 if step + 1 >= FEW and not left and not unread:
                     break
         made = [host(vector).tobytes() for vector in vectors.values()]
@@ -152,8 +154,9 @@ def ignored(line):
 
 def update_rule(phi, train, note=ignored):
     """The rule that a [train] section names, which updates phi.  note(line) tells of it."""
-    own = own_file(train.optimizer)
-    return OwnRule(phi, train, note) if own else optim.update_rule(phi, train)
+    if own_file(train.optimizer):
+        return OwnRule(phi, train, note)
+    return optim.update_rule(phi, train, parts(phi, train))
 
 
 def schedule(train, steps, note=ignored):

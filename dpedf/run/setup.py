@@ -19,6 +19,7 @@ from dpedf.parallel.trial import unchanged
 from dpedf.phi import Phi
 from dpedf.program import program
 from dpedf.run import build, config, room, rules
+from dpedf.run.average import averaging
 from dpedf.run.command_line import from_command_line
 from dpedf.run.directory import RunDirectory
 from dpedf.run.outline import outline
@@ -39,6 +40,9 @@ def assemble(settings, device):
         room.expect_room_for_phi(ell, settings)
         phi = Phi(ell, seed, dtype, device.put)
         build.expect_fit(Q, ell, data)
+    if (patience := settings.train.patience) and not len(data.valid):
+        expected = "expected some, by data.valid or a group valid in the file"
+        raise UserError(f"train.patience = {patience}: no rows to validate on, {expected}")
     return data, Q, ell, phi
 
 
@@ -106,6 +110,7 @@ class Setup:
                 self.directory.identity.learns_by()
             if ranks.rank == 0 and not (self.resuming and self.directory.held()):
                 self.start_from_weights()  # all ranks start from its Phi
+            self.update = averaging(self.update, settings.train, self.ell, note)
             self.directory.claim(may_hold_a_run)
             self.state = self.directory.resume(self.phi) if self.resuming else {}
         if frozen := program(self.ell).frozen:

@@ -1,5 +1,6 @@
 """A step of training, after which Phi is the same on every rank."""
 
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
@@ -12,6 +13,7 @@ from dpedf.optim import clip
 from dpedf.parallel.equality import expect_equal
 from dpedf.parallel.passes import memory_of_passes
 from dpedf.program import during
+from dpedf.run.average import averaged
 from dpedf.run.checkpoint import expect_vectors
 
 
@@ -53,6 +55,12 @@ class Step:
     def context(self, number=None):
         """with step.context(): nodes find the seed and the number of the step in their context."""
         return during(seed=self.seed, step=self.number if number is None else number)
+
+    @contextmanager
+    def evaluating(self):
+        """with step.evaluating(): the same, and Phi is its average, if the rule keeps one."""
+        with self.context(), averaged(self.update):
+            yield
 
     def whole(self, x, y, number, eta, B, measure):
         self.add_slices(x, y, number, B)

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from threadpoolctl import threadpool_limits
 
 from dpedf.data.form import read_form
+from dpedf.device import overwrite
 from dpedf.device.choose import choose
 from dpedf.device.gpu import driver_version
 from dpedf.device.threads import blas_threads
@@ -19,7 +20,7 @@ from dpedf.parallel.agreement import expect_same
 from dpedf.phi import Phi
 from dpedf.program import during, program
 from dpedf.run import build, config, room
-from dpedf.run.checkpoint import install, looks_whole, read
+from dpedf.run.checkpoint import expect_vectors, install, looks_whole, of_the_model, read
 from dpedf.run.directory import BEST, CHECKPOINT
 from dpedf.run.outline import outline
 from dpedf.run.own_code import own_file
@@ -48,6 +49,7 @@ class Trained:
 
     x, y: its Inputs, without rows; form: of its rows.  Q, ell, phi: the model.
     settings: of the run.  file: the checkpoint; step: after which it was saved.
+    phi has the values of its average, where the run kept one; phi_sha256 is of Phi itself.
     rows: of a pass of training.  notes: lines on what has changed since.
     UserError: there is no such run, or its code makes another model now.
     """
@@ -75,9 +77,18 @@ class Trained:
                 expect_size(self.ell, found)
                 self.phi = Phi(self.ell, 0, config.dtype(self.settings), self.device.put)
         install(self.file, found, self.phi)
+        self.phi_sha256 = self.phi.sha256()
+        if (average := of_the_model(found)) is not found["phi"]:
+            with concerning(self.file):
+                expect_vectors({"average": average}, {"average": self.phi.value})
+            overwrite(self.phi.value, average)
         name = self.settings.model["build"]
         changed = hash_of_code(own_file(name)) != saved.code
         self.notes = [f"{name} has changed, or what it imports from its folder"] if changed else []
+        if average is not found["phi"]:
+            self.notes.append(
+                f"the average of Phi, of train.average = {self.settings.train.average}"
+            )
 
 
 def checkpoint_in(run, name=None):

@@ -11,7 +11,7 @@ from dpedf.data.disk import content_of
 from dpedf.data.memory import expect_memory
 from dpedf.device import host, overwrite
 from dpedf.errors import UserError, concerning, extra, one_line
-from dpedf.run.checkpoint import BEGINNING, read
+from dpedf.run.checkpoint import BEGINNING, of_the_model, read
 from dpedf.run.pytorch import Tensor, tensors
 
 SHOWN = 3  # names in a message
@@ -76,10 +76,10 @@ def of_safetensors(content):
 
 def of_checkpoint(found):
     """{name: array} of all that a checkpoint holds of a model."""
-    parts = {}
+    parts, vector = {}, of_the_model(found)
     for name, (offset, shape) in found["parameters"].items():
         try:
-            parts[name] = found["phi"][offset : offset + prod(shape)].reshape(shape)
+            parts[name] = vector[offset : offset + prod(shape)].reshape(shape)
         except (TypeError, ValueError) as error:
             raise UserError(f"{name}: {one_line(error)}, expected a whole checkpoint") from None
     return parts | found["running"]

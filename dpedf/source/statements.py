@@ -112,4 +112,7 @@ def update(rule, train):
     flop = sum(e.right.operations({"k": len(phi)}) for e in equations.values())
     nbytes = 3 * phi.nbytes + 2 * sum(vector.nbytes for vector in rule.state.values())
     text, *steps = (str(without_indices(e)) for e in (equations.pop("Phi"), *equations.values()))
+    steps += [f"eta is {factor:g} eta in {name}" for name, factor in train.rates.items()]
+    if train.weight_decay and train.decay == "matrices":
+        steps.append(f"without {train.weight_decay:g} Phi in parameters of fewer than two indices")
     return Statement(None, None, text, steps, nbytes, flop)

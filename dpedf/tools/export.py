@@ -56,7 +56,7 @@ def export(model, file, safetensors):
     """Write the arrays of a model, and say what they are."""
     arrays, said = exported(model.ell, model.step), notes(model.ell)
     about = {"format": "pt", "config": config.text(model.settings), "step": str(model.step)}
-    about |= {"phi_sha256": model.phi.sha256()} | said
+    about |= {"phi_sha256": model.phi_sha256} | said
     for key in arrays:
         if not plain(key):
             raise UserError(f"{model.file}: {ascii(key)}, expected names in UTF-8 without NUL")

@@ -27,6 +27,7 @@ from dpedf.parallel.ranks import Ranks
 from dpedf.parallel.trial import choose_passes, seconds
 from dpedf.program import during, program
 from dpedf.run import config
+from dpedf.run.average import Averaged, averaging
 from dpedf.run.command_line import Parser, expect_one_process
 from dpedf.run.report import cut
 from dpedf.run.rules import OwnRule, update_rule
@@ -47,7 +48,7 @@ class Training:
         self.data, _, self.ell, self.phi = assemble(settings, device)
         slices = config.slices(train, len(self.data.train))
         self.gradient = Gradient(self.ell, self.phi, ranks, self.data.put, slices)
-        rule = update_rule(self.phi, train)
+        rule = averaging(update_rule(self.phi, train), train, self.ell, print)
         self.step = Step(self.gradient, rule, device, settings.seed, train.grad_clip)
         rows = self.data.train.order(settings.seed, 0)[: train.batch_size]
         self.B, self.V = len(rows), self.gradient.passes.V
@@ -72,12 +73,19 @@ class Training:
         if norm := settings.train.grad_clip:
             text = f"Phi.grad = Phi.grad / max(|Phi.grad| / {norm:g}, 1)"
             ending.append(Statement(None, None, text, (), 3 * grad.nbytes, 3 * grad.size))
-        rule = self.step.update
+        rule, averages = self.step.update, isinstance(self.step.update, Averaged)
+        rule = rule.rule if averages else rule
         if isinstance(rule, OwnRule):  # of which only Python knows what it computes
             text = f"Phi <- {rule.name} of {', '.join(['Phi.grad', 'eta', *rule.vectors])}"
             ending.append(Statement(None, None, text))
         else:
             ending.append(update(rule, settings.train))
+        if averages:
+            last, decay = ending[-1], settings.train.average
+            last.steps = *last.steps, f"mean <- {decay:g} mean + (1 - {decay:g}) Phi"
+            if last.bytes is not None:
+                last.bytes += 3 * grad.nbytes
+                last.operations += 3 * grad.size
         return {"forward": forward, "backward": backward, "update": ending}
 
     def with_buckets(self, statements):

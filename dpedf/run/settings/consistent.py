@@ -14,6 +14,7 @@ OPTIMIZERS_WITH = {
     "smoothing": ("rmsprop",),
     "epsilon": ("adam", "adamw", "rmsprop"),
 }
+ENDING_LOW = "linear", "cosine"  # the schedules with min_learning_rate
 
 
 def expect_consistent(train):
@@ -33,7 +34,10 @@ def expect_consistent(train):
         raise UserError(
             f"train.min_learning_rate = {low!r}, expected at most train.learning_rate = {high!r}"
         )
-    if low and train.schedule != "cosine" and not own_file(train.schedule):
-        found = f"train.min_learning_rate = {low!r} is of the schedule cosine"
+    if low and train.schedule not in ENDING_LOW and not own_file(train.schedule):
+        found = f"train.min_learning_rate = {low!r} is of the schedules {', '.join(ENDING_LOW)}"
         off = "none (train.min_learning_rate = 0.0)"
         raise UserError(f"{found}, expected {off} with train.schedule = {train.schedule!r}")
+    if (warmup := train.warmup_steps) and train.schedule == "onecycle":
+        found = f"train.warmup_steps = {warmup}: the schedule onecycle has a warm-up of its own"
+        raise UserError(f"{found}, expected none (train.warmup_steps = 0)")

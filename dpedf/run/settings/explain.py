@@ -29,6 +29,10 @@ def explained(error, tree, types, typed, defaults):
     found, kind = tree, types[at]
     for name in at.split("."):
         found = found[name]
+    if isinstance(found, dict) and get_origin(bare(kind)[0]) is dict and "[...]" in error:
+        kind = get_args(bare(kind)[0])[1]
+        name = next(name for name, its in found.items() if not fits(its, kind))
+        at, found = f"{at}.{shown_key(name)}", found[name]
     if index:
         of_list = get_args(bare(kind)[0])
         item = of_list[int(index) if len(of_list) > int(index) else 0]
@@ -54,7 +58,7 @@ def expect_known(tree, typed, types):
                 continue
             near = [*nearest(name, own), *nearest(name, types)]
             if isinstance(value, dict):
-                near = [k for k in near if "." not in k]
+                near = [k for k in near if "." not in k or get_origin(bare(types[k])[0]) is dict]
             right = [k for k in near if k.endswith(f".{name}") or fits(value, types[k])]
             if not dot and not right and not isinstance(value, dict):
                 right = [f"a section before it, such as model.{shown_key(name)}"]
@@ -130,6 +134,8 @@ def in_words(kind):
         items = [item for item in get_args(of) if item is not ...]
         size = f" of {len(items)}" if items == [*get_args(of)] and get_origin(of) is tuple else ""
         return f"a list{size}, each {in_words(items[0])}"
+    if get_origin(of) is dict:
+        return f"a table of names, each with {in_words(get_args(of)[1])}"
     if meta.min_length:
         return f"text of at least {plural(meta.min_length, 'character')}"
     if of not in KINDS:

@@ -2,13 +2,14 @@
 
 from msgspec.structs import fields
 
-from dpedf.errors import plural
+from dpedf.errors import percent, plural
 from dpedf.optim import last_step
 from dpedf.run.config import slices
 from dpedf.run.own_code import own_file
 
 # The settings of [train] that only one schedule has.
 OF_SCHEDULE = {"decay_steps": "step", "decay_rate": "step"}
+SHARE = 0.1  # of the first step in an average
 
 
 def pointless(settings, data, ranks):
@@ -34,8 +35,17 @@ def pointless(settings, data, ranks):
         yield f"train.decay_steps = {train.decay_steps}: {never}"
     if train.nesterov and not train.momentum and train.optimizer == "sgd":
         yield "train.nesterov = true: without train.momentum it changes nothing"
+    if train.average and (share := train.average ** (steps - 1)) > SHARE:
+        first = f"{percent(share)} of the average are Phi of the first one"
+        yield f"train.average = {train.average}: after {plural(steps, 'step')}, {first}"
+    if train.decay != "all" and not train.weight_decay and not own_file(train.optimizer):
+        yield f"train.decay = {train.decay!r}: without train.weight_decay it changes nothing"
     if train.eval_every > steps and len(data.valid):
         yield f"train.eval_every = {train.eval_every}: the run ends at step {steps:,}"
+    evaluations = -(-steps // (train.eval_every or -(-rows // train.batch_size)))
+    if train.patience >= evaluations:
+        few = f"the run has {plural(evaluations, 'evaluation')}, too few to end early"
+        yield f"train.patience = {train.patience}: {few}"
 
 
 def of_the_minibatch(train, rows, ranks):

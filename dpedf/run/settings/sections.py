@@ -16,6 +16,7 @@ Small = Annotated[float, Meta(gt=0, le=1e9)]
 Above = Annotated[float, Meta(gt=0)]
 Seed = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Name = Annotated[str, Meta(min_length=1)]
+Rates = dict[str, Rate]
 
 
 def name_or_own(*names, procedure):
@@ -26,7 +27,7 @@ def name_or_own(*names, procedure):
 
 
 Rule = name_or_own("sgd", "adam", "adamw", "rmsprop", procedure="rule")
-Schedule = name_or_own("constant", "step", "cosine", procedure="schedule")
+Schedule = name_or_own("constant", "step", "linear", "cosine", "onecycle", procedure="schedule")
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -74,9 +75,16 @@ class TrainSection(Section):
     weight_decay: Annotated[
         Rate, "factor by which parameters are added to the gradient; adamw shrinks them instead"
     ] = 0.0
+    decay: Annotated[
+        Literal["all", "matrices"],
+        "what weight_decay is for; matrices: parameters of two indices or more, no biases or norms",
+    ] = "all"
+    rates: Annotated[
+        Rates, "what multiplies the learning rate of packages, or parameters, by name"
+    ] = {}
     grad_clip: Annotated[Rate, "norm to which a longer gradient is shortened; 0: none is"] = 0.0
-    schedule: Annotated[Schedule, "how the learning rate falls during the run"] = "constant"
-    min_learning_rate: Annotated[Rate, 'where the rate ends, with schedule = "cosine"'] = 0.0
+    schedule: Annotated[Schedule, "how the learning rate changes during the run"] = "constant"
+    min_learning_rate: Annotated[Rate, "where the rate ends, with schedule linear or cosine"] = 0.0
     warmup_steps: Annotated[
         Count, "steps in which the learning rate rises from 0, before the schedule begins"
     ] = 0
@@ -84,11 +92,17 @@ class TrainSection(Section):
         Positive, 'steps from fall to fall of the rate, with schedule = "step"'
     ] = 1000
     decay_rate: Annotated[Share, "what such a fall multiplies the rate by"] = 0.1
+    average: Annotated[
+        Fraction, "how slowly a moving average of Phi forgets; it is what is evaluated; 0: none"
+    ] = 0.0
     precision: Annotated[
         Literal["float32", "float64", "tf32", "bfloat16"],
         "type of the numbers; tf32 and bfloat16, on a GPU: of factors of products alone",
     ] = "float32"
     eval_every: Annotated[Count, "steps between evaluations; 0: one after every epoch"] = 0
+    patience: Annotated[
+        Count, "evaluations without a lower validation loss that end the run; 0: no number does"
+    ] = 0
     checkpoint_every: Annotated[Positive | Time, "steps, or the time, between checkpoints"] = 1000
 
 
@@ -155,7 +169,13 @@ def fields_of(struct, section=""):
 
 
 FIELDS = fields_of(Config)
-DEFAULTS = {key: field.default for key, field in FIELDS.items() if not field.required}
+DEFAULTS = {
+    key: field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+    for key, field in FIELDS.items()
+    if not field.required
+}
 # The type of every key, but for the keywords of models.
 TYPES = {key: field.type for key, field in FIELDS.items()}
 TYPES |= {f"model.{key}": kind for key, kind in OF_EVERY_MODEL.items()}
+# Settings that are tables of numbers by name, and the type of each number.
+TABLES = {"train.rates": Rate}

@@ -4,6 +4,7 @@ from datetime import date, time
 from functools import partial
 
 from dpedf.errors import UserError
+from dpedf.run.settings.sections import TABLES
 from dpedf.run.settings.spelling import is_closed, taken
 
 DEEPEST = 20  # of tables and lists in each other
@@ -16,7 +17,8 @@ def override(tree, word, fits):
     Return the key, and the value as it was typed.
     """
     key, equals, text = (part.strip() for part in word.removeprefix("--").partition("="))
-    *sections, name = key.split(".")
+    table = next((its for its in TABLES if key.startswith(f"{its}.")), "")
+    *sections, name = key.split(".", table.count(".") + 1 if table else -1)  # Phi1.w is one name
     if not (equals and name and all(sections)):
         raise UserError(f"{shown_key(word)}: expected section.key=value")
     for section in sections:
@@ -33,6 +35,24 @@ def override(tree, word, fits):
     except RecursionError:
         raise UserError(f"{shown_key(word)}: too many brackets in each other") from None
     return key, text
+
+
+def with_whole_names(tree):
+    """The same tree, in which Phi1.w is one name in a table of numbers by name."""
+    for key in TABLES:
+        section, _, name = key.partition(".")
+        if isinstance(its := tree.get(section), dict) and isinstance(its.get(name), dict):
+            tree = tree | {section: its | {name: dict(leaves(its[name]))}}
+    return tree
+
+
+def leaves(table):
+    """(name, value) of all that is no table itself, where names begin with those of its tables."""
+    for name, its in table.items():
+        if isinstance(its, dict):
+            yield from ((f"{name}.{inner}", value) for inner, value in leaves(its))
+        else:
+            yield name, its
 
 
 def expect_plain(tree):

@@ -23,9 +23,10 @@ class PastRun:
     settings: its Config, None where that cannot be read.
     step: of its last event, or of its checkpoint.  last_step: at which it ends, None where that is
     not known.  valid_loss, valid_accuracy: at the lowest loss so far.  test_loss, test_accuracy.
+    since_best: evaluations since the lowest loss.
     seconds, ranks: of its last evaluation, or of its checkpoint.  Each is None where there is none.
-    status: "finished", it was tested after its last step; "live", a job trains it; "failed", an
-    error has ended it; "stopped", it can be resumed; "damaged", it cannot.
+    status: "finished", it was tested at its end; "live", a job trains it; "failed", an error has
+    ended it; "stopped", it can be resumed; "damaged", it cannot.
     note: a line on why, or "".
     """
 
@@ -36,6 +37,7 @@ class PastRun:
         self.status = "live" if live(path) else None  # before what it may be writing meanwhile
         kept = glance(self.path / CHECKPOINT)
         self.step, self.per_epoch = count(kept.get("step")) or 0, count(kept.get("steps_per_epoch"))
+        self.since_best = count(kept.get("since_best")) or 0
         self.seconds, self.ranks = number(kept.get("seconds")), count(kept.get("ranks"))
         try:
             self.settings = settings_in(self.path / "config.toml")
@@ -78,7 +80,9 @@ class PastRun:
         """The status of a run that is not live."""
         if self.note:
             return "damaged"
-        if self.tested is not None and self.tested == (self.last_step or self.step):
+        early = 0 < self.settings.train.patience <= self.since_best
+        end = self.step if early else self.last_step or self.step
+        if self.tested is not None and self.tested == end:
             return "finished"
         if os.path.lexists(self.path / FAILURE):
             self.note = said(self.path / FAILURE)
