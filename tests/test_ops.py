@@ -86,7 +86,7 @@ from dpedf.ops import (
     Zeros,
 )
 from dpedf.ops.arithmetic import Operator
-from dpedf.ops.conv import Pool
+from dpedf.ops.pool import Pool
 from dpedf.phi import Phi
 from dpedf.program import program
 
