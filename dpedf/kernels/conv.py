@@ -1,7 +1,7 @@
 """Convolution of images x, (B, I, H, W), as products of matrices.
 
-Channels are in G groups, of which each has its own matrices: W is (J, I / G, U, V).  The first J / G
-kernels see the first group.
+Channels may be in G groups of I, x: (B, G I, H, W).  W is (J, I, U, V), and its first J / G kernels
+see the first group.
 
 On a CPU b is the innermost index in memory, and a few lines of windows are computed at a time, so
 that what a product reads stays in the cache.  On a GPU b is the first index and the channel the

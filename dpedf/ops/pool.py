@@ -11,7 +11,7 @@ from dpedf.ops.tensor import Mean
 
 
 class Pool(CompNode):
-    """One number for each window of a channel.  Subclasses define pooled(x) and gradient(x, y, g)."""
+    """A number for each window of a channel.  Subclasses define pooled(x), gradient(x, y, g)."""
 
     axes = 2
 
