@@ -468,9 +468,9 @@ def test_the_statistics_of_batch_norm_are_done_slice_by_slice_where_it_learns():
         assert train or not {"z.m[j]", "z.s[j]"} & {*found}
 
 
-# Einsum cuts whatever it computes, MatMul also what is no sum, x.grad[b,k] += z.grad[b] y[k], and
-# BatchNorm, where it does not learn, for the gradients of its parameters.
-CUT_MORE = {Einsum, MatMul, BatchNorm}
+# Einsum cuts whatever it computes, MatMul also what is no sum, x.grad[b,k] += z.grad[b] y[k], the
+# convolutions also groups, and BatchNorm, where it does not learn, for its parameters' gradients.
+CUT_MORE = {Einsum, MatMul, Conv1D, Conv2D, BatchNorm}
 
 
 class Watched(Slices):
