@@ -157,5 +157,5 @@ class GlobalAveragePool(Mean):
     def forward(self):
         if self.x.value.ndim not in (3, 4):
             raise ValueError("expected x (B, I, H, W) or (B, I, W)")
-        self.axes = range(2 - self.x.value.ndim, 0)
+        self.axis = tuple(range(2 - self.x.value.ndim, 0))
         super().forward()
