@@ -29,7 +29,7 @@ extern "C" __global__ void max_pool(const T *x, T *y, double least, long long co
     int n = k % ACROSS, m = k / ACROSS % DOWN, i = k / (ACROSS * DOWN) % I;
     Index down = stride_h, across = stride_w, b = k / (ACROSS * DOWN * I);
     x += b * (Index)stride_b + i * (Index)stride_i;
-    T most = least;
+    T most = (T)least;
     each_place(m, n, [&](int h, int w) {
         T other = x[h * down + w * across];
         most = other > most || other != other ? other : most;
