@@ -3,6 +3,7 @@
 import math
 import re
 import sys
+from dataclasses import replace
 from functools import partial
 from itertools import product as product_of
 from math import prod
@@ -70,7 +71,7 @@ from dpedf.kernels.vector import (
     rmsprop,
     shorten,
 )
-from dpedf.kernels.windows import add_columns, columns, patches, sum_of_patches, windows_along
+from dpedf.kernels.windows import Windows, add_columns, columns, patches, sum_of_patches, within
 from dpedf.parallel.sums import plan
 from dpedf.program import during
 
@@ -83,11 +84,12 @@ COMPILED = [  # every file and type on the oldest, every file on the newest, and
     *((file, "float32", NEWEST) for file in SOURCES),
     *((SOFTMAX, "float64", architecture) for architecture in ARCHITECTURES[1:]),
 ]
-PLACES = {"H": 14, "W": 15, "STRIDE": 2, "DOWN": 7, "ACROSS": 7}
+PLACES = {"I": 3, "H": 14, "W": 15, "U": 3, "V": 5, "DOWN": 7, "ACROSS": 7, "BESIDE": 1}
+PLACES |= {f"{name}_{axis}": 2 for name in ("STRIDE", "PADDING", "DILATION") for axis in "HW"}
 SIZES = {  # that are compiled in
     "images": {"I": 3, "H": 14, "W": 15},
-    "pool": PLACES | {"I": 3, "SIZE": 3},
-    "windows": PLACES | {"I": 3, "U": 3, "V": 5, "PADDING": 1},
+    "pool": PLACES | {"WHOLE": 1},
+    "windows": PLACES,
 }
 N = 2 * CACHED + 17  # longer than what NumPy computes with at a time, and no multiple of a block
 WIDER = {np.float32: np.float64, np.float64: np.longdouble}
@@ -964,27 +966,44 @@ def test_products_of_slices_are_added_in_the_tree_on_a_gpu_too(gpu, V, N, dtype)
 # Images
 
 ROWS = 0, 1, 3, 33  # of which a kernel has no size compiled in
-# (I, H, W, U, V, stride, padding)
+
+
+def windows_of(U, V, stride=1, padding=0, dilation=1, beyond=False):
+    """Windows of numbers for both axes, or of pairs."""
+    pairs = (n if isinstance(n, tuple) else (n, n) for n in (stride, padding, dilation))
+    return Windows((U, V), *pairs, beyond)
+
+
+SQUARE, STEP = windows_of(2, 2, 2), windows_of(2, 3)
+# (I, H, W, over)
 WINDOWS = [
-    (3, 5, 4, 1, 1, 1, 0),
-    (2, 4, 7, 2, 3, 1, 0),
-    (3, 7, 5, 3, 2, 2, 0),
-    (2, 6, 8, 2, 2, 3, 0),
-    (1, 4, 4, 4, 4, 1, 0),
-    (3, 4, 6, 2, 5, 3, 2),
+    (3, 5, 4, windows_of(1, 1)),
+    (2, 4, 7, STEP),
+    (3, 7, 5, windows_of(3, 2, 2)),
+    (2, 6, 8, windows_of(2, 2, 3)),
+    (1, 4, 4, windows_of(4, 4)),
+    (3, 4, 6, windows_of(2, 5, 3, 2)),
+    (2, 7, 6, windows_of(3, 2, (1, 2), (0, 1), (2, 3))),
+    (2, 6, 5, windows_of(2, 3, (3, 1), (2, 0), (3, 2))),
 ]
-# (I, H, W, size, stride)
 POOLS = [
-    (1, 5, 4, 1, 1),
-    (2, 4, 7, 2, 2),
-    (3, 7, 5, 2, 1),
-    (2, 7, 5, 3, 2),
-    (2, 5, 8, 2, 3),
-    (2, 7, 8, 4, 3),
+    (1, 5, 4, windows_of(1, 1)),
+    (2, 4, 7, SQUARE),
+    (3, 7, 5, windows_of(2, 2)),
+    (2, 7, 5, windows_of(3, 3, 2)),
+    (2, 5, 8, windows_of(2, 2, 3)),
+    (2, 7, 8, windows_of(4, 4, 3)),
+    (2, 6, 7, windows_of(3, 2, (1, 3), 1)),
+    (2, 6, 7, windows_of(2, 3, 2, (0, 1), beyond=True)),
+    (1, 4, 6, windows_of(4, 3, 3, (2, 1), beyond=True)),
+]
+DILATED = [
+    (2, 7, 6, windows_of(2, 3, (2, 1), (1, 2), (3, 2), True)),
+    (1, 1, 3, windows_of(2, 2, 1, 1, 2)),  # which see nothing of an image
 ]
 
-each_window = each("I, H, W, U, V, stride, padding", WINDOWS)
-each_pool = each("I, H, W, size, stride", POOLS)
+each_window = each("I, H, W, over", WINDOWS)
+each_pool = each("I, H, W, over", POOLS)
 each_rows = each("B", ROWS)
 
 
@@ -1005,9 +1024,9 @@ each_order = each("order", ORDERS.values())
 
 @each_dtype
 @each_window
-def test_columns_of_several_slices_are_those_of_each(I, H, W, U, V, stride, padding, dtype):
+def test_columns_of_several_slices_are_those_of_each(I, H, W, over, dtype):
     x = picture((I, H, W, 12), dtype)
-    here = U, V, stride, 0, windows_along(H, U, stride)
+    here = over, 0, within(x, over)[0]
     found, back = columns(x, *here, 3), x.copy()
     add_columns(back, found, *here)
     for s in range(3):
@@ -1018,50 +1037,58 @@ def test_columns_of_several_slices_are_those_of_each(I, H, W, U, V, stride, padd
         same_bits(back[..., 4 * s : 4 * s + 4].copy(), part)
 
 
-def seen_by_windows(x, U, V, stride, padding):
+def beside(x, over, number=0):
+    """Images x with what windows see beside them, as PyTorch's rule has it."""
+    more, sizes = [(0, 0), (0, 0)], x.shape[2:]
+    along = zip(sizes, over.span, over.stride, over.padding, over.over(*sizes), strict=True)
+    for n, span, s, p, count in along:
+        more.append((p, max(p, (count - 1) * s + span - n - p)))
+    return np.pad(x, more, constant_values=number)
+
+
+def seen_by_windows(x, over, number=0):
     """What patches gives, by NumPy's own windows."""
-    wide = np.pad(x, [(0, 0), (0, 0), (padding, padding), (padding, padding)])
-    every = np.lib.stride_tricks.sliding_window_view(wide, (U, V), (2, 3))
-    return every[:, :, ::stride, ::stride].transpose(0, 2, 3, 1, 4, 5)
+    every = np.lib.stride_tricks.sliding_window_view(beside(x, over, number), over.span, (2, 3))
+    (s, t), (d, e) = over.stride, over.dilation
+    return every[:, :, ::s, ::t, ::d, ::e].transpose(0, 2, 3, 1, 4, 5)
 
 
 @each_dtype
 @each_window
 @each_rows
 @each_order
-def test_patches_are_what_windows_see(gpu, order, B, I, H, W, U, V, stride, padding, dtype):
-    x, how = picture((B, I, H, W), dtype), (U, V, stride, padding)
-    expected = seen_by_windows(x, *how).copy()
+def test_patches_are_what_windows_see(gpu, order, B, I, H, W, over, dtype):
+    x = picture((B, I, H, W), dtype)
+    expected = seen_by_windows(x, over).copy()
     for place, kind in (np.asarray, np.ndarray), (put, Emulated):
-        found = patches(order(place(x)), *how)
+        found = patches(order(place(x)), over)
         assert type(found) is kind and found.flags.c_contiguous
         same_bits(found, expected)
 
 
-def added_up(seen, shape, stride, padding):
+def added_up(seen, shape, over):
     """What sum_of_patches leaves in images of a shape, by NumPy's own windows."""
-    B, I, H, W = shape
-    sums = np.zeros((B, I, H + 2 * padding, W + 2 * padding), seen.dtype)
+    (*_, H, W), (p, q) = shape, over.padding
+    sums = beside(np.zeros(shape, seen.dtype), over)
     places = np.arange(sums.size).reshape(sums.shape)
-    np.add.at(sums.reshape(-1), seen_by_windows(places, *seen.shape[4:], stride, 0), seen)
-    return sums[:, :, padding : padding + H, padding : padding + W]
+    inside = replace(over, padding=(0, 0), beyond=False)
+    np.add.at(sums.reshape(-1), seen_by_windows(places, inside), seen)
+    return sums[:, :, p : p + H, q : q + W]
 
 
 @each_dtype
 @each_window
 @each_rows
 @each_order
-def test_the_sum_of_patches_is_that_over_windows(
-    gpu, order, B, I, H, W, U, V, stride, padding, dtype
-):
+def test_the_sum_of_patches_is_that_over_windows(gpu, order, B, I, H, W, over, dtype):
     shape = B, I, H, W
     nothing = picture(shape, dtype)
-    seen = picture(seen_by_windows(nothing, U, V, stride, padding).shape, dtype, 1)
-    expected = added_up(seen.astype(WIDER[dtype]), shape, stride, padding)
+    seen = picture(seen_by_windows(nothing, over).shape, dtype, 1)
+    expected = added_up(seen.astype(WIDER[dtype]), shape, over)
     sums, there = order(nothing), order(put(nothing))
-    sum_of_patches(sums, seen, stride, padding)
+    sum_of_patches(sums, seen, over)
     np.testing.assert_allclose(sums, expected, 0, 64 * np.finfo(dtype).eps)
-    sum_of_patches(there, put(seen), stride, padding)
+    sum_of_patches(there, put(seen), over)
     assert type(there) is Emulated
     same_bits(there, sums)
 
@@ -1078,34 +1105,45 @@ MANY = {
 
 
 @each_dtype
-@each_pool
+@each("I, H, W, over", POOLS + DILATED)
 @each_rows
 @each("numbers", MANY.values())
 def test_pools_and_their_gradients_on_a_gpu_are_those_of_numpy(
-    gpu, numbers, B, I, H, W, size, stride, dtype
+    gpu, numbers, B, I, H, W, over, dtype
 ):
-    x, pool = numbers((B, I, H, W), dtype), (size, stride)
-    found, y = max_pool(put(x), *pool), max_pool(x, *pool)
+    x = numbers((B, I, H, W), dtype)
+    found, y = max_pool(put(x), over), max_pool(x, over)
+    expected = seen_by_windows(x, over, -np.inf).max(axis=(4, 5)).transpose(0, 3, 1, 2)
+    assert np.array_equal(y, expected, equal_nan=True)
     assert type(found) is Emulated and found.dtype == dtype
     assert np.array_equal(found, y, equal_nan=True)  # but for the sign of 0, of which NumPy is free
     g = picture(y.shape, dtype, 2)
-    delta = max_pool_gradient(put(x), found, put(g), *pool)
+    delta = max_pool_gradient(put(x), found, put(g), over)
     assert type(delta) is Emulated and delta.dtype == dtype
-    assert np.array_equal(delta, max_pool_gradient(x, y, g, *pool))
+    assert np.array_equal(delta, max_pool_gradient(x, y, g, over))
 
 
 @each_dtype
 @each_pool
 @each_rows
-def test_averages_and_their_gradients_are_those_of_windows(gpu, B, I, H, W, size, stride, dtype):
-    x, pool, eps = picture((B, I, H, W), dtype), (size, stride), np.finfo(dtype).eps
-    seen = seen_by_windows(x.astype(WIDER[dtype]), size, size, stride, 0)
-    expected = seen.mean(axis=(4, 5)).transpose(0, 3, 1, 2)
+@each("whole", [True, False])
+def test_averages_and_their_gradients_are_those_of_windows(gpu, whole, B, I, H, W, over, dtype):
+    x, eps, ones = picture((B, I, H, W), dtype), np.finfo(dtype).eps, np.ones((1, 1, H, W))
+    if whole:  # then the padding counts, but not what is beyond it
+        (p, q), inside = over.padding, replace(over, padding=(0, 0))
+        counted = seen_by_windows(np.ones((1, 1, H + 2 * p, W + 2 * q)), inside)
+        counted = counted[:, : over.over(H, W)[0], : over.over(H, W)[1]]
+    else:
+        counted = seen_by_windows(ones, over)
+    counted = counted.sum(axis=(4, 5), keepdims=True)
+    seen = seen_by_windows(x.astype(WIDER[dtype]), over)
+    expected = (seen.sum(axis=(4, 5), keepdims=True) / counted)[..., 0, 0].transpose(0, 3, 1, 2)
     g = picture(expected.shape, dtype, 1)
-    share = g.transpose(0, 2, 3, 1)[..., None, None].astype(WIDER[dtype]) / size**2
-    dx = added_up(np.broadcast_to(share, seen.shape), x.shape, stride, 0)
+    share = g.transpose(0, 2, 3, 1)[..., None, None].astype(WIDER[dtype]) / counted
+    dx = added_up(np.broadcast_to(share, seen.shape), x.shape, over)
     for place, kind in (np.asarray, np.ndarray), (put, Emulated):
-        y, delta = average_pool(place(x), *pool), average_pool_gradient(place(x), place(g), *pool)
+        there, its = place(x), place(g)
+        y, delta = average_pool(there, over, whole), average_pool_gradient(there, its, over, whole)
         for found, its in (y, expected), (delta, dx):
             assert type(found) is kind and found.dtype == dtype
             np.testing.assert_allclose(found, its, 0, 16 * eps)
@@ -1117,10 +1155,10 @@ def test_the_gradient_of_a_pool_goes_to_the_first_of_equal_places(gpu, dtype):
     expected = [[1, 0, 0], [0, 0, 4], [3, 0, 0]]
     for place in np.asarray, put:
         there = place(x)
-        y = max_pool(there, 2, 1)
+        y = max_pool(there, windows_of(2, 2))
         assert np.array_equal(y[0, 0], [[1, 2], [2, 2]])
         g = place(np.array([[1, 2], [3, 2]], dtype).reshape(1, 1, 2, 2))
-        assert np.array_equal(max_pool_gradient(there, y, g, 2, 1)[0, 0], expected)
+        assert np.array_equal(max_pool_gradient(there, y, g, windows_of(2, 2))[0, 0], expected)
 
 
 @each("dtype, other", [("f", "d"), ("d", "f"), ("f", "q")])
@@ -1131,9 +1169,9 @@ def test_gradients_of_another_type_are_read_as_that_of_the_value(gpu, B, I, H, W
     found, expected = [], []
     for place, kind, results in (put, other, found), (np.asarray, dtype, expected):
         here, its = place(x), place(1 + g.astype(kind))
-        y = max_pool(here, 2, 2)
-        results += [relu_gradient(y, its), max_pool_gradient(here, y, its, 2, 2)]
-        results += [average_pool_gradient(here, its, 2, 2), gelu_gradient(y, y, its)]
+        y = max_pool(here, SQUARE)
+        results += [relu_gradient(y, its), max_pool_gradient(here, y, its, SQUARE)]
+        results += [average_pool_gradient(here, its, SQUARE, True), gelu_gradient(y, y, its)]
     for array, exact in zip(found, expected, strict=True):
         assert array.dtype == dtype
         np.testing.assert_allclose(array, exact, 1e-6)
@@ -1145,17 +1183,17 @@ def test_pools_take_images_in_any_memory_order_and_their_gradients_lie_as_they_d
     gpu, order, dtype
 ):
     x = picture((3, 2, 4, 7), dtype)
-    y, mean = max_pool(x, 2, 2), average_pool(x, 2, 2)
+    y, mean = max_pool(x, SQUARE), average_pool(x, SQUARE, True)
     g, there = picture(y.shape, dtype, 1), order(put(x))
-    found = max_pool(there, 2, 2)
+    found = max_pool(there, SQUARE)
     assert found.flags.c_contiguous and np.array_equal(found, y)
-    assert np.array_equal(average_pool(there, 2, 2), mean)
+    assert np.array_equal(average_pool(there, SQUARE, True), mean)
     for its in ORDERS.values():
-        delta = max_pool_gradient(there, its(found), its(put(g)), 2, 2)
-        assert np.array_equal(delta, max_pool_gradient(x, y, g, 2, 2))
+        delta = max_pool_gradient(there, its(found), its(put(g)), SQUARE)
+        assert np.array_equal(delta, max_pool_gradient(x, y, g, SQUARE))
         assert delta.strides == np.empty_like(there).strides
-        delta = average_pool_gradient(there, its(put(g)), 2, 2)
-        assert np.array_equal(delta, average_pool_gradient(x, g, 2, 2))
+        delta = average_pool_gradient(there, its(put(g)), SQUARE, True)
+        assert np.array_equal(delta, average_pool_gradient(x, g, SQUARE, True))
         assert delta.strides == np.empty_like(there).strides
 
 
@@ -1175,39 +1213,44 @@ def test_images_are_moved_and_cut_on_a_gpu_as_by_numpy(gpu, order, B, I, H, W, d
             same_bits(np.asarray(found), without_square(x, by, size))
 
 
-def gradients_of(x, W, C, g, how, varies, cut, seen=None):
+def gradients_of(x, W, C, g, over, varies, cut, seen=None):
     """(x.grad, W.grad and C.grad of each slice) of a Conv2D whose grad is g."""
     Phi = Package(w=Parameter(W), b=Parameter(C))
     for p in Phi.w, Phi.b:
         p.sum_over_rows = sum_over_rows(p.value, None, cut)
     with during(slices=cut):
-        dx = convolution_gradients(x, seen, Phi, g, *how, varies, cut)
+        dx = convolution_gradients(x, seen, Phi, g, over, varies, cut)
     return dx, *(p.sum_over_rows.so_far() for p in (Phi.w, Phi.b))
 
 
 @each_dtype
 @each("at_a_time", [1, 100, 300, 1 << 20])
-@each("I, H, W, U, V, stride, padding", WINDOWS[1::2])
+@each("grouped, I, H, W, over", [(False, *WINDOWS[1]), (True, *WINDOWS[5]), (True, *WINDOWS[7])])
 @each("count", [1, 3, 4])
 @each_rows
 def test_a_convolution_is_the_same_on_a_gpu_and_however_much_is_computed_at_a_time(
-    gpu, B, count, I, H, W, U, V, stride, padding, at_a_time, dtype, monkeypatch
+    gpu, B, count, I, H, W, grouped, over, at_a_time, dtype, monkeypatch
 ):
-    x, w = picture((B, I, H, W), dtype), picture((4, I, U, V), dtype, 1)
-    C, how, cut = numbers(4, dtype), (stride, padding), in_slices(B, count)
+    J, K = 2 * I, 1 if grouped else I  # channels of a group
+    sees = np.arange(J)[:, None] * I // J // K * K + np.arange(K)  # (J, K): channels
+    x, w = picture((B, I, H, W), dtype), picture((J, K, *over.size), dtype, 1)
+    C, cut = numbers(J, dtype), in_slices(B, count)
     wide = [a.astype(WIDER[dtype]) for a in (x, w, C)]
-    seen = seen_by_windows(wide[0], U, V, *how)
-    expected = np.einsum("bmniuv,jiuv->bjmn", seen, wide[1]) - wide[2][:, None, None]
+    seen = seen_by_windows(wide[0], over)
+    part = seen[:, :, :, sees]  # (B, m, n, J, K, U, V)
+    expected = np.einsum("bmnjiuv,jiuv->bjmn", part, wide[1]) - wide[2][:, None, None]
     g = picture(expected.shape, dtype, 2)
     each_slice = [cut.rows(v, B) for v in range(count)]
-    dW = [np.einsum("bjmn,bmniuv->jiuv", g[r].astype(WIDER[dtype]), seen[r]) for r in each_slice]
+    dW = [np.einsum("bjmn,bmnjiuv->jiuv", g[r].astype(WIDER[dtype]), part[r]) for r in each_slice]
     dC = [-g[r].astype(WIDER[dtype]).sum(axis=(0, 2, 3)) for r in each_slice]
-    dx = added_up(np.einsum("bjmn,jiuv->bmniuv", g, wide[1]), x.shape, *how)
+    whole = np.zeros((J, I, *over.size), WIDER[dtype])
+    whole[np.arange(J)[:, None], sees] = w
+    dx = added_up(np.einsum("bjmn,jiuv->bmniuv", g, whole), x.shape, over)
     monkeypatch.setattr(conv, "at_a_time", lambda x: at_a_time)
     for place, kind in (np.asarray, np.ndarray), (put, Emulated):
         x_there, W_there, C_there, g_there = map(place, (x, w, C, g))
-        y, kept = convolution(x_there, W_there, C_there, *how, cut)
-        there = x_there, W_there, C_there, g_there, how
+        y, kept = convolution(x_there, W_there, C_there, over, cut)
+        there = x_there, W_there, C_there, g_there, over
         gradients = gradients_of(*there, True, cut, kept)
         no, *same = gradients_of(*there, False, cut)
         assert no is None
@@ -1227,36 +1270,36 @@ def test_images_of_a_convolution_take_no_copies_on_a_gpu(gpu, monkeypatch):
     x, w = put(picture((3, 2, 4, 7), np.float32)), put(picture((2, 2, 2, 3), np.float32))
     C = put(numbers(2, np.float32))
     monkeypatch.setattr(Emulated, "copy", None)
-    y, seen = convolution(x, w, C, 1, 0, WHOLE)
-    z = max_pool(relu(y), 2, 2)
-    g = max_pool_gradient(y, z, z, 2, 2)
+    y, seen = convolution(x, w, C, STEP, WHOLE)
+    z = max_pool(relu(y), SQUARE)
+    g = max_pool_gradient(y, z, z, SQUARE)
     g = relu_gradient(y, g)
-    gradients_of(x, w, C, g, (1, 0), True, WHOLE, seen)
+    gradients_of(x, w, C, g, STEP, True, WHOLE, seen)
 
 
 def test_what_windows_saw_is_used_again_on_a_gpu(gpu):
     x, w = put(picture((3, 2, 4, 7), np.float32)), put(picture((2, 2, 2, 3), np.float32))
-    y, seen = convolution(x, w, put(numbers(2, np.float32)), 1, 0, WHOLE)
-    twice = gradients_of(x, w, w[:, 0, 0, 0], y, (1, 0), True, WHOLE, 2 * seen)
-    once = gradients_of(x, w, w[:, 0, 0, 0], y, (1, 0), True, WHOLE)
+    y, seen = convolution(x, w, put(numbers(2, np.float32)), STEP, WHOLE)
+    twice = gradients_of(x, w, w[:, 0, 0, 0], y, STEP, True, WHOLE, 2 * seen)
+    once = gradients_of(x, w, w[:, 0, 0, 0], y, STEP, True, WHOLE)
     same_bits(twice[1], 2 * once[1])
 
 
 def test_a_slice_of_no_rows_may_stand_between_others_that_are_computed_in_pieces(gpu, monkeypatch):
     monkeypatch.setattr(conv, "at_a_time", lambda x: 1)
     x, w = put(picture((5, 2, 4, 7), np.float32)), put(picture((2, 2, 2, 3), np.float32))
-    y, seen = convolution(x, w, put(numbers(2, np.float32)), 1, 0, WHOLE)
+    y, seen = convolution(x, w, put(numbers(2, np.float32)), STEP, WHOLE)
     cut = Slices([0, 3, 3, 5], [(v, ()) for v in range(3)])
-    _, dW, dC = gradients_of(x, w, w[:, 0, 0, 0], y, (1, 0), True, cut, seen)
+    _, dW, dC = gradients_of(x, w, w[:, 0, 0, 0], y, STEP, True, cut, seen)
     assert seen is None and not dW[1].any() and not dC[1].any()
     assert dW[0].all() and dW[2].all()
 
 
 def test_indices_of_64_bits_are_taken_where_32_are_too_few(gpu, monkeypatch):
     x = put(picture((3, 2, 4, 7), np.float32))
-    expected = patches(x, 2, 3, 1, 0), max_pool(x, 2, 2)
+    expected = patches(x, STEP), max_pool(x, SQUARE)
     monkeypatch.setattr(kernels, "LARGE", 1)
-    for found, its in zip((patches(x, 2, 3, 1, 0), max_pool(x, 2, 2)), expected, strict=True):
+    for found, its in zip((patches(x, STEP), max_pool(x, SQUARE)), expected, strict=True):
         same_bits(found, its)
     for module in windows, pool:
         assert [large for _, _, _, large, *_ in module.cuda.compiled] == [False, True]

@@ -51,7 +51,7 @@ from dpedf.kernels.slices import (
 from dpedf.kernels.softmax import log_loss, log_loss_gradient, softmax
 from dpedf.kernels.sum_over_rows import sum_over_rows
 from dpedf.kernels.vector import adam, add_in_order, momentum, norm, rmsprop
-from dpedf.kernels.windows import patches, sum_of_patches
+from dpedf.kernels.windows import Windows, patches, sum_of_patches
 from dpedf.parallel.gradient import Gradient
 from dpedf.parallel.nccl import Nccl
 from dpedf.parallel.ranks import Ranks
@@ -472,6 +472,11 @@ def test_draws_have_the_bits_of_the_cpu(gpu, shape, dtype):
         assert host(uniform(gpu.put(x), *where)).tobytes() == uniform(x, *where).tobytes()
 
 
+CONVOLUTIONS = [Windows((3, 2), (2, 2)), Windows((3, 2), (1, 2), (1, 0), (1, 2))]
+POOLS = [
+    *(Windows((size, size), (stride, stride)) for size, stride in ((2, 2), (3, 2), (2, 3))),
+    Windows((3, 2), (2, 1), (1, 0), beyond=True),
+]
 PICTURES = [(3, 2, 4, 7), (64, 3, 28, 28), (0, 2, 5, 4)]  # (B, I, H, W)
 IMAGES_LIE = {
     "b first": lambda x: x,
@@ -483,54 +488,57 @@ IMAGES_LIE = {
 @each_dtype
 @each("shape", PICTURES)
 @each("order", IMAGES_LIE.values())
-@each("U, V, stride, padding", [(2, 3, 1, 0), (3, 2, 2, 1), (2, 2, 3, 0)])
+@each("over", [Windows((2, 3)), *CONVOLUTIONS])
 def test_what_windows_see_has_the_bits_of_the_cpu_and_so_has_the_sum_of_it(
-    gpu, order, shape, U, V, stride, padding, dtype
+    gpu, order, shape, over, dtype
 ):
     x = normal(*shape, dtype=dtype)
-    there, seen = order(gpu.put(x)), patches(x, U, V, stride, padding)
-    assert host(patches(there, U, V, stride, padding)).tobytes() == seen.tobytes()
+    there, seen = order(gpu.put(x)), patches(x, over)
+    assert host(patches(there, over)).tobytes() == seen.tobytes()
     g = normal(*seen.shape, dtype=dtype)
-    sum_of_patches(x, g, stride, padding)
-    sum_of_patches(there, gpu.put(g), stride, padding)
+    sum_of_patches(x, g, over)
+    sum_of_patches(there, gpu.put(g), over)
     assert host(there).tobytes() == x.tobytes()
 
 
 @each_dtype
 @each("shape", PICTURES)
-@each("pool", [(2, 2), (3, 2), (2, 3)])
+@each("pool", POOLS)
 @each("order", IMAGES_LIE.values())
 @each("kind", ["no two alike", "ties", "nan"])
 def test_pools_and_their_gradients_are_those_of_the_cpu(gpu, kind, order, shape, pool, dtype):
     x = normal(*shape, dtype=dtype)
     x = {"no two alike": x, "ties": np.round(x), "nan": np.where(x > 1, np.nan, x)}[kind]
-    there, y = order(gpu.put(x)), max_pool(x, *pool)
-    found, g = max_pool(there, *pool), normal(*y.shape, dtype=dtype)
+    there, y = order(gpu.put(x)), max_pool(x, pool)
+    found, g = max_pool(there, pool), normal(*y.shape, dtype=dtype)
     assert np.array_equal(host(found), y, equal_nan=True)
-    delta = max_pool_gradient(there, found, order(gpu.put(g)), *pool)
-    assert np.array_equal(host(delta), max_pool_gradient(x, y, g, *pool))
-    near(np.nan_to_num(host(average_pool(there, *pool))), np.nan_to_num(average_pool(x, *pool)))
-    delta = average_pool_gradient(there, order(gpu.put(g)), *pool)
-    near(delta, average_pool_gradient(x, g, *pool))
+    delta = max_pool_gradient(there, found, order(gpu.put(g)), pool)
+    assert np.array_equal(host(delta), max_pool_gradient(x, y, g, pool))
+    mean, its = average_pool(there, pool, False), average_pool(x, pool, False)
+    near(np.nan_to_num(host(mean)), np.nan_to_num(its))
+    delta = average_pool_gradient(there, order(gpu.put(g)), pool, False)
+    near(delta, average_pool_gradient(x, g, pool, False))
 
 
 @each_dtype
 @each("at_a_time", [1, 2000, 1 << 26])
-@each("stride, padding", [(2, 0), (1, 1)])
+@each("over", CONVOLUTIONS)
+@each("grouped", [False, True])
 @each("V", [1, 2, 3])
 @each("shape", [(3, 2, 4, 7), (20, 3, 10, 9), (0, 2, 5, 4)])
 def test_convolution_agrees_with_numpy_however_much_is_computed_at_a_time(
-    gpu, shape, V, stride, padding, at_a_time, dtype, monkeypatch
+    gpu, shape, V, grouped, over, at_a_time, dtype, monkeypatch
 ):
-    x, W = normal(*shape, dtype=dtype), normal(4, shape[1], 3, 2, dtype=dtype)
-    C, how, slices = normal(4, dtype=dtype), (stride, padding), in_slices(len(x), V)
-    y, _ = convolution(x, W, C, *how, slices)
+    I = 1 if grouped else shape[1]
+    x, W = normal(*shape, dtype=dtype), normal(6, I, 3, 2, dtype=dtype)
+    C, slices = normal(6, dtype=dtype), in_slices(len(x), V)
+    y, _ = convolution(x, W, C, over, slices)
     g = normal(*y.shape, dtype=dtype)
-    expected = y, *gradients_of(x, W, C, None, g, how, slices)
+    expected = y, *gradients_of(x, W, C, None, g, over, slices)
     monkeypatch.setattr(conv, "at_a_time", lambda x: at_a_time)
     x, W, C, g = map(gpu.put, (x, W, C, g))
-    y, seen = convolution(x, W, C, *how, slices)
-    found = y, *gradients_of(x, W, C, seen, g, how, slices)
+    y, seen = convolution(x, W, C, over, slices)
+    found = y, *gradients_of(x, W, C, seen, g, over, slices)
     for array, its in zip(found, expected, strict=True):
         near(array, its)
 
@@ -538,33 +546,34 @@ def test_convolution_agrees_with_numpy_however_much_is_computed_at_a_time(
 @each_dtype
 @each("at_a_time", [1, 2000, 5500, 1 << 26])  # or 2 or 6 rows, of 5 to 7 in a slice
 @each("V", [3, 4])
+@each("I", [3, 1])  # of 3 channels, in 1 group or 3
 def test_slices_of_a_convolution_have_the_bits_of_each_however_much_is_computed_at_a_time(
-    gpu, V, at_a_time, dtype, monkeypatch
+    gpu, I, V, at_a_time, dtype, monkeypatch
 ):
     monkeypatch.setattr(conv, "at_a_time", lambda x: at_a_time)
-    x, W = gpu.put(normal(20, 3, 9, 8, dtype=dtype)), gpu.put(normal(4, 3, 3, 2, dtype=dtype))
-    C, how, slices = gpu.put(normal(4, dtype=dtype)), (1, 0), in_slices(20, V)
-    y, seen = convolution(x, W, C, *how, slices)
+    x, W = gpu.put(normal(20, 3, 9, 8, dtype=dtype)), gpu.put(normal(6, I, 3, 2, dtype=dtype))
+    C, over, slices = gpu.put(normal(6, dtype=dtype)), Windows((3, 2)), in_slices(20, V)
+    y, seen = convolution(x, W, C, over, slices)
     g = gpu.put(normal(*y.shape, dtype=dtype))
-    dx, dW, dC = gradients_of(x, W, C, seen, g, how, slices)
+    dx, dW, dC = gradients_of(x, W, C, seen, g, over, slices)
     for v in range(V):
         rows = slices.rows(v, 20)
         one = in_slices(rows.stop - rows.start, 1)
-        z, seen = convolution(x[rows], W, C, *how, one)
-        alone = z, *gradients_of(x[rows], W, C, seen, g[rows], how, one)
+        z, seen = convolution(x[rows], W, C, over, one)
+        alone = z, *gradients_of(x[rows], W, C, seen, g[rows], over, one)
         for found, its in zip(
             (y[rows], dx[rows], dW[v : v + 1], dC[v : v + 1]), alone, strict=True
         ):
             same_bits(found, its)
 
 
-def gradients_of(x, W, C, seen, g, how, slices):
+def gradients_of(x, W, C, seen, g, over, slices):
     """(x.grad, W.grad and C.grad of each slice) of a Conv2D whose grad is g."""
     Phi = Package(w=Parameter(W), b=Parameter(C))
     for p in Phi.w, Phi.b:
         p.sum_over_rows = sum_over_rows(p.value, None, slices)
     with during(slices=slices):
-        dx = convolution_gradients(x, seen, Phi, g, *how, True, slices)
+        dx = convolution_gradients(x, seen, Phi, g, over, True, slices)
     return dx, *(p.sum_over_rows.so_far() for p in (Phi.w, Phi.b))
 
 

@@ -123,9 +123,10 @@ REFUSED = {
     "Mean by True, expected whole numbers": lambda: Mean(x, True),
     "Sum of x (B, 2, 3): duplicate value": lambda: Sum(x, (0, -2)),
     "Transpose by (0, '1'), expected whole numbers": lambda: Transpose(x, (0, "1")),
-    "MaxPool by (2, 3), expected one size for both axes": lambda: MaxPool(x, (2, 3)),
     "AveragePool by 1.5, expected whole numbers": lambda: AveragePool(x, 2, 1.5),
-    "Conv2D by (1, 2), expected one size for both axes": lambda: Conv2D(None, x, (1, 2)),
+    "Conv2D by (1, 2, 3), expected a stride of 1 or more, one number or two": (
+        lambda: Conv2D(None, x, (1, 2, 3))
+    ),
     "MatMul of x (), y (2, 3): expected x and y with an index": lambda: Sum(w) @ w,
     "MatMul of x (2, 3), y (B,): expected x and y with an index": lambda: w @ Input(()),
     "Embedding of W (2, 3), x (B, 2, 3): with labels of float32": (lambda: Embedding(w, x)),

@@ -32,10 +32,12 @@ from dpedf.ops import (
     Affine,
     Attention,
     AveragePool,
+    AveragePool1D,
     BatchNorm,
     BinaryLogLoss,
     Clip,
     Concat,
+    Conv1D,
     Conv2D,
     Crop,
     Cutout,
@@ -48,6 +50,7 @@ from dpedf.ops import (
     Flatten,
     Flip,
     Gelu,
+    GlobalAveragePool,
     GRUCell,
     LayerNorm,
     LeakyRelu,
@@ -61,6 +64,7 @@ from dpedf.ops import (
     MatMul,
     Maximum,
     MaxPool,
+    MaxPool1D,
     Mean,
     Minimum,
     Multiply,
@@ -91,7 +95,7 @@ from dpedf.ops import (
 )
 from dpedf.ops.arithmetic import Operator
 from dpedf.ops.augment import Moved
-from dpedf.ops.conv import Pool
+from dpedf.ops.pool import Pool
 from dpedf.phi import Phi
 from dpedf.program import program
 
@@ -495,6 +499,56 @@ def of_images():
     )
 
 
+def convolutions(node, operands, *how):
+    """A Conv2D or Conv1D, with a bias and without: stride, padding, dilation and groups."""
+
+    def reference(x, w, *c):
+        bias = -c[0] if c else None
+        return getattr(functional(), node.__name__.lower())(x, w, bias, *how)
+
+    for c in " p4", "":
+        yield Case(
+            node,
+            operands + c,
+            lambda x, w, *c: node(Package(w=w, **dict(zip("b", c, strict=False))), x, *how),
+            reference,
+            name=f"{operands}{c}, {how}",
+        )
+
+
+def pool(node, name, operands, *how):
+    reference = lambda x: getattr(functional(), name)(x, *how)  # noqa: E731
+    return Case(node, operands, lambda x: node(x, *how), reference, name=f"{operands}, {how}")
+
+
+def of_windows():
+    """Of other sizes along each axis, dilated, in groups, beside the image; and in one dimension.
+
+    The arguments are those of torch.nn.functional.
+    """
+    yield from convolutions(Conv2D, "b254 p4132", (1, 2), (2, 0), (1, 2), 2)
+    yield from convolutions(Conv2D, "b465 p4123", (2, 1), (1, 3), (3, 2), 4)
+    yield from convolutions(Conv2D, "x245 p4223", 3, (0, 1), (2, 1))
+    yield from convolutions(Conv1D, "b27 p423")
+    yield from convolutions(Conv1D, "b46 p422", 2, 1, 3, 2)
+    for operands, *how in ("b154", (2, 3), (1, 2)), ("b254", 3, 2, (1, 0)), ("b245", 2, 3, 1):
+        yield pool(MaxPool, "max_pool2d", operands, *how)
+        yield pool(AveragePool, "avg_pool2d", operands, *how)
+        yield pool(AveragePool, "avg_pool2d", operands, *(*how, 0)[:3], False, False)
+    for how in (2, 2, 0, 1, True), (3, (2, 3), 1, 1, True), ((2, 3), 1, (1, 0), (2, 1)):
+        yield pool(MaxPool, "max_pool2d", "b156", *how)
+    for how in (2, 2, 0, True), (3, (2, 3), 1, True, False), (3, 2, (1, 0), True):
+        yield pool(AveragePool, "avg_pool2d", "b156", *how)
+    for how in (2,), (3, 2, 1), (3, 2, 1, 2, True):
+        yield pool(MaxPool1D, "max_pool1d", "b28", *how)
+    for how in (2,), (3, 2, 1, True), (3, 2, 1, True, False):
+        yield pool(AveragePool1D, "avg_pool1d", "b28", *how)
+    for operands, axes in ("b234", (2, 3)), ("b25", 2):
+        yield Case(
+            GlobalAveragePool, operands, GlobalAveragePool, lambda x, axes=axes: x.mean(axes)
+        )
+
+
 def heads(x, n):
     return x.unflatten(2, (n, -1)).transpose(1, 2)
 
@@ -694,6 +748,7 @@ CASES = [
     *of_tensors(),
     *of_letters(),
     *of_images(),
+    *of_windows(),
     *of_sequences(),
     *of_normalizations(),
     *of_losses(),

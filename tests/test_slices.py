@@ -16,6 +16,7 @@ from dpedf.ops import (
     AveragePool,
     BatchNorm,
     BinaryLogLoss,
+    Conv1D,
     Conv2D,
     Crop,
     Cutout,
@@ -227,7 +228,11 @@ def test_so_have_slices_of_long_rows(case, dtype, order, I, ends):
 IMAGES = [
     Case(Conv2D, "b1II p2155 p2", of(Conv2D, 2, 1)),
     Case(Conv2D, "b2I9 p4233 p4", of(Conv2D)),
+    Case(Conv2D, "b4I9 p6233 p6", of(Conv2D, (1, 2), (2, 0), (2, 1), 2)),
+    Case(Conv1D, "b4I p623 p6", of(Conv1D, 2, 1, 2, 2)),
     Case(MaxPool, "b2I9", lambda x: MaxPool(x, 3, 2)),
+    Case(MaxPool, "b2I9", lambda x: MaxPool(x, (3, 2), 2, 1, 1, True), name="beside"),
+    Case(AveragePool, "b2I9", lambda x: AveragePool(x, 3, 2, 1, True, False), name="beside"),
     Case(AveragePool, "b2I9", lambda x: AveragePool(x, 3, 2)),
 ]
 

@@ -28,17 +28,23 @@ from dpedf.models import mlp
 from dpedf.ops import (
     Affine,
     Attention,
+    AveragePool,
+    AveragePool1D,
     BatchNorm,
     Concat,
+    Conv1D,
     Conv2D,
     Einsum,
     Embedding,
     Flatten,
+    GlobalAveragePool,
     LayerNorm,
     LogLoss,
     LogSumExp,
     LSTMCell,
     MatMul,
+    MaxPool,
+    MaxPool1D,
     Mean,
     Pad,
     Relu,
@@ -274,8 +280,10 @@ def test_the_equations_of_every_node_are_what_it_computes(node):
 
 
 # Their docstring shows the general form; equations() writes that of the arguments, which is read.
-GENERAL = {Concat, Einsum, Flatten, LogSumExp, MatMul, Mean, Pad, Reshape, Slice, Stack, Sum}
-GENERAL |= {Transpose}
+GENERAL = {
+    *(Concat, Einsum, Flatten, LogSumExp, MatMul, Mean, Pad, Reshape, Slice, Stack, Sum, Transpose),
+    *(Conv1D, Conv2D, AveragePool, AveragePool1D, GlobalAveragePool, MaxPool, MaxPool1D),
+}
 
 
 def test_of_other_nodes_the_docstring_itself_is_read():
@@ -296,8 +304,6 @@ def test_of_other_nodes_the_docstring_itself_is_read():
         (LayerNorm, "+ epsilon", "- epsilon"),
         (LSTMCell, "d[b,2J+j] = y.grad[b,J+j]", "d[b,2J+j] = y.grad[b,j]"),
         (LSTMCell, "c[b,j] i[b,j] (1 - g", "c[b,j] i[b,j] (1 + g"),
-        (Conv2D, "S n + v - P] += sum_j", "S n + u - P] += sum_j"),
-        (Conv2D, "W.grad[j,i,u,v] += sum_b", "W.grad[j,i,u,v] += 2 sum_b"),
         (LogLoss, "(Q[b,...,j] - [j", "(Q[b,...,j] + [j"),
         (LogLoss, "s[b,...,y[b,...]]) / N[b]", "s[b,...,0]) / N[b]"),
         (Sigmoid, "y = 1 / (1 + exp(-x))", "y = 1 / (1 + exp(x))"),
@@ -462,9 +468,9 @@ def test_the_statistics_of_batch_norm_are_done_slice_by_slice_where_it_learns():
         assert train or not {"z.m[j]", "z.s[j]"} & {*found}
 
 
-# Einsum cuts whatever it computes, MatMul also what is no sum, x.grad[b,k] += z.grad[b] y[k], and
-# BatchNorm, where it does not learn, for the gradients of its parameters.
-CUT_MORE = {Einsum, MatMul, BatchNorm}
+# Einsum cuts whatever it computes, MatMul also what is no sum, x.grad[b,k] += z.grad[b] y[k], the
+# convolutions also groups, and BatchNorm, where it does not learn, for its parameters' gradients.
+CUT_MORE = {Einsum, MatMul, Conv1D, Conv2D, BatchNorm}
 
 
 class Watched(Slices):

@@ -1,5 +1,8 @@
 """Convolution of images x, (B, I, H, W), as products of matrices.
 
+Channels may be in G groups of I, x: (B, G I, H, W).  W is (J, I, U, V), and its first J / G kernels
+see the first group.
+
 On a CPU b is the innermost index in memory, and a few lines of windows are computed at a time, so
 that what a product reads stays in the cache.  On a GPU b is the first index and the channel the
 last, (B, H, W, I), so slices are rows of a matrix one after the other, and the bias is that of an
@@ -18,12 +21,11 @@ from dpedf.kernels.windows import (
     batch_first,
     batch_innermost,
     columns,
-    down_and_across,
     padded,
     patches,
     sum_of_patches,
     unpadded,
-    windows_along,
+    within,
 )
 
 KEPT = 1 << 25  # numbers of patches, at most, that a GPU keeps for the backward pass
@@ -40,20 +42,20 @@ def at_a_time_on_gpu(x):
     return 1 << 25
 
 
-def groups(x, W, stride, padding, slices):
-    """Yield, of each group that is computed at a time, (S, rows, x of these, padded, lines).
+def portions(x, W, windows, slices):
+    """Yield, of each portion that is computed at a time, (S, rows, x of these, padded, lines).
 
     It has all lines of windows of S slices, as many as fit, or so many lines of one slice.
     x: (B, I, H, W), and of them (I, H, W, b).
     """
-    (I, U, V), B, v = W.shape[1:], len(x), 0
-    down, across = down_and_across(x, U, V, stride, padding)
+    (down, across), B, v = windows.over(*x.shape[2:]), len(x), 0
+    numbers = x.shape[1] * prod(windows.size) * across
     while v < len(slices):
         rows = slices.rows(v, B)
-        lines = at_a_time(x) // max(1, I * U * V * across * (rows.stop - rows.start))
+        lines = at_a_time(x) // max(1, numbers * (rows.stop - rows.start))
         S = min(max(1, lines // max(1, down)), len(slices) - v) if slices.equal else 1
         rows = slice(rows.start, slices.rows(v + S - 1, B).stop)
-        yield S, rows, padded(batch_innermost(x[rows]), padding), max(1, min(lines, down))
+        yield S, rows, padded(batch_innermost(x[rows]), windows), max(1, min(lines, down))
         v += S
 
 
@@ -66,14 +68,20 @@ def matrices(x, S):
     return packed(by_slice.reshape(S, J, H * W * (B // S)))
 
 
+def by_group(x, groups):
+    """Matrices x, (..., J, N), as (..., G, J / G, N)."""
+    *lead, J, N = x.shape
+    return x.reshape(*lead, groups, J // groups, N)
+
+
 @function
-def convolution(x, W, C, stride, padding, slices):
+def convolution(x, W, C, windows, slices):
     """(y, seen): the value of a Conv2D of x, W and C, where each slice has products of its own.
 
-    seen: what convolution_gradients may use again, or None.
+    C: None if there is none.  seen: what convolution_gradients may use again, or None.
     """
-    parts = groups(x, W, stride, padding, slices)
-    pieces = [convolved(part, W, C, stride, S, lines) for S, _, part, lines in parts]
+    parts = portions(x, W, windows, slices)
+    pieces = [convolved(part, W, C, windows, S, lines) for S, _, part, lines in parts]
     return batch_first(joined(pieces, axis=3)), None
 
 
@@ -81,17 +89,18 @@ def joined(pieces, axis):
     return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis)
 
 
-def convolved(x, W, C, stride, S, lines):
+def convolved(x, W, C, windows, S, lines):
     """The value of a Conv2D, (J, H', W', B), of S equal slices x, (I, H, W, B)."""
-    (J, I, U, V), B = W.shape, x.shape[3]
-    down, across = windows_along(x.shape[1], U, stride), windows_along(x.shape[2], V, stride)
+    J, B, G, (down, across) = len(W), x.shape[3], len(x) // W.shape[1], within(x, windows)
     y = np.empty((J, down, across, B), x.dtype, like=x)
-    matrix, C = W.reshape(J, I * U * V), np.expand_dims(C, 1)
+    matrix, C = by_group(as_matrix(W, 3), G), C if C is None else C.reshape(G, J // G, 1)
     for low in range(0, down, lines):
         high = min(low + lines, down)
-        seen = columns(x, U, V, stride, low, high, S)
-        out = product(matrix, seen, matrices(y[:, low:high], 1) if S == 1 else None)
-        out -= C
+        seen = by_group(columns(x, windows, low, high, S), G)
+        here = by_group(matrices(y[:, low:high], 1), G) if S == 1 else None
+        out = product(matrix, seen, here)
+        if C is not None:
+            out -= C
         if S > 1:  # which have all lines at a time
             out = out.reshape(S, J, down, across, B // S)
             y.reshape(J, down, across, S, B // S)[...] = np.moveaxis(out, 0, 3)
@@ -99,50 +108,55 @@ def convolved(x, W, C, stride, S, lines):
 
 
 @function
-def convolution_gradients(x, seen, Phi, g, stride, padding, varies, slices):
+def convolution_gradients(x, seen, Phi, g, windows, varies, slices):
     """Add W.grad and C.grad of a Conv2D whose grad is g; return x.grad, or None unless x varies.
 
-    seen: as convolution returned it; None: it is computed again.  Phi: W and C, as nodes w and b.
+    seen: as convolution returned it; None: it is computed again.  Phi: W and C, as nodes w and b,
+    of which the second may be missing.  The shape of W may lack an index of size 1.
     """
-    pieces, W, learns = [], Phi.w.value, Phi.w.varies
-    for S, rows, part, lines in groups(x, W, stride, padding, slices):
-        asked = varies, learns, S, lines
-        pieces.append(gradients(part, W, batch_innermost(g[rows]), stride, *asked))
+    pieces, (J, I, *_), C = [], Phi.w.value.shape, getattr(Phi, "b", None)
+    W = Phi.w.value.reshape(J, I, *windows.size)
+    for S, rows, part, lines in portions(x, W, windows, slices):
+        asked = varies, Phi.w.varies, C is not None, S, lines
+        pieces.append(gradients(part, W, batch_innermost(g[rows]), windows, *asked))
     dx, dW, sums = zip(*pieces, strict=True)
-    Phi.w.addslices(slices.all, joined(dW, axis=0).reshape(len(slices), *W.shape))
-    Phi.b.addslices(slices.all, -joined(sums, axis=0))
-    return batch_first(unpadded(joined(dx, axis=3), padding)) if varies else None
+    Phi.w.addslices(slices.all, joined(dW, axis=0).reshape(len(slices), *Phi.w.value.shape))
+    if C is not None:
+        C.addslices(slices.all, -joined(sums, axis=0))
+    return batch_first(unpadded(joined(dx, axis=3), *x.shape[2:], windows)) if varies else None
 
 
-def gradients(x, W, g, stride, varies, learns, S, lines):
+def gradients(x, W, g, windows, varies, learns, has_bias, S, lines):
     """(x.grad, W.grad, sum of g) of S equal slices x, padded; x.grad is None unless x varies.
 
-    learns: does W vary?  If not, its gradient is 0.
+    learns: does W vary?  If not, its gradient is 0.  has_bias: is the sum asked for?
     The last two are of each slice, with its index first.
     """
-    (J, down, across, B), (I, U, V) = g.shape, W.shape[1:]
-    g, line, matrix = matrices(g, S), across * B // S, W.reshape(J, I * U * V)
+    (J, down, across, B), G = g.shape, len(x) // W.shape[1]
+    g, line, matrix = by_group(matrices(g, S), G), across * B // S, by_group(as_matrix(W, 3), G)
     dx = np.zeros_like(x) if varies else None
     dW = np.zeros_like(matrix, shape=(S, *matrix.shape))
     for low in range(0, down, lines):
         high = min(low + lines, down)
-        part = g[:, :, low * line : high * line]
+        part = g[..., low * line : high * line]
         if learns:
-            product(part, columns(x, U, V, stride, low, high, S).swapaxes(1, 2), out=dW, add=True)
+            seen = by_group(columns(x, windows, low, high, S), G)
+            product(part, seen.swapaxes(2, 3), out=dW, add=True)
         if varies:
-            add_columns(dx, product(matrix.T, part), U, V, stride, low, high)
-    return dx, dW, g.sum(axis=2)
+            add_columns(dx, product(matrix.swapaxes(1, 2), part), windows, low, high)
+    return dx, dW, g.sum(axis=3).reshape(S, J) if has_bias else None
 
 
-def pieces_of(x, W, stride, padding, slices):
+def pieces_of(x, W, windows, slices):
     """(slice, rows) of each piece that is computed at a time, or None: all slices are, at once.
 
-    Where a slice is cut depends on its sizes alone, and so do its bits.
+    Where a slice is cut depends on its sizes alone, and so do its bits.  Groups are computed by
+    pieces, each a product of theirs.
     """
-    numbers = prod(W.shape[1:]) * prod(down_and_across(x, *W.shape[2:], stride, padding))
+    numbers = x.shape[1] * prod(windows.size) * prod(windows.over(*x.shape[2:]))
     most = max(1, at_a_time(x) // max(1, numbers))
     each = [slices.rows(v, len(x)) for v in range(len(slices))]
-    if all(rows.stop - rows.start <= most for rows in each):
+    if x.shape[1] == W.shape[1] and all(rows.stop - rows.start <= most for rows in each):
         return None
     return [
         (v, slice(low, min(low + most, rows.stop)))
@@ -156,41 +170,58 @@ def as_matrix(x, count):
     return x.reshape(prod(x.shape[:-count]), prod(x.shape[-count:]))
 
 
+def apart(rows, groups):
+    """Rows (N, G K), of groups one after the other, as (G, N, K)."""
+    N, numbers = rows.shape
+    return rows.reshape(N, groups, numbers // groups).swapaxes(0, 1)
+
+
 @on_gpu(convolution)
-def convolution_on_gpu(x, W, C, stride, padding, slices):
-    how, matrix = (*W.shape[2:], stride, padding), as_matrix(W, 3).T
-    pieces = pieces_of(x, W, stride, padding, slices)
-    shape = len(x), *down_and_across(x, *how), len(W)
+def convolution_on_gpu(x, W, C, windows, slices):
+    matrix, pieces = as_matrix(W, 3), pieces_of(x, W, windows, slices)
+    shape, groups = (len(x), *windows.over(*x.shape[2:]), len(W)), x.shape[1] // W.shape[1]
     if pieces is None:
-        seen = patches(x, *how)
-        y = affine_of_rows(as_matrix(seen, 3), matrix, C, slices).reshape(shape)
+        seen = patches(x, windows)
+        rows = as_matrix(seen, 3), matrix.T
+        y = product_of_rows(*rows, slices) if C is None else affine_of_rows(*rows, C, slices)
+        y = y.reshape(shape)
     else:
         y, seen = np.empty(shape, x.dtype, like=x), None
         for _, rows in pieces:
-            affine(as_matrix(patches(x[rows], *how), 3), matrix, C, as_matrix(y[rows], 1))
+            part, out = as_matrix(patches(x[rows], windows), 3), as_matrix(y[rows], 1)
+            if groups == 1 and C is not None:
+                affine(part, matrix.T, C, out)
+                continue
+            out = apart(out, groups)
+            out[...] = product(apart(part, groups), by_group(matrix, groups).swapaxes(1, 2))
+            if C is not None:
+                out -= C.reshape(groups, 1, len(C) // groups)
     return y.transpose(0, 3, 1, 2), seen if seen is not None and seen.size <= KEPT else None
 
 
 @on_gpu(convolution_gradients)
-def convolution_gradients_on_gpu(x, seen, Phi, g, stride, padding, varies, slices):
-    W = Phi.w.value
-    how, matrix = (*W.shape[2:], stride, padding), as_matrix(W, 3)
+def convolution_gradients_on_gpu(x, seen, Phi, g, windows, varies, slices):
+    (J, I, *_), W, C = Phi.w.value.shape, Phi.w.value, getattr(Phi, "b", None)
+    matrix, groups = W.reshape(J, I * prod(windows.size)), x.shape[1] // I
     g = packed(g.transpose(0, 2, 3, 1))
-    dx, pieces = np.empty_like(x) if varies else None, pieces_of(x, W, stride, padding, slices)
-    Phi.b.addrows(as_matrix(g, 1), -1)
+    dx, pieces = np.empty_like(x) if varies else None, pieces_of(x, W, windows, slices)
+    if C is not None:
+        C.addrows(as_matrix(g, 1), -1)
     if pieces is None:
-        seen = patches(x, *how) if seen is None else seen
+        seen = patches(x, windows) if seen is None else seen
         Phi.w.addproduct(as_matrix(g, 1), as_matrix(seen, 3))
         if varies:
             spread = product_of_rows(as_matrix(g, 1), matrix, slices)
-            sum_of_patches(dx, spread.reshape(seen.shape), stride, padding)
+            sum_of_patches(dx, spread.reshape(seen.shape), windows)
         return dx
-    dW, last = parts_of(np.expand_dims(W, 0), len(slices)), None
+    dW, last, matrix = parts_of(np.expand_dims(W, 0), len(slices)), None, by_group(matrix, groups)
     for v, rows in pieces:
-        part, seen = as_matrix(g[rows], 1), patches(x[rows], *how)
-        product(part.T, as_matrix(seen, 3), as_matrix(dW[v], 3), add=v == last)
+        part, seen = apart(as_matrix(g[rows], 1), groups), patches(x[rows], windows)
+        its = apart(as_matrix(seen, 3), groups)
+        product(part.swapaxes(1, 2), its, dW[v].reshape(matrix.shape), add=v == last)
         if varies:
-            sum_of_patches(dx[rows], product(part, matrix).reshape(seen.shape), stride, padding)
+            spread = packed(product(part, matrix).swapaxes(0, 1)).reshape(seen.shape)
+            sum_of_patches(dx[rows], spread, windows)
         last = v
     Phi.w.addslices(slices.all, dW)
     return dx

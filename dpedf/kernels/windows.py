@@ -5,6 +5,9 @@ minibatch, and one product gives all channels of many windows.  For a GPU, b is 
 what a row of x becomes are rows of a matrix, and slices lie one after the other.
 """
 
+from dataclasses import dataclass
+from functools import cached_property
+
 import numpy as np
 
 from dpedf.kernels import Kernels, function, on_gpu, packed, strides_of
@@ -21,119 +24,156 @@ def batch_first(x):
     return x.transpose(3, 0, 1, 2)
 
 
-def windows_along(size, window, stride):
+@dataclass(frozen=True)
+class Windows:
+    """How windows stand over images: of each pair, the first number is down, the second across.
+
+    size: (U, V); stride: from a window to the next; padding: how far they may reach beside the
+    image, on each side; dilation: from a place that a window sees to the next; beyond: may the
+    last ones reach further, if they begin before that?
+    """
+
+    size: tuple
+    stride: tuple = (1, 1)
+    padding: tuple = (0, 0)
+    dilation: tuple = (1, 1)
+    beyond: bool = False
+
+    @cached_property
+    def span(self):
+        """How many lines and columns there are from the first to the last that a window sees."""
+        return tuple(d * (n - 1) + 1 for n, d in zip(self.size, self.dilation, strict=True))
+
+    @cached_property
+    def beside(self):
+        """May they see what is beside an image?"""
+        return self.beyond or self.padding != (0, 0)
+
+    def over(self, H, W):
+        """(down, across): how many stand over an image of H x W."""
+        (h, w), (s, t), (p, q) = self.span, self.stride, self.padding
+        down, across = windows_along(H + 2 * p, h, s), windows_along(W + 2 * q, w, t)
+        if self.beyond:
+            down += (H + 2 * p - h) % s > 0 and down * s < H + p
+            across += (W + 2 * q - w) % t > 0 and across * t < W + q
+        return down, across
+
+
+def windows_along(size, span, stride):
     """How many windows fit into so many lines or columns."""
-    return max(0, (size - window) // stride + 1)
+    return max(0, (size - span) // stride + 1)
 
 
-def down_and_across(x, U, V, stride, padding=0):
-    """How many windows fit into a column, and into a line, of images x, (B, I, H, W)."""
-    H, W = x.shape[2:]
-    return windows_along(H + 2 * padding, U, stride), windows_along(W + 2 * padding, V, stride)
+def within(x, windows):
+    """(down, across): how many windows fit into images x, (I, H, W, B), which are padded."""
+    (h, w), (s, t) = windows.span, windows.stride
+    return windows_along(x.shape[1], h, s), windows_along(x.shape[2], w, t)
 
 
-def padded(x, padding):
-    """x, (I, H, W, B), with so many zeros on each side."""
-    if not padding:
+def padded(x, windows, number=0):
+    """x, (I, H, W, B), in the middle of what windows see, with this number beside it."""
+    if not windows.beside:
         return x
-    I, H, W, B = x.shape
-    wide = np.zeros((I, H + 2 * padding, W + 2 * padding, B), x.dtype, like=x)
-    wide[:, padding : padding + H, padding : padding + W] = x
+    (I, H, W, B), (p, q), (s, t), (h, w) = x.shape, windows.padding, windows.stride, windows.span
+    down, across = windows.over(H, W)
+    high, broad = max(H + 2 * p, (down - 1) * s + h), max(W + 2 * q, (across - 1) * t + w)
+    wide = np.zeros((I, high, broad, B), x.dtype, like=x)
+    if number:
+        wide.fill(number)
+    wide[:, p : p + H, q : q + W] = x
     return wide
 
 
-def unpadded(x, padding):
-    return x[:, padding : x.shape[1] - padding, padding : x.shape[2] - padding]
+def unpadded(x, H, W, windows):
+    p, q = windows.padding
+    return x[:, p : p + H, q : q + W]
 
 
-def windows(x, U, V, stride, low, high):
+def seen_by(x, windows, low, high):
     """A view (I, U, V, H', W', B) of x: what the windows of the lines low:high see."""
-    I, H, W, B = x.shape
     i, h, w, b = x.strides
-    x = x[:, low * stride :]
-    shape = I, U, V, high - low, windows_along(W, V, stride), B
-    return np.lib.stride_tricks.as_strided(x, shape, (i, h, w, h * stride, w * stride, b))
+    (U, V), (s, t), (d, e) = windows.size, windows.stride, windows.dilation
+    shape = x.shape[0], U, V, high - low, within(x, windows)[1], x.shape[3]
+    strides = i, d * h, e * w, s * h, t * w, b
+    return np.lib.stride_tricks.as_strided(x[:, low * s :], shape, strides)
 
 
-def taps(x, size, stride):
+def taps(x, windows):
     """Yield views (I, H', W', B) of x, (I, H, W, B): what the windows have at each (u, v)."""
-    down, across = (windows_along(n, size, stride) for n in x.shape[1:3])
-    for u in range(size):
-        for v in range(size):
-            yield x[
-                :,
-                u : u + (down - 1) * stride + 1 : stride,
-                v : v + (across - 1) * stride + 1 : stride,
-            ]
+    (U, V), (s, t), (d, e) = windows.size, windows.stride, windows.dilation
+    down, across = within(x, windows)
+    for u in range(0, d * U, d):
+        for v in range(0, e * V, e):
+            yield x[:, u : u + (down - 1) * s + 1 : s, v : v + (across - 1) * t + 1 : t]
 
 
 @function
-def columns(x, U, V, stride, low, high, S):
+def columns(x, windows, low, high, S):
     """What the windows of the lines low:high see of x, as matrices (S, I U V, H' W' b).
 
     S: how many equal slices the B rows of x are, of b rows.
     """
-    seen = windows(x, U, V, stride, low, high)
+    seen = seen_by(x, windows, low, high)
     I, U, V, down, across, B = seen.shape
     if S > 1:
         seen = np.moveaxis(seen.reshape(I, U, V, down, across, S, B // S), 5, 0)
     return packed(seen.reshape(S, I * U * V, down * across * (B // S)))
 
 
-def add_columns(x, seen, U, V, stride, low, high):
-    """Add seen, which has the shape of columns(...), to x, where columns reads it."""
-    (I, H, W, B), S = x.shape, len(seen)
-    down, across = high - low, windows_along(W, V, stride)
+def add_columns(x, seen, windows, low, high):
+    """Add seen, which has the numbers of columns(...), to x, where columns reads it."""
+    (I, H, W, B), S, (U, V) = x.shape, len(seen), windows.size
+    (s, t), (d, e) = windows.stride, windows.dilation
+    down, across = high - low, within(x, windows)[1]
     if S > 1:  # one more index costs time
         x = x.reshape(I, H, W, S, B // S)
         seen = np.moveaxis(seen.reshape(S, I, U, V, down, across, B // S), 0, 5)
     else:
         seen = seen.reshape(I, U, V, down, across, B)
     for u in range(U):
-        lines = slice(low * stride + u, (high - 1) * stride + u + 1, stride)
+        lines = slice(low * s + d * u, (high - 1) * s + d * u + 1, s)
         for v in range(V):
-            part = x[:, lines, v : v + (across - 1) * stride + 1 : stride]
+            part = x[:, lines, e * v : e * v + (across - 1) * t + 1 : t]
             part += seen[:, u, v]
 
 
 @function
-def patches(x, U, V, stride, padding):
-    """y[b,m,n,i,u,v] = x[b,i,m stride + u - padding,n stride + v - padding], 0 beside x; packed"""
-    wide = padded(batch_innermost(x), padding)
-    seen = windows(wide, U, V, stride, 0, windows_along(wide.shape[1], U, stride))
+def patches(x, windows):
+    """(B, H', W', I, U, V): what windows see of x, (B, I, H, W), and 0 beside it; packed"""
+    wide = padded(batch_innermost(x), windows)
+    seen = seen_by(wide, windows, 0, within(wide, windows)[0])
     return packed(seen.transpose(5, 3, 4, 0, 1, 2))
 
 
 @on_gpu(patches)
-def patches_on_gpu(x, U, V, stride, padding):
-    sizes = compiled_in(x, U, V, stride, padding)
-    shape = len(x), sizes["DOWN"], sizes["ACROSS"], x.shape[1], U, V
+def patches_on_gpu(x, windows):
+    sizes = compiled_in(x, windows)
+    shape = len(x), sizes["DOWN"], sizes["ACROSS"], x.shape[1], *windows.size
     seen = np.empty(shape, x.dtype, like=x)
     cuda.patches(seen.size, x, seen, seen.size, *strides_of(x), **sizes)
     return seen
 
 
 @function
-def sum_of_patches(x, seen, stride, padding):
-    """Leave in x, (B, I, H, W), at each place the sum of seen, of the shape of patches, over it.
-
-    x[b,i,m stride + u - padding,n stride + v - padding] = sum of seen[b,m,n,i,u,v]
-    """
+def sum_of_patches(x, seen, windows):
+    """Leave in x, (B, I, H, W), at each place the sum of seen over it, of the shape of patches."""
     B, down, across, I, U, V = seen.shape
-    sums = padded(np.zeros_like(batch_innermost(x)), padding)
+    sums = padded(np.zeros_like(batch_innermost(x)), windows)
     seen = packed(seen.transpose(3, 4, 5, 1, 2, 0)).reshape(1, I * U * V, down * across * B)
-    add_columns(sums, seen, U, V, stride, 0, down)
-    x[...] = batch_first(unpadded(sums, padding))
+    add_columns(sums, seen, windows, 0, down)
+    x[...] = batch_first(unpadded(sums, *x.shape[2:], windows))
 
 
 @on_gpu(sum_of_patches)
-def sum_of_patches_on_gpu(x, seen, stride, padding):
-    sizes = compiled_in(x, *seen.shape[4:], stride, padding)
+def sum_of_patches_on_gpu(x, seen, windows):
+    sizes = compiled_in(x, windows)
     cuda.sum_of_patches(x.size, x, seen, x.size, *strides_of(x), **sizes)
 
 
-def compiled_in(x, U, V, stride, padding):
+def compiled_in(x, windows):
     """The sizes of images x and of their windows, by the names that kernels have for them."""
-    (_, I, H, W), (down, across) = x.shape, down_and_across(x, U, V, stride, padding)
-    there = {"STRIDE": stride, "PADDING": padding, "DOWN": down, "ACROSS": across}
-    return {"I": I, "H": H, "W": W, "U": U, "V": V, **there}
+    (_, I, H, W), (U, V), (down, across) = x.shape, windows.size, windows.over(*x.shape[2:])
+    (s, t), (p, q), (d, e) = windows.stride, windows.padding, windows.dilation
+    sizes = {"I": I, "H": H, "W": W, "U": U, "V": V, "DOWN": down, "ACROSS": across}
+    sizes |= {"STRIDE_H": s, "STRIDE_W": t, "PADDING_H": p, "PADDING_W": q}
+    return sizes | {"DILATION_H": d, "DILATION_W": e, "BESIDE": int(windows.beside)}

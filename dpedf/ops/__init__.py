@@ -9,7 +9,7 @@ from dpedf.ops.attention import Attention
 from dpedf.ops.augment import Crop, Cutout, Flip, Shift
 from dpedf.ops.binary import BinaryLogLoss
 from dpedf.ops.choice import Clip, Maximum, Minimum, Where
-from dpedf.ops.conv import AveragePool, Conv2D, MaxPool
+from dpedf.ops.conv import Conv1D, Conv2D
 from dpedf.ops.einsum import Einsum
 from dpedf.ops.embedding import Embedding, OneHot
 from dpedf.ops.functions import Exp, Sqrt, Square
@@ -21,6 +21,13 @@ from dpedf.ops.normalization import BatchNorm, Dropout, LayerNorm, RMSNorm
 from dpedf.ops.pad import Pad
 from dpedf.ops.parts import Concat, Slice, Stack
 from dpedf.ops.pointwise import Relu, Sigmoid, Tanh
+from dpedf.ops.pool import (
+    AveragePool,
+    AveragePool1D,
+    GlobalAveragePool,
+    MaxPool,
+    MaxPool1D,
+)
 from dpedf.ops.products import MatMul
 from dpedf.ops.recurrent import GRUCell, LSTMCell, Zeros
 from dpedf.ops.regression import SquareLoss

@@ -1,105 +1,123 @@
-"""Convolution and pooling, of images x[b,i,h,w]: channel i, line h, column w."""
+"""Convolution of images x[b,i,h,w], channel i, line h, column w; and of sequences x[b,i,w]."""
+
+from dataclasses import replace
+
+import numpy as np
 
 from dpedf.edf import CompNode, context
 from dpedf.kernels import floats
 from dpedf.kernels.conv import convolution, convolution_gradients
-from dpedf.kernels.pool import average_pool, average_pool_gradient, max_pool, max_pool_gradient
-from dpedf.ops.indices import whole
+from dpedf.kernels.windows import Windows
+from dpedf.ops.indices import whole, whole_one
 
 
-def one(node, sizes):
-    """The size of windows, or of their steps, along both axes: a number, or the same one twice."""
-    numbers = whole(node, sizes)
-    if len(set(numbers)) != 1 or len(numbers) > 2:
-        raise ValueError(f"{type(node).__name__} by {sizes}, expected one size for both axes")
-    return numbers[0]
+def pair(node, word, numbers, least, without=1):
+    """(down, across): the stride, say, of a node: of numbers for each of its axes, or one for all.
+
+    without: what it is down, if the node has one axis alone.  ValueError: they are none.
+    """
+    found = whole(node, numbers)
+    if len(found) not in (1, node.axes) or min(found) < least:
+        expected = f"a {word} of {least} or more, one number{' or two' * (node.axes - 1)}"
+        raise ValueError(f"{type(node).__name__} by {numbers}, expected {expected}")
+    return (found[0] if node.axes == 2 else without), found[-1]
 
 
-def expect_windows(x, sizes, stride, padding=0):
-    """ValueError: windows of these sizes do not fit into the images x, or do not move."""
-    if stride < 1 or min(sizes) < 1 or padding < 0:
-        found = f"{tuple(sizes)}, {stride} and {padding}"
-        raise ValueError(f"expected windows and a stride of 1 or more, and padding, not {found}")
-    room = [n + 2 * padding for n in x.shape[2:]]
-    if any(size > n for size, n in zip(sizes, room, strict=True)):
-        raise ValueError(f"expected windows of at most {tuple(room)}, not {tuple(sizes)}")
+def as_images(*arrays):
+    """Each of these, of sequences (..., W), as of images of one line, (..., 1, W)."""
+    return [x if x.ndim == 4 else np.expand_dims(x, 2) for x in arrays]
+
+
+def expect_windows(x, windows, axes):
+    """ValueError: not even one of these windows stands over the images x."""
+    if not all(windows.over(*x.shape[2:])):
+        room = [n + 2 * p for n, p in zip(x.shape[2:], windows.padding, strict=True)]
+        most, found = tuple(room[-axes:]), windows.span[-axes:]
+        raise ValueError(f"expected windows of at most {most}, not {found}")
+
+
+def place(windows, axes):
+    """Where windows look, as the last indices of x: ["2 m + 1 u - 1", "2 n + 1 v - 1"]."""
+    along = zip("mn", "uv", windows.stride, windows.dilation, windows.padding, strict=True)
+    return [f"{s} {m} + {d} {u} - {p}" for m, u, s, d, p in along][-axes:]
 
 
 class Conv2D(CompNode):
-    """y[b,j,m,n] = sum_i,u,v x[b,i,S m + u - P,S n + v - P] W[j,i,u,v] - C[j]
+    """y[b,j,m,n] = sum_i,u,v x[b,i,S m + D u - P,S n + D v - P] W[j,i,u,v] - C[j]
 
-    W.grad[j,i,u,v] += sum_b,m,n x[b,i,S m + u - P,S n + v - P] y.grad[b,j,m,n]
+    W.grad[j,i,u,v] += sum_b,m,n x[b,i,S m + D u - P,S n + D v - P] y.grad[b,j,m,n]
     C.grad[j] -= sum_b,m,n y.grad[b,j,m,n]
-    x.grad[b,i,S m + u - P,S n + v - P] += sum_j y.grad[b,j,m,n] W[j,i,u,v]
+    x.grad[b,i,S m + D u - P,S n + D v - P] += sum_j y.grad[b,j,m,n] W[j,i,u,v]
 
-    stride: S; padding: P, the zeros on each side of x; windows that x does not fill are left out
+    stride: S; padding: P, the zeros on each side of x; dilation: D; each a number, or one for each
+    axis.  Windows that x does not fill are left out.  groups: G, equal parts of the channels, and
+    of the kernels W[j], of which each sees the channels of its part.  Without Phi.b, C is 0.
 
-    Phi.w: W, (J, I, U, V); Phi.b: C, (J,); x: (B, I, H, W)
+    Phi.w: W, (J, I, U, V); Phi.b: C, (J,); x: (B, GI, H, W)
     """
 
-    def __init__(self, Phi, x, stride=1, padding=0):
-        self.Phi, self.x = Phi, x
-        self.stride, self.padding = one(self, stride), one(self, padding)
+    axes = 2
+
+    def __init__(self, Phi, x, stride=1, padding=0, dilation=1, groups=1):
+        self.Phi, self.x, self.groups = Phi, x, whole_one(self, groups)
+        self.stride, self.padding, self.dilation = stride, padding, dilation
+        stride, dilation = pair(self, "stride", stride, 1), pair(self, "dilation", dilation, 1)
+        self.windows = Windows((0, 0), stride, pair(self, "padding", padding, 0, 0), dilation)
+        if self.groups < 1:
+            raise ValueError(f"{type(self).__name__} by {groups}, expected 1 or more groups")
+
+    @property
+    def bias(self):
+        return getattr(self.Phi, "b", None)
 
     def forward(self):
-        x, W = floats(self.x.value, self.Phi.w.value)
-        expect_windows(x, W.shape[2:], self.stride, self.padding)
-        how = self.stride, self.padding
-        self.value, seen = convolution(x, W, self.Phi.b.value, *how, context.slices)
+        x, W = as_images(*floats(self.x.value, self.Phi.w.value))
+        (J, I), groups = W.shape[:2], self.groups
+        if x.shape[1] != groups * I:
+            each = f", {groups} groups of {I}" * (groups > 1)
+            raise ValueError(f"expected x of {groups * I} channels{each}, not {x.shape[1]}")
+        if J % groups:
+            raise ValueError(f"expected a multiple of {groups} kernels, one a group, not {J}")
+        if self.windows.size != W.shape[2:]:
+            self.windows = replace(self.windows, size=W.shape[2:])
+        expect_windows(x, self.windows, self.axes)
+        C = getattr(self.bias, "value", None)
+        y, seen = convolution(x, W, C, self.windows, context.slices)
+        self.value = y if self.axes == 2 else y[:, :, 0]
         self.seen = seen if context.train and self.varies else None  # it takes much memory
 
     def backward(self):
-        x, how = self.x, (self.stride, self.padding, self.x.varies, context.slices)
-        value, g = floats(x.value, self.grad)
-        dx = convolution_gradients(value, self.seen, self.Phi, g, *how)
+        x, g = as_images(*floats(self.x.value, self.grad))
+        how = self.windows, self.x.varies, context.slices
+        dx = convolution_gradients(x, self.seen, self.Phi, g, *how)
         self.seen = None
-        if x.varies:
-            x.addgrad(dx)
+        if self.x.varies:
+            self.x.addgrad(dx if self.axes == 2 else dx[:, :, 0])
+
+    def equations(self):
+        """Those of these arguments: y[b,j,m,n] = sum_i,u,v x[b,i,2 m + u,2 n + v] W[j,i,u,v]."""
+        mn, uv = ",".join("mn"[-self.axes :]), ",".join("uv"[-self.axes :])
+        k, j, i = ("j", "j", "i") if self.groups == 1 else ("k", "K g + k", "I g + i")
+        x = ",".join(["b", i, *place(self.windows, self.axes)])
+        y, W, C = f"b,{j},{mn}", f"{j},i,{uv}", self.bias is not None
+        return f"""y[{y}] = sum_i,{uv} x[{x}] W[{W}]{f" - C[{j}]" * C}
+        K = J / G
+
+        W.grad[{W}] += sum_b,{mn} x[{x}] y.grad[{y}]
+        {f"C.grad[{j}] -= sum_b,{mn} y.grad[{y}]" * C}
+        x.grad[{x}] += sum_{k} y.grad[{y}] W[{W}]"""
 
 
-class Pool(CompNode):
-    """One number for each window, size by size, of a channel.  Subclasses define pooled(x)."""
+class Conv1D(Conv2D):
+    """y[b,j,n] = sum_i,v x[b,i,S n + D v - P] W[j,i,v] - C[j]
 
-    def __init__(self, x, size, stride=None):
-        self.x, self.size = x, one(self, size)
-        self.stride = self.size if stride is None else one(self, stride)
+    W.grad[j,i,v] += sum_b,n x[b,i,S n + D v - P] y.grad[b,j,n]
+    C.grad[j] -= sum_b,n y.grad[b,j,n]
+    x.grad[b,i,S n + D v - P] += sum_j y.grad[b,j,n] W[j,i,v]
 
-    def forward(self):
-        expect_windows(self.x.value, (self.size, self.size), self.stride)
-        self.value = self.pooled(self.x.value)
+    stride: S; padding: P; dilation: D; groups: G.  All as in Conv2D, of one axis.
 
-
-class MaxPool(Pool):
-    """y[b,i,m,n] = max_u,v x[b,i,S m + u,S n + v]
-
-    x.grad[b,i,S m + u,S n + v] += y.grad[b,i,m,n] [x[b,i,S m + u,S n + v] = y[b,i,m,n]]
-
-    size: U, V; stride: S, by default size; of several u, v that are largest the first alone counts
-
-    x: (B, I, H, W)
+    Phi.w: W, (J, I, V); Phi.b: C, (J,); x: (B, GI, W)
     """
 
-    def pooled(self, x):
-        return max_pool(*floats(x), self.size, self.stride)
-
-    def backward(self):
-        x = self.x
-        x.addgrad(max_pool_gradient(x.value, self.value, self.grad, self.size, self.stride))
-
-
-class AveragePool(Pool):
-    """y[b,i,m,n] = mean_u,v x[b,i,S m + u,S n + v]
-
-    x.grad[b,i,S m + u,S n + v] += y.grad[b,i,m,n] / size**2
-
-    size: U, V; stride: S, by default size
-
-    x: (B, I, H, W)
-    """
-
-    def pooled(self, x):
-        return average_pool(*floats(x), self.size, self.stride)
-
-    def backward(self):
-        x = self.x
-        x.addgrad(average_pool_gradient(x.value, self.grad, self.size, self.stride))
+    axes = 1

@@ -4,7 +4,7 @@ A package Phi1 of an Affine is an nn.Linear of that name: Phi1.weight is w trans
 is -b, since here a bias is subtracted.  What decides is the node that takes a parameter.
 """
 
-from operator import attrgetter
+from functools import reduce
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from dpedf.edf import Parameter
 from dpedf.ops import (
     Affine,
     BatchNorm,
+    Conv1D,
     Conv2D,
     Embedding,
     GRUCell,
@@ -43,6 +44,7 @@ SCALED = {"Phi.w": ("weight",), "Phi.b": ("bias", negated)}
 LAYERS = {
     Affine: AFFINE,
     MatMul: {"y": ("weight", transposed)},
+    Conv1D: SCALED,
     Conv2D: SCALED,
     Embedding: {"W": ("weight",)},
     LayerNorm: SCALED,
@@ -111,10 +113,15 @@ def layer_of(p):
     return p.name.rpartition(".")[0] if p.package else p.name
 
 
+def attribute(n, path):
+    """What Phi.w, say, is of a node; None: it has none, as a Conv2D without a bias."""
+    return reduce(lambda thing, name: getattr(thing, name, None), path.split("."), n)
+
+
 def of_layer(n):
     """(parameter, layer, words, changes) for each that a layer of PyTorch has, too."""
     for path, (word, *changes) in LAYERS.get(type(n), {}).items():
-        p = attrgetter(path)(n)  # Phi.w
+        p = attribute(n, path)  # Phi.w
         named_so = isinstance(p, Parameter) and (
             not p.package or p.name.rpartition(".")[2].lower() == word[0]
         )
@@ -156,7 +163,7 @@ def shared(ell):
     """{parameter: the names of the types of nodes that take it}, where there are several."""
     users = {}
     for n in program(ell).nodes:
-        taken = [attrgetter(path)(n) for path in LAYERS.get(type(n), {})]  # not all of a package
+        taken = [attribute(n, path) for path in LAYERS.get(type(n), {})]  # not all of a package
         for p in taken or inputs_of(n):
             if isinstance(p, Parameter):
                 users.setdefault(p, set()).add(type(n).__name__)
