@@ -155,8 +155,7 @@ def measure(Q, ell, data, split, ranks, rows=1, pairs=True):
         ranks.add(sums)
         return sums.sum(axis=0)
 
-    masks = counts.masks
-    counted = total(positions, len(masks)) if masks else np.zeros(0)
+    counted = total(positions, counts.ends[-1]) if counts.masks else np.zeros(0)
     loss, right, labels = total(found, 3, device.put(counted / n)).tolist()
     if taken is not None:
         ranks.add(taken)
