@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dpedf.data.columns import KEYS
 from dpedf.data.layout import rows_of
 from dpedf.data.memory import MEMORY, expect_memory
 from dpedf.data.scaling import NARROW, SCALING, Scaling, convert
@@ -24,7 +25,10 @@ from dpedf.data.windows import TextWindows
 from dpedf.data.writer import GROUPS
 from dpedf.errors import UserError
 
-ATTRIBUTES = "name", "source", "licence", "classes", "characters", "scale", "mean", "std"
+ATTRIBUTES = (
+    *("name", "source", "licence", "classes", "characters", "scale", "mean", "std", *KEYS),
+    *("target_mean", "target_std"),  # of a y that data/table.py has standardised
+)
 
 
 def fits_in_memory(nbytes):

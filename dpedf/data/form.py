@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
+from dpedf.data.columns import Columns
 from dpedf.data.scaling import SCALING
 from dpedf.edf import Input
 from dpedf.errors import UserError, one_line
@@ -23,6 +24,7 @@ class Form(msgspec.Struct, frozen=True):
     symbols: how many an x of text has, else None.  classes: how many labels there are, or None.
     names: of the classes, or the characters of a text; () where the file has none.
     scaling: the attributes scale, mean and std of the file.  rows: how many it was trained on.
+    columns: those of a table, else None.
     """
 
     x_shape: Shape
@@ -35,18 +37,20 @@ class Form(msgspec.Struct, frozen=True):
     names: tuple[str, ...]
     scaling: dict[str, Any]
     rows: Positive
+    columns: Columns | None = None
 
     def __post_init__(self):
         named = self.symbols or self.classes or 0
         if len(self.names) not in (0, named):
             raise UserError(f"{len(self.names)} names for {named} classes")
+        if self.columns and (len(self.columns.sizes),) != self.x_shape:
+            raise UserError(f"{len(self.columns.sizes)} columns for rows of {self.x_shape}")
 
     def inputs(self):
         """(x, y), without rows."""
-        return (
-            Input(self.x_shape, np.dtype(self.x_dtype), self.symbols),
-            Input(self.y_shape, np.dtype(self.y_dtype), self.classes),
-        )
+        x = Input(self.x_shape, np.dtype(self.x_dtype), self.symbols)
+        x.categories = self.columns.sizes if self.columns else ()
+        return x, Input(self.y_shape, np.dtype(self.y_dtype), self.classes)
 
     def text(self):
         return msgspec.json.encode(self).decode()
@@ -63,6 +67,7 @@ def form_of(data):
         *(y.shape, str(y.dtype), y.classes, names_of(stored, x.classes or y.classes)),
         {key: np.asarray(its).tolist() for key, its in scaling.items()},
         len(data.train),
+        data.columns,
     )
 
 

@@ -4,6 +4,7 @@ from itertools import zip_longest
 
 import numpy as np
 
+from dpedf.data.columns import REMEDY, columns_of
 from dpedf.data.file import File
 from dpedf.data.form import type_in_file
 from dpedf.data.labels import classes_of
@@ -119,6 +120,13 @@ class Part(File):
         UserError: there are none, and x is of another type than those of the run are for.
         """
         known, x, stored = SCALING, self.rows.x, self.form.stored
+        here = None if self.window else columns_of(self.stored, self.x.shape)
+        if here and self.form.columns:
+            self.form.columns.expect(here, self.path)
+            for key, its in self.form.scaling.items():
+                if not np.array_equal(self.stored.attribute(key, its), its):
+                    what = f"attribute {key} is not that of the run"
+                    raise UserError(f"{self.path}: {what}, expected the same, {REMEDY}")
         if not any(self.stored.attribute(key, None) is not None for key in SCALING):
             known = {key: self.form.scaling.get(key, its) for key, its in SCALING.items()}
             found = type_in_file(x)

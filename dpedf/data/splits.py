@@ -5,6 +5,7 @@ from math import prod
 
 import numpy as np
 
+from dpedf.data.columns import columns_of, expect_codes
 from dpedf.data.file import File
 from dpedf.data.labels import classes_of, hints
 from dpedf.data.layout import ArrayRows, DeviceRows
@@ -44,7 +45,11 @@ class Data(File):
             symbols = {"dtype": np.dtype(np.intp), "classes": self.classes()}
         self.x = Input(self.train.x.shape[1:], **(symbols if window else numbers))
         self.y = Input(self.train.y.shape[1:], **symbols)
+        self.columns = None if window else columns_of(self.stored, self.x.shape)
+        self.x.categories = self.columns.sizes if self.columns else ()
         self.scale_rows()
+        if self.columns:
+            expect_codes(self.path, self.columns, self.scale, self.shift)
 
     @property
     def splits(self):

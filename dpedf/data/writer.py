@@ -1,31 +1,51 @@
 """The writer of data files, with which every recipe ends."""
 
-import io
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import zip_longest
-from zlib import crc32
 
 import h5py
 import numpy as np
 
-from dpedf.data.disk import replace
+from dpedf.data.columns import attributes
+from dpedf.data.disk import replacing
+from dpedf.data.spool import Spool
+from dpedf.data.unfinished import Unfinished, blocks_of, checksum
 from dpedf.errors import UserError
+from dpedf.parallel.signals import stopping
 
 GROUPS = "train", "valid", "test"
+MOST = 4000  # texts in an attribute, for which HDF5 has 64 KiB
 
 
 def write(
-    path, *, name, source, licence, classes=None, characters=None, scale=1, mean=0, std=1, **groups
+    path,
+    *,
+    name,
+    source,
+    licence,
+    classes=None,
+    characters=None,
+    scale=1,
+    mean=0,
+    std=1,
+    columns=None,
+    categories=None,
+    **groups,
 ):
     """Write a data file: groups are train=(x, y), test=(x, y), or texts, train=text, test=text.
 
     classes: how many labels there are, or their names.
-    characters: what the symbols of a text stand for, as one string.  An array that is given twice
-    is stored once.  The file is made in memory, which has to hold the rows once more, and appears
-    whole or not at all.  OSError: the disk is full, or refuses it.  UserError: a group of another
-    name, which nobody would read; x and y of other numbers of rows; a text with a NUL.  TypeError:
-    an array holds no numbers, or masks some.
+    characters: what the symbols of a text stand for, as one string.
+    columns: the names of those of a table x, (N, I).  categories: for each of them 0 where it holds
+    numbers, else how many categories, or their names.  x holds their codes, from 0 on.
+
+    x and y are arrays, mapped ones too, datasets of h5py, lists, or iterators over rows.  An array
+    that is given twice is stored once.  Rows are written some at a time, and the file appears whole
+    or not at all.  OSError: the disk is full, or refuses it.  UserError: a group of another name,
+    which nobody would read; x and y of other numbers of rows; a text with a NUL.  TypeError: an
+    array holds no numbers, or masks some.
 
     Each dataset has an attribute crc32, of its bytes; HDF5 itself adds checksums to what describes
     them, from version 1.8 of its format on.  So damage is noticed when the rows are read.
@@ -36,15 +56,8 @@ def write(
             raise UserError(f"{path}: group {group}, expected {', '.join(GROUPS)}")
     about = {"name": name, "source": source, "licence": licence, "classes": classes}
     about |= {"characters": characters, "scale": scale, "mean": mean, "std": std}
-    image = io.BytesIO()  # on a full disk, HDF5 itself can end the process
-    # where numbers are at odd addresses, NumPy is slower, and may copy all of them to take some
-    aligned = {"alignment_threshold": 1, "alignment_interval": 64}
-    with h5py.File(image, "w", libver="v108", **aligned) as file:
-        for key, known in about.items():
-            if isinstance(known, str) and "\0" in known:
-                raise UserError(f"{path}: {key} with a NUL, expected a text without, as in HDF5")
-            if known is not None:
-                file.attrs[key] = known.tolist() if is_names(known) else known
+    about |= {"columns": columns, "categories": categories}
+    with writing(path, about) as unfinished:
         stored = []  # (array, its dataset): while it is kept here, no other array can be it
         for group, rows in groups.items():
             is_text, counts = isinstance(rows, np.ndarray) and rows.ndim == 1, set()
@@ -52,29 +65,87 @@ def write(
                 if key is None or given is None:
                     raise UserError(f"{path}: {group}, expected (x, y), or a text of one index")
                 name = f"{group}/{key}"
-                array = array_of(given, f"{path}: {name}")
-                if array.dtype.kind not in "biuf":
-                    raise TypeError(f"{path}: {name} is of {array.dtype}, expected numbers")
-                counts.add(array.shape[:1])
+                array = rows_of(given, path, name)
+                counts.add(array.shape[0])
                 if len(counts) > 1:
-                    found = ", ".join(str(n) for (n,) in sorted(counts))
+                    found = ", ".join(map(str, sorted(counts)))
                     raise UserError(f"{path}: {group} of {found} rows, expected x and y of as many")
-                same = (its for known, its in stored if known is array)
-                if twice := [its for its in same if np.array_equal(its, array)]:
-                    file[name] = twice[0]  # with other numbers, it is an array that is reused
-                    continue
-                dataset = file.create_dataset(name, data=array)
-                dataset.attrs["crc32"] = np.uint32(crc32(np.ascontiguousarray(array)))
+                same = [its for known, its in stored if known is array]
+                if twice := [its for its in same if its.crc == checksum(array)]:
+                    unfinished.hdf5[name] = twice[0].made
+                    continue  # with other numbers, it is an array that is reused
+                dataset = unfinished.dataset(name, array.shape, array.dtype)
+                for block in blocks_of(array):
+                    dataset.append(block)
                 stored.append((array, dataset))
-    replace(path, image.getbuffer())
+
+
+def scatter(path, blocks, split, *, name, source, licence, **about):
+    """Write a data file of rows that come in blocks, in the order of their source.
+
+    blocks: yields (x, y), arrays of some rows each, of one type and of rows of one shape, or (x,)
+    alone, of rows without labels.
+    split: (N,), for each row the number in GROUPS of its group.  A group without rows is not
+    written; in the others, rows keep their order.  about: as of write, and so is what is raised.
+    """
+    path, done, datasets = os.path.expanduser(path), 0, {}
+    counts = dict(zip(GROUPS, np.bincount(split, minlength=len(GROUPS)), strict=True))
+    about = {"scale": 1, "mean": 0, "std": 1} | about
+    with writing(path, {"name": name, "source": source, "licence": licence} | about) as unfinished:
+        for block in blocks:
+            first, done = done, done + len(block[0])
+            its = split[first:done]
+            for key, rows in zip("xy", block, strict=False):
+                if len(rows) != len(its):
+                    found = f"{path}: {key} has {len(rows):,} rows from row {first:,} on"
+                    raise UserError(f"{found}, expected {len(its):,}")
+                for number, (group, n) in enumerate(counts.items()):
+                    name, of_group = f"{group}/{key}", rows[its == number]
+                    if name not in datasets and n:
+                        shape = n, *rows.shape[1:]
+                        datasets[name] = unfinished.dataset(name, shape, rows.dtype)
+                    if len(of_group):
+                        datasets[name].append(of_group)
+        if done != len(split):
+            raise UserError(f"{path}: {done:,} rows, expected the {len(split):,} of the split")
+
+
+@contextmanager
+def writing(path, about):
+    """with writing(path, about) as unfinished: with these attributes, it is at the path at the end.
+
+    SIGTERM ends the program as Ctrl-C does: what is half written is removed.
+    """
+    with stopping(), replacing(path) as file, Unfinished(file) as unfinished:
+        for key, known in attributes(**about).items():
+            known = known.tolist() if is_names(known) else known
+            texts = known if isinstance(known, list | tuple) else [known]
+            if any(isinstance(its, str) and "\0" in its for its in texts):
+                raise UserError(f"{path}: {key} with a NUL, expected a text without, as in HDF5")
+            if known is not None:
+                place = unfinished.hdf5 if np.size(known) > MOST else unfinished.hdf5.attrs
+                place[key] = known
+        yield unfinished
+
+
+def rows_of(given, path, name):
+    """An array as it is, or what else holds rows, with a shape, a type and blocks of rows."""
+    where = f"{path}: {name}"
+    if isinstance(given, Iterator):
+        rows = Spool((array_of(row, where) for row in given), where, os.path.dirname(path) or ".")
+    else:
+        rows = given if isinstance(given, h5py.Dataset) else array_of(given, where)
+    if rows.dtype.kind not in "biuf":
+        raise TypeError(f"{where} is of {rows.dtype}, expected numbers")
+    if not rows.shape:
+        raise UserError(f"{where} is a single number, expected rows")
+    return rows
 
 
 def array_of(given, where):
-    """An array as it is; of what else holds rows, even of an iterator over them, a new one."""
+    """The array of what holds rows.  TypeError: they are of several shapes, or masked."""
     if any(map(np.ma.is_masked, given if isinstance(given, list | tuple) else [given])):
         raise TypeError(f"{where} is a masked array, expected numbers that all count")
-    if isinstance(given, Iterator):  # which may fill one array again for each row
-        return np.array([np.array(array_of(row, where)) for row in given])
     try:
         return np.asanyarray(given)
     except ValueError:

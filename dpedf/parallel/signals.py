@@ -8,6 +8,7 @@ waiting.  So the numbers of signals go through a pipe to a thread of their own.
 import os
 import signal
 import time
+from contextlib import contextmanager
 from math import inf
 from threading import Thread, current_thread, main_thread
 
@@ -109,6 +110,19 @@ def leave_quietly():
     for number in ENDS:
         if signal.getsignal(number) in defaults:
             signal.signal(number, stop)
+
+
+@contextmanager
+def stopping():
+    """Inside the with block, SIGTERM raises Stopped where it would end the process at once."""
+    heard = current_thread() is main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if heard:
+        signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        if heard:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def stop(number, frame):

@@ -1,0 +1,133 @@
+"""A data file that is being written, in memory that does not grow with its rows.
+
+HDF5 can end the process where a disk is full.  So it writes into memory, and that only what stands
+around the rows: it gives each dataset its place in the file, where the rows go by calls of our own.
+"""
+
+import errno
+import os
+from io import SEEK_SET, RawIOBase
+from math import prod
+from zlib import crc32
+
+import h5py
+import numpy as np
+from tqdm import tqdm
+
+from dpedf.data.spool import BLOCK, Spool
+from dpedf.errors import UserError
+
+
+class Around(RawIOBase):
+    """A file in memory, as HDF5 uses one; of it, only what was written takes memory."""
+
+    def __init__(self):
+        self.pieces, self.place, self.size = [], 0, 0  # (where, bytes), as they were written
+
+    def seek(self, place, whence=SEEK_SET):
+        self.place = place if whence == SEEK_SET else self.size + place
+        return self.place
+
+    def tell(self):
+        return self.place
+
+    def write(self, piece):
+        self.pieces.append((self.place, bytes(piece)))
+        self.place += len(piece)
+        self.size = max(self.size, self.place)
+        return len(piece)
+
+    def readinto(self, out):
+        out[:] = bytes(len(out))
+        for place, piece in self.pieces:
+            low, high = max(place, self.place), min(place + len(piece), self.place + len(out))
+            if low < high:
+                out[low - self.place : high - self.place] = piece[low - place : high - place]
+        self.place += len(out)
+        return len(out)
+
+    def truncate(self, size):
+        self.size = size
+        return size
+
+
+class Unfinished:
+    """A data file in the making.  hdf5: it, as h5py has it; its attributes may be set.
+
+    file: an empty file on the disk, to which all is written when the with block ends.
+    """
+
+    def __init__(self, file):
+        self.file, self.around, self.datasets = file, Around(), []
+        # where numbers are at odd addresses, NumPy is slower, and may copy all of them to take some
+        aligned = {"alignment_threshold": 1, "alignment_interval": 64}
+        self.hdf5 = h5py.File(self.around, "w", libver="v108", **aligned)
+        self.bar = tqdm(unit="B", unit_scale=True, total=0, leave=False, disable=None, delay=0.5)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, failed, *_):
+        self.bar.close()
+        for dataset in self.datasets:
+            dataset.made.attrs["crc32"] = np.uint32(dataset.crc)
+        self.hdf5.close()
+        if not failed:
+            for place, piece in self.around.pieces:
+                self.write(place, piece)
+            self.file.truncate(self.around.size)
+
+    def write(self, place, content):
+        self.file.seek(place)
+        self.file.write(content)
+
+    def dataset(self, name, shape, dtype):
+        """A new dataset for rows.  OSError: they do not fit on the disk."""
+        properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        made = self.hdf5.create_dataset(name, shape, dtype, dcpl=properties)
+        self.bar.total += made.nbytes
+        if made.nbytes and hasattr(os, "posix_fallocate"):
+            try:  # now, rather than after hours of work
+                os.posix_fallocate(self.file.fileno(), made.id.get_offset(), made.nbytes)
+            except OSError as error:
+                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # this disk cannot tell
+                    raise
+        self.datasets.append(Unwritten(self, made))
+        return self.datasets[-1]
+
+
+class Unwritten:
+    """A dataset, to which its rows are appended.  crc: the CRC-32 of those that are."""
+
+    def __init__(self, unfinished, made):
+        self.unfinished, self.made, self.place, self.crc = unfinished, made, made.id.get_offset(), 0
+
+    def append(self, rows):
+        if rows.shape[1:] != self.made.shape[1:]:
+            found = f"{self.made.name[1:]}: rows of {rows.shape[1:]}"
+            raise UserError(f"{found}, expected {self.made.shape[1:]} as those before")
+        content = rows.astype(self.made.dtype, "C", "safe", copy=False)
+        if content.size:
+            self.unfinished.write(self.place, content.data)
+            self.place, self.crc = self.place + content.nbytes, crc32(content, self.crc)
+            self.unfinished.bar.update(content.nbytes)
+
+
+def blocks_of(rows):
+    """All rows as arrays of some, in order."""
+    if isinstance(rows, Spool):
+        yield from rows.blocks()
+        return
+    step = max(1, BLOCK // max(1, prod(rows.shape[1:]) * rows.dtype.itemsize))
+    for first in range(0, rows.shape[0], step):
+        yield rows[first : first + step]
+
+
+def checksum(rows):
+    """The CRC-32 of all rows."""
+    crc = 0
+    for block in blocks_of(rows):
+        crc = crc32(np.ascontiguousarray(block), crc)
+    return crc
