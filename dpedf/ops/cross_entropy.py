@@ -37,17 +37,17 @@ class Occurrences(CompNode):
 class CrossEntropy(CompNode):
     """ell[b] = -sum_... sum_j t[b,...,j] log_Q[b,...,j] / N[b]
 
-    t[b,...,j] = W[j] m[b,...] ((1 - smoothing) [j = y[b,...]] + smoothing / J)
+    t[b,...,j] = weights[j] m[b,...] ((1 - smoothing) [j = y[b,...]] + smoothing / J)
     m[b,...] = [mask[b,...] != 0]
     N[b] = max(1, sum_... m[b,...])
 
     log_Q.grad[b,...,j] -= ell.grad[b] t[b,...,j] / N[b]
 
-    what LogLoss is with weights W of the classes, with smoothing, and of a distribution y[b,...,j]
+    what LogLoss is with weights of the classes, with smoothing, and of a distribution y[b,...,j]
     in place of [j = y[b,...]].  PyTorch's CrossEntropyLoss has the same t.
 
     mean = "positions": N[b] is the mean over the whole minibatch of sum_... m[b,...], or where
-    labels have weights of sum_... m[b,...] W[y[b,...]], or 1 if that is 0.
+    labels have weights of sum_... m[b,...] weights[y[b,...]], or 1 if that is 0.
 
     y: labels of 0..J-1, (B, ...), or numbers like log_Q; log_Q: (B, ..., J); mask: (B, ...)
     """
@@ -58,15 +58,15 @@ class CrossEntropy(CompNode):
         if not 0 <= smoothing <= 1:
             raise ValueError(f"LogLoss of smoothing = {smoothing}, expected 0 to 1")
         self.log_Q, self.y, self.mask, self.smoothing = log_Q, y, mask, float(smoothing)
-        self.state = {}  # what Phi brings to the device
-        if weights is not None:
-            self.state["weights"] = weights_of_classes(weights)
+        self.weights = None if weights is None else weights_of_classes(weights)
+        self.kept = {}  # the weights, as arrays like others
         if mean == "positions":
             by_label = weights is not None and not is_distribution(y, log_Q)
             self.whole_mask = Occurrences(y, mask, len(weights)) if by_label else mask
 
     def forward(self):
-        logs, W = self.log_Q.value, self.state.get("weights")
+        logs = self.log_Q.value
+        W = self.weights_like(logs)
         if W is not None and W.shape != logs.shape[-1:]:
             raise ValueError(f"LogLoss of {len(W)} weights, expected {logs.shape[-1]}, one a class")
         self.m, self.share = None, None
@@ -75,7 +75,6 @@ class CrossEntropy(CompNode):
         p = self.probabilities(logs)
         t = (1 - self.smoothing) * p + self.smoothing / logs.shape[-1]
         if W is not None:
-            W = W.astype(logs.dtype, copy=False)
             t = W * t
         counted = self.m
         if self.whole_mask is not None:
@@ -120,27 +119,33 @@ class CrossEntropy(CompNode):
         g = g.reshape(*logs.shape[:-1], 1)
         self.log_Q.addgrad(-g * self.t)
         if self.y.varies:
-            W = self.state.get("weights", 1.0)
+            W = 1.0 if self.weights is None else self.weights_like(logs)
             self.y.addgrad(np.where(g != 0, (self.smoothing - 1) * W * g * logs, 0.0))
 
     def weight_of(self, counts):
         """The sum of the weights of so many labels of each class."""
-        return (self.state["weights"].astype(np.float64) * counts).sum()
+        return (self.weights_like(counts) * counts).sum()
+
+    def weights_like(self, array):
+        """(J,), of the type and on the device of an array, or None; made once, as it is a copy."""
+        key = type(array), array.dtype
+        if self.weights is not None and key not in self.kept:
+            self.kept[key] = np.asarray(self.weights.tolist(), array.dtype, like=array)
+        return self.kept.get(key)
 
     def equations(self):
         """Those of these arguments."""
-        W = "state.weights[j] " * bool(self.state)
         soft = self.y.value is not None and self.y.value.ndim == self.log_Q.value.ndim
         p = "y[b,...,j]" if soft else "[j = y[b,...]]"
         N = "share" if self.whole_mask is not None else "max(1, sum_... m[b,...])"
         g = "ell.grad[b] / N[b]"
         lines = [
             "ell[b] = -sum_... sum_j t[b,...,j] log_Q[b,...,j] / N[b]",
-            f"t[b,...,j] = {W}m[b,...] ((1 - smoothing) {p} + smoothing / J)",
+            f"t[b,...,j] = weights[j] m[b,...] ((1 - smoothing) {p} + smoothing / J)",
             "m[b,...] = [mask[b,...] != 0]",
             f"N[b] = {N}",
             f"log_Q.grad[b,...,j] -= {g} t[b,...,j]",
-            f"y.grad[b,...,j] -= {g} {W}m[b,...] (1 - smoothing) log_Q[b,...,j]" * soft,
+            f"y.grad[b,...,j] -= {g} weights[j] m[b,...] (1 - smoothing) log_Q[b,...,j]" * soft,
         ]
         return "\n".join(lines)
 
