@@ -111,7 +111,7 @@ def measure(Q, ell, data, split, ranks, rows=1, pairs=True, metrics=()):
     counting, counts = loss_of(Q, ell, data.y), Counts(ell)
     by_rows = getattr(counting, "mean", "rows") == "rows"
     J, taken = data.y.classes, None
-    regression = not classifier and metrics
+    regression = bool(metrics) and not classifier
     if (pairs or "f1" in metrics) and classifier and J <= MOST:
         taken = np.zeros((J, J + 1), np.int64)
 
@@ -122,8 +122,8 @@ def measure(Q, ell, data, split, ranks, rows=1, pairs=True, metrics=()):
             return counts.count(), ()
 
     def found(x, y, row, step, a_row):
-        """(width,): sums over these rows, of the loss, of correct labels, of labels, of those
-        among the top classes; or of the loss, and what measures.errors finds.
+        """(width,): the sums over these rows of the loss; and of a classifier, of correct labels,
+        of labels, and of those among the top classes; of a regression, what errors finds.
 
         And of a classifier the labels, what is predicted, and what of it counts.
         a_row: how many positions are counted in a row, on average over the split.
@@ -169,18 +169,16 @@ def measure(Q, ell, data, split, ranks, rows=1, pairs=True, metrics=()):
 
     counted = total(positions, counts.ends[-1]).sum(axis=0) if counts.masks else np.zeros(0)
     sums = total(found, width, device.put(counted / n))
-    loss, right, labels, top, *_ = [*sums.sum(axis=0).tolist(), *[0.0] * 3]
-    labels *= classifier
+    loss, *counts = sums.sum(axis=0).tolist()
+    right, labels, top = counts if classifier else (0.0, 0.0, 0.0)
     if taken is not None:
         ranks.add(taken)
     scores = None if taken is None else Scores(taken)
     if regression:
         known = of_regression(sums[:, 1:], [*map(len, blocks)])
     else:
-        known = {
-            "top5": top / labels if labels else nan,
-            "f1": float(scores.macro[2]) if scores else nan,
-        }
+        f1 = float(scores.macro[2]) if scores else nan
+        known = {"top5": top / labels if labels else nan, "f1": f1}
     metrics = {name: known[name] for name in metrics}
     return Found(loss / n, right / labels if labels else None, int(labels), scores, metrics)
 

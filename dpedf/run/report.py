@@ -186,8 +186,9 @@ class Report:
             at = f"epoch {self.epoch}, step {self.step.number} of {self.last_step}"
             self.say(f"{at}, {loss}")
 
-    def evaluated(self, loss, accuracy, sha256, metrics={}):
+    def evaluated(self, loss, accuracy, sha256, metrics=None):
         """Report an evaluation, and the mean training loss before it."""
+        metrics = metrics or {}
         train_loss = self.of_all_ranks(self.step.take_losses()).sum().item() / self.rows
         self.rows, self.said = 0, time.monotonic()
         rate = self.since_evaluation.read()
@@ -212,10 +213,8 @@ class Report:
         results = dict(test_loss=found.loss, test_accuracy=found.accuracy)
         results |= {f"test_{name}": its for name, its in found.metrics.items()}
         self.directory.event("test", step=self.step.number, **results, phi_sha256=sha256)
-        measured = ", ".join(
-            [figures("test", found.loss, found.accuracy), *in_words(found.metrics)]
-        )
-        lines = [f"{measured}, after the last step"]
+        said = [figures("test", found.loss, found.accuracy), *in_words(found.metrics)]
+        lines = [f"{', '.join(said)}, after the last step"]
         if scores and len(scores.confusion) <= FEW_CLASSES:
             lines.append(confusion_table(scores.confusion, form_of(training.data).names))
         self.say("\n".join([*lines, *last_lines(training), f"phi_sha256 {sha256}"]))
