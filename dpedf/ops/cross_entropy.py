@@ -35,13 +35,13 @@ class Occurrences(CompNode):
 
 
 class CrossEntropy(CompNode):
-    """ell[b] = -sum_... sum_j t[b,...,j] log_Q[b,...,j] / N[b]
+    """ell[b] = -sum_... sum_j t[b,...,j] logs[b,...,j] / N[b]
 
     t[b,...,j] = weights[j] m[b,...] ((1 - smoothing) [j = y[b,...]] + smoothing / J)
     m[b,...] = [mask[b,...] != 0]
     N[b] = max(1, sum_... m[b,...])
 
-    log_Q.grad[b,...,j] -= ell.grad[b] t[b,...,j] / N[b]
+    logs.grad[b,...,j] -= ell.grad[b] t[b,...,j] / N[b]
 
     what LogLoss is with weights of the classes, with smoothing, and of a distribution y[b,...,j]
     in place of [j = y[b,...]].  PyTorch's CrossEntropyLoss has the same t.
@@ -49,23 +49,23 @@ class CrossEntropy(CompNode):
     mean = "positions": N[b] is the mean over the whole minibatch of sum_... m[b,...], or where
     labels have weights of sum_... m[b,...] weights[y[b,...]], or 1 if that is 0.
 
-    y: labels of 0..J-1, (B, ...), or numbers like log_Q; log_Q: (B, ..., J); mask: (B, ...)
+    y: labels of 0..J-1, (B, ...), or numbers like logs; logs: log Q, (B, ..., J); mask: (B, ...)
     """
 
     whole_mask = None
 
-    def __init__(self, log_Q, y, mask=None, mean="rows", weights=None, smoothing=0.0):
+    def __init__(self, logs, y, mask=None, mean="rows", weights=None, smoothing=0.0):
         if not 0 <= smoothing <= 1:
             raise ValueError(f"LogLoss of smoothing = {smoothing}, expected 0 to 1")
-        self.log_Q, self.y, self.mask, self.smoothing = log_Q, y, mask, float(smoothing)
+        self.logs, self.y, self.mask, self.smoothing = logs, y, mask, float(smoothing)
         self.weights = None if weights is None else weights_of_classes(weights)
         self.kept = {}  # the weights, as arrays like others
         if mean == "positions":
-            by_label = weights is not None and not is_distribution(y, log_Q)
+            by_label = weights is not None and not is_distribution(y, logs)
             self.whole_mask = Occurrences(y, mask, len(weights)) if by_label else mask
 
     def forward(self):
-        logs = self.log_Q.value
+        logs = self.logs.value
         W = self.weights_like(logs)
         if W is not None and W.shape != logs.shape[-1:]:
             raise ValueError(f"LogLoss of {len(W)} weights, expected {logs.shape[-1]}, one a class")
@@ -114,10 +114,10 @@ class CrossEntropy(CompNode):
         return np.expand_dims(known, -1) * hot
 
     def backward(self):
-        logs, g = self.log_Q.value, self.grad
+        logs, g = self.logs.value, self.grad
         g = g if self.over is None else spread(g, self.over, logs.shape[:-1])
         g = g.reshape(*logs.shape[:-1], 1)
-        self.log_Q.addgrad(-g * self.t)
+        self.logs.addgrad(-g * self.t)
         if self.y.varies:
             W = 1.0 if self.weights is None else self.weights_like(logs)
             self.y.addgrad(np.where(g != 0, (self.smoothing - 1) * W * g * logs, 0.0))
@@ -135,17 +135,17 @@ class CrossEntropy(CompNode):
 
     def equations(self):
         """Those of these arguments."""
-        soft = self.y.value is not None and self.y.value.ndim == self.log_Q.value.ndim
+        soft = self.y.value is not None and self.y.value.ndim == self.logs.value.ndim
         p = "y[b,...,j]" if soft else "[j = y[b,...]]"
         N = "share" if self.whole_mask is not None else "max(1, sum_... m[b,...])"
         g = "ell.grad[b] / N[b]"
         lines = [
-            "ell[b] = -sum_... sum_j t[b,...,j] log_Q[b,...,j] / N[b]",
+            "ell[b] = -sum_... sum_j t[b,...,j] logs[b,...,j] / N[b]",
             f"t[b,...,j] = weights[j] m[b,...] ((1 - smoothing) {p} + smoothing / J)",
             "m[b,...] = [mask[b,...] != 0]",
             f"N[b] = {N}",
-            f"log_Q.grad[b,...,j] -= {g} t[b,...,j]",
-            f"y.grad[b,...,j] -= {g} weights[j] m[b,...] (1 - smoothing) log_Q[b,...,j]" * soft,
+            f"logs.grad[b,...,j] -= {g} t[b,...,j]",
+            f"y.grad[b,...,j] -= {g} weights[j] m[b,...] (1 - smoothing) logs[b,...,j]" * soft,
         ]
         return "\n".join(lines)
 

@@ -33,7 +33,7 @@ def kind_of(Q, ell, y):
     if y.classes is not None:
         return "classifier"
     known = Q.value is not None and Q.value.shape[1:] == y.shape
-    logarithmic = [n for n in program(ell).nodes if hasattr(n, "log_Q") or hasattr(n, "counted")]
+    logarithmic = [n for n in program(ell).nodes if hasattr(n, "by_label") or hasattr(n, "counted")]
     likely = any(getattr(n, "y", None) is y for n in logarithmic)  # y holds probabilities
     return "regression" if known and not likely else ""
 
