@@ -24,6 +24,7 @@ from dpedf.run.directory import BEST, CHECKPOINT
 from dpedf.run.outline import outline
 from dpedf.run.own_code import own_file
 from dpedf.run.resume import expect_unchanged, hash_of_code
+from dpedf.run.settings.sections import Count, Positive
 
 
 class Saved(msgspec.Struct):
@@ -33,9 +34,9 @@ class Saved(msgspec.Struct):
     form: str
     program: str
     code: str
-    step: config.Count
-    ranks: config.Positive
-    passes: config.Positive
+    step: Count
+    ranks: Positive
+    passes: Positive
 
 
 class Trained:
