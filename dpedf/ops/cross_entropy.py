@@ -49,7 +49,8 @@ class CrossEntropy(CompNode):
     mean = "positions": N[b] is the mean over the whole minibatch of sum_... m[b,...], or where
     labels have weights of sum_... m[b,...] weights[y[b,...]], or 1 if that is 0.
 
-    y: labels of 0..J-1, (B, ...), or numbers like logs; logs: log Q, (B, ..., J); mask: (B, ...)
+    y: labels of 0..J-1, (B, ...), or numbers like log Q;
+    logs: (B, ..., J), of log Q; mask: (B, ...)
     """
 
     whole_mask = None
