@@ -19,7 +19,7 @@ def classifier_or_regression(s, y, smoothing=0.0, class_weights=()):
     if y.classes is not None:
         expect_of_labels(smoothing, class_weights, y.classes)
         Q, how = Softmax(s), {"smoothing": smoothing, "weights": class_weights or None}
-        return Q, LogLoss(Q, y, **how, ignore=getattr(y, "ignore", None))
+        return Q, LogLoss(Q, y, **how)
     for name, found in ("smoothing", smoothing), ("class_weights", class_weights):
         if found:
             raise UserError(f"model.{name} = {found}, expected none: y holds numbers, not labels")

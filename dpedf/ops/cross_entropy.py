@@ -87,7 +87,7 @@ class CrossEntropy(CompNode):
         self.t = t
         m = np.ones_like(logs[..., 0]) if self.m is None and self.share is not None else self.m
         self.over = weights(logs[..., 0], m, self.share)
-        products = np.where(t != 0, t * logs, 0.0)  # a logarithm may be infinite
+        products = t * np.where(t != 0, logs, 0.0)  # a logarithm may be infinite
         losses = 0.0 - sum_of_columns(packed(matrix(products).T))
         self.value = losses if self.over is None else mean(losses, self.over, logs.shape[:-1])
 
@@ -121,7 +121,7 @@ class CrossEntropy(CompNode):
         self.logs.addgrad(-g * self.t)
         if self.y.varies:
             W = 1.0 if self.weights is None else self.weights_like(logs)
-            self.y.addgrad(np.where(g != 0, (self.smoothing - 1) * W * g * logs, 0.0))
+            self.y.addgrad((self.smoothing - 1) * W * g * np.where(g != 0, logs, 0.0))
 
     def weight_of(self, counts):
         """The sum of the weights of so many labels of each class."""

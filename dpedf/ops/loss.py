@@ -55,6 +55,7 @@ class LogLoss(CompNode):
     def __init__(self, Q, y, mask=None, mean=None, weights=None, smoothing=0.0, ignore=None):
         if mean not in (None, "rows", "positions"):
             raise ValueError(f'LogLoss of mean = "{mean}", expected "rows" or "positions"')
+        ignore = getattr(y, "ignore", None) if ignore is None else ignore  # as the data file says
         self.Q, self.y, self.mask = Q, y, mask if ignore is None else NotEqual(y, ignore, mask)
         if mean == "positions" or (mean is None and (weights is not None or ignore is not None)):
             self.mean = "positions"  # the default is not shown where nodes are listed
