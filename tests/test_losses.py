@@ -21,6 +21,7 @@ from dpedf.run.step import Step
 
 torch = pytest.importorskip("torch", reason="the reference is PyTorch")
 functional = torch.nn.functional
+torch.set_num_threads(1)  # of small products, several are slower
 ABOUT = {"name": "rows", "source": "this test", "licence": "none"}
 WEIGHTS = [0.7, 2.0, 0.0, 1.1, 3.0]
 I, J = 3, 5

@@ -73,10 +73,12 @@ def errors(Q, y):
     the sum of squares around that, over these rows.
     """
     Q, y = (a.reshape(len(a), prod(a.shape[1:])).astype(np.float64) for a in (Q, y))
-    mean, difference = y.sum(axis=0) / max(1, len(y)), Q - y
-    parts = np.abs(difference), np.square(difference), np.square(y - mean)
+    first, difference = y[0], Q - y
+    beside = y - first  # which is 0 where y does not vary
+    mean = beside.sum(axis=0) / len(y)
+    parts = np.abs(difference), np.square(difference), np.square(beside - mean)
     absolute, square, spread = (part.sum(axis=0) for part in parts)
-    return np.concatenate([absolute, square, mean, spread])
+    return np.concatenate([absolute, square, first + mean, spread])
 
 
 def of_regression(blocks, rows):
@@ -87,8 +89,9 @@ def of_regression(blocks, rows):
     """
     n, rows = sum(rows), np.array(rows, np.float64)[:, np.newaxis]
     absolute, square, means, spread = blocks.reshape(len(blocks), 4, -1).swapaxes(0, 1)
-    mean = (rows * means).sum(axis=0) / n
-    whole = spread.sum(axis=0) + (rows * np.square(means - mean)).sum(axis=0)
+    beside = means - means[0]
+    between = np.square(beside - (rows * beside).sum(axis=0) / n)
+    whole = spread.sum(axis=0) + (rows * between).sum(axis=0)
     absolute, square = absolute.sum(axis=0), square.sum(axis=0)
     share = np.where(whole > 0, square / np.where(whole > 0, whole, 1.0), square != 0)
     found = {"r2": 1 - share, "mae": absolute / n, "rmse": np.sqrt(square / n)}
