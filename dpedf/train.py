@@ -97,9 +97,8 @@ class Training:
         """What measure finds over the rows of a split."""
         B = min(self.settings.train.batch_size, len(self.data.train))
         with self.step.context():
-            rows = self.gradient.passes.fewest_rows(B)
-            where = self.data, split, self.ranks
-            return measure(self.Q, self.ell, *where, rows, pairs, self.metrics)
+            how = self.gradient.passes.fewest_rows(B), pairs, self.metrics
+            return measure(self.Q, self.ell, self.data, split, self.ranks, *how)
 
 
 def main(ranks, words):

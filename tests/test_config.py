@@ -758,6 +758,8 @@ def sound(type):
             return st.one_of(map(sound, type.types))
         case kind.TupleType():
             return st.tuples(*map(sound, type.item_types))
+        case kind.VarTupleType():
+            return st.lists(sound(type.item_type), max_size=4).map(tuple)
         case kind.DictType():
             return st.dictionaries(NAMES, VALUES, max_size=4).map(
                 lambda keys: keys | {"build": "mlp"}

@@ -29,10 +29,7 @@ def layers(sizes, activation, x, y):
 
 
 def mlp(x, y, sizes, activation="relu", smoothing=0.0, class_weights=()):
-    """Softmax(Affine(Phi[-1], MLP(Phi[:-1], x))); with two sizes, softmax regression.
-
-    Where y holds numbers, a regression: without Softmax.
-    """
+    """Softmax(Affine(Phi[-1], MLP(Phi[:-1], x))), or of numbers y a regression, without Softmax."""
     packages, Activation, x = layers(sizes, activation, x, y)
     s = Affine(packages[-1], MLP(packages[:-1], x, Activation))
     return classifier_or_regression(s, y, smoothing, class_weights)
