@@ -10,4 +10,5 @@ set -euo pipefail
 
 # shellcheck source=launch/setup.sh
 source "$(dirname "$0")/setup.sh" mpich,dev
-exec python -m pytest "$@"
+# A file of tests runs as a whole on one core, so that what its tests share is made once.
+exec python -m pytest -n auto --dist loadfile "$@"

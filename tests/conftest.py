@@ -124,8 +124,11 @@ def driver(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def compiled(tmp_path_factory):
-    """Where kernels that were compiled for the CPU lie."""
-    return tmp_path_factory.mktemp("kernels")
+    """Where kernels that were compiled for the CPU lie: one folder for all workers of xdist."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "kernels"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session")

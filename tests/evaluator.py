@@ -106,8 +106,9 @@ def within(place, shape):
 
 
 def softmax(x, axes):
-    powers = np.exp(x - x.max(axes, keepdims=True))
-    return powers / powers.sum(axes, keepdims=True)
+    """0 where all x are -inf."""
+    powers = np.exp(x - np.maximum(x.max(axes, keepdims=True), -1e300))
+    return powers / np.maximum(powers.sum(axes, keepdims=True), 1e-300)
 
 
 REDUCTIONS = {

@@ -1,5 +1,6 @@
 """The CUDA kernels, with no GPU: NVRTC compiles them, and a CPU runs them beside NumPy."""
 
+import math
 import re
 import sys
 from functools import partial
@@ -40,6 +41,7 @@ from dpedf.kernels.cublaslt.reused import Pieces, Reused
 from dpedf.kernels.embedding import scattered
 from dpedf.kernels.gemm import add_products
 from dpedf.kernels.losses import add_losses, binary_log_loss
+from dpedf.kernels.normal import normal_cdf
 from dpedf.kernels.normalization import (
     layer_norm,
     layer_norm_gradient,
@@ -1337,6 +1339,28 @@ def test_gelu_takes_numbers_in_any_memory_order(gpu, dtype):
             same_bits(found, its)
         for there in put(np.asfortranarray(g)), put(np.repeat(g, 2, axis=1))[:, ::2]:
             same_bits(gelu_gradient(other, s, there), expected)
+
+
+@each_dtype
+@each("scale", [0.1, 1, 6, 37])
+def test_the_normal_distribution_is_right_to_the_last_digits_also_where_it_is_small(
+    gpu, scale, dtype
+):
+    """PyTorch's exact GELU has the digits of 1 + erf, which are few below 0."""
+    x = (scale * np.linspace(-1, 1, 4001)).astype(dtype)
+    expected = np.array([math.erfc(-z * 0.5**0.5) / 2 for z in x.tolist()])
+    x, expected = (a[expected > 100 * np.finfo(dtype).tiny] for a in (x, expected))
+    digit = np.square(x, dtype=float)  # how the last digit of z moves erfc(z), relative to it
+    for place, kind in (np.asarray, np.ndarray), (put, Emulated):
+        y = normal_cdf(place(x))
+        assert type(y) is kind and y.dtype == dtype
+        bound = (4 + digit) * np.finfo(float).eps + 4 * np.finfo(dtype).eps
+        bound += digit * np.finfo(dtype).eps * (kind is Emulated)
+        np.testing.assert_array_less(np.abs(y - expected), bound * expected)
+    for place in np.asarray, put:
+        edges = normal_cdf(place(np.array([-np.inf, -1e30, -0.0, 0, 1e30, np.inf, np.nan], dtype)))
+        assert str(edges.tolist()) == "[0.0, 0.0, 0.5, 0.5, 1.0, 1.0, nan]"
+        assert normal_cdf(place(np.zeros((0, 3), dtype))).shape == (0, 3)
 
 
 # Cells of recurrent layers

@@ -1,5 +1,6 @@
 """What nodes take as operands and arguments, against NumPy and PyTorch, and what they refuse."""
 
+import inspect
 import itertools
 import operator
 from contextlib import nullcontext
@@ -10,12 +11,13 @@ import slides
 from products import each
 from sliced import in_slices
 from strict import get, put
-from test_ops import CASES
+from test_ops import CASES, nodes_of_the_package
 
 from dpedf.edf import Backward, Forward, Input, Package, Parameter
 from dpedf.ops import (
     Affine,
     AveragePool,
+    Clip,
     Concat,
     Conv2D,
     Dropout,
@@ -27,10 +29,12 @@ from dpedf.ops import (
     Log,
     LogLoss,
     LogSumExp,
+    Maximum,
     MaxPool,
     Mean,
     NotEqual,
     OneHot,
+    Pad,
     Relu,
     Reshape,
     Sigmoid,
@@ -40,9 +44,11 @@ from dpedf.ops import (
     Sqrt,
     Square,
     SquareLoss,
+    Stack,
     Sum,
     Tanh,
     Transpose,
+    Where,
 )
 from dpedf.program import during
 
@@ -81,6 +87,27 @@ REFUSED = {
     "expected a list of nodes, , , ": lambda: Concat([]),
     "expected a list of nodes, , , , ": lambda: Concat([w, np.ones((2, 3))]),
     "Concat by (0, 1), expected one whole number": lambda: Concat([x, x], (0, 1)),
+    "Stack by (0, 1), expected one whole number": lambda: Stack([x, x], (0, 1)),
+    "Stack of x0 (B, 2, 3): expected an axis in -3..2, not 3": lambda: Stack([x], 3),
+    "Stack of x0 (B, 2, 3), x1 (B, 3): expected values of one shape": lambda: Stack(
+        [x, Input((3,))]
+    ),
+    "expected a list of nodes, all with b or all without, ": lambda: Stack([x, w]),
+    "Pad of x (B, 2, 3): expected a pair (before, after) for each of 2 axes": lambda: Pad(
+        x, [(1, 1)]
+    ),
+    "Pad of x (2, 3): expected a pair (before, after) for each of 2 axes": lambda: Pad(
+        w, [(0, 1)] * 3
+    ),
+    "Pad by 1, expected pairs (before, after), at least 0": lambda: Pad(x, 1),
+    "Pad by [1, 2], expected pairs": lambda: Pad(x, [1, 2]),
+    "Pad by [(0, -1), (0, 0)], expected pairs": lambda: Pad(x, [(0, -1), (0, 0)]),
+    "Pad by (0.5, 1), expected whole numbers": lambda: Pad(x, [(0.5, 1), (0, 0)]),
+    "Clip of min = None, max = None, expected numbers": lambda: Clip(x),
+    "Clip of min = 2, max = 1, expected numbers, min <= max": lambda: Clip(x, 2, 1),
+    "Clip of min = nan, max = 1, expected numbers": lambda: Clip(x, np.nan, 1),
+    "Gelu of approximate = 'erf', expected": lambda: Gelu(x, "erf"),
+    "Maximum of x (B, 2, 3): expected a node, found ndarray": lambda: Maximum(x, np.ones(3)),
     "OneHot by (2, 3), expected one whole number": lambda: OneHot(x, (2, 3)),
     "Sum of : expected a node, found ndarray: put arrays into an Input": lambda: Sum(np.ones(3)),
     "LogLoss of Q (B, 2, 3): expected a node, found ndarray": lambda: LogLoss(
@@ -111,6 +138,46 @@ def test_an_argument_that_means_nothing_is_refused_where_the_node_is_made(messag
         REFUSED[message]()
     line = str(caught.value)
     assert line.startswith(message.rstrip(", ")) and "\n" not in line
+
+
+def test_axes_have_one_name_in_all_nodes_and_none_is_b():
+    for (node,) in (param.values for param in nodes_of_the_package()):
+        words = {*inspect.signature(node.__init__).parameters}
+        assert words.isdisjoint({"axes", "dim", "dims", "dimension"}), node
+    many = {node: node(x, axis=(-1, 0)).value.shape for node in (Sum, Mean, LogSumExp, Transpose)}
+    assert many == {Sum: (0,), Mean: (0,), LogSumExp: (0,), Transpose: (0, 3, 2)}
+    for axis, joined, stacked in (0, (0, 4, 3), (0, 2, 2, 3)), (-1, (0, 2, 6), (0, 2, 3, 2)):
+        assert Concat([x, x], axis=axis).value.shape == joined
+        assert Stack([x, x], axis=axis).value.shape == stacked
+    for make in (lambda axis: Sum(x, axis), lambda axis: Concat([x, x], axis)):
+        for axis in 2, -3:
+            with pytest.raises(ValueError, match=f"expected an axis in -2..1, not {axis}$"):
+                make(axis)
+
+
+def test_integers_that_are_arranged_remain_integers():
+    labels = given(np.array([[1, 0], [2, 5]], np.uint8))
+    for z, expected in (
+        (Stack([labels, labels]), np.uint8),
+        (Pad(labels, [(1, 2)]), np.uint8),
+        (Pad(labels, [(1, 2)], 9), np.uint8),
+        (Pad(labels, [(1, 2)], -100), np.int16),
+        (Pad(labels, [(1, 2)], 0.5), np.float32),
+        (Clip(labels, 1, 2), np.float32),
+        (Maximum(labels, 1), np.float32),
+        (Where(labels, labels, 1), np.float32),
+        (Stack([labels, given(np.ones((2, 2), np.float32))]), np.float32),
+    ):
+        Forward(z)
+        assert z.value.dtype == expected
+    Forward(z := Pad(labels, [(1, 2)], -100))
+    assert z.value.tolist() == [[-100, 1, 0, -100, -100], [-100, 2, 5, -100, -100]]
+
+
+def test_the_logarithm_of_a_stack_of_probabilities_is_right_at_any_scores():
+    s = given(np.array([[1000.0, 0], [0, 3]]))
+    Forward(logs := Log(Stack([Softmax(s), Softmax(-s)])))
+    assert logs.value[0].tolist() == [[0, -1000], [-1000, 0]]
 
 
 INDICES = [

@@ -34,11 +34,13 @@ from dpedf.ops import (
     AveragePool,
     BatchNorm,
     BinaryLogLoss,
+    Clip,
     Concat,
     Conv2D,
     Divide,
     Dropout,
     Einsum,
+    Elu,
     Embedding,
     Exp,
     Flatten,
@@ -54,11 +56,14 @@ from dpedf.ops import (
     LogSumExp,
     LSTMCell,
     MatMul,
+    Maximum,
     MaxPool,
     Mean,
+    Minimum,
     Multiply,
     NotEqual,
     OneHot,
+    Pad,
     Power,
     Relu,
     Reshape,
@@ -68,13 +73,16 @@ from dpedf.ops import (
     Silu,
     Slice,
     Softmax,
+    Softplus,
     Sqrt,
     Square,
     SquareLoss,
+    Stack,
     Subtract,
     Sum,
     Tanh,
     Transpose,
+    Where,
     Zeros,
 )
 from dpedf.ops.arithmetic import Operator
@@ -171,8 +179,8 @@ FEW_PAIRS = [
 ]
 
 
-def of_pairs(node, operation, low=-2.0, pairs=PAIRS):
-    """An operator on operands of shapes that meet."""
+def of_pairs(node, operation, low=-2.0, pairs=PAIRS, theirs=None):
+    """An operator on operands of shapes that meet.  theirs: PyTorch's, if it is another one."""
     for x, y in map(str.split, pairs):
         indices = max(len(x), len(y)) - 1
 
@@ -183,9 +191,20 @@ def of_pairs(node, operation, low=-2.0, pairs=PAIRS):
                 else t.shape
                 for t, word in zip(tensors, words, strict=True)
             ]
-            return operation(*(t.reshape(s) for t, s in zip(tensors, shapes, strict=True)))
+            return (theirs or operation)(*map(torch().reshape, tensors, shapes))
 
         yield Case(node, f"{x} {y}", operation, reference, low)
+
+
+def tensor(x):
+    return torch().as_tensor(x, dtype=torch().float64)
+
+
+CHOICES = {  # as PyTorch makes them
+    "Maximum": lambda x, y: torch().maximum(tensor(x), tensor(y)),
+    "Minimum": lambda x, y: torch().minimum(tensor(x), tensor(y)),
+    "Where": lambda mask, x, y: torch().where(mask != 0, x, y),
+}
 
 
 def of_formulas():
@@ -197,11 +216,15 @@ def of_formulas():
         Divide: ["x / 2", "2 / x", "x / x", "x / (y / x)"],
         Power: ["x ** 3", "x ** -1", "x ** 0.5", "x ** 0", "x ** 1", "2 ** x", "0 ** x", "x ** x"],
         Square: ["x ** 2", "x ** 2.0", "(x + x + y) ** 2"],
+        Maximum: ["Maximum(x, 1)", "Maximum(1.2, x)", "Maximum(x, x)", "Maximum(x * y, y)"],
+        Minimum: ["Minimum(x, 1)", "Minimum(1.2, x)", "Minimum(x, x)", "Minimum(x * y, y)"],
+        Where: ["Where(x - x, x, y)", "Where(x, 2, y)", "Where(x, x, -1) + y"],
     }
     for node, texts in formulas.items():
         for text in texts:
             formula = eval(f"lambda x, y: {text}")
-            yield Case(node, "b3 b3", formula, low=0.5, name=text)
+            in_torch = eval(f"lambda x, y: {text}", CHOICES)
+            yield Case(node, "b3 b3", formula, in_torch, low=0.5, name=text)
 
 
 def of_indices():
@@ -272,14 +295,14 @@ def of_tensors():
     yield Case(Reshape, "p32", lambda x: Reshape(x, (2, 3)), lambda x: x.reshape(2, 3))
     yield Case(Reshape, "b1", lambda x: Reshape(x, ()), lambda x: x[:, 0])
     yield Case(Reshape, "p1", lambda x: Silu(Reshape(x, ())), lambda x: functional().silu(x[0]))
-    for axes in None, (0, 1, 2), (2, 0, 1), (1, 0, 2), (-1, 0, 1):
-        order = (2, 1, 0) if axes is None else [axis % 3 for axis in axes]
+    for axis in None, (0, 1, 2), (2, 0, 1), (1, 0, 2), (-1, 0, 1):
+        order = (2, 1, 0) if axis is None else [k % 3 for k in axis]
         yield Case(
             Transpose,
             "b234",
-            lambda x, axes=axes: Transpose(x, axes),
-            lambda x, order=order: x.permute(0, *(axis + 1 for axis in order)),
-            name=str(axes),
+            lambda x, axis=axis: Transpose(x, axis),
+            lambda x, order=order: x.permute(0, *(k + 1 for k in order)),
+            name=str(axis),
         )
     yield Case(Transpose, "p23", Transpose, lambda x: x.T)
     yield Case(Transpose, "b3", Transpose, lambda x: x)
@@ -291,6 +314,33 @@ def of_tensors():
             lambda *x, axis=axis: Concat(x, axis),
             lambda *x, there=there: torch().cat(x, there),
             name=f"axis {axis}",
+        )
+        yield Case(
+            Stack,
+            "b23 b23 x23",
+            lambda *x, axis=axis: Stack(x, axis),
+            lambda *x, there=there: torch().stack(x, there),
+            name=f"axis {axis}",
+        )
+    yield Case(Stack, "b b", lambda *x: Stack(x), lambda *x: torch().stack(x, 1))
+    yield Case(Stack, "p23 p23", lambda *x: Stack(x), lambda *x: torch().stack(x))
+    yield Case(
+        Stack, "b2", lambda x: Stack([x, x]), lambda x: torch().stack([x, x], 1), name="twice"
+    )
+    for operands, widths, value in (
+        ("b234", [(0, 0), (1, 2), (3, 0)], 0),
+        ("b234", [(1, 0), (0, 0), (0, 1)], -1.5),
+        ("p3", [(2, 1)], 0.5),
+        ("b12", [(0, 0), (0, 0)], 3),
+    ):
+        yield Case(
+            Pad,
+            operands,
+            lambda x, widths=widths, value=value: Pad(x, widths, value),
+            lambda x, widths=widths, value=value: functional().pad(
+                x, [width for pair in widths[::-1] for width in pair], value=value
+            ),
+            name=f"{operands}, {widths}, {value}",
         )
     yield Case(Concat, "b2 b1 x3", lambda *x: Concat(x), lambda *x: torch().cat(x, 1))
     yield Case(
@@ -344,15 +394,15 @@ def of_tensors():
         name="beside other uses",
     )
     for node, name in (Sum, "sum"), (Mean, "mean"), (LogSumExp, "logsumexp"):
-        for axes in None, 0, 1, -1, (0, 2), (-1, -2):
-            there = (1, 2, 3) if axes is None else axes if isinstance(axes, tuple) else (axes,)
-            there = there if axes is None else tuple(a + 1 if a >= 0 else a for a in there)
+        for axis in None, 0, 1, -1, (0, 2), (-1, -2):
+            there = (1, 2, 3) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+            there = there if axis is None else tuple(a + 1 if a >= 0 else a for a in there)
             yield Case(
                 node,
                 "b234",
-                lambda x, node=node, axes=axes: node(x, axes),
+                lambda x, node=node, axis=axis: node(x, axis),
                 lambda x, name=name, there=there: getattr(x, name)(there),
-                name=str(axes),
+                name=str(axis),
             )
         yield Case(node, "b", node, lambda x: x, name="of no indices")
         yield Case(
@@ -446,6 +496,25 @@ def heads(x, n):
     return x.unflatten(2, (n, -1)).transpose(1, 2)
 
 
+def attention(q, k, v, *more):
+    """PyTorch's, with a mask of its own shape; a query that looks at nothing gets 0."""
+    *mask, n, groups, causal = more
+    (B, T), S = q.shape[:2], k.shape[1]
+    looks = torch().ones(B, T, S, dtype=bool)
+    if mask:
+        looks = looks & (mask[0] != 0).reshape(B, *mask[0].shape[1:-1] or [1], S)
+    looks = looks & torch().ones(T, S, dtype=bool).tril() if causal else looks
+    blind = ~looks.any(2, keepdim=True)
+    y = functional().scaled_dot_product_attention(
+        heads(q, n),
+        heads(k, groups or n),
+        heads(v, groups or n),
+        (looks | blind)[:, None],
+        enable_gqa=True,
+    )
+    return y.transpose(1, 2).flatten(2) * ~blind
+
+
 def of_sequences():
     for operands, n in (
         ("b34 b34 b34", 2),
@@ -468,6 +537,24 @@ def of_sequences():
                 ),
                 name=f"{operands}, {n} heads{', causal' * causal}",
             )
+    for operands, n, groups, causal in (
+        ("b34 b34 b34 m3", 2, None, False),
+        ("b34 b34 b34 m33", 2, None, True),
+        ("b24 b34 b36 m23", 2, None, False),
+        ("b38 b34 b32", 4, 2, False),
+        ("b38 b34 b32 m3", 4, 2, True),
+        ("b26 b32 b31 m23", 3, 1, False),
+        ("b34 b34 b34 m3", 2, 2, True),
+    ):
+        yield Case(
+            Attention,
+            operands,
+            lambda *x, n=n, groups=groups, causal=causal: Attention(
+                *x[:3], n, causal, *x[3:], groups=groups
+            ),
+            lambda *x, n=n, groups=groups, causal=causal: attention(*x, n, groups, causal),
+            name=f"{operands}, {n} heads{f', {groups} groups' * bool(groups)}{', causal' * causal}",
+        )
     for operands in "p43 y4", "p43 y42", "p41 y423", "p13 y12":
         yield Case(Embedding, operands, Embedding, lambda W, y: functional().embedding(y, W))
     yield Case(
@@ -671,6 +758,36 @@ CASES = [
     Case(MatMul, "b223 b134", operator.matmul),
     *of_numbers(Silu, lambda x: functional().silu(x)),
     *of_numbers(Gelu, lambda x: functional().gelu(x, approximate="tanh")),
+    *(
+        Case(
+            Gelu,
+            f"{n}",
+            lambda x: Gelu(x, "none"),
+            lambda x: functional().gelu(x),
+            name=f"{n}, exact",
+        )
+        for n in ("b3", "p23", "p")
+    ),
+    *of_numbers(Softplus, lambda x: functional().softplus(x)),
+    *of_numbers(Elu, lambda x: functional().elu(x)),
+    Case(Elu, "b3", lambda x: Elu(x, 0.3), lambda x: functional().elu(x, 0.3), name="0.3"),
+    *(
+        Case(
+            Clip,
+            "b23",
+            lambda x, ends=ends: Clip(x, *ends),
+            lambda x, ends=ends: x.clamp(*ends),
+            name=f"{ends}",
+        )
+        for ends in ((-0.5, 1), (None, 0.5), (0, None))
+    ),
+    Case(Clip, "p", lambda x: Clip(x, -1, 1.5), lambda x: x.clamp(-1, 1.5)),
+    *of_pairs(Maximum, Maximum, pairs=FEW_PAIRS, theirs=CHOICES["Maximum"]),
+    *of_pairs(Minimum, Minimum, pairs=FEW_PAIRS, theirs=CHOICES["Minimum"]),
+    Case(Where, "m3 b3 x3", Where, CHOICES["Where"]),
+    Case(Where, "m b23 p3", Where, lambda m, x, y: CHOICES["Where"](m[:, None, None], x, y)),
+    Case(Where, "m3 p b", Where, lambda m, x, y: CHOICES["Where"](m, x, y[:, None])),
+    Case(Where, "m23 b23", lambda m, x: Where(m, x, 0), lambda m, x: CHOICES["Where"](m, x, 0.0)),
     *of_numbers(LeakyRelu, lambda x: functional().leaky_relu(x)),
     *(
         Case(
@@ -1216,7 +1333,11 @@ def test_a_binary_log_loss_is_stable(s):
     assert scores.grad.tolist() == [float(s > 0), float(s > 0) - 1]
 
 
-@pytest.mark.parametrize("activation", [Gelu, Silu, Sigmoid])
+def exact_gelu(x):
+    return Gelu(x, "none")
+
+
+@pytest.mark.parametrize("activation", [Elu, exact_gelu, Gelu, Silu, Sigmoid, Softplus])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_an_activation_warns_of_no_number(activation, dtype):
     x = Parameter(np.array([[-1e4, -200.0, -90, -1, 0, 1, 90, 200, 1e4]], dtype))
@@ -1330,6 +1451,49 @@ EDGES = {  # (node of x, PyTorch's, x)
         Gelu,
         lambda t, x: t.nn.functional.gelu(x, approximate="tanh"),
         [[1e13, -1e13, 1e35, -1e35, 30, -30, 12, -12]],
+    ),
+    "exact gelu, also where it is small": (
+        lambda x: Gelu(x, "none"),
+        lambda t, x: x * t.special.erfc(-x * 0.5**0.5) / 2,
+        [
+            [INF, -INF, NAN, 1e13, -1e13, 30, -30, 12, -12],
+            [-8, -4, -0.0, 1e-9, 1, 4, 5.66, 0.7, -5.66],
+        ],
+    ),
+    "softplus": (
+        Softplus,
+        lambda t, x: t.nn.functional.softplus(x, threshold=800),
+        [[INF, -INF, NAN, 90, -90, 700, 0, 1e-9, 30]],
+    ),
+    "elu": (
+        lambda x: Elu(x, 0.5),
+        lambda t, x: t.nn.functional.elu(x, 0.5),
+        [[INF, -INF, NAN, 1e4, -1e4, -0.0, 0, -1e-9, 1e-9]],
+    ),
+    "what is cut off gets no gradient, were it infinite": (
+        lambda x: Sqrt(Clip(x, 0)),
+        lambda t, x: x.clamp(0).sqrt(),
+        [[-4.0, 0.25, INF, NAN, 1]],
+    ),
+    "both ends belong to a clip": (
+        lambda x: Clip(x, -1, 0.5),
+        lambda t, x: x.clamp(-1, 0.5),
+        [[-1, 0.5, -2, 2, -INF, INF, NAN, 0.25]],
+    ),
+    "the larger of nan, of equal ones and of infinities": (
+        lambda x: Maximum(Slice(x, slice(0, 5)), Slice(x, slice(5, 10))),
+        lambda t, x: t.maximum(x[:, :5], x[:, 5:]),
+        [[NAN, 1, 2, INF, -INF, 1, NAN, 2, INF, 0], [0.0, 1, NAN, INF, 3, -0.0, 2, NAN, 5, -INF]],
+    ),
+    "the smaller one": (
+        lambda x: Minimum(Slice(x, slice(0, 5)), Slice(x, slice(5, 10))),
+        lambda t, x: t.minimum(x[:, :5], x[:, 5:]),
+        [[NAN, 1, 2, INF, -INF, 1, NAN, 2, INF, 0], [0.0, 1, NAN, INF, 3, -0.0, 2, NAN, 5, -INF]],
+    ),
+    "who loses gets no gradient, were it infinite": (
+        lambda x: Sqrt(Maximum(x, 0)) + Sqrt(Where(x, x, 0)),
+        lambda t, x: t.maximum(x, t.zeros_like(x)).sqrt() + t.where(x != 0, x, 0.0).sqrt(),
+        [[4.0, 0.25, 9.0, 1.0]],
     ),
     "layer norm of a large number": (
         lambda x: LayerNorm(Package(w=Parameter(np.ones(4)), b=Parameter(np.zeros(4))), x),

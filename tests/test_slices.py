@@ -19,6 +19,7 @@ from dpedf.ops import (
     Conv2D,
     Dropout,
     Einsum,
+    Elu,
     Embedding,
     Exp,
     Gelu,
@@ -33,6 +34,7 @@ from dpedf.ops import (
     LogSumExp,
     LSTMCell,
     MatMul,
+    Maximum,
     MaxPool,
     Mean,
     Multiply,
@@ -43,6 +45,7 @@ from dpedf.ops import (
     Sigmoid,
     Silu,
     Softmax,
+    Softplus,
     Sqrt,
     Square,
     SquareLoss,
@@ -180,9 +183,9 @@ LONG = [
     Case(RMSNorm, "bI pI", lambda x, w: RMSNorm(w, x)),
     *(Case(SquareLoss, operands, SquareLoss) for operands in ("bI bI", "b2I b2I")),
     *(
-        Case(node, "b2I", lambda x, node=node, axes=axes: node(x, axes), name=str(axes))
+        Case(node, "b2I", lambda x, node=node, axis=axis: node(x, axis), name=str(axis))
         for node in (Sum, Mean, LogSumExp)
-        for axes in (None, 0, 1)
+        for axis in (None, 0, 1)
     ),
     *(Case(Multiply, f"bI {other}", Multiply) for other in ("pI", "p", "p1", "b", "p2I")),
     Case(Multiply, "bI pI", lambda x, w: x * (w * w), name="of a parameter twice"),
@@ -191,6 +194,9 @@ LONG = [
         Case(node, "bI", node, low=0.1)
         for node in (Exp, Log, LogSigmoid, Sqrt, Square, Tanh, Sigmoid, Relu, LeakyRelu, Silu, Gelu)
     ),
+    *(Case(node, "bI", node) for node in (Elu, Softplus)),
+    Case(Gelu, "bI", lambda x: Gelu(4 * x, "none"), name="exact"),
+    Case(Maximum, "bI pI", Maximum),
     Case(Dropout, "bI", lambda x: Dropout(x, 0.3)),
     Case(Shift, "b34", lambda x: Shift(x, 0.3)),
     Case(BinaryLogLoss, "b y2", BinaryLogLoss),

@@ -40,6 +40,7 @@ from dpedf.ops import (
     LSTMCell,
     MatMul,
     Mean,
+    Pad,
     Relu,
     Reshape,
     Sigmoid,
@@ -47,6 +48,7 @@ from dpedf.ops import (
     Softmax,
     Sqrt,
     SquareLoss,
+    Stack,
     Sum,
     Tanh,
     Transpose,
@@ -273,19 +275,8 @@ def test_the_equations_of_every_node_are_what_it_computes(node):
 
 
 # Their docstring shows the general form; equations() writes that of the arguments, which is read.
-GENERAL = {
-    Concat,
-    CrossEntropy,
-    Einsum,
-    Flatten,
-    LogSumExp,
-    MatMul,
-    Mean,
-    Reshape,
-    Slice,
-    Sum,
-    Transpose,
-}
+GENERAL = {Concat, Einsum, Flatten, LogSumExp, MatMul, Mean, Pad, Reshape, Slice, Stack, Sum}
+GENERAL |= {CrossEntropy, Transpose}
 
 
 def test_of_other_nodes_the_docstring_itself_is_read():
@@ -298,7 +289,9 @@ def test_of_other_nodes_the_docstring_itself_is_read():
     [
         (Affine, "- C[j]", "+ C[j]"),
         (Attention, "/ sqrt(I) + causal", "+ causal"),
-        (Attention, "log([s <= t])", "log([s >= t])"),
+        (Attention, "causal log([s <= t]))\n    I", "causal log([s >= t]))\n    I"),
+        (Attention, "e[b,h,s,t] + causal log([s <= t]) + log(looks[b,t,s])", "e[b,h,s,t]"),
+        (Attention, "v.grad[b,s,J g + j] += sum_n,t", "v.grad[b,s,J g + j] += 2 sum_n,t"),
         (Attention, "d[b,h,s,t] q[b,t,I h + i]", "d[b,h,s,t] q[b,t,i]"),
         (LayerNorm, "mean_k h[b,...,k] n[b,...,k]", "mean_k h[b,...,k] n[b,...,j]"),
         (LayerNorm, "+ epsilon", "- epsilon"),

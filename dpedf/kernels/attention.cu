@@ -1,9 +1,10 @@
 // Attention of heads, a row of scores by a warp.  T is float or double.
 
 // a: (rows, S), of scores; leaves the softmax over s of each row times scale.  With causal, row t of
-// every `positions` has scores for s <= t alone: others are not read, and become 0.
-extern "C" __global__ void weights(T *a, double scale, long long causal, long long rows,
-                                   long long positions, long long S) {
+// every `positions` has scores for s <= t alone: others are not read, and become 0.  Masked scores
+// are -inf, and a row that has no others becomes 0.
+extern "C" __global__ void weights(T *a, double scale, long long causal, long long masked,
+                                   long long rows, long long positions, long long S) {
     long long row = (blockIdx.x * (long long)blockDim.x + threadIdx.x) / 32;
     int lane = threadIdx.x % 32, t = row % positions;
     int seen = causal && t < S ? t + 1 : S;
@@ -15,6 +16,8 @@ extern "C" __global__ void weights(T *a, double scale, long long causal, long lo
     for (int s = lane; s < seen; s += 32)
         most = a[s] > most ? a[s] : most;
     most = most_of_warp(most);
+    if (masked && most < 0 && !isfinite(most))
+        most = 0;
 
     T sum = 0;
     for (int s = lane; s < seen; s += 32) {
@@ -22,6 +25,8 @@ extern "C" __global__ void weights(T *a, double scale, long long causal, long lo
         sum += a[s];
     }
     sum = sum_of_warp(sum);
+    if (masked && sum == 0)
+        sum = 1;
 
     for (int s = lane; s < S; s += 32)
         a[s] = s < seen ? a[s] / sum : 0;

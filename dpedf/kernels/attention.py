@@ -33,31 +33,50 @@ def swapped_on_gpu(*arrays):
     return results
 
 
+def hide(a, where):
+    """Leave -inf in a where this is true, also in the place of nan."""
+    bound = np.where(where, -np.inf, np.nan).astype(a.dtype)
+    np.fmin(a, bound, out=a)  # which ignores nan: a where bound is nan, else -inf in any case
+
+
 @function
-def attention_weights(q, k, scale, causal):
+def attention_weights(q, k, scale, causal, mask=None, sharing=1):
     """a[b,h,s,t] = softmax_s scale sum_i q[b,h,t,i] k[b,h,s,i], of s <= t alone if causal
+
+    mask: of bools, (B, T, S), or without T, (B, 1, S); B may be 1.  Of s where it is true alone; a
+    is 0 where it is true of none.  sharing: so many heads of q, one after the other along t, share
+    a head of k, and each has positions of its own.
 
     q: (B, H, T, I); k: (B, H, S, I); a: (B, H, S, T)
     """
     a = product(k, q.swapaxes(2, 3))
     a *= scale
+    B, H, S, T = a.shape
+    T //= sharing
+    each = a.reshape(B, H, S, sharing, T)  # a view
     if causal:
-        S, T = a.shape[2:]
-        later = np.expand_dims(np.arange(S, like=a), 1) > np.arange(T, like=a)
-        bound = np.where(later, -np.inf, np.nan).astype(a.dtype)
-        np.fmin(a, bound, out=a)  # which ignores nan: a where bound is nan, else -inf in any case
-    a -= a.max(axis=2, keepdims=True)
+        hide(each, np.arange(S, like=a).reshape(S, 1, 1) > np.arange(T, like=a))
+    if mask is not None:
+        hide(each, ~np.expand_dims(mask.swapaxes(1, 2), (1, 3)))
+    most = a.max(axis=2, keepdims=True)
+    if mask is not None:
+        most = np.where(most == -np.inf, 0.0, most).astype(a.dtype, copy=False)
+    a -= most
     np.exp(a, out=a)
-    a /= a.sum(axis=2, keepdims=True)
+    sums = a.sum(axis=2, keepdims=True)
+    a /= sums if mask is None else np.where(sums == 0, 1.0, sums).astype(a.dtype, copy=False)
     return a
 
 
 @on_gpu(attention_weights)
-def attention_weights_on_gpu(q, k, scale, causal):
+def attention_weights_on_gpu(q, k, scale, causal, mask=None, sharing=1):
     a = product(q, k.swapaxes(2, 3))
-    T, S = a.shape[2:]
+    B, H, T, S = a.shape
+    T //= sharing
+    if mask is not None:
+        hide(a.reshape(B, H, sharing, T, S), ~np.expand_dims(mask, (1, 2)))
     rows = a.size // max(1, S)
-    cuda.weights(32 * rows, a, scale, int(causal), rows, T, S)
+    cuda.weights(32 * rows, a, scale, int(causal), int(mask is not None), rows, T, S)
     return a.swapaxes(2, 3)
 
 
@@ -65,10 +84,10 @@ def attention_weights_on_gpu(q, k, scale, causal):
 def scores_gradient(a, v, g, y, scale):
     """d[b,h,s,t] = scale a[b,h,s,t] sum_j g[b,h,t,j] (v[b,h,s,j] - y[b,h,t,j]), as a in memory
 
-    v: (B, H, S, J); g, y: (B, H, T, J)
+    v: (B, H, S, J); g: (B, H, T, J), y the same, or with the heads that share one of v apart
     """
     d = product(v, g.swapaxes(2, 3))
-    d -= np.expand_dims((g * y).sum(axis=3), 2)
+    d -= np.expand_dims((g * y.reshape(g.shape)).sum(axis=3), 2)
     d *= a
     d *= scale
     return d
@@ -77,7 +96,7 @@ def scores_gradient(a, v, g, y, scale):
 @on_gpu(scores_gradient)
 def scores_gradient_on_gpu(a, v, g, y, scale):
     d = product(g, v.swapaxes(2, 3))
-    H, T, S = d.shape[1:]
+    (H, T), S = y.shape[1:3], d.shape[3]
     rows = d.size // max(1, S)
     # None of these is a copy: attention_weights, swapped and the node have made them so.
     a, g, y = packed(a.swapaxes(2, 3)), packed(g), packed(y.swapaxes(1, 2))

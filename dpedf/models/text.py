@@ -5,22 +5,17 @@ import numpy as np
 from dpedf.edf import Package, Parameter
 from dpedf.errors import UserError
 from dpedf.models.expect import positive
+from dpedf.models.recurrent import GRU, LSTM, gru, lstm
 from dpedf.ops import (
     Affine,
     Attention,
-    Concat,
     Embedding,
     Gelu,
-    GRUCell,
     LayerNorm,
     LogLoss,
-    LSTMCell,
     MatMul,
-    Reshape,
-    Slice,
     Softmax,
     Transpose,
-    Zeros,
 )
 from dpedf.phi import Uniform, dense, glorot
 
@@ -33,38 +28,12 @@ def embedded(x, size, bound):
     return W, Embedding(W, x)
 
 
-def LSTM(Phi, x):
-    """h[b,t,j], the outputs of a long short-term memory for x[b,t,i].  Phi: w, b for x; u for h."""
-    z, T, J = Affine(Phi, x), x.value.shape[1], len(Phi.u.value)
-    state, h, outputs = Zeros(z, 2 * J), Zeros(z, J), []
-    for t in range(T):
-        state = LSTMCell(Slice(z, t), h @ Phi.u, state)
-        h = Slice(state, slice(J, None))
-        outputs.append(h)
-    return Reshape(Concat(outputs), (T, J))
-
-
-def GRU(Phi, Psi, x):
-    """h[b,t,j], the outputs of gated recurrent units for x[b,t,i].  Phi: for x; Psi: for h."""
-    z, T, J = Affine(Phi, x), x.value.shape[1], len(Psi.w.value)
-    h, outputs = Zeros(z, J), []
-    for t in range(T):
-        h = GRUCell(Slice(z, t), Affine(Psi, h), h)
-        outputs.append(h)
-    return Reshape(Concat(outputs), (T, J))
-
-
 def char_lstm(x, y, embedding=64, hidden=192):
     """Softmax(Affine(Phi, LSTM(Embedding(x)))): embedding and hidden are sizes."""
     positive(embedding=embedding, hidden=hidden)
-    J, bound = hidden, hidden**-0.5
     z = embedded(x, embedding, 1.0)[1]
-    b = np.zeros(4 * J)
-    b[J : 2 * J] = -1  # subtracted: at first the cells remember
-    Phi = Package(
-        w=Uniform((embedding, 4 * J), bound), u=Uniform((J, 4 * J), bound), b=Parameter(b)
-    )
-    Q = Softmax(Affine(dense(J, x.classes, glorot), LSTM(Phi, z)))
+    h = LSTM(lstm(embedding, hidden), z)
+    Q = Softmax(Affine(dense(hidden, x.classes, glorot), h))
     return Q, LogLoss(Q, y)
 
 
@@ -72,8 +41,8 @@ def char_gru(x, y, embedding=64, hidden=192):
     """Softmax(Affine(Phi, GRU(Embedding(x)))): embedding and hidden are sizes."""
     positive(embedding=embedding, hidden=hidden)
     z = embedded(x, embedding, 1.0)[1]
-    Phi, Psi = (dense(I, 3 * hidden, lambda I, J: hidden**-0.5) for I in (embedding, hidden))
-    Q = Softmax(Affine(dense(hidden, x.classes, glorot), GRU(Phi, Psi, z)))
+    h = GRU(*gru(embedding, hidden), z)
+    Q = Softmax(Affine(dense(hidden, x.classes, glorot), h))
     return Q, LogLoss(Q, y)
 
 

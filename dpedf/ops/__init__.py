@@ -1,10 +1,11 @@
 """The nodes, by family."""
 
-from dpedf.ops.activation import Gelu, LeakyRelu, Silu
+from dpedf.ops.activation import Elu, Gelu, LeakyRelu, Silu, Softplus
 from dpedf.ops.affine import Affine
 from dpedf.ops.arithmetic import Add, Divide, Multiply, Power, Subtract
 from dpedf.ops.attention import Attention
 from dpedf.ops.binary import BinaryLogLoss
+from dpedf.ops.choice import Clip, Maximum, Minimum, Where
 from dpedf.ops.conv import AveragePool, Conv2D, MaxPool
 from dpedf.ops.einsum import Einsum
 from dpedf.ops.embedding import Embedding, OneHot
@@ -13,7 +14,8 @@ from dpedf.ops.logarithm import Log, LogSigmoid
 from dpedf.ops.loss import LogLoss
 from dpedf.ops.masked_mean import NotEqual
 from dpedf.ops.normalization import BatchNorm, Dropout, LayerNorm, RMSNorm
-from dpedf.ops.parts import Concat, Slice
+from dpedf.ops.pad import Pad
+from dpedf.ops.parts import Concat, Slice, Stack
 from dpedf.ops.pointwise import Relu, Sigmoid, Tanh
 from dpedf.ops.products import MatMul
 from dpedf.ops.recurrent import GRUCell, LSTMCell, Zeros

@@ -5,6 +5,7 @@ import numpy as np
 from dpedf.edf import CompNode
 from dpedf.kernels import floats
 from dpedf.kernels.activation import gelu, gelu_gradient, sigmoid
+from dpedf.kernels.normal import normal_cdf, normal_density
 
 
 class LeakyRelu(CompNode):
@@ -57,6 +58,45 @@ class Silu(CompNode):
         self.x.addgrad(delta)
 
 
+class Softplus(CompNode):
+    """y = log(1 + exp(x))
+
+    x.grad += y.grad sigmoid(x)
+
+    Dugas et al., 2001
+    """
+
+    def __init__(self, x):
+        self.x = x
+
+    def forward(self):
+        (x,) = floats(self.x.value)
+        self.value = np.logaddexp(x, 0.0)
+
+    def backward(self):
+        self.x.addgrad(self.grad * sigmoid(*floats(self.x.value)))
+
+
+class Elu(CompNode):
+    """y = max(x, 0) + alpha (exp(min(x, 0)) - 1)
+
+    x.grad += y.grad ([x > 0] + [x <= 0] alpha exp(min(x, 0)))
+
+    Clevert, Unterthiner and Hochreiter, 2016
+    """
+
+    def __init__(self, x, alpha=1.0):
+        self.x, self.alpha = x, float(alpha)
+
+    def forward(self):
+        (x,) = floats(self.x.value)
+        self.value = np.where(x > 0, x, self.alpha * np.expm1(np.minimum(x, 0)))
+
+    def backward(self):
+        x, g = self.x.value, self.grad
+        self.x.addgrad(np.where(x <= 0, g * (self.alpha * np.exp(np.minimum(x, 0))), g))
+
+
 class Gelu(CompNode):
     """y = x p
 
@@ -64,14 +104,40 @@ class Gelu(CompNode):
 
     x.grad += y.grad p (1 + 2 x (1 - p) sqrt(2 / pi) (1 + 0.134145 x**2))
 
-    which is x (1 + tanh(u)) / 2: Hendrycks and Gimpel, 2016, in the form that GPT-2 uses
+    where exact:
+
+    y = x p
+
+    p = (1 + erf(x / sqrt(2))) / 2
+
+    x.grad += y.grad (p + x exp(-x**2 / 2) / sqrt(2 pi))
+
+    approximate: "tanh", the default, is x (1 + tanh(u)) / 2, the form that GPT-2 uses; "none" is
+    exact, as PyTorch's default.  Hendrycks and Gimpel, 2016
     """
 
-    def __init__(self, x):
+    approximate = "tanh"
+
+    def __init__(self, x, approximate="tanh"):
+        if approximate not in ("tanh", "none"):
+            raise ValueError(f'Gelu of approximate = {approximate!r}, expected "tanh" or "none"')
         self.x = x
+        if approximate != "tanh":  # the default is not shown where nodes are listed
+            self.approximate = approximate
+
+    @property
+    def exact(self):
+        return self.approximate == "none"
 
     def forward(self):
-        self.value, self.sigmoid = gelu(*floats(self.x.value))
+        (x,) = floats(self.x.value)
+        if self.exact:
+            self.p = normal_cdf(x)
+            self.value = x * self.p
+        else:
+            self.value, self.p = gelu(x)
 
     def backward(self):
-        self.x.addgrad(gelu_gradient(self.x.value, self.sigmoid, self.grad))
+        x, g = self.x.value, self.grad
+        delta = g * (self.p + x * normal_density(x)) if self.exact else gelu_gradient(x, self.p, g)
+        self.x.addgrad(delta)

@@ -26,11 +26,16 @@ class Number(Node):
         self.value = float(value)
 
 
+def as_node(x):
+    """x, or the constant that it is."""
+    return Number(x) if isinstance(x, Real) else x
+
+
 class Operator(CompNode):
     """z = x o y, number by number.  Subclasses define z(x, y), and dx and dy, given z.grad as g."""
 
     def __init__(self, x, y):
-        self.x, self.y = x, y
+        self.x, self.y = as_node(x), as_node(y)
 
     def operands(self):
         x, y = floats(self.x.value, self.y.value)
@@ -141,9 +146,8 @@ def square_or_power(x, y):
 
 def operator(make, reflected=False):
     def build(self, other):
-        if isinstance(other, Real):
-            other = Number(other)
-        elif hasattr(other, "__array__"):
+        other = as_node(other)
+        if hasattr(other, "__array__"):
             found = f"{type(self).__name__} beside a {type(other).__name__}"
             raise TypeError(f"{found}, expected a node or a number: put arrays into an Input")
         elif not isinstance(other, Node):

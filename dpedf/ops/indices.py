@@ -34,9 +34,12 @@ def whole_one(node, number):
     return numbers[0]
 
 
-def after_b(x, axes):
-    """The axes of an array that these are of the node x; None: all.  ValueError: none such."""
-    indices = x.value.ndim - x.batched
+def after_b(x, axes, more=0):
+    """The axes of an array that these are of the node x; None: all.  ValueError: none such.
+
+    more: how many indices the array has beside those of x.
+    """
+    indices = x.value.ndim - x.batched + more
     axes = range(indices) if axes is None else axes
     for axis in axes:
         if not -indices <= axis < indices:

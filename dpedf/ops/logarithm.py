@@ -12,7 +12,7 @@ from dpedf.ops.arithmetic import Add, Multiply, Number, Subtract
 from dpedf.ops.embedding import OneHot
 from dpedf.ops.functions import Exp
 from dpedf.ops.masked_mean import NotEqual
-from dpedf.ops.parts import Concat, Slice
+from dpedf.ops.parts import Concat, Slice, Stack
 from dpedf.ops.pointwise import Sigmoid
 from dpedf.ops.softmax import LogOthers, LogSoftmax, LogSumExp, Softmax
 from dpedf.ops.tensor import Flatten, Reshape, Sum, Transpose
@@ -30,8 +30,8 @@ class Log(CompNode):
     logs.grad += y.grad
 
     logs: log(x), computed from scores s, where x is Softmax(s), Sigmoid(s), 1 minus one of them,
-    Exp(s) or 1 + Exp(s); what Reshape, Flatten, Transpose, Slice and Concat make of such; or a Sum
-    of such, perhaps times a mask, OneHot or NotEqual.
+    Exp(s) or 1 + Exp(s); what Reshape, Flatten, Transpose, Slice, Concat and Stack make of such;
+    or a Sum of such, perhaps times a mask, OneHot or NotEqual.
     """
 
     def __init__(self, x):
@@ -73,7 +73,7 @@ class LogSigmoid(CompNode):
 ARRANGED = {
     Reshape: lambda n, logs: Reshape(logs, n.shape),
     Flatten: lambda n, logs: Flatten(logs),
-    Transpose: lambda n, logs: Transpose(logs, n.axes),
+    Transpose: lambda n, logs: Transpose(logs, n.axis),
     Slice: lambda n, logs: Slice(logs, n.index),
 }
 
@@ -110,9 +110,9 @@ def of_scores(x, complement=False):
         return LogSigmoid(-x.x if complement else x.x)
     if (z := one_minus(x)) is not None:
         return of_scores(z, not complement)
-    if kind is Concat:
+    if kind in (Concat, Stack):
         logs = [of_scores(part, complement) for part in x.x]
-        return Concat(logs, x.axis) if all(logs) else None
+        return kind(logs, x.axis) if all(logs) else None
     if kind in ARRANGED and (logs := of_scores(x.x, complement)):
         return ARRANGED[kind](x, logs)
     return None if complement else of_positive(x)
@@ -126,7 +126,7 @@ def of_positive(x):
     if type(z) is Exp:
         return -LogSigmoid(-z.x)
     if kind is Sum and (logs := of_scores(x.x) or of_masked(x.x)):
-        return LogSumExp(logs, x.axes)
+        return LogSumExp(logs, x.axis)
     return None
 
 

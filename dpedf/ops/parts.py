@@ -11,6 +11,30 @@ from dpedf.kernels.concat import concat
 from dpedf.ops.indices import after_b, copy_equations, is_whole, letters_of, whole_one
 
 
+def several(x):
+    """A list of nodes.  ValueError: it is none, or some of them have b and others have not."""
+    x = [] if isinstance(x, Node) else list(x)
+    if {getattr(part, "batched", None) for part in x} not in ({True}, {False}):
+        raise ValueError("expected a list of nodes, all with b or all without")
+    return x
+
+
+def joined(values, axis):
+    """Arrays one after the other along an axis, and where each of them is."""
+    before, after = values[0].shape[:axis], values[0].shape[axis + 1 :]
+    decisive = [value for value in values if not is_integer(value)] or values
+    dtype = np.result_type(*{value.dtype for value in decisive})
+    size = sum(value.shape[axis] for value in values)
+    y = np.empty((*before, size, *after), dtype, like=values[0])
+    return y, concat(y, values, axis)
+
+
+def one_after_the_other(equations):
+    """Those of the value of each part, then those of its gradient."""
+    pairs = (both.split("\n") for both in equations)
+    return "\n".join(line for lines in zip(*pairs, strict=True) for line in lines)
+
+
 class Concat(CompNode):
     """y[b,...,j,...] = x[b,...,j,...], one x after the other along an axis
 
@@ -20,9 +44,7 @@ class Concat(CompNode):
     """
 
     def __init__(self, x, axis=-1):
-        self.x, self.axis = [] if isinstance(x, Node) else list(x), whole_one(self, axis)
-        if {getattr(part, "batched", None) for part in self.x} not in ({True}, {False}):
-            raise ValueError("expected a list of nodes, all with b or all without")
+        self.x, self.axis = several(x), whole_one(self, axis)
 
     def forward(self):
         values = [x.value for x in self.x]
@@ -30,11 +52,7 @@ class Concat(CompNode):
         around = {(value.ndim, value.shape[:axis], value.shape[axis + 1 :]) for value in values}
         if len(around) > 1:
             raise ValueError(f"expected shapes that differ along axis {self.axis} alone")
-        size = sum(value.shape[axis] for value in values)
-        (_, before, after), floats = *around, [value for value in values if not is_integer(value)]
-        dtype = np.result_type(*{value.dtype for value in floats or values})
-        self.value = np.empty((*before, size, *after), dtype, like=values[0])
-        self.parts = concat(self.value, values, axis)
+        self.value, self.parts = joined(values, axis)
 
     def backward(self):
         for x, part in zip(self.x, self.parts, strict=True):
@@ -47,8 +65,38 @@ class Concat(CompNode):
         for k, (*before, part) in enumerate(self.parts):
             here = [*there]
             here[len(before)] = f"{part.start} + {there[len(before)]}"  # of the first, too
-            pairs.append(copy_equations(here, there, f"x{k}").split("\n"))
-        return "\n".join(line for lines in zip(*pairs, strict=True) for line in lines)
+            pairs.append(copy_equations(here, there, f"x{k}"))
+        return one_after_the_other(pairs)
+
+
+class Stack(CompNode):
+    """y[b,...,k,...] = x[b,...], where k says which x: a new index, by default the first after b
+
+    x.grad[b,...] += y.grad[b,...,k,...]
+
+    x: several of one shape, all with b or all without; axis: that of k in y
+    """
+
+    def __init__(self, x, axis=0):
+        self.x, self.axis = several(x), whole_one(self, axis)
+
+    def forward(self):
+        values = [x.value for x in self.x]
+        (self.at,) = after_b(self.x[0], [self.axis], more=1)
+        if len({value.shape for value in values}) > 1:
+            raise ValueError("expected values of one shape")
+        self.value, _ = joined([np.expand_dims(value, self.at) for value in values], self.at)
+
+    def backward(self):
+        for k, x in enumerate(self.x):
+            if x.varies:
+                x.addgrad(self.grad[(slice(None),) * self.at + (k, ...)])
+
+    def equations(self):
+        """Those of each x: y[b,1,i] = x1[b,i]."""
+        there = letters_of(self.x[0])
+        here = [[*there[: self.at], str(k), *there[self.at :]] for k in range(len(self.x))]
+        return one_after_the_other(copy_equations(y, there, f"x{k}") for k, y in enumerate(here))
 
 
 def is_slice(part):

@@ -96,12 +96,12 @@ class LogSumExp(CompNode):
     x.grad[b,...,j,...] += y.grad[b,...] exp(x[b,...,j,...] - y[b,...])
     """
 
-    def __init__(self, x, axes=None):
-        self.x, self.axes = x, axes if axes is None else whole(self, axes)
+    def __init__(self, x, axis=None):
+        self.x, self.axis = x, axis if axis is None else whole(self, axis)
 
     def forward(self):
         (x,) = floats(packed(self.x.value))
-        self.over = after_b(self.x, self.axes)
+        self.over = after_b(self.x, self.axis)
         most = finite(x.max(axis=self.over, keepdims=True))
         with np.errstate(divide="ignore"):  # log 0 is -inf
             logs = np.log(sum_of_axes(np.exp(x - most), self.over))

@@ -65,17 +65,17 @@ class Transpose(CompNode):
 
     x.grad[b,...] += y.grad[b,...]
 
-    axes: for each index of y after b, which of x it is
+    axis: for each index of y after b, which of x it is
     """
 
     takes_slices = True  # in backward, as an index before those of a value without b
 
-    def __init__(self, x, axes=None):
-        self.x, self.axes = x, axes if axes is None else whole(self, axes)
+    def __init__(self, x, axis=None):
+        self.x, self.axis = x, axis if axis is None else whole(self, axis)
 
     def forward(self):
         x = self.x
-        axes = range(x.value.ndim - x.batched)[::-1] if self.axes is None else self.axes
+        axes = range(x.value.ndim - x.batched)[::-1] if self.axis is None else self.axis
         self.order = (*range(x.batched), *after_b(x, axes))
         self.value = x.value.transpose(self.order)
 
@@ -96,11 +96,11 @@ class Sum(CompNode):
     x.grad[b,...,j,...] += y.grad[b,...]
     """
 
-    def __init__(self, x, axes=None):
-        self.x, self.axes = x, axes if axes is None else whole(self, axes)
+    def __init__(self, x, axis=None):
+        self.x, self.axis = x, axis if axis is None else whole(self, axis)
 
     def forward(self):
-        self.over = after_b(self.x, self.axes)
+        self.over = after_b(self.x, self.axis)
         self.value = sum_of_axes(packed(self.x.value), self.over)
 
     def backward(self):

@@ -1,12 +1,14 @@
 """Expressions and equations as trees, and what can be read off them."""
 
+import math
 import re
 from dataclasses import dataclass, field, replace
 from math import prod
 
 import numpy as np
 
-FUNCTIONS = {"exp": np.exp, "log": np.log, "sqrt": np.sqrt, "tanh": np.tanh, "max": np.maximum}
+FUNCTIONS = {"exp": np.exp, "log": np.log, "sqrt": np.sqrt, "tanh": np.tanh}
+FUNCTIONS |= {"max": np.maximum, "min": np.minimum, "erf": np.vectorize(math.erf, [float])}
 FUNCTIONS["sigmoid"] = lambda x: 1 / (1 + np.exp(-x))
 COMPARISONS = {"=": np.equal, "!=": np.not_equal, "<": np.less, ">": np.greater}
 COMPARISONS |= {"<=": np.less_equal, ">=": np.greater_equal}
