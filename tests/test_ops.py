@@ -88,11 +88,12 @@ from dpedf.ops import (
 from dpedf.ops.arithmetic import Operator
 from dpedf.ops.conv import Pool
 from dpedf.ops.cross_entropy import CrossEntropy, Occurrences
+from dpedf.ops.embedding import Codes
 from dpedf.phi import Phi
 from dpedf.program import program
 
 ABSTRACT = {Operator, Pool}
-OF_LABELS = NotEqual, OneHot, CrossEntropy, Occurrences  # in float32, in any graph
+OF_LABELS = Codes, CrossEntropy, NotEqual, Occurrences, OneHot  # of a type of its own
 
 
 class Rows(CompNode):
@@ -751,6 +752,7 @@ CASES = [
     *of_sequences(),
     *of_normalizations(),
     *of_losses(),
+    Case(Codes, "p34 y32", lambda W, y: Embedding(W, Codes(y * 1.0)), lambda W, y: W[y]),
     Case(MatMul, "b223 b234", operator.matmul),
     Case(MatMul, "b223 p34", operator.matmul),
     Case(MatMul, "b223 p234", operator.matmul),
@@ -977,8 +979,8 @@ def test_a_device_gives_the_same_bits_in_the_same_dtype_and_so_does_a_second_pas
     assert left.keys() == found.keys()
     for name, array in found.items():
         assert type(array) is DeviceArray, name
-        one_hot = left[name].dtype == np.float32 and case.node in OF_LABELS
-        assert array.dtype == left[name].dtype == (np.float32 if one_hot else dtype), name
+        own = case.node in OF_LABELS and left[name].dtype in (np.float32, np.intp)
+        assert array.dtype == left[name].dtype == (left[name].dtype if own else dtype), name
         assert array.shape == left[name].shape, name
         assert get(array).tobytes() == left[name].tobytes(), name
     for n, grad in came:
