@@ -276,6 +276,14 @@ def test_keywords_that_mean_nothing_are_one_line(refused, how, words):
         models.mlp(Input((4,)), Input((), np.intp, 3), [4, 3], **how)
 
 
+@each("model, how", [(models.nineties, {"hidden": 4}), (models.logistic, {})])
+def test_a_model_whose_loss_counts_every_label_refuses_one_to_ignore(refused, model, how):
+    y = Input((), np.intp, 2)
+    y.ignore = 255
+    with refused("of the labels, 255 does not count, expected a model that ends in LogLoss"):
+        model(Input((4,)), y, **how)
+
+
 def test_a_mask_and_a_label_to_ignore_meet():
     y, m = Input((2,), np.intp), Input((2,))
     both = NotEqual(y, 7, m)

@@ -22,6 +22,15 @@ def labels(y):
         raise UserError("model.build: y holds numbers, expected labels, which are integers")
 
 
+def labels_that_count(y):
+    """UserError: y holds no labels, or some that do not count, which only LogLoss leaves out."""
+    labels(y)
+    ignore = getattr(y, "ignore", None)
+    if ignore is not None:
+        found = f"model.build: of the labels, {ignore} does not count"
+        raise UserError(f"{found}, expected a model that ends in LogLoss, such as mlp")
+
+
 def activation(name, activations):
     """What this is the name of.  UserError: none of those."""
     if name not in [*activations]:
