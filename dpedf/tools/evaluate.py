@@ -42,7 +42,7 @@ def evaluate(args, ranks):
         part.read_through(ranks)
         with ranks.together():
             metrics = chosen(settings.run.metrics, model.Q, model.ell, model.y)
-        found = measure(model.Q, model.ell, part, part.rows, ranks, model.rows, metrics=metrics)
+        found = measure(model.Q, model.ell, part, part.rows, ranks, model.rows, True, metrics)
         rows = plural(len(part.rows), "row")
         ranks.say(f"{model.file} of step {model.step:,}, {args.split} of {path}: {rows}")
         if model.file.name == BEST:
