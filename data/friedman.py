@@ -9,12 +9,10 @@ Each of x1..x10 is uniform in [0, 1), and the last five do not matter:
 So no model has a mean square error below 1, nor an R2 above 0.96, since y has variance 24.8.
 """
 
-from pathlib import Path
-
 import numpy as np
 
 from dpedf.data import write
-from dpedf.data.recipe import parser_of, recipe_errors
+from dpedf.data.recipe import beside, parser_of, recipe_errors
 from dpedf.data.split import expect_integer
 from dpedf.errors import print_line
 
@@ -38,7 +36,7 @@ def rows(n, random):
 
 
 def main():
-    parser = parser_of(__doc__, Path(__file__).with_suffix(".h5"))
+    parser = parser_of(__doc__, beside(__file__, "friedman"))
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="another table (0)")
     args = parser.parse_args()
     with recipe_errors(parser, args.output):

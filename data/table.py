@@ -1,14 +1,15 @@
 """Any table as a data file of dpedf, to predict a column from the others.
 
-    python data/table.py FILE.csv --target COLUMN     # writes data/NAME.h5 of FILE's stem NAME
-    python data/table.py NEW.csv --like data/NAME.h5  # more rows, coded and scaled as those
+    python data/table.py FILE.csv --target COLUMN     # writes data/NAME.h5
+    python data/table.py NEW.csv --like data/NAME.h5  # more rows, coded as those
 
-FILE is a .csv, .parquet or .npz.  Numbers are kept, and standardised by the mean and std of the
-rows to train as they are read.  Texts and truth values are categories, and so are integers of
-columns in --categories: x holds their codes, 1 and on by name; 0 is a category that no row to
-train has.  A target of texts, integers or truth values is a label; one of floats makes a
-regression, and so do several targets.  All rows of NEW are to test; without --target, they have
-no labels.
+FILE is a .csv, .parquet or .npz, and NAME its stem.  Numbers are kept, and are
+standardised by the mean and std of the rows to train as they are read.  Texts
+and truth values are categories, and so are numbers of columns in --categories:
+x holds their codes, 1 and on by name; 0 is for what no row to train has, and
+for what is missing.  A target of texts, integers or truth values is a label,
+one of floats makes a regression, and so do several targets.  All rows of NEW
+are to test; without --target they have no labels.
 """
 
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 
 from dpedf.data.columns import columns_of
 from dpedf.data.fractions import add_fractions, drawn
-from dpedf.data.recipe import parser_of, recipe_errors
+from dpedf.data.recipe import about_of, add_about, beside, parser_of, recipe_errors, summary
 from dpedf.data.stored import Stored
 from dpedf.data.tables import counting, table
 from dpedf.data.tabular import Categories, Labels, Numbers, expect_complete, stacked
@@ -26,7 +27,6 @@ from dpedf.errors import UserError, concerning, nearest, plural, print_line
 
 FAR = 30  # the size of a regression's numbers that is easy to learn, at most
 FEW = 100  # integers that are labels without --classes, at most
-CATEGORIES = "text", "truth", "integer", "number"  # kinds of columns that can hold some
 
 
 class Recipe:
@@ -55,7 +55,7 @@ class Recipe:
         self.about["categories"] = [its.names or 0 for its in self.columns]
         for name in "mean", "std":
             self.about[name] = [getattr(its, name) for its in self.columns]
-            if self.args.standardise_target:
+            if self.targets and self.args.standardise_target:
                 self.about[f"target_{name}"] = [getattr(its, name) for its in self.targets]
 
     def plan(self):
@@ -65,9 +65,7 @@ class Recipe:
             raise UserError("no --target, expected the column to predict, or --like FILE")
         names = [name for name in self.kinds if name not in (*args.target, *args.drop)]
         if "" in names:
-            raise UserError(
-                "a column without a name, expected one, or --drop '' where it counts rows"
-            )
+            raise UserError("a column without a name, expected one, or --drop '' if it counts rows")
         if not names:
             raise UserError("no column beside the target, expected some to predict it from")
         self.split = drawn(self.table.rows, args.valid, args.test, args.seed)
@@ -78,9 +76,12 @@ class Recipe:
             self.notes += its.finish()
         self.about = {}
         if isinstance(its := self.targets[0], Labels):
-            self.about["classes"] = its.names
-            if its.key and len(its.names) > FEW and not args.classes:
-                found = f"column {its.name}: {len(its.names):,} different integers"
+            self.about["classes"], n = its.names, len(its.names)
+            if n < 2:
+                found = f"column {its.name} is {its.names[0]} in all rows"
+                raise UserError(f"{found}, expected several classes")
+            if n > FEW and its.key and not args.classes:
+                found = f"column {its.name}: {n:,} different integers"
                 raise UserError(f"{found}, expected --regression, or --classes for labels")
 
     def plan_like(self, path):
@@ -99,32 +100,38 @@ class Recipe:
         for name, size in zip(found.names, found.sizes, strict=True):
             if name not in self.kinds:
                 raise UserError(f"no column {name}, expected all those of {path}")
-            self.columns.append(Categories(name) if size else self.number(name))
-            self.columns[-1].names, categories = categories[:size], categories[size:]
-        classes, target_mean = (stored.attribute(key, None) for key in ("classes", "target_mean"))
-        self.about = {"classes": classes}
-        self.args.standardise_target = scaled = target_mean is not None
-        if classes is None:
-            self.targets = [self.number(name, scaled) for name in self.args.target]
+            known, categories = categories[:size], categories[size:]
+            its = Categories(name, self.texts(name, known), known) if size else self.number(name)
+            self.columns.append(its)
+        self.scaled_as(self.columns, stored, "")
+        self.about, targets = {"classes": stored.attribute("classes", None)}, self.args.target
+        self.args.standardise_target = stored.attribute("target_mean", None) is not None
+        if self.about["classes"] is None:
+            self.targets = [self.number(name, self.args.standardise_target) for name in targets]
+            self.scaled_as(self.targets, stored, "target_")
+        elif len(targets) > 1:
+            raise UserError(f"--target {' '.join(targets)}, expected one, as in {path}")
         else:
-            self.targets = [Labels(name) for name in self.args.target[:1]]
-            for its in self.targets:
-                its.names = np.atleast_1d(classes).tolist()
+            known = np.atleast_1d(self.about["classes"]).tolist()
+            self.targets = [Labels(name, self.texts(name, known), known) for name in targets]
         self.look()
-        for columns, prefix in (self.columns, ""), (self.targets, "target_"):
-            for key in "mean", "std":
-                known = np.broadcast_to(stored.attribute(prefix + key, 0), len(columns))
-                for its, number in zip(columns, known.tolist(), strict=True):
-                    setattr(its, key, number)
+
+    def scaled_as(self, columns, stored, prefix):
+        """Have these columns the mean and std that a data file says."""
+        for key in "mean", "std":
+            known = np.atleast_1d(stored.attribute(prefix + key, np.zeros(len(columns))))
+            if columns and len(known) != len(columns):
+                found = f"--target {' '.join(self.args.target)}, expected {len(known)} targets"
+                raise UserError(f"{found} as in {self.args.like}")
+            for its, number in zip(columns, known.tolist(), strict=False):
+                setattr(its, key, number)
 
     def column(self, name):
         """What a column of x becomes."""
-        asked = name in self.args.categories
-        if self.kinds[name] not in ("text", "truth") and not asked:
-            return self.number(name)
-        if name in self.table.doubts and not asked:
-            raise UserError(f"column {name}: {self.table.doubts[name]}")
-        return Categories(name, self.expect(name, *CATEGORIES))
+        coded = self.kinds[name] in ("text", "truth") and name not in self.table.doubts
+        if coded or name in self.args.categories:
+            return Categories(name, self.texts(name))
+        return self.number(name)
 
     def target(self, name):
         """What a target becomes."""
@@ -132,8 +139,18 @@ class Recipe:
         if len(args.target) > 1 and args.classes:
             raise UserError("--classes with several targets, expected one")
         if args.classes or (labels and len(args.target) == 1 and not args.regression):
-            return Labels(name, self.expect(name, *CATEGORIES))
+            return Labels(name, self.texts(name))
         return self.number(name, scaled=args.standardise_target)
+
+    def texts(self, name, known=("true",)):
+        """Read a column as texts, of which some may be known; the kind that they are of.
+
+        Truth values are true and false, however a CSV spells them.
+        """
+        kind = self.expect(name, "text", "truth", "integer", "number")
+        if kind != "truth" or not {"true", "false"} & {*known}:
+            self.kinds[name] = "text"
+        return kind
 
     def number(self, name, scaled=False):
         if name in self.table.doubts:
@@ -178,10 +195,8 @@ class Recipe:
         """What was made of the table."""
         for note in self.notes:
             yield f"{self.args.file}: {note}"
-        counts = np.bincount(self.split, minlength=len(GROUPS)).tolist()
-        pairs = zip(counts, ("train", "validate", "test"), strict=True)
-        rows = ", ".join(f"{plural(n, 'row')} to {does}" for n, does in pairs if n)
-        yield f"{output}: {rows}"
+        n = plural(len(self.split), "row")
+        yield f"{output}: {f'{n} to test' if self.args.like else summary(self.split, 'row')}"
         coded = sum(bool(its.names) for its in self.columns)
         yield f"x: {plural(len(self.columns) - coded, 'column')} of numbers, {coded} of categories"
         for its in self.targets:
@@ -189,16 +204,16 @@ class Recipe:
                 yield f"y: {its.name}, with {len(its.names):,} classes"
             elif its.scaled:
                 yield f"y: ({its.name} - {its.mean:g}) / {its.std:g}"
+            elif self.args.like:
+                yield f"y: {its.name}"
             else:
-                far = max(abs(its.mean), its.std) > FAR
-                hint = "; --standardise-target makes it easier to learn" * (
-                    far and not self.args.like
-                )
-                yield f"y: {its.name}, of mean {its.mean:g} and std {its.std:g}{hint}"
+                yield f"y: {its.name}, of mean {its.mean:g} and std {its.std:g}"
+                if max(abs(its.mean), its.std) > FAR:
+                    yield "y is far from 0 and 1: --standardise-target makes it easier to learn"
 
 
 def main():
-    parser = parser_of(__doc__, None)
+    parser = parser_of(__doc__)
     add = parser.add_argument
     add("file", metavar="FILE", type=Path, help="the table")
     some = {"metavar": "COLUMN", "nargs": "+", "default": []}
@@ -209,15 +224,16 @@ def main():
     kind.add_argument("--classes", action="store_true", help="the target is a label")
     kind.add_argument("--regression", action="store_true", help="the target is a number")
     add("--standardise-target", action="store_true", help="y is (target - mean) / std of train")
-    add("--missing", choices=["mean", "zero"], help="fill numbers that are missing: mean of train")
+    add("--missing", choices=["mean", "zero"], help="fill what is missing, in numbers")
     add("--missing-text", metavar="TEXT", action="append", default=[], help="such as ?, of a .csv")
     add("--delimiter", metavar="C", default=",", help="of a .csv (,)")
     add("--encoding", default="utf8", help="of a .csv (utf8)")
     add("--like", metavar="FILE", type=Path, help="code and scale as in a file of this recipe")
     add_fractions(parser)
+    add_about(parser)
     args = parser.parse_args()
-    output = args.output or Path(__file__).with_name(f"{args.file.stem}.h5")
-    about = {"name": args.file.stem, "source": args.file.name, "licence": "that of the table"}
+    output = args.output or beside(__file__, args.file.stem)
+    about = about_of(args, args.file.stem, args.file.name, "that of the table")
     with recipe_errors(parser, output), concerning(args.file):
         if args.like and (args.valid is not None or args.test is not None):
             raise UserError("--valid or --test with --like, expected none: all rows are to test")

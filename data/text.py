@@ -7,7 +7,6 @@ sorted distinct characters are the classes.  The first 90 % train and the last 1
 nanoGPT's benchmarks; these have no third part, so the rows to test are those to validate.
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy as np
 from dpedf.data import write
 from dpedf.data.disk import expect_regular
 from dpedf.data.memory import expect_memory
+from dpedf.data.recipe import beside, parser_of, readable, recipe_errors
 from dpedf.errors import UserError, one_line, plural, print_line
 
 TIMES = 7  # bytes of memory for each of a text, most of all
@@ -44,25 +44,16 @@ def symbols(file):
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("file", metavar="FILE", type=Path, help="the text")
-    add("--output", metavar="FILE", type=Path, help="write FILE")
+    parser = parser_of(__doc__)
+    parser.add_argument("file", metavar="FILE", type=Path, help="the text")
     args = parser.parse_args()
-    output = args.output or Path(__file__).with_name(f"{args.file.stem}.h5")
-    name, source = (n.encode("utf-8", "replace").decode() for n in (args.file.stem, args.file.name))
+    name, source = readable(args.file.stem), readable(args.file.name)
     about = {"name": name, "source": source, "licence": "that of the text"}
-    try:
+    with recipe_errors(parser, output := args.output or beside(__file__, args.file.stem)):
         text, characters = symbols(args.file)
         train, valid = np.split(text, [len(text) * 9 // 10])
         about |= {"classes": len(characters), "characters": characters}
         write(output, **about, train=train, valid=valid, test=valid)
-    except UserError as error:
-        parser.exit(2, f"{error}\n")
-    except OSError as error:
-        parser.exit(2, f"{output}: {one_line(error)}\n")
     print_line(
         f"{output}: {len(train):,} characters to train, of {len(characters)} kinds, and "
         f"{len(valid):,} to validate, which are also those to test"

@@ -9,7 +9,8 @@ from dpedf.data import write
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = sorted(path.stem for path in (ROOT / "configs").glob("*.toml"))
-IMAGES = {"digits": (8, 8), "parity": (8, 8), "mnist": (28, 28)}  # by the name of the data
+IMAGES = {"digits": (8, 8), "parity": (8, 8), "mnist": (28, 28), "cifar10": (3, 32, 32)}  # of data
+LESS = {"cifar10": ("model.width=4", "train.batch_size=16")}  # of what takes long on two cores
 
 
 def settings_of(config, folder, rows=800):
@@ -32,7 +33,7 @@ def settings_of(config, folder, rows=800):
         about["classes"] = 65
         groups = {"train": text, "valid": text[:100], "test": text[:100]}
     write(path, **about, **groups)
-    return [f"data.file={path}", f"run.dir={folder}/run", "--overwrite"]
+    return [f"data.file={path}", f"run.dir={folder}/run", *LESS.get(config, ()), "--overwrite"]
 
 
 def few_rows(path):

@@ -14,6 +14,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from dpedf.kernels.activation import relu_gradient
 from dpedf.kernels.attention import attention_weights, scores_gradient, swapped
 from dpedf.kernels.embedding import scattered
+from dpedf.kernels.images import moved, without_square
 from dpedf.kernels.labels import expect_labels
 from dpedf.kernels.losses import add_losses
 from dpedf.kernels.normalization import (
@@ -186,7 +187,7 @@ def kernel(meaning):
 
 
 POOLS = max_pool, max_pool_gradient, average_pool, average_pool_gradient
-OF_IMAGES = columns, patches, sum_of_patches, *POOLS
+OF_IMAGES = columns, patches, sum_of_patches, moved, without_square, *POOLS
 OF_ROWS = layer_norm, layer_norm_gradient, rms_norm, rms_norm_gradient
 OF_SEQUENCES = attention_weights, scores_gradient, swapped, scattered, expect_labels
 UPDATES = momentum, adam, rmsprop

@@ -40,6 +40,7 @@ from dpedf.kernels.cublaslt.operands import rounded
 from dpedf.kernels.cublaslt.reused import Pieces, Reused
 from dpedf.kernels.embedding import scattered
 from dpedf.kernels.gemm import add_products
+from dpedf.kernels.images import moved, without_square
 from dpedf.kernels.losses import add_losses, binary_log_loss
 from dpedf.kernels.normal import normal_cdf
 from dpedf.kernels.normalization import (
@@ -75,6 +76,7 @@ COMPILED = [  # every file and type on the oldest, every file on the newest, and
 ]
 PLACES = {"H": 14, "W": 15, "STRIDE": 2, "DOWN": 7, "ACROSS": 7}
 SIZES = {  # that are compiled in
+    "images": {"I": 3, "H": 14, "W": 15},
     "pool": PLACES | {"I": 3, "SIZE": 3},
     "windows": PLACES | {"I": 3, "U": 3, "V": 5, "PADDING": 1},
 }
@@ -1130,6 +1132,22 @@ def test_pools_take_images_in_any_memory_order_and_their_gradients_lie_as_they_d
         delta = average_pool_gradient(there, its(put(g)), 2, 2)
         assert np.array_equal(delta, average_pool_gradient(x, g, 2, 2))
         assert delta.strides == np.empty_like(there).strides
+
+
+@each_dtype
+@each_order
+@each("B, I, H, W", [(5, 2, 4, 7), (3, 1, 1, 1), (0, 3, 4, 5), (300, 1, 3, 2)])
+def test_images_are_moved_and_cut_on_a_gpu_as_by_numpy(gpu, order, B, I, H, W, dtype):
+    """By any distance, also out of sight; nan and inf stay where they were, or are gone."""
+    x, random = picture((B, I, H, W), dtype), np.random.default_rng(2)
+    x[random.random(x.shape) < 0.2] = np.nan
+    for far in 2, 50:
+        by = random.integers(-far, far + 1, (B, 2))
+        for way in 1, -1:
+            same_bits(np.asarray(moved(order(put(x)), put(by), way)), moved(x, by, way))
+        for size in 1, 3, 60:
+            found = without_square(order(put(x)), put(by), size)
+            same_bits(np.asarray(found), without_square(x, by, size))
 
 
 def gradients_of(x, W, C, g, how, varies, cut, seen=None):

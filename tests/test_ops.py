@@ -37,6 +37,8 @@ from dpedf.ops import (
     Clip,
     Concat,
     Conv2D,
+    Crop,
+    Cutout,
     Divide,
     Dropout,
     Einsum,
@@ -44,6 +46,7 @@ from dpedf.ops import (
     Embedding,
     Exp,
     Flatten,
+    Flip,
     Gelu,
     GRUCell,
     LayerNorm,
@@ -86,13 +89,14 @@ from dpedf.ops import (
     Zeros,
 )
 from dpedf.ops.arithmetic import Operator
+from dpedf.ops.augment import Moved
 from dpedf.ops.conv import Pool
 from dpedf.ops.cross_entropy import CrossEntropy, Occurrences
 from dpedf.ops.embedding import Codes
 from dpedf.phi import Phi
 from dpedf.program import program
 
-ABSTRACT = {Operator, Pool}
+ABSTRACT = {Moved, Operator, Pool}
 OF_LABELS = Codes, CrossEntropy, NotEqual, Occurrences, OneHot  # of a type of its own
 
 
@@ -623,8 +627,11 @@ def of_normalizations():
             ),
         )
     yield Case(Dropout, "b34", lambda x: Dropout(x, 0.4), lambda x: x * 1)
-    yield Case(Shift, "b34", lambda x: Shift(x, 0.3), lambda x: x * 1)
-    yield Case(Shift, "b234", lambda x: Shift(x, 0.5), lambda x: x * 1)
+    for operands in "b34", "b234":
+        yield Case(Shift, operands, lambda x: Shift(x, 0.4), lambda x: x * 1)
+        yield Case(Crop, operands, lambda x: Crop(x, 2), lambda x: x * 1)
+        yield Case(Flip, operands, Flip, lambda x: x * 1)
+        yield Case(Cutout, operands, lambda x: Cutout(x, 2), lambda x: x * 1)
 
 
 def log_likelihood(s, y):

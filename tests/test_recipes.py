@@ -2,13 +2,16 @@
 
 import csv
 import gzip
+import hashlib
 import importlib.util
+import io
 import os
 import resource
 import shutil
 import struct
 import subprocess
 import sys
+import tarfile
 import termios
 import threading
 from contextlib import suppress
@@ -19,6 +22,8 @@ from urllib.parse import urlsplit
 import h5py
 import numpy as np
 import pytest
+
+from dpedf.data.fractions import drawn
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("DPEDF_SHARED", ROOT.parent / "shared"))
@@ -35,6 +40,15 @@ def run(recipe, *arguments, **keywords):
     command = [sys.executable, ROOT / "data" / recipe, *arguments]
     keywords = {"capture_output": True, "text": True, "timeout": 600, "env": ENVIRONMENT} | keywords
     return subprocess.run([str(word) for word in command], **keywords)
+
+
+def imported(name, monkeypatch):
+    """The module of a recipe."""
+    monkeypatch.syspath_prepend(ROOT / "data")
+    specification = importlib.util.spec_from_file_location(name, ROOT / "data" / f"{name}.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
 
 
 def assert_refused(ran, *words):
@@ -188,7 +202,7 @@ def test_a_run_says_which_file_from_where_and_is_silent_on_stderr(downloaded):
     *lines, last = ran.stdout.splitlines()
     names = (IMAGES, LABELS, TEST_IMAGES, TEST_LABELS)
     assert [line.split(" from http://127.0.0.1:")[0] for line in lines] == list(names)
-    assert last == f"{file}: 60000 images to train, 10000 to test"
+    assert last == f"{file}: 60,000 images to train, 10,000 to test"
     assert (ran.returncode, ran.stderr) == (0, "")
     assert list(file.parent.iterdir()) == [file]
 
@@ -428,9 +442,7 @@ def test_two_mirrors_that_lack_different_files_are_enough(copies, serve, tmp_pat
 
 
 def test_without_options_two_public_mirrors_are_asked_in_turn(serve, monkeypatch, capsys):
-    specification = importlib.util.spec_from_file_location("mnist", ROOT / "data" / "mnist.py")
-    mnist = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(mnist)
+    mnist = imported("mnist", monkeypatch)
     hosts = [urlsplit(url)[:2] for url in mnist.MIRRORS]
     assert {scheme for scheme, host in hosts} == {"https"} and len(set(hosts)) >= 2
     mirrors = [serve(BAD["has no such file"][0]) for host in hosts]
@@ -463,6 +475,148 @@ def test_the_bar_is_shown_on_a_terminal(serve, tmp_path):
                 shown += piece
     os.close(terminal)
     assert b"%|" in shown and b"/9.00k" in shown
+
+
+# Fashion-MNIST and CIFAR-10: small files of their layout, with checksums of their own.
+
+
+def made(module, monkeypatch, capsys, *words):
+    """(status, stdout, stderr) of a recipe that is imported."""
+    monkeypatch.setattr(sys, "argv", [f"{module.__name__}.py", *map(str, words)])
+    status = 0
+    try:
+        module.main()
+    except SystemExit as left:
+        status = left.code
+    return status, *capsys.readouterr()
+
+
+def idx_file(array):
+    return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()
+
+
+def small_fashion(module, monkeypatch, folder):
+    """{group: (x, y)}, whose files are in the folder, gzipped."""
+    random, groups = np.random.default_rng(0), {}
+    for group, name, n in ("train", "train", 40), ("test", "t10k", 10):
+        x, y = random.integers(256, size=(n, 28, 28)), random.integers(10, size=n)
+        groups[group] = x.astype(np.uint8), y.astype(np.uint8)
+        for kind, array in zip(("images-idx3", "labels-idx1"), groups[group], strict=True):
+            packed = gzip.compress(idx_file(array))
+            (folder / f"{name}-{kind}-ubyte.gz").write_bytes(packed)
+            md5 = hashlib.md5(packed).hexdigest()
+            monkeypatch.setitem(module.MD5, f"{name}-{kind}-ubyte", md5)
+    return groups
+
+
+def small_cifar(module, monkeypatch, folder, missing=None):
+    """{group: (x, y)}, whose archive is in the folder; it lacks the batch that is missing."""
+    random, content, found = np.random.default_rng(0), io.BytesIO(), []
+    with tarfile.open(fileobj=content, mode="w:gz") as archive:
+        for name in ("test_batch", *(f"data_batch_{k}" for k in range(5, 0, -1))):
+            x = random.integers(256, size=(7, 3, 32, 32)).astype(np.uint8)
+            y = random.integers(10, size=7).astype(np.uint8)
+            found.append((x, y))
+            batch = b"".join(
+                bytes([label]) + its.tobytes() for its, label in zip(x, y, strict=True)
+            )
+            member = tarfile.TarInfo(f"cifar-10-batches-bin/{name}.bin")
+            member.size = len(batch)
+            if name != missing:
+                archive.addfile(member, io.BytesIO(batch))
+    packed = content.getvalue()
+    (folder / "cifar-10-binary.tar.gz").write_bytes(packed)
+    monkeypatch.setitem(module.MD5, "cifar-10-binary.tar.gz", hashlib.md5(packed).hexdigest())
+    test, *train = found
+    return {"train": [np.concatenate(its) for its in zip(*train[::-1], strict=True)], "test": test}
+
+
+SMALL = {"fashion_mnist": small_fashion, "cifar10": small_cifar}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_other_images_come_from_mirrors_and_folders_as_those_of_mnist(
+    name, serve, monkeypatch, capsys, tmp_path
+):
+    module, here = imported(name, monkeypatch), tmp_path / "here"
+    here.mkdir()
+    groups = SMALL[name](module, monkeypatch, here)
+    mirrors = [serve(BAD["has no such file"][0]), serve(sends_files(here))]
+    words = [*places(mirrors), "--output", tmp_path / "remote.h5"]
+    status, out, err = made(module, monkeypatch, capsys, *words)
+    assert (status, err) == (0, "") and out.count("failed: ") == 1
+    n = len(groups["train"][1]), len(groups["test"][1])
+    assert out.splitlines()[-1] == f"{words[-1]}: {n[0]} images to train, {n[1]} to test"
+    words = ["--from", here, "--output", tmp_path / "local.h5"]
+    assert made(module, monkeypatch, capsys, *words)[0] == 0
+    assert (tmp_path / "local.h5").read_bytes() == (tmp_path / "remote.h5").read_bytes()
+    with h5py.File(tmp_path / "local.h5") as file:
+        assert set(file) == set(groups)
+        for group, (x, y) in groups.items():
+            np.testing.assert_array_equal(file[group]["x"], x)
+            np.testing.assert_array_equal(file[group]["y"], y)
+            assert file[group]["x"].dtype == file[group]["y"].dtype == np.uint8
+        assert len(file.attrs["classes"]) == 10 and file.attrs["scale"] == 1 / 255
+        assert file.attrs["classes"][9] == {"cifar10": "truck"}.get(name, "Ankle boot")
+
+    words = ["--from", here, "--output", tmp_path / "held.h5", "--valid", ".2", "--seed", "4"]
+    status, out, _ = made(module, monkeypatch, capsys, *words)
+    held = round(0.2 * n[0])
+    assert out.endswith(f": {n[0] - held} images to train, {held} to validate, {n[1]} to test\n")
+    split = drawn(n[0], 0.2, None, 4, ["test"])
+    with h5py.File(tmp_path / "held.h5") as file:
+        for number, group in enumerate(["train", "valid"]):
+            np.testing.assert_array_equal(file[group]["x"], groups["train"][0][split == number])
+            np.testing.assert_array_equal(file[group]["y"], groups["train"][1][split == number])
+        np.testing.assert_array_equal(file["test/x"], groups["test"][0])
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_other_images_are_checked_before_they_are_read(name, monkeypatch, capsys, tmp_path):
+    module, output = imported(name, monkeypatch), tmp_path / "x.h5"
+    words = ["--from", tmp_path, "--output", output]
+    status, _, err = made(module, monkeypatch, capsys, *words)
+    first = next(iter(module.MD5))
+    assert status == 2 and err.count("\n") == 1 and f"{tmp_path}: no {first}" in err
+    SMALL[name](module, monkeypatch, tmp_path)
+    path = sorted(tmp_path.glob(f"{first}*"))[0]
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+    status, _, err = made(module, monkeypatch, capsys, *words)
+    assert status == 2 and err.startswith(f"{path}: {len(content)} bytes, MD5 ")
+    assert err.count("\n") == 1 and not output.exists()
+    if name == "fashion_mnist":  # whose checksums are those of the gzipped files
+        path.rename(path.with_suffix(""))
+        assert made(module, monkeypatch, capsys, *words)[2].endswith(
+            f"expected {path.name} there\n"
+        )
+    else:
+        small_cifar(module, monkeypatch, tmp_path, missing="data_batch_3")
+        status, _, err = made(module, monkeypatch, capsys, *words)
+        assert status == 2 and "data_batch_3.bin" in err and err.count("\n") == 1
+
+
+def test_friedmans_table_is_his_function_with_noise_of_variance_1(monkeypatch, capsys, tmp_path):
+    module, output = imported("friedman", monkeypatch), tmp_path / "friedman.h5"
+    assert made(module, monkeypatch, capsys, "--output", output)[0] == 0
+    with h5py.File(output) as file:
+        sizes = {group: len(file[group]["y"]) for group in file}
+        assert sizes == {"train": 8000, "valid": 1000, "test": 1000}
+        assert list(file.attrs["columns"]) == [f"x{i}" for i in range(1, 11)]
+        x, y = file["train/x"][...].astype(float), file["train/y"][...].astype(float)
+        np.testing.assert_allclose(file.attrs["mean"], x.mean(axis=0))
+        np.testing.assert_allclose(file.attrs["std"], x.std(axis=0))
+    assert 0 <= x.min() < 0.01 and 0.99 < x.max() < 1
+    told = 10 * np.sin(np.pi * x[:, 0] * x[:, 1]) + 20 * (x[:, 2] - 0.5) ** 2
+    noise = y - told - 10 * x[:, 3] - 5 * x[:, 4]
+    assert abs(noise.mean()) < 0.05 and abs(noise.var() - 1) < 0.05
+    assert np.abs(np.corrcoef(noise, x.T)[0, 1:]).max() < 0.05
+    before = output.read_bytes()
+    assert made(module, monkeypatch, capsys, "--output", output)[0] == 0
+    assert output.read_bytes() == before
+    status, _, err = made(module, monkeypatch, capsys, "--seed", "-1", "--output", output)
+    assert status == 2 and err.startswith("--seed = -1") and output.read_bytes() == before
 
 
 # Bad copies, and nowhere to write.

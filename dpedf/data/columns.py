@@ -14,7 +14,7 @@ from msgspec import Meta
 from dpedf.errors import UserError, one_line, plural
 
 KEYS = "columns", "categories", "category_names"  # attributes of a file
-REMEDY = "which data/table.py --like FILE makes so"
+REMEDY = "data/table.py --like FILE makes it so"
 
 
 class Columns(msgspec.Struct, frozen=True):
@@ -40,7 +40,7 @@ class Columns(msgspec.Struct, frozen=True):
             for i, (its, there) in enumerate(zip_longest(found, expected)):
                 if its != there and found and expected:
                     found = f"{path}: {what.format(i, its)}"
-                    raise UserError(f"{found}, expected {there!r} as in the run, {REMEDY}")
+                    raise UserError(f"{found}, expected {there!r} as in the run; {REMEDY}")
 
 
 def columns_of(stored, shape):

@@ -31,18 +31,28 @@ def replacing(path, previous=None):
     path, unfinished = Path(path), Path(f"{path}.unfinished")
     if os.path.lexists(path) and not (path.is_symlink() or path.is_file()):
         raise OSError(errno.EINVAL, f"{path.name} is no regular file")
+    unfinished.unlink(missing_ok=True)
+    file = open(unfinished, "x+b", opener=no_link)
+    ours = os.fstat(file.fileno())
     try:
-        unfinished.unlink(missing_ok=True)
-        with open(unfinished, "x+b", opener=no_link) as file:
+        with file:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        if not is_at(unfinished, ours):
+            raise OSError(errno.EBUSY, "another process writes it at the same time")
         if previous and path.exists():
             keep(path, previous)
         unfinished.replace(path)
         sync(path.parent)
     finally:
-        unfinished.unlink(missing_ok=True)
+        if is_at(unfinished, ours):
+            unfinished.unlink()
+
+
+def is_at(path, status):
+    """Is the file of a status that one at a path?"""
+    return os.path.lexists(path) and os.path.samestat(os.lstat(path), status)
 
 
 def keep(path, previous):

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from dpedf.data.disk import expect_regular
 from dpedf.data.fractions import drawn
-from dpedf.data.recipe import parser_of, recipe_errors
+from dpedf.data.recipe import beside, parser_of, recipe_errors, summary
 from dpedf.data.writer import GROUPS, scatter
 from dpedf.errors import UserError, one_line, print_line
 
@@ -30,7 +30,7 @@ def make(recipe, doc, about, mirrors, names, read, pairs, suffixes=("",)):
     about: attributes of the data file.  mirrors: of files of these names.  read, suffixes: as of
     obtained.  pairs: makes [(x, y) to train, ..., (x, y) to test] of what was read.
     """
-    parser = parser_of(doc, Path(recipe).with_suffix(".h5"))
+    parser = parser_of(doc, beside(recipe, Path(recipe).stem))
     add = parser.add_argument
     add("--from", metavar="DIR", dest="folder", type=Path, help="take the local copies in DIR")
     add("--mirror", metavar="URL", action="append", help="download from URL (repeatable)")
@@ -45,9 +45,7 @@ def make(recipe, doc, about, mirrors, names, read, pairs, suffixes=("",)):
         split = drawn(n, args.valid, None, args.seed, ["test"])
         split = np.append(split, np.full(len(test[1]), GROUPS.index("test"), split.dtype))
         scatter(args.output, blocks, split, **about, scale=1 / 255)
-    train, valid, test = np.bincount(split, minlength=len(GROUPS))
-    held = f", {valid} to validate" * bool(valid)
-    print_line(f"{args.output}: {train} images to train{held}, {test} to test")
+    print_line(f"{args.output}: {summary(split, 'image')}")
 
 
 def obtained(args, names, mirrors, read, suffixes=("",)):

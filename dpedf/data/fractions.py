@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from dpedf.errors import UserError
+from dpedf.data.writer import GROUPS
+from dpedf.errors import UserError, plural
 
 DEFAULTS = {"test": 0.1, "valid": 0}
 
@@ -31,7 +32,7 @@ def drawn(n, valid, test, seed, given=()):
         if fraction is None:
             fraction = 0 if group in given else DEFAULTS[group]
         elif group in given:
-            found = f"--{group} {fraction:g}, but the data have rows to {group} themselves"
+            found = f"--{group} {fraction:g}, but there are rows for that already"
             raise UserError(f"{found}, expected no such option")
         needed = group == "test" and group not in given  # a run ends with rows to test
         if not 0 <= fraction < 1 or (needed and not fraction):  # nan as well
@@ -39,9 +40,22 @@ def drawn(n, valid, test, seed, given=()):
             raise UserError(f"--{group} {fraction:g}, expected a fraction {expected}")
         size = round(n * fraction)
         if fraction and not size:
-            raise UserError(f"--{group} {fraction:g} of {n:,} rows is none, expected one at least")
+            found = f"--{group} {fraction:g} of {plural(n, 'row')} is none"
+            raise UserError(f"{found}, expected one at least")
         if size >= len(left):
-            found = f"--{group} {fraction:g} takes all rows that are left of {n:,}"
+            found = f"--{group} {fraction:g} takes all that is left of {plural(n, 'row')}"
             raise UserError(f"{found}, expected some to train")
         split[left[:size]], left = number, left[size:]
     return split
+
+
+def split_of(counts, args):
+    """The group of each row of a source, as scatter takes it.
+
+    counts: {"train": how many rows there are to draw from, ...}, in the order of GROUPS, of the
+    groups that the source has itself.  args: those of add_fractions.
+    """
+    (_, n), *others = counts.items()
+    split = drawn(n, args.valid, args.test, args.seed, [group for group, _ in others])
+    known = [np.full(n, GROUPS.index(group), np.uint8) for group, n in others]
+    return np.concatenate([split, *known])

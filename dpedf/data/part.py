@@ -126,8 +126,8 @@ class Part(File):
             self.form.columns.expect(here, self.path)
             for key, its in self.form.scaling.items():
                 if not np.array_equal(self.stored.attribute(key, its), its):
-                    what = f"attribute {key} is not that of the run"
-                    raise UserError(f"{self.path}: {what}, expected the same, {REMEDY}")
+                    what = f"attribute {key}, expected that of the run; {REMEDY}"
+                    raise UserError(f"{self.path}: another {what}")
         if not any(self.stored.attribute(key, None) is not None for key in SCALING):
             known = {key: self.form.scaling.get(key, its) for key, its in SCALING.items()}
             found = type_in_file(x)

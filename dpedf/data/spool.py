@@ -5,6 +5,7 @@ from tempfile import SpooledTemporaryFile
 import numpy as np
 
 BLOCK = 1 << 24  # bytes of rows that are read and written at a time
+ARRAY = 128  # bytes that an array takes beside its numbers
 
 
 class Spool:
@@ -19,7 +20,7 @@ class Spool:
         block, held = [], 0
         for row in rows:
             block.append(row.copy())  # the iterator may fill it again
-            held += row.nbytes
+            held += row.nbytes + ARRAY
             if held >= BLOCK:
                 self.keep(block, where)
                 block, held = [], 0
@@ -40,7 +41,8 @@ class Spool:
         self.shape = n + len(block), *shape
 
     def blocks(self):
-        """The rows as arrays of some."""
-        self.file.seek(0)
-        for _ in self.dtypes:
-            yield np.load(self.file)
+        """Yield them once, some at a time, each time in a list of one array, as blocks_of does."""
+        with self.file:
+            self.file.seek(0)
+            for _ in self.dtypes:
+                yield [np.load(self.file)]

@@ -1,11 +1,8 @@
-"""Tables that other programs wrote, CSV, Parquet or .npz, read some rows at a time by pyarrow.
-
-A column is of one kind: integer, number, truth, text; date; or what pyarrow calls a type that has
-no place in x or y.  In a CSV, where all is text, it is the first of these that all values are.
-"""
+"""Tables that other programs wrote, CSV, Parquet or .npz, read some rows at a time by pyarrow."""
 
 import codecs
 import re
+from collections import Counter
 from contextlib import contextmanager
 from zipfile import BadZipFile, is_zipfile
 
@@ -13,20 +10,12 @@ import numpy as np
 from tqdm import tqdm
 
 from dpedf.data.disk import expect_regular
+from dpedf.data.kinds import KINDS, NUMBER, kind_of, kinds_of_texts
 from dpedf.data.memory import expect_memory
 from dpedf.errors import UserError, extra, one_line
 
-BLOCK = 1 << 24  # bytes of a CSV that are read at a time
-ROWS = 1 << 16  # of the other files
+BLOCK = 1 << 22  # bytes that are read at a time
 MISSING = "", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null", "None"  # as in pandas
-NUMBER = r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?"
-KINDS = {  # of the texts of a CSV, and the types of pyarrow that hold them
-    "integer": "int64",
-    "number": "float64",
-    "truth": "bool",
-    "date": "timestamp[us]",
-    "text": "string",
-}
 SUFFIXES = ".csv", ".parquet", ".npz"
 
 
@@ -39,6 +28,7 @@ def table(path, delimiter=",", encoding="utf8", missing=()):
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise UserError(f"expected a name that ends in {', '.join(SUFFIXES)}")
+    delimiter = delimiter.replace("\\t", "\t")
     if len(delimiter.encode()) != 1:
         raise UserError(f"--delimiter {delimiter}, expected one character, such as ';'")
     try:
@@ -91,16 +81,26 @@ class Table:
 
     def expect_names(self, names):
         """UserError: two columns have one name."""
-        for at, name in enumerate(names):
-            if names.index(name) < at:
-                raise UserError(f"two columns {name!r}, expected names that differ")
+        name, n = Counter(names).most_common(1)[0] if names else ("", 0)
+        if n > 1:
+            raise UserError(f"{n} columns {name!r}, expected names that differ")
 
     def blocks(self, names):
         """Yield {name: pyarrow's array, of the type of its kind} for some rows at a time."""
-        types = {name: KINDS[self.kinds[name]] for name in names}
         with reading():
             for arrays in self.arrays(names):
-                yield {name: its.cast(types[name]) for name, its in arrays.items()}
+                yield {name: self.cast(name, its) for name, its in arrays.items()}
+
+    def cast(self, name, array):
+        """An array in the type of its kind, where nan is no value."""
+        from pyarrow import compute
+
+        if hasattr(array, "dictionary_decode"):
+            array = array.dictionary_decode()
+        array = array.cast(KINDS[self.kinds[name]])
+        if self.kinds[name] == "number":
+            return compute.if_else(compute.is_nan(array), None, array)
+        return array
 
 
 class CSV(Table):
@@ -108,30 +108,16 @@ class CSV(Table):
         import pyarrow
 
         self.path, self.delimiter, self.encoding = path, delimiter, encoding
-        self.missing, self.doubts, self.rows = pyarrow.array(sorted(missing)), {}, 0
+        self.missing = pyarrow.array(sorted(missing))
         header = self.open([]).schema.names
-        if len(header) == 1 and (others := [d for d in ";\t|," if d in header[0]]):
-            shown = others[0].replace("\t", "\\t")
-            raise UserError(f"one column {header[0]!r}, expected --delimiter '{shown}'")
+        if len(header) == 1 and (others := re.findall(r"[;\t|,]", header[0])):
+            raise UserError(f"one column {header[0]!r}, expected --delimiter {others[0]!r}")
         if all(re.fullmatch(NUMBER, name) for name in header):
             found = f"the first line is {delimiter.join(header[:4])!r}"
             raise UserError(f"{found}, expected one with the names of the columns")
         self.expect_names(header)
-        left = {name: list(KINDS) for name in header}
-        numbers, others = dict.fromkeys(left, 0), {}
-        for texts in counting(self.arrays(header)):
-            for name, its in texts.items():
-                before, left[name] = left[name], [k for k in left[name] if can_be(its, k)]
-                if left[name][0] == "text":
-                    numbers[name] += self.rows * ("number" in before)
-                    count_numbers(name, its, numbers, others)
-            self.rows += len(its)
-        self.kinds = {name: kinds[0] for name, kinds in left.items()}
-        for name, n in numbers.items():
-            if 2 * n > self.rows:
-                found = f"{others[name]!r} is no number, as {n:,} of {self.rows:,} rows have"
-                what = f"--missing-text {others[name]!r}, or --categories or --drop {name}"
-                self.doubts[name] = f"{found}, expected {what}"
+        found = kinds_of_texts(counting(self.arrays(header)))
+        self.kinds, self.doubts, self.rows = found
 
     def open(self, names):
         """What pyarrow reads of columns, as texts; without names of all columns, in any type."""
@@ -167,7 +153,7 @@ class Parquet(Table):
         self.kinds = {name: kind_of(schema.field(name).type) for name in schema.names}
 
     def arrays(self, names):
-        for batch in self.file.iter_batches(ROWS, columns=names):
+        for batch in self.file.iter_batches(rows_of_a_block(names), columns=names):
             yield {name: batch[name] for name in names}
 
 
@@ -181,66 +167,32 @@ class Arrays(Table):
         expect_memory("its arrays", path.stat().st_size)
         if not is_zipfile(path):
             raise UserError("no arrays in it, expected what numpy.savez writes")
-        with np.load(path) as file:
-            for name in file.files:
-                try:
-                    its = file[name]
-                except ValueError as error:  # of objects
-                    raise UserError(f"array {name}: {one_line(error)}") from None
-                its = np.char.decode(its) if its.dtype.kind == "S" else its
-                if its.ndim not in (1, 2):
-                    found = f"array {name} of shape {its.shape}"
-                    raise UserError(f"{found}, expected columns, or rows of numbers")
-                split = {f"{name}{i}": column for i, column in enumerate(its.T)}
-                columns += (split if its.ndim == 2 else {name: its}).items()
+        try:
+            arrays = dict(np.load(path))
+        except ValueError as error:  # of objects
+            raise UserError(f"{one_line(error)}, expected numbers or texts") from None
+        for name, its in arrays.items():
+            its = np.char.decode(its) if its.dtype.kind == "S" else its
+            if its.ndim not in (1, 2):
+                found = f"array {name} of shape {its.shape}"
+                raise UserError(f"{found}, expected columns, or rows of numbers")
+            several = [(f"{name}{i}", column) for i, column in enumerate(its.T)]
+            columns += several if its.ndim == 2 else [(name, its)]
         self.expect_names([name for name, _ in columns])
         self.columns = {name: pyarrow.array(its) for name, its in columns}
         counts = {len(its): name for name, its in self.columns.items()}
         if len(counts) > 1:
-            found = ", ".join(f"{name} has {n:,}" for n, name in sorted(counts.items()))
-            raise UserError(f"arrays of other lengths: {found}, expected one length")
+            found = ", ".join(f"{name} has {n:,} rows" for n, name in sorted(counts.items()))
+            raise UserError(f"{found}, expected as many in all arrays")
         self.kinds = {name: kind_of(its.type) for name, its in self.columns.items()}
         self.rows = next(iter(counts), 0)
 
     def arrays(self, names):
-        for first in range(0, self.rows, ROWS):
-            yield {name: self.columns[name][first : first + ROWS] for name in names}
+        step = rows_of_a_block(names)
+        for first in range(0, self.rows, step):
+            yield {name: self.columns[name][first : first + step] for name in names}
 
 
-def can_be(texts, kind):
-    """Are all these texts of a kind?"""
-    from pyarrow import ArrowInvalid, timestamp
-
-    zoned = [timestamp("us", "UTC")] * (kind == "date")
-    for type_ in (KINDS[kind], *zoned):
-        try:
-            texts.cast(type_)
-            return True
-        except ArrowInvalid:
-            continue
-    return False
-
-
-def count_numbers(name, texts, numbers, others):
-    """Add how many of these texts are numbers to numbers[name]; others[name]: one that is not."""
-    from pyarrow import compute
-
-    are = compute.match_substring_regex(texts, f"^{NUMBER}$")
-    numbers[name] += compute.sum(are).as_py() or 0
-    rest = texts.filter(compute.invert(are))
-    if name not in others and len(rest):
-        others[name] = rest[0].as_py()
-
-
-def kind_of(type_):
-    """The kind of a type of pyarrow."""
-    from pyarrow import types
-
-    if types.is_dictionary(type_):
-        return kind_of(type_.value_type)
-    if types.is_uint64(type_) or types.is_floating(type_) or types.is_decimal(type_):
-        return "number"
-    if types.is_string(type_) or types.is_large_string(type_):
-        return "text"
-    kinds = {"integer": types.is_integer, "truth": types.is_boolean, "date": types.is_temporal}
-    return next((kind for kind, its in kinds.items() if its(type_)), str(type_))
+def rows_of_a_block(names):
+    """How many rows of these columns are read at a time, where they are no text."""
+    return max(1, BLOCK // (8 * len(names)))

@@ -9,6 +9,7 @@ import numpy as np
 from dpedf.errors import UserError, plural
 
 OTHER = "(other)"  # the name of code 0
+FEW = 10  # categories that may be as many as the rows
 MANY = 1_000_000  # categories of a column, at most
 NARROW = 2.0**-24  # how far float32 rounds a number, by its size
 FINE = 1e-3  # how far, at most, by the std of its column
@@ -41,17 +42,21 @@ class Numbers:
         self.largest = max(self.largest, np.abs(x[here]).max(initial=0))
         self.rows += int(train.sum())
         if n := len(x := x[here & train]):
-            mean, self.n = x.mean(), self.n + n
-            step = mean - self.mean
-            self.squares += ((x - mean) ** 2).sum() + step**2 * n * (self.n - n) / self.n
-            self.mean += step * n / self.n
             self.low, self.high = min(self.low, x.min()), max(self.high, x.max())
+            with np.errstate(over="ignore", invalid="ignore"):
+                mean, self.n = x.mean(), self.n + n
+                step = mean - self.mean
+                self.squares += ((x - mean) ** 2).sum() + step**2 * n * (self.n - n) / self.n
+                self.mean += step * n / self.n
 
     def finish(self):
         """Notes, a line each.  UserError: there is nothing to learn from."""
         if not self.n:
             raise UserError(f"column {self.name}: no value to train, expected --drop {self.name}")
         self.std = float(np.sqrt(self.squares / self.rows))
+        if not np.isfinite(self.std):
+            found = f"column {self.name}: {self.largest:g}, so that its std is no number"
+            raise UserError(f"{found}, expected smaller ones, or --drop {self.name}")
         if self.low == self.high:
             self.mean, self.std = self.low, 1.0
             return [f"column {self.name} is {self.low:g} in all rows to train"]
@@ -73,19 +78,24 @@ class Numbers:
 
 
 class Categories:
-    """A column of categories.  names: of the codes; 0 stands for those that are not in train."""
+    """A column of texts or truth values, read as categories.
+
+    kind: of the texts, in whose order the codes are.  names: of the codes; 0 stands for all
+    texts that no row to train has.
+    """
 
     mean, std, narrow, first = 0, 1, True, 1
 
-    def __init__(self, name, kind=None):
-        self.name, self.missing, self.found = name, 0, set()
-        self.key = int if kind == "integer" else None
+    def __init__(self, name, kind, names=()):
+        self.name, self.names, self.found = name, names, set()
+        self.missing = self.rows = 0
+        self.key = {"integer": int, "number": float}.get(kind)
 
     def look(self, array, train):
         from pyarrow import array as arrow
 
-        self.missing += array.null_count
-        found = array.filter(arrow(train)).cast("string").drop_null().unique()
+        self.missing, self.rows = self.missing + array.null_count, self.rows + int(train.sum())
+        found = array.filter(arrow(train)).drop_null().cast("string").unique()
         self.found.update(found.to_pylist())
         if len(self.found) > MANY:
             found = f"column {self.name}: more than {MANY:,} categories"
@@ -95,7 +105,11 @@ class Categories:
         """The same as of Numbers."""
         self.names = [*[OTHER] * self.first, *sorted(self.found, key=self.key)]
         n = len(self.found)
-        return [f"column {self.name} has one category, {self.names[-1]}"] * (n == 1)
+        if n == 1:
+            return [f"column {self.name} has one category, {self.names[-1]}"]
+        if n > max(self.rows // 2, FEW):
+            return [f"column {self.name} has {n:,} categories in {self.rows:,} rows: --drop it?"]
+        return []
 
     def encode(self, array):
         from pyarrow import array as arrow

@@ -5,6 +5,7 @@ around the rows: it gives each dataset its place in the file, where the rows go 
 """
 
 import errno
+import mmap
 import os
 from io import SEEK_SET, RawIOBase
 from math import prod
@@ -14,7 +15,7 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from dpedf.data.spool import BLOCK, Spool
+from dpedf.data.spool import BLOCK
 from dpedf.errors import UserError
 
 
@@ -54,11 +55,11 @@ class Around(RawIOBase):
 class Unfinished:
     """A data file in the making.  hdf5: it, as h5py has it; its attributes may be set.
 
-    file: an empty file on the disk, to which all is written when the with block ends.
+    path: where it will be.  file: an empty one, to which all is written when the with block ends.
     """
 
-    def __init__(self, file):
-        self.file, self.around, self.datasets = file, Around(), []
+    def __init__(self, path, file):
+        self.path, self.file, self.around, self.datasets = path, file, Around(), []
         # where numbers are at odd addresses, NumPy is slower, and may copy all of them to take some
         aligned = {"alignment_threshold": 1, "alignment_interval": 64}
         self.hdf5 = h5py.File(self.around, "w", libver="v108", **aligned)
@@ -73,6 +74,7 @@ class Unfinished:
             dataset.made.attrs["crc32"] = np.uint32(dataset.crc)
         self.hdf5.close()
         if not failed:
+            assert all(dataset.place == dataset.end for dataset in self.datasets)
             for place, piece in self.around.pieces:
                 self.write(place, piece)
             self.file.truncate(self.around.size)
@@ -82,7 +84,12 @@ class Unfinished:
         self.file.write(content)
 
     def dataset(self, name, shape, dtype):
-        """A new dataset for rows.  OSError: they do not fit on the disk."""
+        """A new dataset for rows.  TypeError: of no numbers.  OSError: the disk is too small."""
+        where = f"{self.path}: {name}"
+        if np.dtype(dtype).kind not in "biuf":
+            raise TypeError(f"{where} is of {dtype}, expected numbers")
+        if not shape:
+            raise UserError(f"{where} is a single number, expected rows")
         properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
         properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
@@ -94,40 +101,44 @@ class Unfinished:
             except OSError as error:
                 if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # this disk cannot tell
                     raise
-        self.datasets.append(Unwritten(self, made))
+        self.datasets.append(Unwritten(self, made, where))
         return self.datasets[-1]
 
 
 class Unwritten:
     """A dataset, to which its rows are appended.  crc: the CRC-32 of those that are."""
 
-    def __init__(self, unfinished, made):
-        self.unfinished, self.made, self.place, self.crc = unfinished, made, made.id.get_offset(), 0
+    def __init__(self, unfinished, made, where):
+        self.unfinished, self.made, self.where = unfinished, made, where
+        self.place, self.crc = made.id.get_offset() or 0, 0  # None where there are no rows
+        self.end = self.place + made.nbytes
 
     def append(self, rows):
-        if rows.shape[1:] != self.made.shape[1:]:
-            found = f"{self.made.name[1:]}: rows of {rows.shape[1:]}"
-            raise UserError(f"{found}, expected {self.made.shape[1:]} as those before")
-        content = rows.astype(self.made.dtype, "C", "safe", copy=False)
+        shape, dtype = self.made.shape[1:], self.made.dtype
+        if rows.shape[1:] != shape or not np.can_cast(rows.dtype, dtype):
+            found = f"{self.where}: rows of {rows.shape[1:]} of {rows.dtype}"
+            raise UserError(f"{found}, expected {shape} of {dtype} as those before")
+        content = rows.astype(dtype, "C", copy=False)
         if content.size:
             self.unfinished.write(self.place, content.data)
             self.place, self.crc = self.place + content.nbytes, crc32(content, self.crc)
             self.unfinished.bar.update(content.nbytes)
 
 
-def blocks_of(rows):
-    """All rows as arrays of some, in order."""
-    if isinstance(rows, Spool):
-        yield from rows.blocks()
-        return
-    step = max(1, BLOCK // max(1, prod(rows.shape[1:]) * rows.dtype.itemsize))
-    for first in range(0, rows.shape[0], step):
-        yield rows[first : first + step]
+def blocks_of(*arrays):
+    """Yield consecutive rows of arrays, all of which have as many; some at a time."""
+    row = sum(prod(array.shape[1:]) * array.dtype.itemsize for array in arrays)
+    step = max(1, BLOCK // max(1, row))
+    for first in range(0, arrays[0].shape[0], step):
+        yield [array[first : first + step] for array in arrays]
+        for array in arrays:
+            if isinstance(array, np.memmap) and array.mode != "c":
+                array._mmap.madvise(mmap.MADV_DONTNEED)  # what was read need not stay in memory
 
 
 def checksum(rows):
     """The CRC-32 of all rows."""
     crc = 0
-    for block in blocks_of(rows):
+    for (block,) in blocks_of(rows):
         crc = crc32(np.ascontiguousarray(block), crc)
     return crc

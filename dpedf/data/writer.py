@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import zip_longest
+from itertools import product, zip_longest
 
 import h5py
 import numpy as np
@@ -60,25 +60,26 @@ def write(
     about |= {"columns": columns, "categories": categories}
     with writing(path, about) as unfinished:
         stored = []  # (array, its dataset): while it is kept here, no other array can be it
-        for group, rows in groups.items():
-            is_text, counts = isinstance(rows, np.ndarray) and rows.ndim == 1, set()
-            for key, given in [("text", rows)] if is_text else zip_longest("xy", rows):
+        for group, pair in groups.items():
+            is_text, counts = isinstance(pair, np.ndarray) and pair.ndim == 1, set()
+            for key, given in [("text", pair)] if is_text else zip_longest("xy", pair):
                 if key is None or given is None:
                     raise UserError(f"{path}: {group}, expected (x, y), or a text of one index")
                 name = f"{group}/{key}"
                 array = rows_of(given, path, name)
+                same = [its for known, its in stored if known is array]
+                if twice := [its for its in same if its.crc == checksum(array)]:
+                    unfinished.hdf5[name] = twice[0].made
+                else:  # with other numbers, it is an array that is reused
+                    dataset = unfinished.dataset(name, array.shape, array.dtype)
+                    stored.append((array, dataset))
+                    streams = isinstance(array, Spool)
+                    for (rows,) in array.blocks() if streams else blocks_of(array):
+                        dataset.append(rows)
                 counts.add(array.shape[0])
                 if len(counts) > 1:
                     found = ", ".join(map(str, sorted(counts)))
                     raise UserError(f"{path}: {group} of {found} rows, expected x and y of as many")
-                same = [its for known, its in stored if known is array]
-                if twice := [its for its in same if its.crc == checksum(array)]:
-                    unfinished.hdf5[name] = twice[0].made
-                    continue  # with other numbers, it is an array that is reused
-                dataset = unfinished.dataset(name, array.shape, array.dtype)
-                for block in blocks_of(array):
-                    dataset.append(block)
-                stored.append((array, dataset))
 
 
 def scatter(path, blocks, split, *, name, source, licence, **about):
@@ -96,17 +97,17 @@ def scatter(path, blocks, split, *, name, source, licence, **about):
         for block in blocks:
             first, done = done, done + len(block[0])
             its = split[first:done]
-            for key, rows in zip("xy", block, strict=False):
+            block = dict(zip("xy", block, strict=False))
+            for key, rows in block.items():
                 if len(rows) != len(its):
                     found = f"{path}: {key} has {len(rows):,} rows from row {first:,} on"
                     raise UserError(f"{found}, expected {len(its):,}")
-                for number, (group, n) in enumerate(counts.items()):
-                    name, of_group = f"{group}/{key}", rows[its == number]
-                    if name not in datasets and n:
-                        shape = n, *rows.shape[1:]
-                        datasets[name] = unfinished.dataset(name, shape, rows.dtype)
-                    if len(of_group):
-                        datasets[name].append(of_group)
+            for group, key in product(GROUPS, block) if not datasets else ():
+                if n := counts[group]:
+                    shape, dtype = (n, *block[key].shape[1:]), block[key].dtype
+                    datasets[group, key] = unfinished.dataset(f"{group}/{key}", shape, dtype)
+            for group, key in datasets:
+                datasets[group, key].append(block[key][its == GROUPS.index(group)])
         if done != len(split):
             raise UserError(f"{path}: {done:,} rows, expected the {len(split):,} of the split")
 
@@ -117,7 +118,7 @@ def writing(path, about):
 
     SIGTERM ends the program as Ctrl-C does: what is half written is removed.
     """
-    with stopping(), replacing(path) as file, Unfinished(file) as unfinished:
+    with stopping(), replacing(path) as file, Unfinished(path, file) as unfinished:
         for key, known in attributes(**about).items():
             known = known.tolist() if is_names(known) else known
             texts = known if isinstance(known, list | tuple) else [known]
@@ -133,14 +134,8 @@ def rows_of(given, path, name):
     """An array as it is, or what else holds rows, with a shape, a type and blocks of rows."""
     where = f"{path}: {name}"
     if isinstance(given, Iterator):
-        rows = Spool((array_of(row, where) for row in given), where, os.path.dirname(path) or ".")
-    else:
-        rows = given if isinstance(given, h5py.Dataset) else array_of(given, where)
-    if rows.dtype.kind not in "biuf":
-        raise TypeError(f"{where} is of {rows.dtype}, expected numbers")
-    if not rows.shape:
-        raise UserError(f"{where} is a single number, expected rows")
-    return rows
+        return Spool((array_of(row, where) for row in given), where, os.path.dirname(path) or ".")
+    return given if isinstance(given, h5py.Dataset) else array_of(given, where)
 
 
 def array_of(given, where):

@@ -4,6 +4,7 @@ from dpedf.ops.activation import Elu, Gelu, LeakyRelu, Silu, Softplus
 from dpedf.ops.affine import Affine
 from dpedf.ops.arithmetic import Add, Divide, Multiply, Power, Subtract
 from dpedf.ops.attention import Attention
+from dpedf.ops.augment import Crop, Cutout, Flip, Shift
 from dpedf.ops.binary import BinaryLogLoss
 from dpedf.ops.choice import Clip, Maximum, Minimum, Where
 from dpedf.ops.conv import AveragePool, Conv2D, MaxPool
@@ -21,6 +22,5 @@ from dpedf.ops.pointwise import Relu, Sigmoid, Tanh
 from dpedf.ops.products import MatMul
 from dpedf.ops.recurrent import GRUCell, LSTMCell, Zeros
 from dpedf.ops.regression import SquareLoss
-from dpedf.ops.shift import Shift
 from dpedf.ops.softmax import LogOthers, LogSoftmax, LogSumExp, Softmax
 from dpedf.ops.tensor import Flatten, Mean, Reshape, Sum, Transpose

@@ -6,56 +6,18 @@
 Runs are named by the settings in which they differ.
 """
 
-import io
 import os
-import warnings
 from pathlib import Path
 
-from dpedf.data.disk import expect_place, replace, writing
 from dpedf.device import CPU
-from dpedf.errors import UserError, concerning, extra, print_line
+from dpedf.errors import UserError, concerning, print_line
 from dpedf.run.command_line import Parser, expect_one_process
 from dpedf.run.trained import Trained
 from dpedf.tools.experiments.past import named
 from dpedf.tools.pictures.history import History
+from dpedf.tools.pictures.saving import drawing, format_of, save
 
-METADATA = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}  # no time in any
 KNOWN_BY = {"epoch": "steps_per_epoch", "step": "step", "time": "seconds"}  # in evaluations
-DOTS = 150  # an inch
-STYLE = {
-    "text.parse_math": False,  # a name may hold any character
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "legend.fontsize": 9,
-    "svg.hashsalt": "dpedf",  # the same bytes for the same picture
-}
-
-
-def expect_matplotlib():
-    """UserError: it is missing."""
-    with extra("plot", "dpedf plot"):
-        import matplotlib.backends.backend_agg
-        import matplotlib.figure  # noqa: F401
-
-
-def format_of(path):
-    """ "png", "svg" or "pdf".  UserError: the name of a picture has another ending."""
-    kind = Path(path).suffix.lower().removeprefix(".")
-    if kind not in METADATA:
-        raise UserError(f"-o {path}: expected a name that ends in .png, .svg or .pdf")
-    with concerning("-o"):
-        expect_place(path)
-    return kind
-
-
-def save(figure, path, kind, source):
-    """Write a picture of what lies there, whole or not at all."""
-    content = io.BytesIO()
-    how = dict(format=kind, dpi=DOTS, metadata=METADATA[kind], bbox_inches="tight")
-    figure.savefig(content, **how)
-    with writing(path):
-        replace(path, content.getvalue())
-    print_line(f"{path}: drawn from {source}")
 
 
 def curves(runs, asked):
@@ -118,12 +80,6 @@ def main(words):
     if kind != "curves" and args.by:
         raise UserError(f"--by {args.by} goes with curves, not with --{kind}")
     ending = format_of(path)
-    expect_matplotlib()
-    import matplotlib
-
-    # Warnings would be of strange numbers, and of characters that the font does not have.
-    with matplotlib.rc_context(), warnings.catch_warnings(action="ignore"):
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(STYLE)
+    with drawing("dpedf plot"):
         figure, source = pictured(kind, args)
         save(figure, path, ending, source)
