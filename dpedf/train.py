@@ -86,8 +86,8 @@ class Training:
         expect_finite(self)
         with self.report.aside():
             found, sha256 = self.measured(self.data.valid), self.phi.sha256()
-        self.report.evaluated(found.loss, found.accuracy, sha256, found.metrics)
-        self.saves.compare(self, found.loss)
+        self.report.evaluated(*found[:2], sha256, *found[4:])  # loss, accuracy, and metrics
+        self.saves.compare(self, found[0])
 
     def test(self):
         """Evaluate on the test rows, once."""
