@@ -33,7 +33,7 @@ class Training:
         self.settings, self.ranks, self.link = setup.settings, setup.ranks, setup.link
         self.device, self.data, self.directory = setup.device, setup.data, setup.directory
         self.Q, self.ell, self.phi, self.gradient = setup.Q, setup.ell, setup.phi, setup.gradient
-        self.last_step, self.eta = setup.last_step, setup.eta
+        self.last_step, self.eta, self.metrics = setup.last_step, setup.eta, setup.metrics
         train, seed = self.settings.train, self.settings.seed
         self.step = Step(self.gradient, setup.update, self.device, seed, train.grad_clip)
         self.steps_per_epoch = -(-len(self.data.train) // train.batch_size)
@@ -86,7 +86,7 @@ class Training:
         expect_finite(self)
         with self.report.aside():
             found, sha256 = self.measured(self.data.valid), self.phi.sha256()
-        self.report.evaluated(found.loss, found.accuracy, sha256, found.parts)
+        self.report.evaluated(found, sha256)
         self.saves.compare(self, found.loss)
 
     def test(self):
@@ -97,8 +97,8 @@ class Training:
         """What measure finds over the rows of a split."""
         B = min(self.settings.train.batch_size, len(self.data.train))
         with self.step.evaluating():
-            rows = self.gradient.passes.fewest_rows(B)
-            return measure(self.Q, self.ell, self.data, split, self.ranks, rows, pairs)
+            how = self.gradient.passes.fewest_rows(B), pairs, self.metrics
+            return measure(self.Q, self.ell, self.data, split, self.ranks, *how)
 
 
 def main(ranks, words):

@@ -24,6 +24,10 @@ def settings_of(config, folder, rows=800):
         x = random.integers(0, 256, (rows, *IMAGES[kind]), np.uint8)
         y = np.arange(rows) % about["classes"]
         groups = {"train": (x, y), "valid": (x[:100], y[:100]), "test": (x[:100], y[:100])}
+    elif kind == "friedman":
+        x, y = random.normal(size=(rows, 10)), random.normal(size=rows)
+        rows = x.astype(np.float32), y.astype(np.float32)
+        groups = {"train": rows, "valid": rows, "test": rows}
     else:
         text = random.integers(0, 65, rows, np.uint8)
         about["classes"] = 65

@@ -762,6 +762,8 @@ def sound(type):
             return st.tuples(*map(sound, type.item_types))
         case kind.DictType(value_type=kind.FloatType()):
             return st.dictionaries(NAMES, sound(type.value_type), max_size=4)
+        case kind.VarTupleType():
+            return st.lists(sound(type.item_type), max_size=4).map(tuple)
         case kind.DictType():
             return st.dictionaries(NAMES, VALUES, max_size=4).map(
                 lambda keys: keys | {"build": "mlp"}

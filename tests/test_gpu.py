@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -81,6 +82,9 @@ def ended(gpu, few_digits, tmp_path_factory):
     for device in "gpu", "cpu":
         add(f"stopped, {device}", "train.steps=5", *more)
         add(f"stopped, {device}: goes on", "train.steps=10", *more, "--resume", device=device)
+    for words in WEIGHED:
+        add(words, "train.steps=10", "train.precision=float64", *words.split())
+        add_cpu(words, "train.steps=10", "train.precision=float64", *words.split())
     for name in MODELS:
         file, model, slices = name.split()
         build = f"model={{build='{ROOT}/tests/mpi/programs/{file}.py:{model}'}}"
@@ -274,6 +278,18 @@ def test_a_time_step_of_a_recurrent_layer_is_few_launches(simulated):
 
 
 # Models with nodes that know the minibatch, and slices: those that mix its rows can have none.
+WEIGHED = ["model.smoothing=0.1 model.class_weights=[1,2,3,1,1,1,0,1,1,1] run.metrics=['top5']"]
+
+
+@pytest.mark.parametrize("words", WEIGHED)
+def test_weights_smoothing_and_metrics_are_those_of_the_cpu(ended, words):
+    found, on_cpu = ended(words), ended(f"{words}, cpu")
+    assert 0 < distance(found, on_cpu) < 1e-10
+    assert "kernel by kernel" not in found.output
+    (top5,) = re.findall("test loss.*(top-5 .*),", found.output)
+    assert top5 in on_cpu.output
+
+
 MODELS = ["noise noisy 8", "noise dropped 0", "noise dropped 8", "normalized normalized 0"]
 
 

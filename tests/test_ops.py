@@ -95,11 +95,14 @@ from dpedf.ops import (
 )
 from dpedf.ops.arithmetic import Operator
 from dpedf.ops.augment import Moved
+from dpedf.ops.cross_entropy import CrossEntropy, Occurrences
+from dpedf.ops.embedding import Codes
 from dpedf.ops.pool import Pool
 from dpedf.phi import Phi
 from dpedf.program import program
 
 ABSTRACT = {Moved, Operator, Pool}
+OF_LABELS = Codes, CrossEntropy, NotEqual, Occurrences, OneHot  # of a type of its own
 
 
 class Rows(CompNode):
@@ -702,6 +705,67 @@ def of_positions(losses, mask):
     return (losses * mask).sum(1) * len(losses) / mask.sum().clamp(min=1)
 
 
+W = [0.5, 2.0, 0.0, 1.5]
+
+
+def cross_entropy(s, y, m=None, **how):
+    """PyTorch's, (B,), of which the mean is that over all positions; y of -100 do not count."""
+    if m is not None:
+        y = y.masked_fill(m == 0, -100)
+    if "weight" in how:
+        how["weight"] = s.new_tensor(how["weight"])
+    losses = functional().cross_entropy(s.movedim(-1, 1), y, reduction="none", **how)
+    counted = s.new_tensor(W)[y.clamp(min=0)] if "weight" in how else torch().ones_like(losses)
+    counted = counted * (y != -100)
+    return flat(losses).sum(1) * len(y) / counted.sum() if len(y) else flat(losses).sum(1)
+
+
+def of_distributions():
+    both = dict(weights=W, smoothing=0.1), dict(weight=W, label_smoothing=0.1)
+    hows = (dict(weights=W), dict(weight=W)), (dict(smoothing=0.3), dict(label_smoothing=0.3)), both
+    for ours, theirs in hows:
+        for operands in "b4 y4", "b34 y43":
+            yield Case(
+                CrossEntropy,
+                operands,
+                lambda s, y, how=ours: LogLoss(Softmax(s), y, mean="positions", **how),
+                lambda s, y, how=theirs: cross_entropy(s, y, **how),
+                name=f"{operands}, {', '.join(ours)}",
+            )
+        yield Case(
+            CrossEntropy,
+            "b34 y43 m3",
+            lambda s, y, m, how=ours: LogLoss(Softmax(s), y, m, "positions", **how),
+            lambda s, y, m, how=theirs: cross_entropy(s, y, m, **how),
+            name=f"{', '.join(ours)}, masked",
+        )
+    yield Case(
+        Occurrences,
+        "b34 y43 m3",
+        lambda s, y, m: LogLoss(Softmax(s), y, m, weights=W),
+        lambda s, y, m: cross_entropy(s, y, m, weight=W),
+    )
+    yield Case(
+        CrossEntropy,
+        "b34 x34 m3",
+        lambda s, y, m: LogLoss(Softmax(s), Softmax(y), m, "rows", W, 0.1),
+        lambda s, y, m: masked_mean(
+            functional().cross_entropy(
+                s.mT, y.softmax(-1).mT, s.new_tensor(W), reduction="none", label_smoothing=0.1
+            ),
+            m,
+        ),
+        name="of a distribution",
+    )
+    yield Case(
+        CrossEntropy,
+        "b4 b4",
+        lambda s, y: CrossEntropy(LogSoftmax(s), Softmax(y)),
+        lambda s, y: functional().cross_entropy(s, y.softmax(-1), reduction="none"),
+        name="of a distribution that varies",
+    )
+
+
 def of_losses():
     for operands in "b34 y43", "b234 y423", "b31 y13":
         yield Case(
@@ -734,6 +798,7 @@ def of_losses():
         0.1,
         "of probabilities, masked",
     )
+    yield from of_distributions()
     yield Case(
         BinaryLogLoss,
         "b y2",
@@ -752,6 +817,7 @@ CASES = [
     *of_sequences(),
     *of_normalizations(),
     *of_losses(),
+    Case(Codes, "p34 y32", lambda W, y: Embedding(W, Codes(y * 1.0)), lambda W, y: W[y]),
     Case(MatMul, "b223 b234", operator.matmul),
     Case(MatMul, "b223 p34", operator.matmul),
     Case(MatMul, "b223 p234", operator.matmul),
@@ -978,8 +1044,8 @@ def test_a_device_gives_the_same_bits_in_the_same_dtype_and_so_does_a_second_pas
     assert left.keys() == found.keys()
     for name, array in found.items():
         assert type(array) is DeviceArray, name
-        one_hot = left[name].dtype == np.float32 and case.node in (NotEqual, OneHot)
-        assert array.dtype == left[name].dtype == (np.float32 if one_hot else dtype), name
+        own = case.node in OF_LABELS and left[name].dtype in (np.float32, np.intp)
+        assert array.dtype == left[name].dtype == (left[name].dtype if own else dtype), name
         assert array.shape == left[name].shape, name
         assert get(array).tobytes() == left[name].tobytes(), name
     for n, grad in came:

@@ -28,6 +28,7 @@ from dpedf.parallel.through_host import ThroughHost
 from dpedf.parallel.trial import choose_overlap, fastest
 from dpedf.phi import Phi, dense
 from dpedf.program import Context
+from dpedf.run.evaluate import Found
 from dpedf.run.report import Report
 from dpedf.run.step import Step
 
@@ -670,7 +671,7 @@ def test_the_loss_that_is_said_is_that_of_the_rows_of_all_ranks():
             step(x, x, 10, 0.0)
             report.learned(10)
             report.train(0.0, None)
-        report.evaluated(None, None, "")
+        report.evaluated(Found(), "")
 
     on_ranks(3, learn)
     losses = [facts.get("loss", facts.get("train_loss")) for _, facts in said]

@@ -57,6 +57,7 @@ from dpedf.ops import (
     Sum,
     Tanh,
 )
+from dpedf.ops.cross_entropy import CrossEntropy
 from dpedf.parallel.counts import Counts
 from dpedf.program import during, program
 
@@ -182,6 +183,7 @@ LONG = [
     *(Case(LogOthers, n, lambda s: Log(1 - Softmax(s))) for n in ("bI", "b2I")),
     Case(LogLoss, "bI yI", lambda s, y: LogLoss(Softmax(s), y)),
     Case(LogLoss, "bI3 y3I mI", lambda s, y, m: LogLoss(Softmax(s), y, m), name="masked"),
+    Case(CrossEntropy, "bI yI", lambda s, y: LogLoss(Softmax(s), y, smoothing=0.1)),
     *(Case(LayerNorm, operands, of(LayerNorm)) for operands in ("bI pI pI", "b2I pI pI")),
     Case(RMSNorm, "bI pI", lambda x, w: RMSNorm(w, x)),
     *(Case(SquareLoss, operands, SquareLoss) for operands in ("bI bI", "b2I b2I")),

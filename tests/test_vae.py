@@ -168,8 +168,8 @@ def test_the_parts_of_a_loss_have_the_same_bits_on_any_number_of_ranks(rows, tmp
         Phi(ell)
         expect_fit(Q, ell, data)
         found = measure(Q, ell, data, data.test, ranks)
-        assert found.accuracy is None and list(found.parts) == ["reconstruction", "kl"]
-        return found.loss, *found.parts.values()
+        assert found.accuracy is None and list(found.metrics) == ["reconstruction", "kl"]
+        return found.loss, *found.metrics.values()
 
     (alone,) = on_ranks(1, measured)
     assert alone[0] == pytest.approx(alone[1] + alone[2], rel=1e-6) and alone[2] > 0
@@ -262,7 +262,7 @@ def test_a_small_vae_learns_and_its_parts_are_told_wherever_its_loss_is(digits, 
     losses = [e["valid_loss"] for e in evaluated]
     assert losses[-1] < losses[0] - 5 and evaluated[-1]["valid_kl"] > 0.5
     said = done.stdout.splitlines()
-    assert f"  kl {test['test_kl']:.4f}" in said, said
+    assert f", kl {test['test_kl']:.4f}," in said, said
     last = "--checkpoint", "checkpoint.h5"
     told = python("-m", "dpedf", "evaluate", run, *last).stdout.splitlines()
     assert f"test loss {test['test_loss']:.4f}" in told, told

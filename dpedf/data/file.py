@@ -26,7 +26,18 @@ from dpedf.data.writer import GROUPS
 from dpedf.errors import UserError
 
 ATTRIBUTES = (
-    *("name", "source", "licence", "classes", "characters", "scale", "mean", "std", *KEYS),
+    *(
+        "name",
+        "source",
+        "licence",
+        "classes",
+        "characters",
+        "ignore",
+        "scale",
+        "mean",
+        "std",
+        *KEYS,
+    ),
     *("target_mean", "target_std"),  # of a y that data/table.py has standardised
 )
 

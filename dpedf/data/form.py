@@ -24,7 +24,7 @@ class Form(msgspec.Struct, frozen=True):
     symbols: how many an x of text has, else None.  classes: how many labels there are, or None.
     names: of the classes, or the characters of a text; () where the file has none.
     scaling: the attributes scale, mean and std of the file.  rows: how many it was trained on.
-    columns: those of a table, else None.
+    columns: those of a table, else None.  ignore: a label that does not count, or None.
     """
 
     x_shape: Shape
@@ -38,6 +38,7 @@ class Form(msgspec.Struct, frozen=True):
     scaling: dict[str, Any]
     rows: Positive
     columns: Columns | None = None
+    ignore: int | None = None
 
     def __post_init__(self):
         named = self.symbols or self.classes or 0
@@ -50,7 +51,9 @@ class Form(msgspec.Struct, frozen=True):
         """(x, y), without rows."""
         x = Input(self.x_shape, np.dtype(self.x_dtype), self.symbols)
         x.categories = self.columns.sizes if self.columns else ()
-        return x, Input(self.y_shape, np.dtype(self.y_dtype), self.classes)
+        y = Input(self.y_shape, np.dtype(self.y_dtype), self.classes)
+        y.ignore = self.ignore
+        return x, y
 
     def text(self):
         return msgspec.json.encode(self).decode()
@@ -67,7 +70,7 @@ def form_of(data):
         *(y.shape, str(y.dtype), y.classes, names_of(stored, x.classes or y.classes)),
         {key: np.asarray(its).tolist() for key, its in scaling.items()},
         len(data.train),
-        data.columns,
+        *(data.columns, data.y.ignore),
     )
 
 

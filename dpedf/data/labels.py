@@ -7,21 +7,22 @@ import numpy as np
 from dpedf.errors import UserError, one_line
 
 IGNORE = 255  # the label of what does not count, in many data sets
-MASK = "what is to be ignored takes a class of its own, and LogLoss a mask that is 0 there"
+MASK = "a label that does not count is named by the attribute ignore of the file"
 
 
-def classes_of(path, declared, stored, text=False):
+def classes_of(path, declared, stored, text=False, ignore=None):
     """(how many classes the labels have, or symbols a text has; notes for the user, a line each).
 
     declared: the attribute classes, a number or a list of names; None where there is none.
-    stored: the rows of labels, each once.  UserError: a label is none of 0..classes-1.
+    stored: the rows of labels, each once.  ignore: a label that does not count.
+    UserError: another label is none of 0..classes-1.
     """
     classes, notes = declared, []
     are_truth = classes is None and stored[0].dataset.dtype.kind == "b"
     if are_truth:
         classes = 2
     elif classes is None:
-        last = largest(stored[0])  # those to learn from
+        last = largest(stored[0], but=ignore)  # those to learn from
         classes = last + 1
         before = -1 if text or last != IGNORE else largest(stored[0], IGNORE)
         if -1 < before < IGNORE - 1:
@@ -36,7 +37,8 @@ def classes_of(path, declared, stored, text=False):
         raise UserError(f"{path}: attribute classes = {found}, expected an integer")
     for rows in stored:
         for first, labels in rows.blocks():
-            for at in np.argwhere((labels < 0) | (labels >= classes))[:1]:
+            wrong = (labels < 0) | (labels >= classes)
+            for at in np.argwhere(wrong if ignore is None else wrong & (labels != ignore))[:1]:
                 label, where = labels[tuple(at)], first + at[0]
                 found = f"symbol {label} at {where}" if text else f"label {label} in row {where}"
                 hint = ""
@@ -65,9 +67,22 @@ def gap(rows, classes):
         yield f"{rows.where}: {classes} classes, since {since}; no row has label {seen.argmin()}"
 
 
-def largest(rows, below=None):
-    """The largest of all labels, or of those below a number; -1 where there is none."""
+def ignored(stored):
+    """The attribute ignore of a Stored file: a label that does not count, or None.
+
+    UserError: it is no whole number.
+    """
+    found = stored.attribute("ignore", None)
+    if found is not None and not isinstance(found, int | np.integer):
+        found = one_line(repr(found))
+        raise UserError(f"{stored.path}: attribute ignore = {found}, expected a label")
+    return None if found is None else int(found)
+
+
+def largest(rows, below=None, but=None):
+    """The largest of all labels, or of those below a number, or but one; -1 where there is none."""
     blocks = (labels if below is None else labels[labels < below] for _, labels in rows.blocks())
+    blocks = (labels if but is None else labels[labels != but] for labels in blocks)
     return max((int(labels.max()) for labels in blocks if labels.size), default=-1)
 
 

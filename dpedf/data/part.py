@@ -59,7 +59,8 @@ class Part(File):
             raise UserError(f"{self.path}: {held}, expected rows to validate on")
         if self.y.classes is not None:
             self.expect_names()
-            classes_of(self.path, self.y.classes, self.stored_rows("y"), self.window > 0)
+            kind = self.window > 0, self.form.ignore
+            classes_of(self.path, self.y.classes, self.stored_rows("y"), *kind)
         self.scale_as_in_training()
 
     def open_unlabelled(self, group=None):

@@ -7,7 +7,7 @@ import numpy as np
 
 from dpedf.data.columns import columns_of, expect_codes
 from dpedf.data.file import File
-from dpedf.data.labels import classes_of, hints
+from dpedf.data.labels import classes_of, hints, ignored
 from dpedf.data.layout import ArrayRows, DeviceRows
 from dpedf.data.memory import expect_memory
 from dpedf.data.split import expect_integer, gathered
@@ -41,10 +41,12 @@ class Data(File):
         else:
             self.train, self.valid = self.held_out(self.train, valid, seed)
         numbers = symbols = {"dtype": self.dtype}
+        self.ignore = None if window else ignored(self.stored)
         if self.train.y.dtype.kind in "iu":
             symbols = {"dtype": np.dtype(np.intp), "classes": self.classes()}
         self.x = Input(self.train.x.shape[1:], **(symbols if window else numbers))
         self.y = Input(self.train.y.shape[1:], **symbols)
+        self.y.ignore = self.ignore if self.y.classes else None
         self.columns = None if window else columns_of(self.stored, self.x.shape)
         self.x.categories = self.columns.sizes if self.columns else ()
         self.scale_rows()
@@ -68,7 +70,8 @@ class Data(File):
     def classes(self):
         """How many classes the labels have, or symbols a text has; every one of them is checked."""
         declared = self.stored.attribute("classes", None)
-        classes, note = classes_of(self.path, declared, self.stored_rows("y"), self.window > 0)
+        kind = self.window > 0, self.ignore
+        classes, note = classes_of(self.path, declared, self.stored_rows("y"), *kind)
         self.notes += note
         return classes
 

@@ -27,6 +27,7 @@ def write(
     licence,
     classes=None,
     characters=None,
+    ignore=None,
     scale=1,
     mean=0,
     std=1,
@@ -36,7 +37,7 @@ def write(
 ):
     """Write a data file: groups are train=(x, y), test=(x, y), or texts, train=text, test=text.
 
-    classes: how many labels there are, or their names.
+    classes: how many labels there are, or their names.  ignore: a label that does not count.
     characters: what the symbols of a text stand for, as one string.
     columns: the names of those of a table x, (N, I).  categories: for each of them 0 where it holds
     numbers, else how many categories, or their names.  x holds their codes, from 0 on.
@@ -55,7 +56,7 @@ def write(
         if group not in GROUPS:
             raise UserError(f"{path}: group {group}, expected {', '.join(GROUPS)}")
     about = {"name": name, "source": source, "licence": licence, "classes": classes}
-    about |= {"characters": characters, "scale": scale, "mean": mean, "std": std}
+    about |= {"characters": characters, "ignore": ignore, "scale": scale, "mean": mean, "std": std}
     about |= {"columns": columns, "categories": categories}
     with writing(path, about) as unfinished:
         stored = []  # (array, its dataset): while it is kept here, no other array can be it

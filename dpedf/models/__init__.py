@@ -11,5 +11,6 @@ from dpedf.models.classics import logistic, nineties
 from dpedf.models.images import convnet, lenet
 from dpedf.models.mlp import MLP, mlp, slides
 from dpedf.models.resnet import resnet
+from dpedf.models.tables import tabular
 from dpedf.models.text import char_gru, char_lstm, char_transformer
 from dpedf.models.vae import vae

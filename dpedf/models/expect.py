@@ -22,13 +22,28 @@ def labels(y):
         raise UserError("model.build: y holds numbers, expected labels, which are integers")
 
 
-def layers(sizes, activation, activations, x):
-    """UserError: these sizes, and an activation that is none of those, describe no MLP of x."""
-    if activation not in [*activations]:
-        near = str(activation).lower()
+def labels_that_count(y):
+    """UserError: y holds no labels, or some that do not count, which only LogLoss leaves out."""
+    labels(y)
+    ignore = getattr(y, "ignore", None)
+    if ignore is not None:
+        found = f"model.build: of the labels, {ignore} does not count"
+        raise UserError(f"{found}, expected a model that ends in LogLoss, such as mlp")
+
+
+def activation(name, activations):
+    """What this is the name of.  UserError: none of those."""
+    if name not in [*activations]:
+        near = str(name).lower()
         perhaps = f", perhaps {near}" if near in [*activations] else ""
         expected = f"one of {', '.join(activations)}{perhaps}"
-        raise UserError(f"model.activation = {activation!r}, expected {expected}")
+        raise UserError(f"model.activation = {name!r}, expected {expected}")
+    return activations[name]
+
+
+def layers(sizes, name, activations, x):
+    """UserError: these sizes, and an activation of this name, describe no MLP of x."""
+    activation(name, activations)
     numbers = isinstance(sizes, list) and all(type(n) is int and n > 0 for n in sizes)
     if not numbers or len(sizes) < 2:
         raise UserError(f"model.sizes = {sizes!r}, expected {LIST_OF_SIZES}")

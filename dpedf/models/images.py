@@ -8,17 +8,16 @@ from dpedf.edf import Package, Parameter
 from dpedf.errors import UserError
 from dpedf.models.expect import labels, positive
 from dpedf.models.mlp import MLP
+from dpedf.models.output import classifier_or_regression
 from dpedf.ops import (
     Affine,
     Conv2D,
     Dropout,
     Flatten,
-    LogLoss,
     MaxPool,
     Relu,
     Reshape,
     Shift,
-    Softmax,
 )
 from dpedf.phi import Uniform, dense, glorot, he
 
@@ -43,7 +42,9 @@ def with_channels(x, name):
     return x
 
 
-def convnet(x, y, channels=(16, 32), hidden=64, dropout=0.25, shift=0.1):
+def convnet(
+    x, y, channels=(16, 32), hidden=64, dropout=0.25, shift=0.1, smoothing=0.0, class_weights=()
+):
     """For small images: convolutions of 3 x 3, one pooling, and a layer between two dropouts.
 
     channels: of each convolution.  In a step of training the part dropout of the values before a
@@ -56,11 +57,11 @@ def convnet(x, y, channels=(16, 32), hidden=64, dropout=0.25, shift=0.1):
         z = Relu(Conv2D(conv(z.value.shape[1], J, 3), z, padding=1))
     z = Dropout(Flatten(MaxPool(z, 2)), dropout)
     z = Dropout(Relu(Affine(dense(z.value.shape[1], hidden, he), z)), dropout)
-    Q = Softmax(Affine(dense(hidden, y.classes, glorot), z))
-    return Q, LogLoss(Q, y)
+    s = Affine(dense(hidden, y.classes, glorot), z)
+    return classifier_or_regression(s, y, smoothing, class_weights)
 
 
-def lenet(x, y, channels=(6, 16), hidden=(120, 84), padding=2):
+def lenet(x, y, channels=(6, 16), hidden=(120, 84), padding=2, smoothing=0.0, class_weights=()):
     """LeNet-5 with relu, max-pool, softmax and a dense second convolution: LeCun et al., 1998.
 
     channels: of the two convolutions, 5 x 5.  hidden: sizes of the layers after them.  padding:
@@ -76,5 +77,5 @@ def lenet(x, y, channels=(6, 16), hidden=(120, 84), padding=2):
     z = Relu(MaxPool(Conv2D(conv(J, K, 5), z), 2))
     sizes = [prod(z.value.shape[1:]), *hidden]
     packages = [dense(*pair, he) for pair in zip(sizes, sizes[1:], strict=False)]
-    Q = Softmax(Affine(dense(sizes[-1], y.classes, glorot), MLP(packages, Flatten(z), Relu)))
-    return Q, LogLoss(Q, y)
+    s = Affine(dense(sizes[-1], y.classes, glorot), MLP(packages, Flatten(z), Relu))
+    return classifier_or_regression(s, y, smoothing, class_weights)

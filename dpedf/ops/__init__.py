@@ -10,8 +10,9 @@ from dpedf.ops.augment import Crop, Cutout, Flip, Shift
 from dpedf.ops.binary import BinaryLogLoss
 from dpedf.ops.choice import Clip, Maximum, Minimum, Where
 from dpedf.ops.conv import Conv1D, Conv2D
+from dpedf.ops.cross_entropy import CrossEntropy
 from dpedf.ops.einsum import Einsum
-from dpedf.ops.embedding import Embedding, OneHot
+from dpedf.ops.embedding import Codes, Embedding, OneHot
 from dpedf.ops.functions import Exp, Sqrt, Square
 from dpedf.ops.logarithm import Log, LogSigmoid
 from dpedf.ops.loss import LogLoss

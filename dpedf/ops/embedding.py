@@ -36,6 +36,23 @@ class Embedding(CompNode):
             self.W.addslices(these, scattered(*parts, J))
 
 
+class Codes(CompNode):
+    """y[b,...] = x[b,...], as integers, such as Embedding takes
+
+    of a table, in which the codes of categories stand among numbers: they arrive as floats, which
+    are whole numbers.
+    """
+
+    def __init__(self, x):
+        self.x = x
+
+    def forward(self):
+        self.value = np.rint(self.x.value).astype(np.intp)
+
+    def backward(self):
+        """Codes do not vary."""
+
+
 class OneHot(CompNode):
     """y[b,...,j] = [x[b,...] = j], in float32, which never changes the dtype of a graph
 

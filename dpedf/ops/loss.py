@@ -6,8 +6,10 @@ from dpedf.edf import CompNode
 from dpedf.kernels import selected
 from dpedf.kernels.gemm import matrix
 from dpedf.kernels.softmax import log_loss, log_loss_gradient
+from dpedf.ops.cross_entropy import against_distribution
 from dpedf.ops.logarithm import Log
-from dpedf.ops.masked_mean import expect_same_shape, mean, share_of, spread, unmasked, weights
+from dpedf.ops.masked_mean import NotEqual, expect_same_shape, mean, share_of, spread, unmasked
+from dpedf.ops.masked_mean import weights as weights_of
 from dpedf.ops.softmax import Softmax
 
 
@@ -31,32 +33,44 @@ class LogLoss(CompNode):
 
     which is the mean over the whole minibatch of sum_... m[b,...], or 1 if that is 0.
 
-    Without a mask, each position counts.  y may be anything where the mask is 0.
+    where inner:
 
-    mean: "rows", the default, gives each row the mean over its own positions.  A row then depends
-    on no other, so that nothing has to be known of the rest of the minibatch.  "positions" makes
-    the mean of ell the mean over all unmasked positions of the minibatch, of all ranks, as
-    PyTorch's CrossEntropyLoss with ignore_index does.  Without a mask both are the same.
+    ell[b] = inner[b]
+    inner.grad[b] += ell.grad[b]
+
+    which is a CrossEntropy: with weights, a number for each class, with smoothing of labels, or of
+    a y that is a distribution, (B, ..., J), all in the meaning of PyTorch's CrossEntropyLoss.
+
+    Without a mask, each position counts.  y may be anything where the mask is 0, or y is ignore.
+
+    mean: "rows" gives each row the mean over its own positions, so that it depends on no other row
+    of the minibatch.  "positions" makes the mean of ell the mean over all unmasked positions of
+    the minibatch, of all ranks, as in PyTorch.  It is the default with weights or ignore.
 
     Q: (B, ..., J); y: (B, ...), of 0..J-1; mask: (B, ...); ell: (B,)
     """
 
     mean = "rows"
 
-    def __init__(self, Q, y, mask=None, mean="rows"):
-        if mean not in ("rows", "positions"):
+    def __init__(self, Q, y, mask=None, mean=None, weights=None, smoothing=0.0, ignore=None):
+        if mean not in (None, "rows", "positions"):
             raise ValueError(f'LogLoss of mean = "{mean}", expected "rows" or "positions"')
-        self.Q, self.y, self.mask = Q, y, mask
-        if mean != "rows":  # the default is not shown where nodes are listed
-            self.mean = mean
+        ignore = getattr(y, "ignore", None) if ignore is None else ignore  # as the data file says
+        self.Q, self.y, self.mask = Q, y, mask if ignore is None else NotEqual(y, ignore, mask)
+        if mean == "positions" or (mean is None and (weights is not None or ignore is not None)):
+            self.mean = "positions"  # the default is not shown where nodes are listed
         self.log_Q = None if type(Q) is Softmax else Log(Q)
+        self.inner = against_distribution(self, weights, smoothing)
 
     @property
     def whole_mask(self):
         """The mask, if its positions are counted in the whole minibatch (parallel/counts.py)."""
-        return self.mask if self.mean == "positions" else None
+        return self.mask if self.mean == "positions" and not self.inner else None
 
     def forward(self):
+        if self.inner:
+            self.value = self.inner.value
+            return
         Q, y = self.Q, self.y.value
         expect_same_shape("y", y, Q.value.shape[:-1])
         if self.log_Q is None:
@@ -70,11 +84,13 @@ class LogLoss(CompNode):
             labels = np.where(self.m > 0, y, 0)
             self.share = share_of(self, self.m) if self.mean == "positions" else None
         losses, self.at = log_loss(logs, Z, labels.reshape(-1))
-        self.weights = weights(y, self.m, self.share)
+        self.weights = weights_of(y, self.m, self.share)
         self.value = losses if self.weights is None else mean(losses, self.weights, y.shape)
 
     def backward(self):
         Q, g = self.Q, self.grad
+        if self.inner:
+            return self.inner.addgrad(g)
         if self.weights is not None:
             g = spread(g, self.weights, self.y.value.shape)
         if self.log_Q is None:
@@ -88,4 +104,5 @@ class LogLoss(CompNode):
 
     def counted(self):
         """(B, ...): 1 for each position that counts, else 0; after Forward."""
-        return np.ones_like(self.y.value, dtype=self.value.dtype) if self.m is None else self.m
+        y, dtype, mask = self.y.value, self.value.dtype, self.mask
+        return np.ones_like(y, dtype=dtype) if mask is None else unmasked(y, mask, dtype)

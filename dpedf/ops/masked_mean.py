@@ -9,18 +9,21 @@ from dpedf.program import context
 
 
 class NotEqual(CompNode):
-    """y = [x != label], in float32, which never changes the dtype of a graph
+    """y = [x != label] [mask != 0], in float32, which never changes the dtype of a graph
 
     a mask of labels: LogLoss(Q, y, NotEqual(y, -100)) ignores those of -100
 
-    x: (B, ...); y: (B, ...)
+    x: (B, ...); mask: (B, ...), if there is one; y: (B, ...)
     """
 
-    def __init__(self, x, label):
-        self.x, self.label = x, label
+    def __init__(self, x, label, mask=None):
+        self.x, self.label, self.mask = x, label, mask
 
     def forward(self):
-        self.value = (self.x.value != self.label).astype(np.float32)
+        differs = self.x.value != self.label
+        if self.mask is not None:
+            differs = differs & (self.mask.value != 0)
+        self.value = differs.astype(np.float32)
 
     def backward(self):
         """A mask does not vary."""

@@ -35,7 +35,7 @@ class Gradient:
         self.over_ranks, self.in_nodes = (sum_over(link, self.passes) for _ in range(2))
         self.mixer = next((n for n in CompNodes(ell) if getattr(n, "mixes", False)), None)
         self.train, self.shard, self.summed, self.counts = True, self.passes.shard, (), Counts(ell)
-        self.shares = self.counts.shares(np.ones_like(phi.value, shape=len(self.counts.masks)), 1)
+        self.shares = self.counts.shares(np.ones_like(phi.value, shape=self.counts.ends[-1]), 1)
         self.losses, self.totals = (np.zeros(self.passes.V, like=phi.value) for _ in range(2))
         self.compute_in(1 if self.mixer else self.passes.most)
 

@@ -1,6 +1,6 @@
 """The loss and the accuracy of a model on held-out rows, and which classes it confuses."""
 
-from math import prod
+from math import nan, prod
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ from dpedf.parallel.counts import Counts
 from dpedf.parallel.passes import memory_of_passes
 from dpedf.parallel.sums import cuts
 from dpedf.program import context, during, program
+from dpedf.run.measures import among_top, errors, of_regression
 from dpedf.run.room import bytes_of_row
 from dpedf.run.scores import MOST, Scores
 
@@ -34,14 +35,14 @@ class Found(NamedTuple):
 
     loss, accuracy: as evaluate returns them.  n: how many labels, or rows with labels, accuracy is
     a share of.  scores: the Scores of all labels that count; None without labels, or with too many
-    classes.  parts: the mean of each of parts_of(ell), by name.
+    classes.  metrics: {name: what measures.py calls so, or the mean of one of parts_of(ell)}.
     """
 
     loss: float | None = None
     accuracy: float | None = None
     n: int = 0
     scores: Scores | None = None
-    parts: dict = {}
+    metrics: dict = {}
 
 
 def predicted(Q, indices):
@@ -104,15 +105,19 @@ def evaluate(Q, ell, data, split, ranks, rows=1):
     return found.loss, found.accuracy
 
 
-def measure(Q, ell, data, split, ranks, rows=1, pairs=True):
-    """The same as a Found.  pairs: with its scores, counted in the same look at the rows."""
+def measure(Q, ell, data, split, ranks, rows=1, pairs=True, metrics=()):
+    """The same as a Found, with these metrics, counted in the same look at the rows.
+
+    pairs: with its scores.
+    """
     device, n, classifier = data.device, len(split), classifies(ell, data.y)
     if not n:
         return Found()
     counting, counts, parts = loss_of(Q, ell, data.y), Counts(ell), parts_of(ell)
     by_rows = getattr(counting, "mean", "rows") == "rows"
     J, taken = data.y.classes, None
-    if pairs and classifier and J <= MOST:
+    regression = bool(metrics) and not classifier
+    if (pairs or "f1" in metrics) and classifier and J <= MOST:
         taken = np.zeros((J, J + 1), np.int64)
 
     def positions(x, y, row, step):
@@ -122,7 +127,9 @@ def measure(Q, ell, data, split, ranks, rows=1, pairs=True):
             return counts.count(), ()
 
     def found(x, y, row, step, a_row):
-        """(3 + P,): the sums over these rows of the loss, of correct labels, of labels, of P parts.
+        """(width,): the sums over these rows of the loss and its parts; then of a classifier, of
+        correct labels, of labels, of those among the top classes; of a regression, what errors
+        finds.
 
         And of a classifier the labels, what is predicted, and what of it counts.
         a_row: how many positions are counted in a row, on average over the split.
@@ -132,27 +139,33 @@ def measure(Q, ell, data, split, ranks, rows=1, pairs=True):
         data.put(x, y)
         with during(row=row, step=step, shares=counts.shares(a_row, 1)):
             Forward(ell)
-        sums, labels = np.zeros(3 + len(parts), like=ell.value), ()
+        sums, labels = np.zeros(width, like=ell.value), ()
         sums[0] = ell.value.sum(dtype=np.float64)
-        for k, part in enumerate(parts.values(), 3):
+        for k, part in enumerate(parts.values(), 1):
             sums[k] = part.value.sum(dtype=np.float64)
         if classifier:
             y = data.y.value
             counted = counting.counted() if counting else np.ones_like(y)
             guess = predicted(Q.value, y.ndim)
-            sums[1], sums[2] = tally(guess == y, counted, by_rows)
+            sums[begin], sums[begin + 1] = tally(guess == y, counted, by_rows)
+            if "top5" in metrics:
+                sums[begin + 2] = tally(among_top(Q.value, y), counted, by_rows)[0]
             labels = y, guess, counted
+        elif regression:
+            sums[begin:] = errors(Q.value, data.y.value)
         return sums, labels
 
     rows = rows_of_block(ell, data, split, rows)
+    begin = 1 + len(parts)
+    width = begin + (4 * prod(data.y.shape) if regression else 3 * classifier)
     blocks = [split.numbers[first : first + rows] for first in range(0, n, rows)]
     mine = slice(*cuts(len(blocks), ranks.size)[ranks.rank : ranks.rank + 2])
 
     def total(function, width, *arguments):
-        """The sum over all blocks of what a function finds in each."""
+        """What a function finds in each block, (blocks, width)."""
         sums = device.put(np.zeros((len(blocks), width)))  # each row is computed by one rank
         for k, (x, y) in enumerate(split.stream(blocks[mine]), mine.start):
-            key = function.__name__, ell
+            key = function.__name__, ell, metrics
             with memory_of_passes():
                 where = x, y, k * rows, context.step  # rows draw by their place in the split
                 sums[k], labels = device.run(key, function, *where, *arguments)
@@ -161,17 +174,23 @@ def measure(Q, ell, data, split, ranks, rows=1, pairs=True):
             ranks.alive()
         sums = host(sums)
         ranks.add(sums)
-        return sums.sum(axis=0)
+        return sums
 
-    masks = counts.masks
-    counted = total(positions, len(masks)) if masks else np.zeros(0)
-    width, a_row = 3 + len(parts), device.put(counted / n)
-    loss, right, labels, *others = total(found, width, a_row).tolist()
+    counted = total(positions, counts.ends[-1]).sum(axis=0) if counts.masks else np.zeros(0)
+    sums = total(found, width, device.put(counted / n))
+    loss, *others = sums.sum(axis=0).tolist()
+    right, labels, top = others[len(parts) :] if classifier else (0.0, 0.0, 0.0)
     if taken is not None:
         ranks.add(taken)
     scores = None if taken is None else Scores(taken)
-    means = {name: its / n for name, its in zip(parts, others, strict=True)}
-    return Found(loss / n, right / labels if labels else None, int(labels), scores, means)
+    if regression:
+        known = of_regression(sums[:, begin:], [*map(len, blocks)])
+    else:
+        f1 = float(scores.macro[2]) if scores else nan
+        known = {"top5": top / labels if labels else nan, "f1": f1}
+    metrics = {name: known[name] for name in metrics}
+    metrics |= {name: part / n for name, part in zip(parts, others, strict=False)}
+    return Found(loss / n, right / labels if labels else None, int(labels), scores, metrics)
 
 
 def count(taken, y, guess, counted):

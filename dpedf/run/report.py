@@ -14,7 +14,8 @@ from dpedf.parallel.equality import mixture
 from dpedf.parallel.launcher import command
 from dpedf.parallel.terminal import terminal
 from dpedf.run.last_lines import kept, last_lines
-from dpedf.run.scores import confusion_table
+from dpedf.run.measures import said as in_words
+from dpedf.run.scores import WIDTH, confusion_table
 from dpedf.run.settings.pointless import pointless
 
 LINE_EVERY = 5  # seconds between lines of progress, where there is no bar
@@ -185,32 +186,34 @@ class Report:
             at = f"epoch {self.epoch}, step {self.step.number} of {self.last_step}"
             self.say(f"{at}, {loss}")
 
-    def evaluated(self, loss, accuracy, sha256, parts=None):
-        """Report an evaluation, and the mean training loss before it.  parts: means, by name."""
+    def evaluated(self, found, sha256):
+        """Report what measure found, and the mean training loss before it."""
         train_loss = self.of_all_ranks(self.step.take_losses()).sum().item() / self.rows
         self.rows, self.said = 0, time.monotonic()
         rate = self.since_evaluation.read()
         self.directory.event(
             "eval",
             **dict(epoch=self.epoch, step=self.step.number, steps_per_epoch=self.steps_per_epoch),
-            **dict(train_loss=train_loss, valid_loss=loss, valid_accuracy=accuracy),
-            **{f"valid_{name}": its for name, its in (parts or {}).items()},
+            **dict(train_loss=train_loss, valid_loss=found.loss, valid_accuracy=found.accuracy),
+            **{f"valid_{name}": its for name, its in found.metrics.items()},
             **dict(samples_per_second=rate, seconds=round(self.said - self.began, 3)),
             **dict(ranks=self.ranks.size, phi_sha256=sha256),
         )
         said = [f"epoch {self.epoch}, step {self.step.number}: loss {short(train_loss)}"]
-        said += [] if loss is None else [f"valid loss {short(loss)}"]
-        said += [] if accuracy is None else [percent(accuracy)]
-        self.say(", ".join([*said, f"{rate:,.0f} rows/s"]))  # on 80 columns
+        said += [] if found.loss is None else [f"valid loss {short(found.loss)}"]
+        said += [] if found.accuracy is None else [percent(found.accuracy)]
+        line = ", ".join([*said, *in_words(found.metrics)])
+        rate = f", {rate:,.0f} rows/s"
+        self.say(line + rate * (len(line + rate) <= WIDTH))
 
     def tested(self, training, found):
         """Report the test, and the end of the run.  found: what measure found."""
         sha256, scores = training.phi.sha256(), found.scores
         results = dict(test_loss=found.loss, test_accuracy=found.accuracy)
-        results |= {f"test_{name}": its for name, its in found.parts.items()}
+        results |= {f"test_{name}": its for name, its in found.metrics.items()}
         self.directory.event("test", step=self.step.number, **results, phi_sha256=sha256)
-        lines = [f"{figures('test', found.loss, found.accuracy)}, after the last step"]
-        lines += [f"  {name} {short(its)}" for name, its in found.parts.items()]
+        said = [figures("test", found.loss, found.accuracy), *in_words(found.metrics)]
+        lines = [f"{', '.join(said)}, after the last step"]
         if scores and len(scores.confusion) <= FEW_CLASSES:
             lines.append(confusion_table(scores.confusion, form_of(training.data).names))
         self.say("\n".join([*lines, *last_lines(training), f"phi_sha256 {sha256}"]))

@@ -22,6 +22,7 @@ from dpedf.run import build, config, room, rules
 from dpedf.run.average import averaging
 from dpedf.run.command_line import from_command_line
 from dpedf.run.directory import RunDirectory
+from dpedf.run.measures import chosen
 from dpedf.run.outline import outline
 from dpedf.run.resume import identity
 from dpedf.run.tensorboard import expect_writer
@@ -101,6 +102,7 @@ class Setup:
         with ranks.together():
             with concerning(self.path):
                 self.data, self.Q, self.ell, self.phi = assemble(settings, device)
+                self.metrics = chosen(settings.run.metrics, self.Q, self.ell, self.data.y)
                 self.gradient = self.make_gradient()
                 self.directory.identity = identity(settings, self.data, self.ell)
                 with room.enough():

@@ -6,6 +6,7 @@ from weakref import finalize
 
 from dpedf.data.disk import no_link, writing
 from dpedf.errors import extra
+from dpedf.run.measures import TITLES
 
 BEGINS, ENDS = "events.out.tfevents.", ".dpedf"  # of its name; TensorBoard looks for "tfevents"
 
@@ -70,8 +71,12 @@ class EventFile:
         """Write the numbers of an event, nan and infinity too."""
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        curves = CURVES[event["event"]].items()
-        found = {name: event[key] for key, name in curves if isinstance(event.get(key), float)}
+        curves = CURVES[event["event"]] | {
+            f"{rows}_{name}": f"{rows}/{name}" for rows in ("valid", "test") for name in TITLES
+        }
+        found = {
+            name: event[key] for key, name in curves.items() if isinstance(event.get(key), float)
+        }
         values = [Summary.Value(tag=name, simple_value=number) for name, number in found.items()]
         with writing(self.path):
             self.write(step=event["step"], summary=Summary(value=values))

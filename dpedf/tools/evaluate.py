@@ -15,6 +15,7 @@ from dpedf.parallel import job
 from dpedf.run.command_line import Parser
 from dpedf.run.directory import BEST, CHECKPOINT
 from dpedf.run.evaluate import measure
+from dpedf.run.measures import chosen, said
 from dpedf.run.scores import class_report, confusion_table, wilson
 from dpedf.run.trained import opened
 
@@ -39,7 +40,9 @@ def evaluate(args, ranks):
             part = Part(path, model.form, model.x, model.y, settings.data, model.device)
             part.open_split(args.split, settings.seed)
         part.read_through(ranks)
-        found = measure(model.Q, model.ell, part, part.rows, ranks, model.rows)
+        with ranks.together():
+            metrics = chosen(settings.run.metrics, model.Q, model.ell, model.y)
+        found = measure(model.Q, model.ell, part, part.rows, ranks, model.rows, True, metrics)
         rows = plural(len(part.rows), "row")
         ranks.say(f"{model.file} of step {model.step:,}, {args.split} of {path}: {rows}")
         if model.file.name == BEST:
@@ -55,7 +58,8 @@ def evaluate(args, ranks):
 def described(found, split, model):
     """What was found, in lines."""
     yield f"{split} loss {short(found.loss)}"
-    yield from (f"  {name} {short(its)}" for name, its in found.parts.items())
+    for line in said(found.metrics):
+        yield f"{split} {line}"
     if found.accuracy is None:
         return
     accuracy, scores = f"{split} accuracy {percent(found.accuracy)}", found.scores

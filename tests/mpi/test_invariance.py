@@ -9,6 +9,7 @@ from launcher import PROGRAMS, ROOT, learnt, mpirun, phi_sha256, train
 from shipped import SHIPPED, few_rows, settings_of
 from trainings import Trainings
 
+from dpedf.data import write
 from dpedf.run.config import load
 
 RANKS = 1, 2, 3, 4, 5, 8
@@ -50,6 +51,9 @@ def ended(digits, tmp_path_factory):
         words = f"train.precision={precision}", f"run.allreduce={allreduce}", "run.bucket=999"
         stop = "train.steps=25", "train.slices=0", "run.threads=1"
         on_digits((1, 2, 3, 4), f"{precision} {allreduce}", *stop, *words)
+    people = table(folder / "table.h5")
+    for name, words in TABLES.items():
+        on_digits((1, 2, 3, 4), name, "train.epochs=2", "data.valid=100", *words, file=people)
     random = {config: settings_of(config, folder / config)[:1] for config, _ in SMALL}
     for config, small in SMALL:
         stop = "train.epochs=0", "train.steps=4"
@@ -66,8 +70,49 @@ def compressed(file, path):
     return path
 
 
+def table(path):
+    """Of two numbers, two columns of categories, and two targets."""
+    random, n = np.random.default_rng(0), 500
+    codes = random.integers(0, 4, (n, 2))
+    numbers = random.normal(size=(n, 2))
+    x = np.stack([numbers[:, 0], codes[:, 0], numbers[:, 1], codes[:, 1]], axis=1)
+    y = np.stack([numbers.sum(axis=1), codes[:, 0] * numbers[:, 0]], axis=1)
+    rows = x.astype(np.float32), y.astype(np.float32)
+    about = dict(name="table", source="this test", licence="none", categories=[0, 4, 0, 4])
+    write(path, **about, train=rows, test=rows)
+    return path
+
+
 def one_phi(ended, name, ranks):
     return len({ended(name, n).phi_sha256 for n in ranks}) == 1
+
+
+TABLES = {
+    "a regression": ["model={build='mlp', sizes=[4, 16, 2]}"],
+    "a table": ["model={build='tabular', hidden=[16], dropout=0.1}", "run.metrics=['rmse', 'r2']"],
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_regressions_end_with_one_phi_and_the_same_metrics_on_any_number_of_ranks(ended, name):
+    assert one_phi(ended, name, (1, 2, 3, 4))
+    assert len({measured(ended(name, n)) for n in (1, 2, 3, 4)}) == 1
+    output, (*_, tested) = ended(name, 3).output, json.loads(measured(ended(name, 3)))
+    said = "R2 {test_r2:.4f}, MAE {test_mae:.4f}"
+    if name == "a table":
+        said = "RMSE {test_rmse:.4f}, R2 {test_r2:.4f}"
+    assert f"{said.format(**tested)}, after the last step" in output
+    lines = [line for line in output.splitlines() if line.startswith("epoch ")]
+    assert lines and all(len(line) <= 80 for line in lines)
+
+
+def measured(run):
+    """What of metrics.jsonl does not depend on the machine, as text."""
+    timed = {"samples_per_second", "seconds", "ranks"}
+    lines = (run.directory / "metrics.jsonl").read_text().splitlines()
+    return json.dumps(
+        [{k: v for k, v in json.loads(line).items() if k not in timed} for line in lines]
+    )
 
 
 def test_digits_ends_with_one_phi_on_any_number_of_ranks(ended):

@@ -34,9 +34,9 @@ def explained(error, tree, types, typed, defaults):
         name = next(name for name, its in found.items() if not fits(its, kind))
         at, found = f"{at}.{shown_key(name)}", found[name]
     if index:
-        of_list = get_args(bare(kind)[0])
+        of_list = [item for item in get_args(bare(kind)[0]) if item is not ...]
         item = of_list[int(index) if len(of_list) > int(index) else 0]
-        return f"{at}[{index}] = {shown(found[int(index)])}, expected {expected(what, item)}"
+        at, found, kind = f"{at}[{index}]", found[int(index)], item
     number = isinstance(found, int | float) and not isinstance(found, bool)
     text = typed[at] if at in typed and number else shown(found)
     right = [v for v in meant(found, choices_of(kind), defaults.get(at)) if fits(v, kind)]

@@ -127,6 +127,10 @@ class RunSection(Section):
     ] = 0
     log_every: Annotated[Positive, "steps between lines of the training in metrics.jsonl"] = 100
     tensorboard: Annotated[bool, "write its curves for TensorBoard beside metrics.jsonl"] = False
+    metrics: Annotated[
+        tuple[Literal["top5", "f1", "r2", "mae", "rmse"], ...],
+        "what evaluations measure too; empty: of a regression r2 and mae",
+    ] = ()
     timeout: Annotated[Above, "seconds without a step after which the job is ended"] = 600.0
     check_every: Annotated[
         Count, "steps between comparisons of the ranks' parameters; 0: at checkpoints alone"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dpedf.errors import columns as columns_of
 from dpedf.errors import padded, plural, short, visible
+from dpedf.run.measures import TITLES
 from dpedf.tools.experiments.differences import labels, shown
 from dpedf.tools.experiments.past import in_order
 
@@ -102,8 +103,10 @@ def columns(runs):
         Column("", "status", lambda run: run.status, False),
         Column("valid", "loss", lambda run: loss(run.valid_loss)),
         Column("valid", "acc. %", lambda run: percent(run.valid_accuracy)),
+        *of_metrics("valid"),
         Column("test", "loss", lambda run: loss(run.test_loss)),
         Column("test", "acc. %", lambda run: percent(run.test_accuracy)),
+        *of_metrics("test"),
         Column("", "seconds", lambda run: few_digits(run.seconds)),
         Column("", "ranks", lambda run: "" if run.ranks is None else f"{run.ranks}"),
     ]
@@ -123,6 +126,14 @@ def loss(value):
 
 def percent(value):
     return "" if value is None else f"{100 * value:.2f}" if abs(value) <= 1 else f"{value:.2e}"
+
+
+def of_metrics(rows):
+    """A column for each of run.metrics."""
+    for name, title in TITLES.items():
+        form, title = (percent, f"{title} %") if name == "top5" else (loss, title)
+        key = f"{rows}_{name}"
+        yield Column(rows, title, lambda run, key=key, form=form: form(run.measured.get(key)))
 
 
 def few_digits(seconds):

@@ -67,8 +67,9 @@ def find(model, part, most):
                 Forward(model.Q)
             Q, labels = model.Q.value, model.y.value
             classes, sure = predicted(Q, 1), confidence(Q)
-            wrong += (classes != labels).sum()
-            for b in np.flatnonzero((classes != labels) & (classes >= 0)):
+            differ = (classes != labels) & (labels != model.form.ignore)
+            wrong += differ.sum()
+            for b in np.flatnonzero(differ & (classes >= 0)):
                 yield Mistake(x[b].copy(), int(labels[b]), int(classes[b]), float(sure[b]))
 
     listed = nlargest(most, each(), key=lambda its: its.confidence)
