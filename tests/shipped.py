@@ -10,7 +10,15 @@ from dpedf.data import write
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = sorted(path.stem for path in (ROOT / "configs").glob("*.toml"))
 IMAGES = {"digits": (8, 8), "parity": (8, 8), "mnist": (28, 28), "cifar10": (3, 32, 32)}  # of data
-LESS = {"cifar10": ("model.width=4", "train.batch_size=16")}  # of what takes long on two cores
+LESS = {  # of what takes long on two cores
+    "autoencoder": ["model.sizes=[784,64,32,16]"],
+    "char_transformer": ["model.width=32"],
+    "cifar10": ["model.width=4", "train.batch_size=16"],
+    "mnist": ["model.sizes=[784,48,32,10]"],
+    "nineties": ["model.hidden=128"],
+    "slides": ["model.sizes=[784,32,10]"],
+    "vae": ["model.sizes=[784,64]"],
+}
 
 
 def settings_of(config, folder, rows=800):

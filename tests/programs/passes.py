@@ -27,6 +27,7 @@ from dpedf.run.step import Step
 
 MODELS = "mlp", "lenet", "letters", "residual", "char_lstm", "char_transformer"
 SIZES = 16, 13, 5  # of minibatches: eight slices are equal ones, others, and some of none
+HOW = (1, True), (2, False), (3, False), (3, True), (8, False)  # slices in a pass; eager?
 
 
 def learn(gpu, name, sizes, slices, together=8, dtype=np.float32, T=10):
@@ -55,7 +56,7 @@ def bits(gpu):
     found = {}
     for name, dtype in product(MODELS, (np.float32, np.float64)):
         runs = found[f"{name}, {dtype.__name__}"] = {}
-        for together, eager in product((1, 2, 3, 8), (False, True)):
+        for together, eager in HOW:
             gpu.graphs.eager = eager
             runs[f"{together} slices in a pass, eager: {eager}"] = learn(
                 gpu, name, SIZES, 8, together, dtype

@@ -1,5 +1,7 @@
 """How many launches a recorded step of each shipped config has, on a simulated GPU, as JSON.
 
+    recorded.py FOLDER images|texts
+
 {config: [without slices, with those of the config in one pass]}, and the same for what one more
 layer or time step adds.  What is recorded is counted, and not replayed.
 """
@@ -30,6 +32,8 @@ def launches(name, words, slices):
     """Those of the config with these words."""
     _, settings, _ = from_command_line([str(ROOT / "configs" / f"{name}.toml"), *words])
     slices, B = slices and settings.train.slices, settings.train.batch_size
+    if sys.argv[2] == "images" and slices:  # as many launches as with more rows in each slice
+        B = min(B, 2 * slices)
     data, _, ell, phi = assemble(settings, gpu)
     link = Ranks()
     link.recordable = True
@@ -56,10 +60,13 @@ def both(name, words):
 gpu = acquire(0, "float32", True, print)
 stream.Graph.launch = lambda graph, stream: None
 found = {}
+texts = sys.argv[2] == "texts"
 for name in SHIPPED:
-    found[name] = both(name, words_of(name))
-found["784-128-10"] = both("mnist", [*words_of("mnist"), "model.sizes=[784,128,10]"])
-for part, (name, words, n) in PARTS.items():
+    if name.startswith("char_") == texts:
+        found[name] = both(name, words_of(name))
+if not texts:
+    found["784-128-10"] = both("mnist", [*words_of("mnist"), "model.sizes=[784,128,10]"])
+for part, (name, words, n) in PARTS.items() if texts else ():
     less = both(name, [*words_of(name), words])
     found[part] = [(a - b) / n for a, b in zip(found[name], less, strict=True)]
 print(json.dumps(found))
