@@ -45,6 +45,7 @@ class LogLoss(MaskedMean):
     """
 
     def __new__(cls, Q=None, y=None, mask=None, mean=None, weights=None, smoothing=0, ignore=None):
+        """A LogLoss if y has labels, and no more is said of classes; else a CrossEntropy."""
         if weights is None and not smoothing and not is_distribution(y, Q):
             return super().__new__(cls)
         return CrossEntropy(Q, y, mask, mean, weights, smoothing, ignore)
