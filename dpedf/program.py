@@ -54,6 +54,8 @@ class Numbered(type):
 
     def __call__(cls, *args, **keywords):
         thing = super().__call__(*args, **keywords)  # so that no __init__ needs super()
+        if type(thing) is not cls:
+            return thing  # of another class, whose turn it was before
         inputs = connect(expect_node(thing)) if kind(thing) == "computed" else []
         thing.number = max([next(counter), *(1 + i.number for i in inputs)])
         if kind(thing) == "computed":

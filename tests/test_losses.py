@@ -1,5 +1,6 @@
 """Class weights, smoothing, ignored labels and soft targets, against PyTorch in float64."""
 
+from copy import deepcopy
 from itertools import product
 
 import h5py
@@ -10,8 +11,8 @@ from threaded import on_ranks
 
 from dpedf import models
 from dpedf.data import Data, write
-from dpedf.edf import Backward, Forward, Input
-from dpedf.ops import Affine, LogLoss, NotEqual, Softmax
+from dpedf.edf import Backward, CompNodes, Forward, Input
+from dpedf.ops import Affine, CrossEntropy, LogLoss, NotEqual, Softmax
 from dpedf.optim import Momentum
 from dpedf.parallel.gradient import Gradient
 from dpedf.parallel.ranks import Ranks
@@ -125,6 +126,16 @@ def test_a_label_that_there_is_not_is_refused():
     x.value, y.value = np.zeros((2, J)), np.array([0, 5])
     with pytest.raises(ValueError, match="label 5, expected 0..4"):
         Forward(ell)
+
+
+def test_a_log_loss_of_more_than_labels_is_a_cross_entropy_and_so_is_its_copy():
+    x, y, soft = Input((J,), np.float64), Input((), np.intp, J), Input((J,), np.float64)
+    Q = Softmax(x)
+    for ell in LogLoss(Q, y, weights=WEIGHTS), LogLoss(Q, y, smoothing=0.1), LogLoss(Q, soft):
+        assert type(ell) is type(deepcopy(ell)) is CrossEntropy
+        assert [type(n) for n in CompNodes(ell)].count(CrossEntropy) == 1
+    for ell in LogLoss(Q, y), LogLoss(Q, y, weights=None, smoothing=0.0), LogLoss(Q, y, ignore=1):
+        assert type(ell) is type(deepcopy(ell)) is LogLoss
 
 
 # The whole minibatch, of all ranks, and the whole split.
@@ -258,7 +269,7 @@ def test_a_model_takes_smoothing_and_class_weights():
     assert ell.value.tobytes() == other.value.tobytes()
     for model, keywords in (models.convnet, {}), (models.lenet, {"padding": 6}):
         models_ell = model(Input((8, 8), np.float64), y, **keywords, **how)[1]
-        assert models_ell.inner.weights.tolist() == [1, 2, 0.5]
+        assert models_ell.weights.tolist() == [1, 2, 0.5]
 
 
 @each(

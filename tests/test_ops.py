@@ -97,11 +97,12 @@ from dpedf.ops.arithmetic import Operator
 from dpedf.ops.augment import Moved
 from dpedf.ops.cross_entropy import CrossEntropy, Occurrences
 from dpedf.ops.embedding import Codes
+from dpedf.ops.masked_mean import MaskedMean
 from dpedf.ops.pool import Pool
 from dpedf.phi import Phi
 from dpedf.program import program
 
-ABSTRACT = {Moved, Operator, Pool}
+ABSTRACT = {MaskedMean, Moved, Operator, Pool}
 OF_LABELS = Codes, CrossEntropy, NotEqual, Occurrences, OneHot  # of a type of its own
 
 
@@ -760,7 +761,7 @@ def of_distributions():
     yield Case(
         CrossEntropy,
         "b4 b4",
-        lambda s, y: CrossEntropy(LogSoftmax(s), Softmax(y)),
+        lambda s, y: CrossEntropy(Softmax(s), Softmax(y)),
         lambda s, y: functional().cross_entropy(s, y.softmax(-1), reduction="none"),
         name="of a distribution that varies",
     )

@@ -171,6 +171,7 @@ def test_rates_are_given_by_name_as_a_table_or_one_by_one(tmp_path, refused):
         "train.rates.Phi1=-1": ["train.rates.Phi1 = -1", "at least 0"],
         "train.rates.Phi1.w=fast": ["train.rates.Phi1.w = 'fast'", "expected a number"],
         "train.rates={Phi1=[1]}": ["train.rates.Phi1 = [1]", "expected a number"],
+        "train.rates={Phi1={}}": ["train.rates.Phi1 = {}", "expected a number"],
         "train.rates=0.1": ["train.rates = 0.1", "expected a table of names"],
         "train.rate.Phi1=0.1": ["train.rate is unknown", "expected train.rates.Phi1=0.1"],
     }.items():

@@ -10,7 +10,7 @@ from dpedf.ops.augment import Crop, Cutout, Flip, Shift
 from dpedf.ops.binary import BinaryLogLoss
 from dpedf.ops.choice import Clip, Maximum, Minimum, Where
 from dpedf.ops.conv import Conv1D, Conv2D
-from dpedf.ops.cross_entropy import CrossEntropy
+from dpedf.ops.cross_entropy import CrossEntropy, Occurrences
 from dpedf.ops.einsum import Einsum
 from dpedf.ops.embedding import Codes, Embedding, OneHot
 from dpedf.ops.functions import Exp, Sqrt, Square

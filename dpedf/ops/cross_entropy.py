@@ -8,7 +8,8 @@ from dpedf.kernels.gemm import matrix
 from dpedf.kernels.labels import expect_labels
 from dpedf.kernels.softmax import sum_of_columns
 from dpedf.ops.logarithm import Log
-from dpedf.ops.masked_mean import expect_same_shape, mean, share_of, spread, unmasked, weights
+from dpedf.ops.masked_mean import MaskedMean, expect_same_shape, mean, share_of, spread, unmasked
+from dpedf.ops.masked_mean import weights as weights_of
 
 
 class Occurrences(CompNode):
@@ -34,93 +35,96 @@ class Occurrences(CompNode):
         """Labels do not vary."""
 
 
-class CrossEntropy(CompNode):
-    """ell[b] = -sum_... sum_j t[b,...,j] logs[b,...,j] / N[b]
+class CrossEntropy(MaskedMean):
+    """ell[b] = -sum_... sum_j t[b,...,j] log_Q[b,...,j] / N[b]
 
-    t[b,...,j] = weights[j] m[b,...] ((1 - smoothing) [j = y[b,...]] + smoothing / J)
+    t[b,...,j] = weights[j] m[b,...] ((1 - smoothing) p[b,...,j] + smoothing / J)
+    p[b,...,j] = [j = y[b,...]]
     m[b,...] = [mask[b,...] != 0]
     N[b] = max(1, sum_... m[b,...])
 
-    logs.grad[b,...,j] -= ell.grad[b] t[b,...,j] / N[b]
+    log_Q.grad[b,...,j] -= ell.grad[b] t[b,...,j] / N[b]
 
-    what LogLoss is with weights of the classes, with smoothing, and of a distribution y[b,...,j]
-    in place of [j = y[b,...]].  PyTorch's CrossEntropyLoss has the same t.
+    where soft:
 
-    mean = "positions": N[b] is the mean over the whole minibatch of sum_... m[b,...], or where
-    labels have weights of sum_... m[b,...] weights[y[b,...]], or 1 if that is 0.
+    p[b,...,j] = y[b,...,j]
 
-    y: labels of 0..J-1, (B, ...), or numbers like log Q;
-    logs: (B, ..., J), of log Q; mask: (B, ...)
+    log_Q.grad[b,...,j] -= ell.grad[b] t[b,...,j] / N[b]
+    y.grad[b,...,j] -= ell.grad[b] weights[j] m[b,...] (1 - smoothing) log_Q[b,...,j] / N[b]
+
+    where whole_mask:
+
+    N[b] = share
+
+    which is the mean over the whole minibatch of sum_... m[b,...], or where labels have weights of
+    sum_... m[b,...] weights[y[b,...]], or 1 if that is 0.
+
+    It is what LogLoss(Q, y) makes with weights, a number for each class, with smoothing, or where y
+    is soft: probabilities of classes, not labels.  PyTorch's CrossEntropyLoss has the same t.
+
+    Q: (B, ..., J); y: labels of 0..J-1, (B, ...), or numbers like Q; mask: (B, ...); ell: (B,)
     """
 
-    whole_mask = None
+    soft = False
 
-    def __init__(self, logs, y, mask=None, mean="rows", weights=None, smoothing=0.0):
+    def __init__(self, Q, y, mask=None, mean=None, weights=None, smoothing=0, ignore=None):
         if not 0 <= smoothing <= 1:
             raise ValueError(f"LogLoss of smoothing = {smoothing}, expected 0 to 1")
-        self.logs, self.y, self.mask, self.smoothing = logs, y, mask, float(smoothing)
+        super().__init__(Q, y, mask, mean, weights, ignore)
+        self.log_Q, self.smoothing = Log(Q), float(smoothing)
         self.weights = None if weights is None else weights_of_classes(weights)
         self.kept = {}  # the weights, as arrays like others
-        if mean == "positions":
-            by_label = weights is not None and not is_distribution(y, logs)
-            self.whole_mask = Occurrences(y, mask, len(weights)) if by_label else mask
-
-    def forward(self):
-        logs = self.logs.value
-        W = self.weights_like(logs)
-        if W is not None and W.shape != logs.shape[-1:]:
-            raise ValueError(f"LogLoss of {len(W)} weights, expected {logs.shape[-1]}, one a class")
-        self.m, self.share = None, None
-        if self.mask is not None:
-            self.m = unmasked(logs[..., 0], self.mask, logs.dtype)
-        p = self.probabilities(logs)
-        t = (1 - self.smoothing) * p + self.smoothing / logs.shape[-1]
-        if W is not None:
-            t = W * t
-        counted = self.m
-        if self.whole_mask is not None:
-            if self.by_label:
-                counted = (W * p).sum(axis=-1)
-            self.share = share_of(self, counted)
-        if self.m is not None:
-            t = np.where(np.expand_dims(self.m, -1) > 0, t, 0.0)
-        self.t = t
-        m = np.ones_like(logs[..., 0]) if self.m is None and self.share is not None else self.m
-        self.over = weights(logs[..., 0], m, self.share)
-        products = t * np.where(t != 0, logs, 0.0)  # a logarithm may be infinite
-        losses = 0.0 - sum_of_columns(packed(matrix(products).T))
-        self.value = losses if self.over is None else mean(losses, self.over, logs.shape[:-1])
+        self.occurrences = None
+        if weights is not None and self.mean == "positions" and not is_distribution(y, Q):
+            self.occurrences = Occurrences(y, self.mask, len(weights))
 
     @property
     def by_label(self):
-        """Are weights of labels counted in the whole minibatch?"""
-        return type(self.whole_mask) is Occurrences
+        """Are labels of each class counted in the whole minibatch, as they have weights?"""
+        return self.occurrences is not None
+
+    @property
+    def whole_mask(self):
+        """What is counted in the whole minibatch: labels if they have weights, or positions."""
+        return self.occurrences if self.by_label else super().whole_mask
+
+    def forward(self):
+        logs = self.log_Q.value
+        J, W = logs.shape[-1], self.weights_like(logs)
+        self.m = unmasked(logs[..., 0], self.mask, logs.dtype)
+        self.soft = self.y.value.ndim == logs.ndim and not self.by_label
+        counts = np.expand_dims(self.m > 0, -1)
+        p = np.where(counts, self.probabilities(logs), 0.0)
+        self.t = W * np.where(counts, (1 - self.smoothing) * p + self.smoothing / J, 0.0)
+        self.share = None
+        if self.mean == "positions":
+            counted = (W * p).sum(axis=-1) if self.by_label else self.m
+            self.share = share_of(self, counted)
+        products = self.t * np.where(self.t != 0, logs, 0.0)  # a logarithm may be infinite
+        losses = 0.0 - sum_of_columns(packed(matrix(products).T))
+        self.of_mean = weights_of(self.m, self.m, self.share)
+        self.value = mean(losses, self.of_mean, self.m.shape)
 
     def probabilities(self, logs):
-        """p[b,...,j], like these logarithms: those of y, or 1 for its labels; 0 if masked."""
+        """p[b,...,j], of the type of these logarithms, and anything where a mask is 0."""
         y = self.y.value
-        m = None if self.m is None else self.m > 0
-        if y.ndim == logs.ndim:
+        if self.soft:
             expect_same_shape("y", y, logs.shape)
-            y = y.astype(logs.dtype, copy=False)
-            return y if m is None else np.where(np.expand_dims(m, -1), y, 0.0)
+            return y.astype(logs.dtype, copy=False)
         expect_same_shape("y", y, logs.shape[:-1])
-        labels = y if m is None else np.where(m, y, 0)
-        J = logs.shape[-1]
+        labels, J = np.where(self.m > 0, y, 0), logs.shape[-1]
         expect_labels(labels, J, "LogLoss")
         # on a GPU, which does not look at them, the loss of a label that there is not is nan
-        known = np.where((labels >= 0) & (labels < J), 1.0, np.nan).astype(logs.dtype)
-        known = known if m is None else np.where(m, known, 0.0)
-        hot = np.expand_dims(labels, -1) == np.arange(J, like=y)
-        return np.expand_dims(known, -1) * hot
+        known = np.expand_dims((labels >= 0) & (labels < J), -1)
+        p = np.expand_dims(labels, -1) == np.arange(J, like=labels)
+        return np.where(known, p.astype(logs.dtype), np.nan)
 
     def backward(self):
-        logs, g = self.logs.value, self.grad
-        g = g if self.over is None else spread(g, self.over, logs.shape[:-1])
-        g = g.reshape(*logs.shape[:-1], 1)
-        self.logs.addgrad(-g * self.t)
+        logs, shape = self.log_Q.value, self.m.shape
+        g = spread(self.grad, self.of_mean, shape).reshape(*shape, 1)
+        self.log_Q.addgrad(-g * self.t)
         if self.y.varies:
-            W = 1.0 if self.weights is None else self.weights_like(logs)
+            W = self.weights_like(logs)
             self.y.addgrad((self.smoothing - 1) * W * g * np.where(g != 0, logs, 0.0))
 
     def weight_of(self, counts):
@@ -128,27 +132,15 @@ class CrossEntropy(CompNode):
         return (self.weights_like(counts) * counts).sum()
 
     def weights_like(self, array):
-        """(J,), of the type and on the device of an array, or None; made once, as it is a copy."""
-        key = type(array), array.dtype
-        if self.weights is not None and key not in self.kept:
+        """(J,), of the type and on the device of an array, (..., J); without weights 1."""
+        if self.weights is None:
+            return 1.0
+        J, n, key = array.shape[-1], len(self.weights), (type(array), array.dtype)
+        if n != J:
+            raise ValueError(f"LogLoss of {n} weights, expected {J}, one a class")
+        if key not in self.kept:  # a copy to a device is made once
             self.kept[key] = np.asarray(self.weights.tolist(), array.dtype, like=array)
-        return self.kept.get(key)
-
-    def equations(self):
-        """Those of these arguments."""
-        soft = self.y.value is not None and self.y.value.ndim == self.logs.value.ndim
-        p = "y[b,...,j]" if soft else "[j = y[b,...]]"
-        N = "share" if self.whole_mask is not None else "max(1, sum_... m[b,...])"
-        g = "ell.grad[b] / N[b]"
-        lines = [
-            "ell[b] = -sum_... sum_j t[b,...,j] logs[b,...,j] / N[b]",
-            f"t[b,...,j] = weights[j] m[b,...] ((1 - smoothing) {p} + smoothing / J)",
-            "m[b,...] = [mask[b,...] != 0]",
-            f"N[b] = {N}",
-            f"logs.grad[b,...,j] -= {g} t[b,...,j]",
-            f"y.grad[b,...,j] -= {g} weights[j] m[b,...] (1 - smoothing) logs[b,...,j]" * soft,
-        ]
-        return "\n".join(lines)
+        return self.kept[key]
 
 
 def weights_of_classes(weights):
@@ -161,17 +153,7 @@ def weights_of_classes(weights):
     return found.astype(np.float64)
 
 
-def against_distribution(ell, weights, smoothing):
-    """The CrossEntropy that a LogLoss is; None, where labels alone are enough."""
-    if weights is None and not smoothing and not is_distribution(ell.y, ell.Q):
-        return None
-    y, log_Q = ell.y, ell.log_Q or Log(ell.Q)
-    ell.y = None if is_distribution(y, ell.Q) else y  # labels, that is
-    return CrossEntropy(log_Q, y, ell.mask, ell.mean, weights, smoothing)
-
-
 def is_distribution(y, Q):
     """Has y a number for each class, as Q has, rather than labels?"""
-    value, like = getattr(y, "value", None), Q.value
-    numbers = value is not None and value.dtype.kind == "f"
-    return numbers and (like is None or value.ndim == like.ndim)
+    y, Q = getattr(y, "value", None), getattr(Q, "value", None)
+    return y is not None and y.dtype.kind == "f" and (Q is None or y.ndim == Q.ndim)

@@ -2,18 +2,17 @@
 
 import numpy as np
 
-from dpedf.edf import CompNode
 from dpedf.kernels import selected
 from dpedf.kernels.gemm import matrix
 from dpedf.kernels.softmax import log_loss, log_loss_gradient
-from dpedf.ops.cross_entropy import against_distribution
+from dpedf.ops.cross_entropy import CrossEntropy, is_distribution
 from dpedf.ops.logarithm import Log
-from dpedf.ops.masked_mean import NotEqual, expect_same_shape, mean, share_of, spread, unmasked
+from dpedf.ops.masked_mean import MaskedMean, expect_same_shape, mean, share_of, spread, unmasked
 from dpedf.ops.masked_mean import weights as weights_of
 from dpedf.ops.softmax import Softmax
 
 
-class LogLoss(CompNode):
+class LogLoss(MaskedMean):
     """ell[b] = -sum_... m[b,...] log_Q[b,...,y[b,...]] / N[b]
 
     m[b,...] = [mask[b,...] != 0]
@@ -33,44 +32,29 @@ class LogLoss(CompNode):
 
     which is the mean over the whole minibatch of sum_... m[b,...], or 1 if that is 0.
 
-    where inner:
-
-    ell[b] = inner[b]
-    inner.grad[b] += ell.grad[b]
-
-    which is a CrossEntropy: with weights, a number for each class, with smoothing of labels, or of
-    a y that is a distribution, (B, ..., J), all in the meaning of PyTorch's CrossEntropyLoss.
-
     Without a mask, each position counts.  y may be anything where the mask is 0, or y is ignore.
 
     mean: "rows" gives each row the mean over its own positions, so that it depends on no other row
     of the minibatch.  "positions" makes the mean of ell the mean over all unmasked positions of
     the minibatch, of all ranks, as in PyTorch.  It is the default with weights or ignore.
 
+    With weights, a number for each class, with smoothing, or of a y of numbers, (B, ..., J), which
+    are probabilities, it is a CrossEntropy.
+
     Q: (B, ..., J); y: (B, ...), of 0..J-1; mask: (B, ...); ell: (B,)
     """
 
-    mean = "rows"
+    def __new__(cls, Q=None, y=None, mask=None, mean=None, weights=None, smoothing=0, ignore=None):
+        """A LogLoss if y has labels, and no more is said of classes; else a CrossEntropy."""
+        if weights is None and not smoothing and not is_distribution(y, Q):
+            return super().__new__(cls)
+        return CrossEntropy(Q, y, mask, mean, weights, smoothing, ignore)
 
-    def __init__(self, Q, y, mask=None, mean=None, weights=None, smoothing=0.0, ignore=None):
-        if mean not in (None, "rows", "positions"):
-            raise ValueError(f'LogLoss of mean = "{mean}", expected "rows" or "positions"')
-        ignore = getattr(y, "ignore", None) if ignore is None else ignore  # as the data file says
-        self.Q, self.y, self.mask = Q, y, mask if ignore is None else NotEqual(y, ignore, mask)
-        if mean == "positions" or (mean is None and (weights is not None or ignore is not None)):
-            self.mean = "positions"  # the default is not shown where nodes are listed
+    def __init__(self, Q, y, mask=None, mean=None, weights=None, smoothing=0, ignore=None):
+        super().__init__(Q, y, mask, mean, ignore=ignore)
         self.log_Q = None if type(Q) is Softmax else Log(Q)
-        self.inner = against_distribution(self, weights, smoothing)
-
-    @property
-    def whole_mask(self):
-        """The mask, if its positions are counted in the whole minibatch (parallel/counts.py)."""
-        return self.mask if self.mean == "positions" and not self.inner else None
 
     def forward(self):
-        if self.inner:
-            self.value = self.inner.value
-            return
         Q, y = self.Q, self.y.value
         expect_same_shape("y", y, Q.value.shape[:-1])
         if self.log_Q is None:
@@ -89,8 +73,6 @@ class LogLoss(CompNode):
 
     def backward(self):
         Q, g = self.Q, self.grad
-        if self.inner:
-            return self.inner.addgrad(g)
         if self.weights is not None:
             g = spread(g, self.weights, self.y.value.shape)
         if self.log_Q is None:
@@ -101,8 +83,3 @@ class LogLoss(CompNode):
         else:
             zeros = np.zeros_like(matrix(self.log_Q.value))
             self.log_Q.addgrad(log_loss_gradient(zeros, self.at, g).reshape(Q.value.shape))
-
-    def counted(self):
-        """(B, ...): 1 for each position that counts, else 0; after Forward."""
-        y, dtype, mask = self.y.value, self.value.dtype, self.mask
-        return np.ones_like(y, dtype=dtype) if mask is None else unmasked(y, mask, dtype)

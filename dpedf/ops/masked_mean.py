@@ -29,6 +29,29 @@ class NotEqual(CompNode):
         """A mask does not vary."""
 
 
+class MaskedMean(CompNode):
+    """A loss that is the mean over positions y of a row, (B, ...), which a mask may leave out."""
+
+    mean = "rows"
+
+    def __init__(self, Q, y, mask=None, mean=None, weights=None, ignore=None):
+        if mean not in (None, "rows", "positions"):
+            raise ValueError(f'LogLoss of mean = "{mean}", expected "rows" or "positions"')
+        ignore = getattr(y, "ignore", None) if ignore is None else ignore  # as the data file says
+        self.Q, self.y, self.mask = Q, y, mask if ignore is None else NotEqual(y, ignore, mask)
+        if mean == "positions" or (mean is None and (weights is not None or ignore is not None)):
+            self.mean = "positions"  # the default is not shown where nodes are listed
+
+    @property
+    def whole_mask(self):
+        """The mask, if its positions are counted in the whole minibatch (parallel/counts.py)."""
+        return self.mask if self.mean == "positions" else None
+
+    def counted(self):
+        """(B, ...): 1 for each position that counts, else 0; after Forward."""
+        return unmasked(self.Q.value[..., 0], self.mask, self.value.dtype)
+
+
 def expect_same_shape(name, array, shape):
     """ValueError, unless an array has this shape."""
     if array.shape != shape:
@@ -36,7 +59,9 @@ def expect_same_shape(name, array, shape):
 
 
 def unmasked(y, mask, dtype):
-    """1 for each position of y, (B, ...), that counts, else 0."""
+    """1 for each position of y, (B, ...), that counts, else 0.  Without a mask, all do."""
+    if mask is None:
+        return np.ones_like(y, dtype=dtype)
     expect_same_shape("mask", mask.value, y.shape)
     return (mask.value != 0).astype(dtype)
 

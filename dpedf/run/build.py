@@ -202,7 +202,7 @@ def is_within_0_and_1(Q, ell, data):
 
 def expect_probabilities(ell, data):
     """UserError: a LogLoss is one of numbers that are no probabilities, such as scores."""
-    if taken := [n.Q for n in CompNodes(ell) if getattr(n, "log_Q", None)]:  # not of Softmax
+    if taken := [n.Q for n in CompNodes(ell) if getattr(n, "log_Q", None)]:
         run(ell, data, FEW)
         for Q in taken:
             low, high = (host(extreme(Q.value)).item() for extreme in (np.min, np.max))

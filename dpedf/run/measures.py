@@ -33,8 +33,7 @@ def kind_of(Q, ell, y):
     if y.classes is not None:
         return "classifier"
     known = Q.value is not None and Q.value.shape[1:] == y.shape
-    logarithmic = [n for n in program(ell).nodes if hasattr(n, "by_label") or hasattr(n, "counted")]
-    likely = any(getattr(n, "y", None) is y for n in logarithmic)  # y holds probabilities
+    likely = any(hasattr(n, "counted") and n.y is y for n in program(ell).nodes)  # probabilities
     return "regression" if known and not likely else ""
 
 

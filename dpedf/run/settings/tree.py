@@ -47,9 +47,12 @@ def with_whole_names(tree):
 
 
 def leaves(table):
-    """(name, value) of all that is no table itself, where names begin with those of its tables."""
+    """(name, value) of all in a table, where names begin with those of the tables that they are in.
+
+    An empty table is a value, which nothing takes.
+    """
     for name, its in table.items():
-        if isinstance(its, dict):
+        if its and isinstance(its, dict):
             yield from ((f"{name}.{inner}", value) for inner, value in leaves(its))
         else:
             yield name, its
