@@ -325,7 +325,7 @@ def test_products_without_a_bias_of_their_own_have_it_subtracted(ended):
 # Memory for a pass of one of two slices, also where it is recorded, and not for one of all rows.
 WIDE = "data.valid=20", "train.batch_size=192", "model.sizes=[64,16384,10]", "train.steps=4"
 WIDE += ("train.slices=2",)
-SHORT_OF_MEMORY = {"FAKE_CUPY_BYTES": "116_000_000"}
+SHORT_OF_MEMORY = {"FAKE_CUPY_BYTES": "98_000_000"}
 
 
 @alone

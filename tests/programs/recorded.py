@@ -32,8 +32,6 @@ def launches(name, words, slices):
     """Those of the config with these words."""
     _, settings, _ = from_command_line([str(ROOT / "configs" / f"{name}.toml"), *words])
     slices, B = slices and settings.train.slices, settings.train.batch_size
-    if sys.argv[2] == "images" and slices:  # as many launches as with more rows in each slice
-        B = min(B, 2 * slices)
     data, _, ell, phi = assemble(settings, gpu)
     link = Ranks()
     link.recordable = True
