@@ -14,7 +14,6 @@ LESS = {  # of what takes long on two cores
     "autoencoder": ["model.sizes=[784,64,32,16]"],
     "char_transformer": ["model.width=32"],
     "cifar10": ["model.width=4", "train.batch_size=16"],
-    "mnist": ["model.sizes=[784,48,32,10]"],
     "nineties": ["model.hidden=128"],
     "slides": ["model.sizes=[784,32,10]"],
     "vae": ["model.sizes=[784,64]"],
