@@ -303,12 +303,58 @@ def test_arrays_become_a_data_file_in_whatever_order_their_bytes_are(run):
     assert about == ["Mine", "c.npy", "CC0", 4]
 
 
+def test_the_arrays_of_an_npz_are_the_groups_that_their_names_say(run):
+    x, y = X[:60], Y[:60].astype(np.uint8)
+    np.savez("keras.npz", x_train=x[:40], y_train=y[:40], x_test=x[40:], y_test=y[40:])
+    assert run(ARRAYS, "keras.npz", "--valid", 0.1)[1] == (
+        "out.h5: 36 rows to train, 4 to validate, 20 to test; y: labels 0..6"
+    )
+    np.testing.assert_array_equal(rows()["test/x"], x[40:])
+    np.savez_compressed("pair.npz", x=x, y=y / 4, other=[1])
+    assert run(ARRAYS, "pair.npz")[1] == "out.h5: 54 rows to train, 6 to test; y: numbers"
+    np.savez("val.npz", x=x, x_val=x[:7])
+    assert run(ARRAYS, "val.npz")[1].startswith("out.h5: 54 rows to train, 7 to validate, 6 to")
+
+
+def test_labels_of_any_group_count_as_classes(run):
+    saved(x=X[:20], y=np.arange(20) % 2, x2=X[20:23], y2=np.arange(3))
+    assert run(ARRAYS, "x.npy", "y.npy", "--test-x", "x2.npy", "--test-y", "y2.npy")[0] == 0
+    assert Data("out.h5").y.classes == 3
+
+
+def test_a_y_that_may_be_meant_for_labels_is_named(run):
+    saved(x=X[:20], hot=np.eye(4)[Y[:20] % 4], whole=np.arange(20) % 3 * 1.0)
+    assert run(ARRAYS, "x.npy", "hot.npy")[1].startswith("out.h5: y is one-hot, expected labels")
+    assert run(ARRAYS, "x.npy", "whole.npy")[1].startswith("out.h5: y holds integers as floats")
+
+
+def test_a_recipe_keeps_the_files_that_it_reads(run):
+    saved(x=X[:20], y=Y[:20])
+    before = open("y.npy", "rb").read()
+    os.link("y.npy", "out.h5")
+    status, line = run(ARRAYS, "x.npy", "y.npy")
+    assert (status, line.split(",")[0]) == (2, "--output out.h5 would replace y.npy")
+    assert open("out.h5", "rb").read() == before
+
+
 def test_arrays_that_are_none_of_rows_are_one_line(run):
     y = np.arange(20) % 3
     saved(x=np.zeros((20, 2)), y=y, short=y[:9], minus=y - 1, names=np.array(["a", "b"] * 10))
     saved(objects=np.array([{}] * 20), one=np.float64(3), none=np.zeros((0, 2)), complex=y + 1j)
     saved(wide=np.zeros((20, 3)), floats=y / 2, record=np.zeros(20, [("a", "i4")]))
-    np.savez("x.npz", x=y)
+    nan, inf = np.zeros((20, 2)), np.zeros(20, np.float16)
+    nan[7, 1], inf[8] = np.nan, -np.inf
+    saved(nan=nan, inf=inf, giant=np.full(20, 2**64 - 1, np.uint64))
+    np.savez("x.npz", y=y, ids=y)
+    np.savez("unlike.npz", x_train=np.zeros((20, 2)), x_test=np.zeros((20, 3)))
+    open("table.npz", "w").write("1,2,3")
+    np.savez("cut.npz", x=np.zeros((20, 2)))
+    content = bytearray(open("cut.npz", "rb").read())
+    content[50:70] = bytes(20)
+    open("cut.npz", "wb").write(content)
+    for name, shape in [("huge", f"({'9' * 50}, 4)"), ("open", "(" * 9), ("over", f"({2**62}, 9)")]:
+        header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+        open(f"{name}.npy", "wb").write(b"\x93NUMPY\x01\x00v\x00" + header.encode() + bytes(400))
     open("cut.npy", "wb").write(open("x.npy", "rb").read()[:200])
     open("header.npy", "wb").write(open("x.npy", "rb").read()[:30])
     open("table.npy", "w").write("1,2,3")
@@ -327,17 +373,30 @@ def test_arrays_that_are_none_of_rows_are_one_line(run):
         (["x.npy", "y.npy", "--classes", 0], "--classes 0, expected at least 1"),
         (["x.npy", "--classes", 2], "--classes, but no y, expected labels"),
         (["x.npy", "floats.npy", "--classes", 2], "--classes, but floats.npy: of float64, expec"),
-        (["x.npz"], "x.npz: another kind of file, expected a whole .npy file of numbers"),
+        (["x.npz"], "x.npz: holds y, ids, expected x and y, or x_train, y_train, x_test and y"),
+        (["x.npz", "y.npy"], "x.npz and other files, expected all arrays in the .npz"),
+        (["table.npz"], "table.npz: File is not a zip file, expected a whole .npz file"),
+        (["cut.npz"], "cut.npz: "),
+        (["unlike.npz"], "unlike.npz: x_test: rows of (3,) of float64, expected rows of (2,) of"),
+        (["huge.npy"], "huge.npy: Python int too large to convert to C long, expected a whole"),
+        (["open.npy"], "open.npy: ('EOF in multi-line statement', (2, 0)), expected a whole"),
+        (["over.npy"], "over.npy: array is too big; "),
+        (["nan.npy"], "nan.npy: nan in row 7, expected finite numbers"),
+        (["x.npy", "inf.npy"], "inf.npy: -inf in row 8, expected finite numbers"),
+        (["x.npy", "giant.npy"], "giant.npy: label 18446744073709551615, expected 0.."),
         (["table.npy"], "table.npy: another kind of file, expected a whole .npy file of numbers"),
         (["cut.npy"], "cut.npy: mmap length is greater than file size, expected a whole .npy"),
         (["header.npy"], "header.npy: EOF: reading array header"),
         (["pipe.npy"], "pipe.npy: not a regular file, expected a whole .npy file of numbers"),
         (["gone.npy"], "gone.npy: No such file or directory, expected a whole .npy file"),
-        ([*with_test, "x.npy"], "rows to test: expected --test-x and --test-y"),
+        ([*with_test, "x.npy"], "rows to test: x, expected x and y"),
         ([*with_test, "wide.npy", "--test-y", "y.npy"], "wide.npy: rows of (3,) of float64, exp"),
         ([*with_test, "x.npy", "--test-y", "floats.npy"], "floats.npy: rows of () of float64, "),
         ([*with_test, "x.npy", "--test-y", "y.npy", "--test", 0.1], "--test 0.1, but there are"),
-        (["x.npy", "--test-x", "x.npy", "--test-y", "y.npy"], "rows to test: expected --test-x al"),
+        (
+            ["x.npy", "--test-x", "x.npy", "--test-y", "y.npy"],
+            "rows to test: x and y, expected x alo",
+        ),
     ]:
         status, line = run(ARRAYS, *words)
         assert status == 2 and line.startswith(said), line
