@@ -432,7 +432,7 @@ def test_a_folder_of_images_becomes_rows_in_the_order_of_their_names(run, pets):
     for name in ".DS_Store", "cat/._0.png", "labels.csv", "dog/Thumbs.db":
         (pets / name).write_bytes(b"?")
     assert run(IMAGES, "pets", "--test", 0.25, "--seed", 2) == (
-        *(0, "out.h5: 9 images to train, 3 to test, of 2 classes"),
+        *(0, "out.h5: 9 images to train, 3 to test, of 2 classes: cat, dog"),
     )
     cats = [SMALL + np.uint8(k) for k in (0, 1, 4, 2, 3, 4)]
     with Image.open(pets / "cat" / "in" / "x.jpeg") as image:
@@ -496,12 +496,23 @@ def test_folders_train_valid_and_test_are_the_split(run, tmp_path):
     for group, n in ("train", 8), ("val", 2), ("test", 3):
         for k in range(n):
             draw(tmp_path / "d" / group / "ab"[k % 2] / f"{k}.png", SMALL + np.uint8(k))
-    said = "out.h5: 8 images to train, 2 to validate, 3 to test, of 2 classes"
+    said = "out.h5: 8 images to train, 2 to validate, 3 to test, of 2 classes: a, b"
     assert run(IMAGES, "d", "--grey") == (0, said)
     assert rows()["train/x"].shape == (8, 6, 8)
     assert [rows()[f"{g}/y"].tolist() for g in ("valid", "test")] == [[0, 1], [0, 0, 1]]
     assert run(IMAGES, "d", "--valid", 0.1)[1].startswith("--valid 0.1, but there are rows")
-    (tmp_path / "d" / "val").rename(tmp_path / "val")
+    for name, other in ("train", "Train"), ("val", "Validation"), ("test", "TEST"):
+        (tmp_path / "d" / name).rename(tmp_path / "d" / other)
+    assert run(IMAGES, "d", "--grey") == (0, said)
+    draw(tmp_path / "d" / "valid" / "a" / "0.png")
+    assert run(IMAGES, "d")[1].startswith("d: folders TEST and Train and Validation and valid, ")
+    (tmp_path / "d" / "valid").rename(tmp_path / "d" / "extra")
+    said = "d: its folders hold folders, such as d/TEST/a, expected images in a folder for each"
+    assert run(IMAGES, "d")[1].startswith(said)
+    for name, other in ("train", "Train"), ("test", "TEST"):
+        (tmp_path / "d" / other).rename(tmp_path / "d" / name)
+    (tmp_path / "d" / "extra").rename(tmp_path / "extra")
+    (tmp_path / "d" / "Validation").rename(tmp_path / "val")
     assert run(IMAGES, "d", "--valid", 0.25)[1].startswith("out.h5: 6 images to train, 2 to val")
     draw(tmp_path / "d" / "test" / "zebra" / "0.png")
     assert run(IMAGES, "d")[1] == "d/test/zebra: no such class in d/train, expected the same"
@@ -533,6 +544,49 @@ def test_what_is_no_folder_of_images_is_one_line_and_leaves_nothing(spoil, said,
     status, line = run(IMAGES, "pets")
     assert status == 2 and line.startswith(said), line
     assert not [name for name in os.listdir() if name.startswith("out.h5")]
+
+
+def test_broken_images_are_all_named_and_may_be_left_out(run, pets):
+    cut(pets / "cat" / "7.png")
+    for k in range(12):
+        (pets / "dog" / f"a{k:02}.png").touch()
+    status, line = run(IMAGES, "pets")
+    assert (
+        status == 2
+        and line.startswith("pets/cat/7.png: ")
+        and line.endswith(
+            f"; broken too: {', '.join(f'pets/dog/a{k:02}.png' for k in range(10))} and 2 more; "
+            "--skip-broken leaves out such images"
+        )
+    )
+    status, line = run(IMAGES, "pets", "--skip-broken")
+    assert line == "out.h5: 9 images to train, 1 to test, of 2 classes: cat, dog"
+    assert sorted(rows()["train/y"]) in ([0] * 4 + [1] * 5, [0] * 5 + [1] * 4)
+
+
+def test_more_images_are_made_like_those_to_train(run, pets, tmp_path):
+    assert run(IMAGES, "pets", "--size", 4, 5)[0] == 0
+    (tmp_path / "out.h5").rename("pets.h5")
+    draw(tmp_path / "new" / "dog" / "0.png")
+    said = "out.h5: 1 image to test, of 2 classes: cat, dog"
+    assert run(IMAGES, "new", "--like", "pets.h5") == (0, said)
+    expected = IMAGES.pixels(tmp_path / "new" / "dog" / "0.png", (4, 5), False)
+    assert rows().keys() == {"test/x", "test/y"} and rows()["test/y"].tolist() == [1]
+    np.testing.assert_array_equal(rows()["test/x"], [expected])
+    said = "out.h5: 1 image to test, without labels"
+    assert run(IMAGES, "new/dog", "--like", "pets.h5") == (0, said)
+    assert rows().keys() == {"test/x"}
+    np.testing.assert_array_equal(rows()["test/x"], [expected])
+    for words, said in [
+        (["pets", "--like", "pets.h5", "--size", 4], "--size, --grey, --valid or --test with --li"),
+        (["pets", "--like", "gone.h5"], "--like gone.h5: no such file, expected one that data/im"),
+        (["pets", "--like", "out.h5"], "--output out.h5 would replace out.h5, expected another"),
+        (["new", "--like", "new/dog/0.png"], "--like new/dog/0.png: "),
+        (["more", "--like", "pets.h5"], "more/emu: no such class in pets.h5, expected the same"),
+    ]:
+        draw(tmp_path / "more" / "emu" / "0.png")
+        status, line = run(IMAGES, *words)
+        assert status == 2 and line.startswith(said), line
 
 
 def test_sizes_that_are_none_and_a_pillow_that_is_not_there_are_one_line(run, pets, monkeypatch):

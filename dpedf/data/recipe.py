@@ -70,6 +70,8 @@ def readable(name):
 def summary(split, noun):
     """ "80 images to train, 10 to validate, 10 to test", of a split as scatter takes it."""
     trains, *others = np.bincount(split, minlength=3).tolist()
+    if not trains:
+        return f"{plural(others[1], noun)} to test"
     parts = [f"{plural(trains, noun)} to train"]
     for n, does in zip(others, ("validate", "test"), strict=True):
         parts += [f"{n:,} to {does}"] if n else []
