@@ -24,17 +24,18 @@ import numpy as np
 
 from dpedf.data import scatter
 from dpedf.data.disk import expect_regular
-from dpedf.data.fractions import add_fractions, split_of
 from dpedf.data.labels import hints
 from dpedf.data.memory import expect_memory
 from dpedf.data.recipe import (
     about_of,
     add_about,
+    add_fractions,
     beside,
     expect_kept,
     parser_of,
     readable,
     recipe_errors,
+    split_of,
     summary,
 )
 from dpedf.data.unfinished import blocks_of

@@ -27,17 +27,18 @@ from tqdm import tqdm
 from dpedf.data import scatter
 from dpedf.data.disk import expect_regular
 from dpedf.data.folders import listed, listed_like
-from dpedf.data.fractions import add_fractions, split_of
 from dpedf.data.layout import rows_of
 from dpedf.data.memory import expect_memory
 from dpedf.data.recipe import (
     about_of,
     add_about,
+    add_fractions,
     beside,
     expect_kept,
     parser_of,
     readable,
     recipe_errors,
+    split_of,
     summary,
 )
 from dpedf.data.spool import BLOCK

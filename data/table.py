@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from dpedf.data.columns import columns_of
-from dpedf.data.fractions import add_fractions, drawn
 from dpedf.data.recipe import (
     about_of,
     add_about,
+    add_fractions,
     beside,
+    drawn,
     expect_kept,
     parser_of,
     recipe_errors,

@@ -17,8 +17,9 @@ from PIL import Image
 
 from dpedf.data import Data, scatter, write
 from dpedf.data.disk import replacing
-from dpedf.data.fractions import drawn
+from dpedf.data.recipe import drawn
 from dpedf.errors import UserError
+from dpedf.parallel.signals import Stopped
 
 ABOUT = {"name": "a", "source": "b", "licence": "c"}
 X = np.random.default_rng(0).integers(0, 256, (500, 3, 4), np.uint8)
@@ -257,7 +258,7 @@ def test_a_split_is_a_function_of_the_seed_and_the_number_of_rows():
         ((10, None, 0, 0), "--test 0, expected a fraction more than 0"),
         ((10, -0.1, 0.1, 0), "--valid -0.1, expected a fraction from 0"),
         ((10, float("nan"), 0.1, 0), "--valid nan, expected a fraction"),
-        ((10, None, 0.1, -1), "--seed -1, expected"),
+        ((10, None, 0.1, -1), "--seed = -1, expected"),
         ((10, None, 0.1, 0, ["test"]), "--test 0.1, but there are rows for that already"),
     ],
 )
@@ -335,6 +336,15 @@ def test_a_recipe_keeps_the_files_that_it_reads(run):
     status, line = run(ARRAYS, "x.npy", "y.npy")
     assert (status, line.split(",")[0]) == (2, "--output out.h5 would replace y.npy")
     assert open("out.h5", "rb").read() == before
+
+
+def test_a_recipe_that_is_stopped_says_so(run, monkeypatch):
+    def stopped(*_, **about):
+        raise Stopped(128 + signal.SIGINT)
+
+    monkeypatch.setattr(ARRAYS, "scatter", stopped)
+    saved(x=X[:20])
+    assert run(ARRAYS, "x.npy") == (130, "stopped by Ctrl-C")
 
 
 def test_arrays_that_are_none_of_rows_are_one_line(run):

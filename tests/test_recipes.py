@@ -23,7 +23,7 @@ import h5py
 import numpy as np
 import pytest
 
-from dpedf.data.fractions import drawn
+from dpedf.data.recipe import drawn
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("DPEDF_SHARED", ROOT.parent / "shared"))
@@ -670,9 +670,11 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_file_whole(tmp_path):
 
 def test_a_folder_that_is_not_there_to_write_in_is_one_line(copies, tmp_path):
     output = tmp_path / "nowhere" / "file.h5"
-    assert_refused(run("digits.py", "--output", output), str(output), "No such file")
+    assert_refused(
+        run("digits.py", "--output", output), str(output), f"no directory {output.parent}"
+    )
     ran = run("mnist.py", "--from", copies, "--output", output)
-    assert_refused(ran, str(output), "No such file")
+    assert_refused(ran, str(output), f"no directory {output.parent}")
     ran = run("text.py", ROOT / "README.md", "--output", output)
-    assert_refused(ran, str(output), "No such file")
+    assert_refused(ran, str(output), f"no directory {output.parent}")
     assert list(tmp_path.iterdir()) == []

@@ -14,8 +14,8 @@ import pytest
 
 from dpedf.data import Data, tables, write
 from dpedf.data.form import form_of, read_form
-from dpedf.data.fractions import drawn
 from dpedf.data.part import Part
+from dpedf.data.recipe import drawn
 from dpedf.device import CPU
 from dpedf.errors import UserError
 

@@ -9,13 +9,18 @@ from http.client import HTTPException
 from pathlib import Path
 from urllib.request import urlopen
 
-import numpy as np
 from tqdm import tqdm
 
 from dpedf.data.disk import expect_regular
-from dpedf.data.fractions import drawn
-from dpedf.data.recipe import beside, parser_of, recipe_errors, summary
-from dpedf.data.writer import GROUPS, scatter
+from dpedf.data.recipe import (
+    add_fractions,
+    beside,
+    parser_of,
+    recipe_errors,
+    split_of,
+    summary,
+)
+from dpedf.data.writer import scatter
 from dpedf.errors import UserError, one_line, print_line
 
 ENOUGH = 1 << 28  # bytes: no file is larger
@@ -35,15 +40,12 @@ def make(recipe, doc, about, mirrors, names, read, pairs, suffixes=("",)):
     add("--from", metavar="DIR", dest="folder", type=Path, help="take the local copies in DIR")
     add("--mirror", metavar="URL", action="append", help="download from URL (repeatable)")
     add("--timeout", type=float, default=20, help="give up on a mirror silent so long (20)")
-    what = "how much of the rows to train validates, drawn by seed (0)"
-    add("--valid", metavar="FRACTION", type=float, help=what)
-    add("--seed", metavar="N", type=int, default=0, help="another seed draws other rows (0)")
+    add_fractions(parser, tests=False)
     args = parser.parse_args()
     with recipe_errors(parser, args.output):
         *train, test = blocks = pairs(obtained(args, names, mirrors, read, suffixes))
-        n = sum(len(y) for _, y in train)
-        split = drawn(n, args.valid, None, args.seed, ["test"])
-        split = np.append(split, np.full(len(test[1]), GROUPS.index("test"), split.dtype))
+        counts = {"train": sum(len(y) for _, y in train), "test": len(test[1])}
+        split = split_of(counts, args)
         scatter(args.output, blocks, split, **about, scale=1 / 255)
     print_line(f"{args.output}: {summary(split, 'image')}")
 

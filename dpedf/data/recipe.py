@@ -7,8 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from dpedf.data.disk import expect_place
+from dpedf.data.split import expect_integer
+from dpedf.data.writer import GROUPS
 from dpedf.errors import UserError, one_line, plural, print_error, visible
-from dpedf.parallel.signals import leave_quietly
+from dpedf.parallel.signals import Stopped, leave_quietly, stopped_by
+
+TESTS = 0.1  # the part of the rows that tests, where nothing else is asked for
 
 
 def parser_of(about, output=None):
@@ -31,15 +36,29 @@ def about_of(args, name, source, licence):
     return {key: readable(getattr(args, key) or its) for key, its in known.items()}
 
 
+def add_fractions(parser, tests=True):
+    """Give a recipe the options --valid, --seed and, unless its source has rows to test, --test."""
+    add = parser.add_argument
+    what = "how much of the rows {}, drawn by seed ({:g})"
+    add("--valid", metavar="FRACTION", type=float, help=what.format("validates", 0))
+    if tests:
+        add("--test", metavar="FRACTION", type=float, help=what.format("tests", TESTS))
+    add("--seed", metavar="N", type=int, default=0, help="another seed draws other rows (0)")
+
+
 @contextmanager
 def recipe_errors(parser, output):
-    """Inside the with block, what fails is one line and status 2, and Ctrl-C ends quietly.
+    """Inside the with block, what fails is one line and status 2; Ctrl-C is one, with its own.
 
     output: the file that is written, which an OSError is about.
     """
     leave_quietly()
     try:
+        expect_place(output.expanduser())
         yield
+    except Stopped as stopped:
+        print_error(stopped_by(stopped.code))
+        raise
     except UserError as error:
         found = one_line(error)
     except OSError as error:
@@ -76,3 +95,47 @@ def summary(split, noun):
     for n, does in zip(others, ("validate", "test"), strict=True):
         parts += [f"{n:,} to {does}"] if n else []
     return ", ".join(parts)
+
+
+def drawn(n, valid, test, seed, given=()):
+    """The group of each of n rows: (n,), 0 to train, 1 to validate, 2 to test.
+
+    valid, test: fractions, None for the defaults.  given: which of these groups the source has
+    itself.  Which rows test is a function of (n, test, seed).  UserError: a fraction is none, or
+    leaves a group without rows.
+    """
+    expect_integer("--seed", seed)
+    left = np.random.Generator(np.random.Philox(key=[seed, 0])).permutation(n)
+    split = np.zeros(n, np.uint8)
+    for group, number, fraction in ("test", 2, test), ("valid", 1, valid):
+        if fraction is None:
+            fraction = TESTS if group == "test" and group not in given else 0
+        elif group in given:
+            found = f"--{group} {fraction:g}, but there are rows for that already"
+            raise UserError(f"{found}, expected no such option")
+        needed = group == "test" and group not in given  # a run ends with rows to test
+        if not 0 <= fraction < 1 or (needed and not fraction):  # nan as well
+            expected = "more than 0 and less than 1" if needed else "from 0 to less than 1"
+            raise UserError(f"--{group} {fraction:g}, expected a fraction {expected}")
+        size = round(n * fraction)
+        if fraction and not size:
+            found = f"--{group} {fraction:g} of {plural(n, 'row')} is none"
+            raise UserError(f"{found}, expected one at least")
+        if size >= len(left):
+            found = f"--{group} {fraction:g} takes all that is left of {plural(n, 'row')}"
+            raise UserError(f"{found}, expected some to train")
+        split[left[:size]], left = number, left[size:]
+    return split
+
+
+def split_of(counts, args):
+    """The group of each row of a source, as scatter takes it.
+
+    counts: {"train": how many rows there are to draw from, ...}, in the order of GROUPS, of the
+    groups that the source has itself.  args: those of add_fractions.
+    """
+    (_, n), *others = counts.items()
+    test, given = getattr(args, "test", None), [group for group, _ in others]
+    split = drawn(n, args.valid, test, args.seed, given)
+    known = [np.full(n, GROUPS.index(group), np.uint8) for group, n in others]
+    return np.concatenate([split, *known])
