@@ -202,9 +202,9 @@ def main():
     add = parser.add_argument
     add("x", metavar="x.npy", type=Path, help="rows to train, or to draw from; or an .npz")
     add("y", metavar="y.npy", type=Path, nargs="?", help="their labels, or numbers")
-    for group in GROUPS[1:]:
+    for group, does in ("valid", "validate"), ("test", "test"):
         for key in "xy":
-            add(f"--{group}-{key}", metavar="FILE", type=Path, help=f"{key} of rows to {group}")
+            add(f"--{group}-{key}", metavar="FILE", type=Path, help=f"{key} of rows that {does}")
     add("--classes", metavar="NAME", nargs="+", help="how many classes there are, or their names")
     add("--scale", metavar="S", type=number, default=1, help="an input is x times S, as 1/255 (1)")
     add_about(parser)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from dpedf.data import write
-from dpedf.data.recipe import parser_of, recipe_errors
+from dpedf.data.recipe import expect_kept, parser_of, recipe_errors
 from dpedf.errors import print_line
 
 ABOUT = {
@@ -28,10 +28,12 @@ def main(recipe=__file__, about=__doc__, label=lambda y: y, classes=10):
     """Make the data file beside a recipe, with these labels; about: its docstring."""
     parser = parser_of(about, Path(recipe).with_suffix(".h5"))
     args = parser.parse_args()
-    rows = np.loadtxt(Path(__file__).with_suffix(".csv.gz"), np.uint8, delimiter=",")
+    table = Path(__file__).with_suffix(".csv.gz")
+    rows = np.loadtxt(table, np.uint8, delimiter=",")
     x, y = rows[:, :-1].reshape(-1, 8, 8), label(rows[:, -1])
     train, test = (x[:1437], y[:1437]), (x[1437:], y[1437:])
     with recipe_errors(parser, args.output):
+        expect_kept([table], args.output)
         write(args.output, **ABOUT, classes=classes, scale=1 / 16, train=train, test=test)
     split = f"the first {len(train[0])} images train, the last {len(test[0])} test"
     print_line(f"{args.output}: {split}")

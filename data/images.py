@@ -215,6 +215,7 @@ def main():
         about = about_of(args, name, f"the folder {name}", "that of the images")
         about |= {"classes": [*map(readable, classes)], "scale": 1 / 255}
         images = [image for its in groups.values() for image in its]
+        expect_kept([path for path, _ in images], output)
         scatter(output, blocks(images, size, args.grey), split, **about)
         labelled = images[0][1] is not None
         of_classes = f"{len(classes)} class{'es' * (len(classes) != 1)}"

@@ -329,13 +329,20 @@ def test_a_y_that_may_be_meant_for_labels_is_named(run):
     assert run(ARRAYS, "x.npy", "whole.npy")[1].startswith("out.h5: y holds integers as floats")
 
 
-def test_a_recipe_keeps_the_files_that_it_reads(run):
+def test_a_recipe_keeps_the_files_that_it_reads(run, tmp_path):
     saved(x=X[:20], y=Y[:20])
     before = open("y.npy", "rb").read()
     os.link("y.npy", "out.h5")
     status, line = run(ARRAYS, "x.npy", "y.npy")
     assert (status, line.split(",")[0]) == (2, "--output out.h5 would replace y.npy")
     assert open("out.h5", "rb").read() == before
+    draw(tmp_path / "pets" / "cat" / "0.png")
+    os.unlink("out.h5")
+    os.link("pets/cat/0.png", "out.h5")
+    assert run(IMAGES, "pets", "--test", 0.5)[1].startswith("--test 0.5 of 1 row is none")
+    draw(tmp_path / "pets" / "cat" / "1.png")
+    said = "--output out.h5 would replace pets/cat/0.png, expected another file"
+    assert run(IMAGES, "pets", "--test", 0.5)[1] == said
 
 
 def test_a_recipe_that_is_stopped_says_so(run, monkeypatch):

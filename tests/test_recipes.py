@@ -622,6 +622,13 @@ def test_friedmans_table_is_his_function_with_noise_of_variance_1(monkeypatch, c
 # Bad copies, and nowhere to write.
 
 
+def test_the_local_copies_are_not_replaced(tmp_path):
+    copy = tmp_path / f"{IMAGES}.gz"
+    copy.write_bytes(PACKED)
+    ran = run("mnist.py", "--from", tmp_path, "--output", copy)
+    assert_refused(ran, f"--output {copy} would replace {copy}, expected another file")
+
+
 def test_a_folder_without_the_files_is_one_line(tmp_path):
     for folder in (tmp_path, tmp_path / "nowhere"):
         ran = run("mnist.py", "--from", folder, "--output", tmp_path / "mnist.h5")

@@ -15,6 +15,7 @@ from dpedf.data.disk import expect_regular
 from dpedf.data.recipe import (
     add_fractions,
     beside,
+    expect_kept,
     parser_of,
     recipe_errors,
     split_of,
@@ -43,6 +44,10 @@ def make(recipe, doc, about, mirrors, names, read, pairs, suffixes=("",)):
     add_fractions(parser, tests=False)
     args = parser.parse_args()
     with recipe_errors(parser, args.output):
+        if args.folder:
+            expect_kept(
+                [args.folder / f"{name}{end}" for name in names for end in suffixes], args.output
+            )
         *train, test = blocks = pairs(obtained(args, names, mirrors, read, suffixes))
         counts = {"train": sum(len(y) for _, y in train), "test": len(test[1])}
         split = split_of(counts, args)

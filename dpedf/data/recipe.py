@@ -72,7 +72,7 @@ def recipe_errors(parser, output):
 def expect_kept(inputs, output):
     """UserError: the output would replace one of these files, that it is made of."""
     for path in inputs:
-        if os.path.exists(path) and os.path.exists(output) and os.path.samefile(path, output):
+        if os.path.exists(output) and os.path.exists(path) and os.path.samefile(path, output):
             raise UserError(f"--output {output} would replace {path}, expected another file")
 
 
@@ -116,6 +116,7 @@ def drawn(n, valid, test, seed, given=()):
         needed = group == "test" and group not in given  # a run ends with rows to test
         if not 0 <= fraction < 1 or (needed and not fraction):  # nan as well
             expected = "more than 0 and less than 1" if needed else "from 0 to less than 1"
+            expected += ", since a run ends with rows to test" * (fraction == 0)
             raise UserError(f"--{group} {fraction:g}, expected a fraction {expected}")
         size = round(n * fraction)
         if fraction and not size:
