@@ -20,6 +20,7 @@ from dpedf.data.disk import replacing
 from dpedf.data.recipe import drawn
 from dpedf.errors import UserError
 from dpedf.parallel.signals import Stopped
+from dpedf.run.config import load
 
 ABOUT = {"name": "a", "source": "b", "licence": "c"}
 X = np.random.default_rng(0).integers(0, 256, (500, 3, 4), np.uint8)
@@ -633,3 +634,12 @@ def test_a_run_learns_from_images(run, python, tmp_path):
     (tmp_path / "colours.toml").write_text(CONFIG)
     ran = python("-m", "dpedf.train", "colours.toml", cwd=tmp_path)
     assert ran.returncode == 0 and ", accuracy 100.00 %, " in ran.stdout, ran.stdout + ran.stderr
+
+
+def test_the_configs_of_the_page_on_data_are_such(tmp_path):
+    page = (ROOT / "data" / "README.md").read_text()
+    configs = re.findall(r"```toml\n(.+?)```", page, re.DOTALL)
+    for config, build in zip(configs, ["tabular", "convnet"], strict=True):
+        path = tmp_path / f"{build}.toml"
+        path.write_text(config)
+        assert load(str(path)).model["build"] == build
