@@ -41,6 +41,7 @@ from dpedf.data.recipe import (
     split_of,
     summary,
 )
+from dpedf.data.scaling import SCALING
 from dpedf.data.spool import BLOCK
 from dpedf.data.stored import Stored
 from dpedf.data.writer import GROUPS
@@ -60,17 +61,20 @@ class BrokenError(UserError):
 
 
 def form_of(path):
-    """((H, W), is it grey, the names of the classes), of a data file that this recipe wrote."""
+    """((H, W), is it grey, the names of the classes, scale, mean and std), of a file of images."""
     with concerning(f"--like {path}"):
         try:
             stored = Stored(path)
         except FileNotFoundError:
             raise UserError("no such file, expected one that data/images.py wrote") from None
         x, classes = rows_of(stored, "train/x"), stored.attribute("classes", None)
-        shape = () if x is None else x.shape[1:]
-        if np.ndim(classes) != 1 or len(shape) not in (2, 3) or shape[:-2] not in ((), (3,)):
-            raise UserError("no images of named classes to train, expected what this recipe wrote")
-        return shape[-2:], len(shape) == 2, [*map(str, classes)]
+        shape = () if x is None or x.dtype != np.uint8 else x.shape[1:]
+        known = isinstance(classes, int | np.integer | np.ndarray)
+        if not known or len(shape) not in (2, 3) or shape[:-2] not in ((), (3,)):
+            raise UserError("no images of classes to train, expected what data/images.py wrote")
+        names = range(classes) if np.ndim(classes) == 0 else classes
+        scaling = {key: stored.attribute(key, its) for key, its in SCALING.items()}
+        return shape[-2:], len(shape) == 2, [*map(str, names)], scaling
 
 
 def pixels(path, size, grey):
@@ -199,10 +203,11 @@ def main():
                 found = "--size, --grey, --valid or --test with --like"
                 raise UserError(f"{found}, expected none: all images are to test, as those there")
             expect_kept([args.like], output)
-            size, args.grey, classes = form_of(args.like)
+            size, args.grey, classes, scaling = form_of(args.like)
             groups, others = listed_like(args.folder, classes, args.like)
         else:
-            size, (groups, classes, others) = size_of(args), listed(args.folder)
+            size, scaling = size_of(args), {"scale": 1 / 255}
+            groups, classes, others = listed(args.folder)
         if args.skip_broken:
             groups = without_broken(groups, size, args.grey)
         counts = {group: len(its) for group, its in groups.items()}
@@ -213,7 +218,7 @@ def main():
         if others:
             print_line(f"not read: {plural(len(others), 'file')}, such as {others[0]}")
         about = about_of(args, name, f"the folder {name}", "that of the images")
-        about |= {"classes": [*map(readable, classes)], "scale": 1 / 255}
+        about |= {"classes": [*map(readable, classes)], **scaling}
         images = [image for its in groups.values() for image in its]
         expect_kept([path for path, _ in images], output)
         scatter(output, blocks(images, size, args.grey), split, **about)

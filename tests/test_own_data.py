@@ -591,15 +591,26 @@ def test_more_images_are_made_like_those_to_train(run, pets, tmp_path):
     expected = IMAGES.pixels(tmp_path / "new" / "dog" / "0.png", (4, 5), False)
     assert rows().keys() == {"test/x", "test/y"} and rows()["test/y"].tolist() == [1]
     np.testing.assert_array_equal(rows()["test/x"], [expected])
+    with h5py.File("pets.h5", "r+") as file:
+        file.attrs["mean"] = 0.25
     said = "out.h5: 1 image to test, without labels"
     assert run(IMAGES, "new/dog", "--like", "pets.h5") == (0, said)
     assert rows().keys() == {"test/x"}
+    with h5py.File("out.h5") as file:
+        assert (file.attrs["scale"], file.attrs["mean"]) == (1 / 255, 0.25)
     np.testing.assert_array_equal(rows()["test/x"], [expected])
+    grey = {"train": (X, Y), "test": (X, Y)}
+    write("grey.h5", **ABOUT, **grey, classes=7)
+    assert run(IMAGES, "new/dog", "--like", "grey.h5")[0] == 0
+    expected = IMAGES.pixels(tmp_path / "new" / "dog" / "0.png", X.shape[1:], True)
+    np.testing.assert_array_equal(rows()["test/x"], [expected])
+    write("floats.h5", **ABOUT, train=(X / 2, Y), test=(X / 2, Y), classes=7)
     for words, said in [
         (["pets", "--like", "pets.h5", "--size", 4], "--size, --grey, --valid or --test with --li"),
         (["pets", "--like", "gone.h5"], "--like gone.h5: no such file, expected one that data/im"),
         (["pets", "--like", "out.h5"], "--output out.h5 would replace out.h5, expected another"),
         (["new", "--like", "new/dog/0.png"], "--like new/dog/0.png: "),
+        (["pets", "--like", "floats.h5"], "--like floats.h5: no images of classes to train, exp"),
         (["more", "--like", "pets.h5"], "more/emu: no such class in pets.h5, expected the same"),
     ]:
         draw(tmp_path / "more" / "emu" / "0.png")
