@@ -104,7 +104,8 @@ def members(path):
         known = {MEMBERS[name]: name for name in names if name in MEMBERS}
         if ("train", "x") not in known or len(known) < len(MEMBERS.keys() & {*names}):
             found = f"{path}: holds {', '.join(names) or 'nothing'}"
-            raise UserError(f"{found}, expected x and y, or x_train, y_train, x_test and y_test")
+            expected = "x and y, or x_train, y_train, x_test and y_test"
+            raise UserError(f"{found}, expected {expected}; data/table.py takes columns")
         if others := [name for name in names if name not in MEMBERS]:
             print_line(f"not read: {', '.join(others)} of {path}")
         found = {}
