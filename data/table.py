@@ -18,7 +18,15 @@ import numpy as np
 
 from dpedf.data.columns import columns_of
 from dpedf.data.fractions import add_fractions, drawn
-from dpedf.data.recipe import about_of, add_about, beside, parser_of, recipe_errors, summary
+from dpedf.data.recipe import (
+    about_of,
+    add_about,
+    beside,
+    expect_kept,
+    parser_of,
+    recipe_errors,
+    summary,
+)
 from dpedf.data.stored import Stored
 from dpedf.data.tables import counting, table
 from dpedf.data.tabular import Categories, Labels, Numbers, expect_complete, stacked
@@ -237,8 +245,7 @@ def main():
     with recipe_errors(parser, output), concerning(args.file):
         if args.like and (args.valid is not None or args.test is not None):
             raise UserError("--valid or --test with --like, expected none: all rows are to test")
-        if args.like and output.exists() and output.samefile(args.like):
-            raise UserError(f"{output} would be replaced, expected another --output")
+        expect_kept([args.file, *[args.like] * bool(args.like)], output)
         recipe = Recipe(args)
         scatter(output, recipe.blocks(), recipe.split, **about, **recipe.about)
     for line in recipe.lines(output):

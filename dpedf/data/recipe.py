@@ -1,6 +1,7 @@
 """What the command lines of recipes have in common."""
 
 import argparse
+import os
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -47,6 +48,13 @@ def recipe_errors(parser, output):
         return
     print_error(visible(found))
     parser.exit(2)
+
+
+def expect_kept(inputs, output):
+    """UserError: the output would replace one of these files, that it is made of."""
+    for path in inputs:
+        if os.path.exists(path) and os.path.exists(output) and os.path.samefile(path, output):
+            raise UserError(f"--output {output} would replace {path}, expected another file")
 
 
 def beside(recipe, name):
