@@ -596,7 +596,8 @@ def test_other_files_are_refused_for_what_has_no_place_in_x(suffix, content, wha
     assert status == 2 and len(err) == 1 and what in err[0] and not path.exists(), err
 
 
-def test_a_recipe_does_not_replace_what_it_reads(make, tmp_path):
+def test_a_recipe_does_not_replace_what_it_reads(make, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
     old = made(make(table := "a,t\n" + "1,0\n2,1\n" * 20, "--target", "t"))
     kept, link = tmp_path / "kept.csv", tmp_path / "link.csv"
     kept.write_text(table)
@@ -604,12 +605,13 @@ def test_a_recipe_does_not_replace_what_it_reads(make, tmp_path):
     for path, output, words in [
         (kept, kept, ["--target", "t"]),
         (link, kept, ["--target", "t"]),
+        (kept, Path("~/kept.csv"), ["--target", "t"]),
         (kept, old, ["--like", old]),
     ]:
-        before = output.read_bytes()
+        before = output.expanduser().read_bytes()
         status, _, _, err = make(path, *words, "--output", output)
         assert status == 2 and len(err) == 1 and f"--output {output} would replace" in err[0]
-        assert output.read_bytes() == before
+        assert output.expanduser().read_bytes() == before
 
 
 def test_what_is_no_file_is_one_line(make, tmp_path):
