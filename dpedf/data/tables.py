@@ -1,6 +1,7 @@
 """Tables that other programs wrote, CSV, Parquet or .npz, read some rows at a time by pyarrow."""
 
 import re
+import zlib
 from collections import Counter
 from contextlib import contextmanager
 from zipfile import BadZipFile, is_zipfile
@@ -15,6 +16,8 @@ from dpedf.errors import UserError, extra, one_line
 
 BLOCK = 1 << 22  # bytes that are read at a time
 MISSING = "", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null", "None"  # as in pandas
+# What NumPy raises of an array that it cannot read; the encrypted ones are a RuntimeError.
+BROKEN = ValueError, EOFError, MemoryError, RuntimeError, zlib.error
 SUFFIXES = ".csv", ".parquet", ".npz"
 
 
@@ -177,8 +180,6 @@ class Arrays(Table):
 
         self.path, columns = path, []
         expect_memory("its arrays", path.stat().st_size)
-        if not is_zipfile(path):
-            raise UserError("no arrays in it, expected what numpy.savez writes")
         for name, its in members(path):
             if its.ndim not in (1, 2):
                 found, elsewhere = (
@@ -208,13 +209,20 @@ class Arrays(Table):
 
 def members(path):
     """Yield (name, array) of an .npz, of types that pyarrow takes.  UserError: it holds others."""
-    with np.load(path) as file:
+    try:
+        file = np.load(path) if is_zipfile(path) else None
+    except BROKEN:
+        file = None
+    if file is None:
+        raise UserError("no arrays in it, expected what numpy.savez writes")
+    with file:
         for name in file.files:
             try:
                 its = file[name]
-            except (ValueError, MemoryError) as error:  # of objects, or of a broken header
+            except BROKEN as error:
+                found = one_line(error) or "cut off"
                 expected = "numbers or texts that memory can hold"
-                raise UserError(f"array {name}: {one_line(error)}, expected {expected}") from None
+                raise UserError(f"array {name}: {found}, expected {expected}") from None
             if not isinstance(its, np.ndarray):
                 raise UserError(f"{name} is no array, expected what numpy.savez writes")
             if its.dtype.kind not in "biufSUmM" or its.dtype.char == "g":
