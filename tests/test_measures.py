@@ -182,6 +182,7 @@ def test_a_table_is_its_numbers_and_an_embedding_of_each_column_of_categories():
     x.value = np.array([[0.5, -2, 4, 119, 7, 0], [1, 2, 0, 3, 4, 0]])
     Forward(ell)
     five, many, one = (n.W.value for n in CompNodes(z) if type(n) is Embedding)
+    assert not (five[0].any() or many[0].any()) and five[1:].all() and many[1:].all()
     expected = [[*r[:2], *five[int(r[2])], *many[int(r[3])], r[4], *one[0]] for r in x.value]
     assert np.array_equal(z.value, expected)
     assert embedded(x, 4).value.shape[1:] == (3 + 3 * 4,)

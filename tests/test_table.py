@@ -3,8 +3,10 @@
 import csv
 import datetime
 import importlib.util
+import io
 import os
 import sys
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -129,6 +131,8 @@ def test_a_table_of_numbers_texts_and_labels_is_what_plain_python_makes_of_it(ma
                 assert town == (0 if there["town"] is None else towns.index(there["town"]))
                 assert decks[int(deck)] == str(there["deck"]) and paid == 1 + there["paid"]
                 assert fates[label] == there["fate"]
+    hint, *out = out
+    assert "missing values: 10 in age, 6 in town; numbers become the mean" in hint
     assert out == [
         f"{path}: 350 rows to train, 100 to validate, 50 to test",
         "x: 2 columns of numbers, 3 of categories",
@@ -189,6 +193,8 @@ def test_floats_make_a_regression_and_integers_labels_unless_told_otherwise(make
     path = made(make(table, "--target", "n"))
     assert list(h5py.File(path).attrs["classes"]) == ["0", "10", "20"]
     np.testing.assert_array_equal(groups(path, "y")["train"], np.array(table["n"])[rows] // 10)
+    ran = make(table | {"n": [float(k % 2) for k in range(60)]}, "--target", "n")
+    assert made(ran) and "column n holds only 0 and 1: --classes makes labels" in ran[2][0]
     y = groups(made(make(table, "--target", "n", "--regression")), "y")["train"]
     np.testing.assert_array_equal(y, np.array(table["n"], np.float32)[rows])
     y = groups(made(make(table, "--target", "f", "n", "--standardise-target")), "y")["train"]
@@ -242,7 +248,7 @@ def test_types_of_parquet_and_arrays_of_npz_are_read(make):
     np.testing.assert_array_equal(groups(path, "y")["train"], rows % 2)
 
     x, s = random.random((n, 3)).astype(np.float32), np.array(["b", "a"] * (n // 2))
-    path = made(make({"x": x, "s": s, "y": np.arange(n) / 4}, *words, suffix=".npz"))
+    path = made(make({"x": x.astype(">f4"), "s": s, "y": np.arange(n) / 4}, *words, suffix=".npz"))
     assert list(h5py.File(path).attrs["columns"]) == ["x0", "x1", "x2", "s"]
     found = groups(path, "x")["train"]
     np.testing.assert_array_equal(found, np.c_[x, 2 - np.arange(n) % 2][rows])
@@ -252,7 +258,7 @@ def test_types_of_parquet_and_arrays_of_npz_are_read(make):
 def test_the_texts_of_a_csv_may_have_a_mark_semicolons_latin_letters_and_blanks(make):
     rows = "".join(f"{k} ; {'é' if k % 2 else 'a'};0{k % 3}\n" for k in range(40))
     words = ["--target", "y", "--delimiter", ";", "--categories", "c"]
-    first = made(make("\ufeffn;c;y\n" + rows, *words))
+    first = made(make("\ufeffn; c ;y\n" + rows, *words))
     latin = make(("n;c;y\n" + rows).encode("latin1"), *words)
     assert "invalid UTF8" in latin[3][0] and "--encoding latin1" in latin[3][0]
     second = made(make(("n;c;y\n" + rows).encode("latin1"), *words, "--encoding", "latin1"))
@@ -283,7 +289,7 @@ def test_more_rows_are_coded_and_scaled_as_those_to_train(make):
     assert form.inputs()[0].categories == data.x.categories == (0, 0, 6, 5, 3)
     new = {name: its[:50][::-1] for name, its in PEOPLE.items()} | {"more": range(50)}
     new["town"][0], new["deck"] = "Z", [11] * 50  # new to it; all one text that was not alone
-    words = ["--like", old, "--missing", "mean"]
+    words = ["--like", old]
     data.put(np.concatenate([g for g in groups(old, "x").values()]), np.zeros(N, np.uint8))
     for labelled in True, False:
         path = made(make(new, *words, *["--target", "fate"] * labelled))
@@ -333,19 +339,81 @@ def test_a_file_like_another_says_what_it_lacks(make):
     without = {name: its for name, its in PEOPLE.items() if name != "fare"}
     for what, table, words in [
         ("no column fare", without, ["--like", old]),
-        ("missing values: 10 in age", PEOPLE, ["--like", old]),
         (
             "'other', expected one of died",
             PEOPLE | {"fate": ["other"] * N},
             ["--like", old, "--missing", "mean", "--target", "fate"],
         ),
-        ("column age holds texts", PEOPLE | {"age": ["old"] * N}, ["--like", old]),
-        ("--target fate paid, expected one", PEOPLE, ["--like", old, "--target", "fate", "paid"]),
+        ("column age: 'old' is no number", PEOPLE | {"age": ["old"] * N}, ["--like", old]),
+        (
+            "--target fate paid, expected fate as in",
+            PEOPLE,
+            ["--like", old, "--target", "fate", "paid"],
+        ),
         ("--valid or --test with --like", PEOPLE, ["--like", old, "--test", ".5"]),
         ("nowhere.h5: no such file", PEOPLE, ["--like", old.with_name("nowhere.h5")]),
     ]:
         status, path, _, err = make(table, *words)
         assert status == 2 and len(err) == 1 and what in err[0] and not path.exists(), err
+
+
+def test_numbers_and_truth_values_have_one_code_however_they_are_written(make):
+    rows = {"id": [0, 1, 2] * 20, "ok": ["true", "false"] * 30, "zip": ["07", "7", "9"] * 20}
+    rows |= {"town": ["P", "Q"] * 30, "label": [1, 0] * 30}
+    words = ["--target", "label", "--categories", "id", "zip", "--missing", "mean"]
+    old = made(make(rows, *words))
+    new = {"id": ["0.0", "2.0", "", "1e0"], "ok": [1, 0, 0, 1], "zip": ["9", "007", "7.0", "07"]}
+    new |= {"town": ["Berlin", "P", "Bonn", ""], "label": ["1.0", "0.0", "0.0", "1.0"]}
+    ran = make(new, "--like", old, "--target", "label")
+    x = [[1, 2, 3, 0], [3, 1, 0, 1], [0, 1, 0, 0], [2, 2, 1, 0]]  # zip is of names, not numbers
+    assert groups(made(ran), "x")["test"].tolist() == x
+    assert groups(ran[1], "y")["test"].tolist() == [1, 0, 0, 1]
+    assert "town: 2 of 4 rows hold what train lacks, such as 'Berlin'" in ran[2][2]
+    assert "zip: 2 of 4 rows hold what train lacks, such as '007'" in ran[2][1]
+    assert "missing values: 1 in id, 1 in town; numbers become the mean" in ran[2][0]
+
+
+def test_codes_are_in_the_order_of_numbers_then_of_how_they_are_written(make):
+    labels = ["1", "10", "2", "01", "001"]
+    order = ["001", "01", "1", "2", "10"]
+    for k in range(4):
+        y = labels[k:] * 50
+        path = made(make({"a": range(len(y)), "y": y}, "--target", "y"))
+        assert list(h5py.File(path).attrs["classes"]) == sorted(set(labels[k:]), key=order.index)
+
+
+def test_several_targets_keep_their_names_and_order(make):
+    rows = {"a": range(60), "z": [k / 7 for k in range(60)], "y": [k / 3 for k in range(60)]}
+    old = made(make(rows, "--target", "z", "y"))
+    assert list(h5py.File(old).attrs["targets"]) == ["z", "y"]
+    assert made(make(rows, "--like", old, "--target", "z", "y"))
+    for words in ["y", "z"], ["z"], ["a", "y"]:
+        _, path, _, err = make(rows, "--like", old, "--target", *words)
+        assert f"--target {' '.join(words)}, expected z y as in " in err[0] and not path.exists()
+
+
+def test_numbers_with_a_decimal_comma_are_read_where_that_is_said(make):
+    rows = "a;b;y\n" + "".join(f"{k},5;x.{k % 2};-{k},25\n" for k in range(60))
+    words = ["--target", "y", "--delimiter", ";"]
+    for more, what in (
+        ([], "column a: '0,5' is not written"),
+        (["--drop", "a"], "column y: '-0,25'"),
+    ):
+        assert what in (err := make(rows, *words, *more)[3][0]) and "expected --decimal ," in err
+    path = made(make(rows, *words, "--decimal", ","))
+    rows = np.flatnonzero(drawn(60, None, None, 0) == 0)
+    np.testing.assert_array_equal(groups(path, "x")["train"], np.c_[rows + 0.5, 1 + rows % 2])
+    np.testing.assert_array_equal(groups(path, "y")["train"], -rows - 0.25)
+
+
+@pytest.mark.parametrize("size", [1e39, 1e-46])
+def test_numbers_that_float32_has_not_are_kept(size, make):
+    path = made(make({"t": [k * size for k in range(-50, 50)], "y": [0, 1] * 50}, "--target", "y"))
+    data = Data(path)
+    data.put(*data.train.load(np.sort(data.train.numbers)))
+    expected = np.flatnonzero(drawn(100, None, None, 0) == 0)
+    expected = (expected - expected.mean()) / expected.std()
+    np.testing.assert_allclose(data.x.value[:, 0], expected, atol=1e-6)
 
 
 def test_targets_are_standardised_as_those_to_train(make):
@@ -358,9 +426,10 @@ def test_targets_are_standardised_as_those_to_train(make):
         mean, std = file.attrs["target_mean"], file.attrs["target_std"]
     expected = (np.stack([new["b"], new["c"]], axis=1) - mean) / std
     np.testing.assert_allclose(y, expected, rtol=1e-6)
-    assert "target_mean" not in h5py.File(made(make(new, "--like", old))).attrs
+    without = h5py.File(made(make(new, "--like", old))).attrs  # where it says what a y would be
+    assert (without["target_mean"] == mean).all() and list(without["targets"]) == ["b", "c"]
     status, _, _, err = make(new, "--like", old, "--target", "b")
-    assert status == 2 and "--target b, expected 2 targets as in " in err[0]
+    assert status == 2 and "--target b, expected b c as in " in err[0]
 
 
 # What is wrong with a table is one line, and nothing is written.
@@ -431,10 +500,48 @@ BAD = {
     "a regression of texts": (
         "a,b,t\n" + ROWS,
         "--target t --regression",
-        "column t holds texts, expected numbers",
+        "column t: 'a' is no number, expected numbers",
     ),
     "one class": ("a,b,t\n" + ROWS.replace("b", "a"), "--target t", "column t is a in all rows"),
     "nothing to predict from": ("t\n" + "1\n0\n" * 20, "--target t", "no column beside the target"),
+    "a typo in a target": (
+        "a,t\n" + "".join(f"{k},{k / 7}\n" for k in range(40)) + "1,oops\n",
+        "--target t",
+        "column t: 'oops' is no number, as 40 of 41 rows have, expected --missing-text 'oops', or",
+    ),
+    "marks of thousands": (
+        "a,t\n" + '"1,234.56",0\n"2,345.67",1\n' * 20,
+        "--target t",
+        "column a: '1,234.56' is not written as 1234.5 is",
+    ),
+    "numbers too near": (
+        "a,t\n" + "".join(f"{2**53 + k},{k % 2}\n" for k in range(40)),
+        "--target t",
+        "column a: numbers of 9.0072e+15 differ by less than float64 keeps",
+    ),
+    "integers too large": (
+        "a,t\n" + "".join(f"{2**63 + k},{k % 2}\n" for k in range(40)),
+        "--target t",
+        "column a: numbers of 9.22337e+18 differ by less",
+    ),
+    "numbers too small": (
+        "a,t\n" + "".join(f"{k}e-200,{k % 2}\n" for k in range(40)),
+        "--target t",
+        "column a: numbers of 3.9e-199 differ by less",
+    ),
+    "a target twice": ("a,t\n1,0", "--target t t", "--target t: named by --target already"),
+    "a target that is dropped": ("a,t\n1,0", "--target t --drop t", "--drop t: named by --target"),
+    "no text encoding": ("a,t\n1,0", "--target t --encoding rot13", "--encoding rot13, expected"),
+    "letters of another encoding": (
+        "a,t\né,0",
+        "--target t --encoding ascii",
+        "expected another --encoding, such as latin1",
+    ),
+    "a long cell": (
+        "a,t\n1,2\n" + '"' + "x" * (9 << 20) + '",1\n',
+        "--target t",
+        "a row of more than 4 MiB, expected less; a quote may be left open",
+    ),
     "a NUL": ("a,t\n" + "x\0y,1\nz,0\n" * 20, "--target t", "NUL"),
 }
 
@@ -447,6 +554,20 @@ def test_a_table_is_refused_that_has(how, make):
     assert list(path.parent.glob("*.h5*")) == []
 
 
+def zipped(name, content):
+    """The bytes of an archive of one file."""
+    with zipfile.ZipFile(file := io.BytesIO(), "w") as archive:
+        archive.writestr(name, content)
+    return file.getvalue()
+
+
+def header(shape):
+    """How an .npy file of this shape begins."""
+    about = {"descr": "<f8", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file := io.BytesIO(), about)
+    return file.getvalue()
+
+
 @pytest.mark.parametrize(
     ("suffix", "content", "what"),
     [
@@ -457,6 +578,16 @@ def test_a_table_is_refused_that_has(how, make):
         (".npz", {"a": np.array([1, "b"], object), "y": [0, 1]}, "Object arrays"),
         (".npz", {"a": np.arange(3), "y": np.arange(2)}, "y has 2 rows, a has 3 rows"),
         (".npz", {"a": np.zeros((9, 2, 2)), "y": np.arange(9)}, "array a of shape (9, 2, 2)"),
+        (".npz", {"x": np.zeros(9), "y": np.zeros((9, 2))}, "no such column, expected y0 y1"),
+        (".npz", {"x": np.zeros(9, "g"), "y": np.arange(9)}, "array x of float128, expected"),
+        (
+            ".npz",
+            {"x": np.zeros((9, 2)), "x_test": np.zeros((4, 2))},
+            "data/arrays.py takes x_train",
+        ),
+        (".npz", zipped("read.me", b"?"), "read.me is no array"),
+        (".npz", zipped("x.npy", header((10**13,))), "array x: Unable to allocate"),
+        (".npz", zipped("x.npy", header((50,))), "array x: "),
         (".npz", b"PK", "no arrays in it"),
         (".xls", b"?", "expected a name that ends in .csv, .parquet, .npz"),
     ],
@@ -466,7 +597,8 @@ def test_other_files_are_refused_for_what_has_no_place_in_x(suffix, content, wha
     assert status == 2 and len(err) == 1 and what in err[0] and not path.exists(), err
 
 
-def test_a_recipe_does_not_replace_what_it_reads(make, tmp_path):
+def test_a_recipe_does_not_replace_what_it_reads(make, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
     old = made(make(table := "a,t\n" + "1,0\n2,1\n" * 20, "--target", "t"))
     kept, link = tmp_path / "kept.csv", tmp_path / "link.csv"
     kept.write_text(table)
@@ -474,12 +606,13 @@ def test_a_recipe_does_not_replace_what_it_reads(make, tmp_path):
     for path, output, words in [
         (kept, kept, ["--target", "t"]),
         (link, kept, ["--target", "t"]),
+        (kept, Path("~/kept.csv"), ["--target", "t"]),
         (kept, old, ["--like", old]),
     ]:
-        before = output.read_bytes()
+        before = output.expanduser().read_bytes()
         status, _, _, err = make(path, *words, "--output", output)
         assert status == 2 and len(err) == 1 and f"--output {output} would replace" in err[0]
-        assert output.read_bytes() == before
+        assert output.expanduser().read_bytes() == before
 
 
 def test_what_is_no_file_is_one_line(make, tmp_path):

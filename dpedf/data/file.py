@@ -38,7 +38,7 @@ ATTRIBUTES = (
         "std",
         *KEYS,
     ),
-    *("target_mean", "target_std"),  # of a y that data/table.py has standardised
+    *("targets", "target_mean", "target_std", "missing"),  # of data/table.py
 )
 
 

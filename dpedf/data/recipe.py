@@ -71,8 +71,9 @@ def recipe_errors(parser, output):
 
 def expect_kept(inputs, output):
     """UserError: the output would replace one of these files, that it is made of."""
+    there = os.path.expanduser(output)  # as a data file is written
     for path in inputs:
-        if os.path.exists(output) and os.path.exists(path) and os.path.samefile(path, output):
+        if os.path.exists(path) and os.path.exists(there) and os.path.samefile(path, there):
             raise UserError(f"--output {output} would replace {path}, expected another file")
 
 

@@ -1,7 +1,7 @@
 """Tables that other programs wrote, CSV, Parquet or .npz, read some rows at a time by pyarrow."""
 
-import codecs
 import re
+import zlib
 from collections import Counter
 from contextlib import contextmanager
 from zipfile import BadZipFile, is_zipfile
@@ -10,20 +10,22 @@ import numpy as np
 from tqdm import tqdm
 
 from dpedf.data.disk import expect_regular
-from dpedf.data.kinds import KINDS, NUMBER, kind_of, kinds_of_texts
+from dpedf.data.kinds import KINDS, NUMBER, REAL, kind_of, kinds_of_texts, pointed
 from dpedf.data.memory import expect_memory
 from dpedf.errors import UserError, extra, one_line
 
 BLOCK = 1 << 22  # bytes that are read at a time
 MISSING = "", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null", "None"  # as in pandas
+# What NumPy raises of an array that it cannot read; the encrypted ones are a RuntimeError.
+BROKEN = ValueError, EOFError, MemoryError, RuntimeError, zlib.error
 SUFFIXES = ".csv", ".parquet", ".npz"
 
 
-def table(path, delimiter=",", encoding="utf8", missing=()):
+def table(path, delimiter=",", encoding="utf8", missing=(), decimal="."):
     """The Table in a file.
 
-    delimiter, encoding: of a CSV.  missing: what stands for no value there, beside the usual texts.
-    UserError: it is no table, or pyarrow is not there.
+    delimiter, encoding, decimal: of a CSV.  missing: what stands for no value there, beside the
+    usual texts.  UserError: it is no table, or pyarrow is not there.
     """
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
@@ -32,9 +34,9 @@ def table(path, delimiter=",", encoding="utf8", missing=()):
     if len(delimiter.encode()) != 1:
         raise UserError(f"--delimiter {delimiter}, expected one character, such as ';'")
     try:
-        codecs.lookup(encoding)
-    except LookupError as error:
-        raise UserError(f"--encoding {encoding}: {error}, expected such as latin1") from None
+        "1".encode(encoding).decode(encoding)
+    except (LookupError, UnicodeError):
+        raise UserError(f"--encoding {encoding}, expected one of texts, such as latin1") from None
     with extra("table", "to read a table"):
         import pyarrow.csv
         import pyarrow.parquet  # noqa: F401
@@ -43,7 +45,7 @@ def table(path, delimiter=",", encoding="utf8", missing=()):
         if not path.stat().st_size:
             raise UserError("an empty file, expected a table")
         if suffix == ".csv":
-            return CSV(path, delimiter, encoding, {*MISSING, *missing})
+            return CSV(path, delimiter, encoding, {*MISSING, *missing}, decimal)
         return (Parquet if suffix == ".parquet" else Arrays)(path)
 
 
@@ -65,19 +67,26 @@ def reading():
         yield
     except (ArrowException, OSError, UnicodeError, BadZipFile) as error:
         found = one_line(error)[:200]
-        if isinstance(error, UnicodeError) or "UTF8" in found:
+        if "UTF8" in found or "utf-8" in found:
             found += ", expected UTF-8, or --encoding latin1"
+        elif isinstance(error, UnicodeError):
+            found += ", expected another --encoding, such as latin1"
+        elif "Expected 1 columns" in found:
+            found += ", expected another --delimiter, such as ';'"
+        elif "straddl" in found:
+            found = f"a row of more than {BLOCK >> 20} MiB, expected less; a quote may be left open"
         raise UserError(found) from None
 
 
 class Table:
     """Rows of named columns.  kinds: {name: kind}, in order.  rows: how many.
 
-    doubts: {name: why a column of text may have been meant as numbers}.
+    others: {name: what is no number in a column of text}.
+    remedies: {name: what is to be done where such a column may have been meant as numbers}.
     Subclasses define arrays(names), which yields {name: pyarrow's array} for some rows at a time.
     """
 
-    doubts = {}
+    others, remedies = {}, {}
 
     def expect_names(self, names):
         """UserError: two columns have one name."""
@@ -97,27 +106,28 @@ class Table:
 
         if hasattr(array, "dictionary_decode"):
             array = array.dictionary_decode()
-        array = array.cast(KINDS[self.kinds[name]])
-        if self.kinds[name] == "number":
-            return compute.if_else(compute.is_nan(array), None, array)
-        return array
+        if self.kinds[name] != "number":
+            return array.cast(KINDS[self.kinds[name]])
+        array = array.cast(KINDS["number"], safe=False)  # integers beyond 2**53 as well
+        return compute.if_else(compute.is_nan(array), None, array)
 
 
 class CSV(Table):
-    def __init__(self, path, delimiter, encoding, missing):
+    def __init__(self, path, delimiter, encoding, missing, decimal):
         import pyarrow
 
         self.path, self.delimiter, self.encoding = path, delimiter, encoding
-        self.missing = pyarrow.array(sorted(missing))
+        self.missing, self.decimal = pyarrow.array(sorted(missing)), decimal
         header = self.open([]).schema.names
         if len(header) == 1 and (others := re.findall(r"[;\t|,]", header[0])):
             raise UserError(f"one column {header[0]!r}, expected --delimiter {others[0]!r}")
         if all(re.fullmatch(NUMBER, name) for name in header):
             found = f"the first line is {delimiter.join(header[:4])!r}"
             raise UserError(f"{found}, expected one with the names of the columns")
-        self.expect_names(header)
-        found = kinds_of_texts(counting(self.arrays(header)))
-        self.kinds, self.doubts, self.rows = found
+        self.there = {name.strip(): name for name in header}
+        self.expect_names([name.strip() for name in header])
+        found = kinds_of_texts(counting(self.arrays(self.there)), decimal)
+        self.kinds, self.others, self.remedies, self.rows = found
 
     def open(self, names):
         """What pyarrow reads of columns, as texts; without names of all columns, in any type."""
@@ -135,12 +145,17 @@ class CSV(Table):
         from pyarrow import compute, scalar
 
         none = scalar(None, "string")
-        for batch in self.open(names):
-            texts = {name: compute.utf8_trim_whitespace(batch[name]) for name in names}
+        there = {name: self.there[name] for name in names}
+        for batch in self.open([*there.values()]):
+            texts = {name: compute.utf8_trim_whitespace(batch[its]) for name, its in there.items()}
             yield {
                 name: compute.if_else(compute.is_in(its, self.missing), none, its)
                 for name, its in texts.items()
             }
+
+    def cast(self, name, array):
+        real = self.kinds[name] in REAL
+        return super().cast(name, pointed(array, self.decimal) if real else array)
 
 
 class Parquet(Table):
@@ -165,17 +180,13 @@ class Arrays(Table):
 
         self.path, columns = path, []
         expect_memory("its arrays", path.stat().st_size)
-        if not is_zipfile(path):
-            raise UserError("no arrays in it, expected what numpy.savez writes")
-        try:
-            arrays = dict(np.load(path))
-        except ValueError as error:  # of objects
-            raise UserError(f"{one_line(error)}, expected numbers or texts") from None
-        for name, its in arrays.items():
-            its = np.char.decode(its) if its.dtype.kind == "S" else its
+        for name, its in members(path):
             if its.ndim not in (1, 2):
-                found = f"array {name} of shape {its.shape}"
-                raise UserError(f"{found}, expected columns, or rows of numbers")
+                found, elsewhere = (
+                    f"array {name} of shape {its.shape}",
+                    "data/arrays.py takes others",
+                )
+                raise UserError(f"{found}, expected columns, or rows of numbers; {elsewhere}")
             several = [(f"{name}{i}", column) for i, column in enumerate(its.T)]
             columns += several if its.ndim == 2 else [(name, its)]
         self.expect_names([name for name, _ in columns])
@@ -183,7 +194,10 @@ class Arrays(Table):
         counts = {len(its): name for name, its in self.columns.items()}
         if len(counts) > 1:
             found = ", ".join(f"{name} has {n:,} rows" for n, name in sorted(counts.items()))
-            raise UserError(f"{found}, expected as many in all arrays")
+            expected = (
+                "as many in all arrays; data/arrays.py takes x_train, y_train, x_test, y_test"
+            )
+            raise UserError(f"{found}, expected {expected}")
         self.kinds = {name: kind_of(its.type) for name, its in self.columns.items()}
         self.rows = next(iter(counts), 0)
 
@@ -191,6 +205,30 @@ class Arrays(Table):
         step = rows_of_a_block(names)
         for first in range(0, self.rows, step):
             yield {name: self.columns[name][first : first + step] for name in names}
+
+
+def members(path):
+    """Yield (name, array) of an .npz, of types that pyarrow takes.  UserError: it holds others."""
+    try:
+        file = np.load(path) if is_zipfile(path) else None
+    except BROKEN:
+        file = None
+    if file is None:
+        raise UserError("no arrays in it, expected what numpy.savez writes")
+    with file:
+        for name in file.files:
+            try:
+                its = file[name]
+            except BROKEN as error:
+                found = one_line(error) or "cut off"
+                expected = "numbers or texts that memory can hold"
+                raise UserError(f"array {name}: {found}, expected {expected}") from None
+            if not isinstance(its, np.ndarray):
+                raise UserError(f"{name} is no array, expected what numpy.savez writes")
+            if its.dtype.kind not in "biufSUmM" or its.dtype.char == "g":
+                raise UserError(f"array {name} of {its.dtype}, expected numbers or texts")
+            its = np.char.decode(its) if its.dtype.kind == "S" else its
+            yield name, its.astype(its.dtype.newbyteorder("="), copy=False)
 
 
 def rows_of_a_block(names):

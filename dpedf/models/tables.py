@@ -53,6 +53,15 @@ def embedded(x, size=0):
             continue
         for column in i, *others:
             K = categories[column]
-            W = Uniform((K, size or min(MOST, -(-K // 2))), 3**0.5)  # of variance 1
+            W = Categories((K, size or min(MOST, -(-K // 2))), 3**0.5)  # of variance 1
             parts.append(Embedding(W, Codes(Slice(x, column))))
     return Concat(parts)
+
+
+class Categories(Uniform):
+    """The weights of an Embedding whose code 0 is what no row to train may have: it begins at 0."""
+
+    def draw(self, seed):
+        W = super().draw(seed)
+        W[0] = 0
+        return W
