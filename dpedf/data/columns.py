@@ -15,6 +15,7 @@ from dpedf.errors import UserError, one_line, plural
 
 KEYS = "columns", "categories", "category_names"  # attributes of a file
 REMEDY = "data/table.py --like FILE makes it so"
+MOST = 2**24  # categories of a column, whose codes float32 can hold
 
 
 class Columns(msgspec.Struct, frozen=True):
@@ -28,6 +29,10 @@ class Columns(msgspec.Struct, frozen=True):
     names: tuple[str, ...]
     sizes: tuple[Annotated[int, Meta(ge=0)], ...]
     categories: tuple[str, ...]
+
+    def called(self, column):
+        """Of this number."""
+        return f"column {self.names[column] if self.names else column}"
 
     def expect(self, here, path):
         """UserError: what a file says of its columns is not the same."""
@@ -61,6 +66,8 @@ def columns_of(stored, shape):
     elif sizes.dtype.kind not in "iu" or sizes.shape != shape or (sizes < 0).any():
         found = f"categories = {one_line(repr(sizes.tolist()))[:80]}"
         expected = f"how many each of the {shape[0]} columns has, 0 for numbers"
+    elif (sizes > MOST).any():
+        found, expected = f"categories = {sizes.max():,} of a column", f"{MOST:,} at most"
     elif categories and len(categories) != sizes.sum():
         found, expected = f"category_names = {plural(len(categories), 'name')}", f"{sizes.sum()}"
     else:

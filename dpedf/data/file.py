@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dpedf.data.columns import KEYS
+from dpedf.data.columns import KEYS, expect_codes
 from dpedf.data.layout import rows_of
 from dpedf.data.memory import MEMORY, expect_memory
 from dpedf.data.scaling import NARROW, SCALING, Scaling, convert
@@ -25,21 +25,8 @@ from dpedf.data.windows import TextWindows
 from dpedf.data.writer import GROUPS
 from dpedf.errors import UserError
 
-ATTRIBUTES = (
-    *(
-        "name",
-        "source",
-        "licence",
-        "classes",
-        "characters",
-        "ignore",
-        "scale",
-        "mean",
-        "std",
-        *KEYS,
-    ),
-    *("targets", "target_mean", "target_std", "missing"),  # of data/table.py
-)
+ABOUT = "name", "source", "licence", "classes", "characters", "ignore"
+ATTRIBUTES = *ABOUT, *SCALING, *KEYS, "targets", "target_mean", "target_std", "missing"
 
 
 def fits_in_memory(nbytes):
@@ -168,6 +155,16 @@ class File:
                 convert(rows, self.dtype)
         self.device_scale = self.device.put(self.scale) if (self.scale != 1).any() else None
         self.device_shift = self.device.put(self.shift) if self.shift.any() else None
+
+    def expect_codes(self, columns):
+        """Have the codes in x checked as it is read, where these Columns are some of a table.
+
+        UserError: they would be scaled.
+        """
+        if columns and any(columns.sizes):
+            expect_codes(self.path, columns, self.scale, self.shift)
+            for rows in self.stored_rows("x"):
+                rows.hold_codes(columns)
 
     def stored_rows(self, names="xy"):
         """What is stored of x, of y, or of both, each once."""

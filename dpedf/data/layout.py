@@ -4,7 +4,8 @@ A contiguous dataset is mapped into memory, and its rows are gathered in any ord
 read by whole chunks.
 
 Numbers that are not scaled on the device are scaled as they are read, and rounded then.
-Rows of floats are finite: they are checked when they are first read.  Where the file says which
+Rows of floats are finite, and codes are those of a category: they are checked when they are first
+read.  Where the file says which
 checksum rows have, so are those of any type when all of them are read, in order.
 """
 
@@ -18,25 +19,13 @@ import h5py
 import numpy as np
 
 from dpedf.data.memory import expect_memory
+from dpedf.data.sound import expect_finite, expect_known
 from dpedf.data.stored import reading
 from dpedf.device import overwrite
 from dpedf.errors import UserError, one_line
 
 BLOCK = 1 << 24  # bytes that are read at a time
 WINDOW = 1 << 27  # bytes of chunks that are shuffled together
-
-
-def expect_finite(where, stored, rows, numbers):
-    """UserError: one of these rows, of which the numbers are given, holds nan or inf.
-
-    rows: what is made of the stored ones.
-    """
-    if rows.dtype.kind == "f" and not (finite := np.isfinite(rows)).all():
-        at = tuple(np.argwhere(~finite)[0])
-        found, expected = f"{stored[at]} in row {numbers[at[0]]}", "finite numbers"
-        if np.isfinite(stored[at]):
-            found, expected = f"{found} becomes {rows[at]}", f"what {rows.dtype} can hold"
-        raise UserError(f"{where}: {found}, expected {expected}")
 
 
 class ArrayRows:
@@ -75,7 +64,7 @@ class StoredRows:
     """Rows in a file.  Subclasses read(first, end) and gather them.
 
     as_stored: the type of a number in the file; dtype: of one that is gathered.
-    at_a_time: how many are read at once, in order.  checked: is every number known to be finite?
+    at_a_time: how many are read at once, in order.  checked: is every number known to be sound?
     crc32: what the checksum of all of them has to be, None where nobody says; proven: is it?
     """
 
@@ -88,12 +77,16 @@ class StoredRows:
             self.crc32 = int(dataset.attrs["crc32"]) if "crc32" in dataset.attrs else None
             self.proven = self.crc32 is None
         self.nbytes, self.checked = prod(self.shape) * self.dtype.itemsize, self.dtype.kind != "f"
-        self.converts, self.scaling = False, None
+        self.converts, self.scaling, self.columns = False, None, None
 
     def convert(self, dtype, scaling=None):
         """From now on, rows are of this type.  scaling: x is (x * scale - mean) / std before."""
         self.dtype, self.scaling = np.dtype(dtype), scaling
         self.converts, self.checked = True, False
+
+    def hold_codes(self, columns):
+        """From now on, codes are checked too, of the Columns of a table."""
+        self.columns, self.checked = columns, False
 
     def made_of(self, stored, numbers):
         """The rows that are made of stored ones, of which the numbers are given.
@@ -109,9 +102,15 @@ class StoredRows:
                 rows -= mean
                 rows /= std
             rows = rows.astype(self.dtype, copy=False)
+        self.expect_sound(stored, rows, numbers)
+        return rows
+
+    def expect_sound(self, stored, rows, numbers):
+        """UserError: these rows are not finite, or hold codes that are none."""
         if not self.checked:
             expect_finite(self.where, stored, rows, numbers)
-        return rows
+            if self.columns:
+                expect_known(self.where, stored, numbers, self.columns)
 
     def blocks(self):
         """Yield (number of the first row, rows) in order, some rows at a time, which are checked.
@@ -175,8 +174,8 @@ class MappedRows(StoredRows, ArrayRows):
         self.stored.expect_unchanged()  # or the end of a page may have become zeros
         if self.converts:
             out[...] = self.made_of(rows, numbers)
-        elif not self.checked:
-            expect_finite(self.where, rows, rows, numbers)
+        else:
+            self.expect_sound(rows, rows, numbers)
 
 
 class ChunkedRows(StoredRows):

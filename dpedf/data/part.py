@@ -25,6 +25,14 @@ class Unlabelled:
         out[...] = 0
 
 
+def equal(found, expected, shape):
+    """Are these the same numbers for each row of this shape?"""
+    try:
+        return np.array_equal(*(np.broadcast_to(its, shape) for its in (found, expected)))
+    except ValueError:
+        return False
+
+
 class Part(File):
     """Rows of a data file, which become the Inputs of a model.
 
@@ -121,21 +129,22 @@ class Part(File):
         UserError: there are none, and x is of another type than those of the run are for.
         """
         known, x, stored = SCALING, self.rows.x, self.form.stored
-        here = None if self.window else columns_of(self.stored, self.x.shape)
-        if here and self.form.columns:
-            self.form.columns.expect(here, self.path)
-            for key, its in self.form.scaling.items():
-                if not np.array_equal(self.stored.attribute(key, its), its):
-                    what = f"attribute {key}, expected that of the run; {REMEDY}"
-                    raise UserError(f"{self.path}: another {what}")
-        if not any(self.stored.attribute(key, None) is not None for key in SCALING):
+        if all(self.stored.attribute(key, None) is None for key in SCALING):
             known = {key: self.form.scaling.get(key, its) for key, its in SCALING.items()}
             found = type_in_file(x)
             if known != SCALING and found != stored and not found.kind == stored[0] == "f":
                 what = f"{found} without attributes scale, mean and std"
                 expected = f"these, or {stored} as in training"
                 raise UserError(f"{x.where}: {what}, expected {expected}")
+        here = None if self.window else columns_of(self.stored, self.x.shape)
+        if here and self.form.columns:
+            self.form.columns.expect(here, self.path)
+            for key, its in self.form.scaling.items():
+                if not equal(self.stored.attribute(key, known.get(key)), its, self.x.shape):
+                    what = f"attribute {key}, expected that of the run; {REMEDY}"
+                    raise UserError(f"{self.path}: another {what}")
         self.scale_rows(known)
+        self.expect_codes(self.form.columns)
 
     def stored_rows(self, names="xy"):
         return [rows for rows in super().stored_rows(names) if isinstance(rows, StoredRows)]

@@ -5,7 +5,7 @@ from math import prod
 
 import numpy as np
 
-from dpedf.data.columns import columns_of, expect_codes
+from dpedf.data.columns import columns_of
 from dpedf.data.file import File
 from dpedf.data.labels import classes_of, hints, ignored
 from dpedf.data.layout import ArrayRows, DeviceRows
@@ -50,8 +50,7 @@ class Data(File):
         self.columns = None if window else columns_of(self.stored, self.x.shape)
         self.x.categories = self.columns.sizes if self.columns else ()
         self.scale_rows()
-        if self.columns:
-            expect_codes(self.path, self.columns, self.scale, self.shift)
+        self.expect_codes(self.columns)
 
     @property
     def splits(self):
