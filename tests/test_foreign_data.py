@@ -333,7 +333,7 @@ def test_labels_from_1_on_are_said_to_begin_at_0(path, refused):
 
 @pytest.mark.parametrize("label", [255, -1, -100])
 def test_a_label_that_may_mean_to_be_ignored_is_said_to_take_a_mask(label, path, refused):
-    with refused(path, "train/y", f"label {label} in row 0", "0..3", "mask"):
+    with refused(path, "train/y", f"label {label} in row 0", "0..3", "ignore"):
         Data(make(path, y=np.where(Y == 0, label, Y), classes=4))
 
 
@@ -376,7 +376,7 @@ def test_labels_of_minus_one_and_one_are_said_to_be_0_and_1(path, refused):
         with refused(path, "label -1 in row 0", "of two classes, labels are 0 and 1, here y > 0"):
             Data(make(path, y=np.where(Y < 2, -1, 1), **classes))
     for y in Y - 1, -(Y > 1).astype(int):
-        with refused(path, "label -1", "mask"):
+        with refused(path, "label -1", "ignore"):
             Data(make(path, y=y))
 
 

@@ -1,0 +1,89 @@
+"""A table in a data file: codes of its categories, and its columns beside those of a run."""
+
+import h5py
+import numpy as np
+import pytest
+
+from dpedf.data import Data, write
+from dpedf.data.form import form_of
+from dpedf.data.part import Part
+from dpedf.device import CPU
+from dpedf.errors import UserError
+from dpedf.parallel.ranks import Ranks
+from dpedf.run.settings.sections import DataSection
+from dpedf.tools import data as tool
+
+ABOUT = {"name": "a name", "source": "somewhere", "licence": "CC0"}
+TABLE = ABOUT | {"columns": ["a", "town"], "categories": [0, ["(other)", "P", "Q"]]}
+random = np.random.default_rng(0)
+N = 30
+X = np.stack([random.normal(5, 2, N), np.arange(N) % 3], axis=1).astype(np.float32)
+Y = np.arange(N) % 2
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "rows.h5"
+
+
+def made(path, x=X, y=Y, layout=None, **about):
+    write(path, **TABLE | about, train=(x[:20], y[:20]), test=(x[20:], y[20:]))
+    if layout:
+        with h5py.File(path, "r+") as file:
+            for name in "train/x", "test/x":
+                rows = file[name][...]
+                del file[name]
+                file.create_dataset(name, data=rows, **layout)
+    return str(path)
+
+
+def part(path, form, split="test"):
+    found = Part(path, form, *form.inputs(), DataSection(file=""), CPU())
+    found.open_split(split, 0)
+    return found
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int8, np.int64])
+@pytest.mark.parametrize("layout", [{}, {"chunks": (7, 2)}], ids=["contiguous", "chunked"])
+@pytest.mark.parametrize("code", [3, -1, 1.5])
+def test_a_code_that_no_category_has_is_refused_wherever_rows_are_read(
+    code, layout, dtype, path, refused
+):
+    if code % 1 and np.dtype(dtype).kind == "i":
+        pytest.skip("integers are whole")
+    x = np.rint(X).astype(dtype)
+    form = form_of(Data(made(path, x, layout=layout)))
+    x[25, 1] = code
+    made(path, x, layout=layout)
+    where = f"test/x: code {code} of column town in row 5", "expected 0..2"
+    with refused(path, *where):
+        tool.main([str(path), "--verify"])
+    for its in Data(str(path)), part(str(path), form):
+        with refused(path, *where):
+            its.splits[-1].pack(np.array([4, 5]))
+        with refused(path, *where):
+            its.read_through(Ranks())
+
+
+def test_a_table_says_as_much_of_its_columns_as_those_of_the_run_need(path, refused):
+    form = form_of(Data(made(path, mean=[5, 0], std=[2, 1])))
+    part(made(path, mean=[5, 0], std=[2, 1]), form)
+    for name in "mean", "std":  # without one of them it is 0 or 1, and not that of the run
+        with h5py.File(path, "r+") as file:
+            del file.attrs[name]
+        with refused(path, f"another attribute {name}, expected that of the run"):
+            part(str(path), form)
+        made(path, mean=[5, 0], std=[2, 1])
+    with h5py.File(path, "r+") as file:
+        for name in "scale", "mean", "std":
+            del file.attrs[name]
+    assert part(str(path), form).shift[0] == -2.5
+    write(path, **ABOUT, mean=[1, 2], train=(X, Y), test=(X, Y))
+    with refused(path, "column 1 holds categories, and is scaled"):
+        part(str(path), form)
+
+
+def test_a_column_has_no_more_categories_than_float32_has_whole_numbers(path):
+    assert Data(made(path, categories=[0, 2**24])).x.categories == (0, 2**24)
+    with pytest.raises(UserError, match="categories = 4,611,686,018,427,387,904 of a column, exp"):
+        Data(made(path, categories=[0, 2**62]))
