@@ -1,15 +1,22 @@
 """A table in a data file: codes of its categories, and its columns beside those of a run."""
 
+from io import BytesIO
+from types import SimpleNamespace
+
 import h5py
 import numpy as np
 import pytest
 
 from dpedf.data import Data, write
-from dpedf.data.form import form_of
+from dpedf.data.form import form_of, read_form
 from dpedf.data.part import Part
 from dpedf.device import CPU
+from dpedf.edf import Forward
 from dpedf.errors import UserError
 from dpedf.parallel.ranks import Ranks
+from dpedf.phi import Phi
+from dpedf.run.build import build
+from dpedf.run.predictions import WRITERS, Predictions
 from dpedf.run.settings.sections import DataSection
 from dpedf.tools import data as tool
 
@@ -87,3 +94,50 @@ def test_a_column_has_no_more_categories_than_float32_has_whole_numbers(path):
     assert Data(made(path, categories=[0, 2**24])).x.categories == (0, 2**24)
     with pytest.raises(UserError, match="categories = 4,611,686,018,427,387,904 of a column, exp"):
         Data(made(path, categories=[0, 2**62]))
+
+
+def test_predictions_of_a_standardised_target_are_in_its_own_units_under_its_name(path, refused):
+    y, mean, std = np.stack([1e9 + X[:, 0], X[:, 1]], axis=1), [1e9, 1.0], [2.0, 0.5]
+
+    def written(**about):
+        its = {"targets": ["mass", "time, s"], "target_mean": mean, "target_std": std} | about
+        made(path, y=(y - mean) / std)
+        with h5py.File(path, "r+") as file:
+            file.attrs.update({key: known for key, known in its.items() if known is not None})
+        return str(path)
+
+    data = Data(written())
+    note = "y is standardised: MAE and RMSE are in units of the std of each, 2, 0.5"
+    assert data.notes == [note]
+    form = read_form(form_of(data).text())
+    its = part(written(targets=None), form)
+    assert its.notes == [note]
+    Q, ell = build({"build": "tabular", "hidden": [4]}, its.x, its.y)
+    Phi(ell, 0, np.float32)
+    found = Predictions(SimpleNamespace(Q=Q, ell=ell, y=its.y, form=form, file="a.h5"), its)
+    its.put(*its.rows.load(its.rows.numbers))
+    Forward(Q)
+    expected = Q.value.astype(float) * std + mean
+    file = BytesIO()
+    WRITERS[".csv"](file, found, len(expected), [found.of(Q.value)])
+    names, *lines = file.getvalue().decode().splitlines()
+    assert names == 'mass,"time, s"'
+    np.testing.assert_array_equal([[*map(float, line.split(","))] for line in lines], expected)
+
+    for about, what in [
+        (
+            {"target_std": [2.0, 0.6]},
+            "std 2, 0.6, expected y standardised by mean 1000000000",
+        ),
+        ({"target_mean": None, "target_std": None}, "y as it is, expected y standardised by mean"),
+        ({"targets": ["time, s", "mass"]}, "targets time, s, mass, expected targets mass, time, s"),
+        (
+            {"target_std": [1, 0]},
+            "target_std = array([1, 0]), expected 2 numbers, no std",
+        ),
+        ({"targets": ["mass"]}, "attribute targets = 1 name, expected 2, as y has"),
+    ]:
+        with refused(path, what):
+            part(written(**about), form)
+    before = form_of(data).text().replace('"targets":', '"unknown":')  # as older versions wrote it
+    part(written(), read_form(before))

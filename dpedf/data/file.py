@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dpedf.data import targets
 from dpedf.data.columns import KEYS, expect_codes
 from dpedf.data.layout import rows_of
 from dpedf.data.memory import MEMORY, expect_memory
@@ -26,7 +27,7 @@ from dpedf.data.writer import GROUPS
 from dpedf.errors import UserError
 
 ABOUT = "name", "source", "licence", "classes", "characters", "ignore"
-ATTRIBUTES = *ABOUT, *SCALING, *KEYS, "targets", "target_mean", "target_std", "missing"
+ATTRIBUTES = *ABOUT, *SCALING, *KEYS, *targets.KEYS
 
 
 def fits_in_memory(nbytes):

@@ -1,5 +1,6 @@
 """The form of the rows on which a model was trained, with which it is built again without them."""
 
+from math import prod
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -8,6 +9,7 @@ from msgspec import Meta
 
 from dpedf.data.columns import Columns
 from dpedf.data.scaling import SCALING
+from dpedf.data.targets import Targets
 from dpedf.edf import Input
 from dpedf.errors import UserError, one_line
 
@@ -25,6 +27,7 @@ class Form(msgspec.Struct, frozen=True):
     names: of the classes, or the characters of a text; () where the file has none.
     scaling: the attributes scale, mean and std of the file.  rows: how many it was trained on.
     columns: those of a table, else None.  ignore: a label that does not count, or None.
+    targets: of a regression, else None.
     """
 
     x_shape: Shape
@@ -39,6 +42,7 @@ class Form(msgspec.Struct, frozen=True):
     rows: Positive
     columns: Columns | None = None
     ignore: int | None = None
+    targets: Targets | None = None
 
     def __post_init__(self):
         named = self.symbols or self.classes or 0
@@ -46,6 +50,9 @@ class Form(msgspec.Struct, frozen=True):
             raise UserError(f"{len(self.names)} names for {named} classes")
         if self.columns and (len(self.columns.sizes),) != self.x_shape:
             raise UserError(f"{len(self.columns.sizes)} columns for rows of {self.x_shape}")
+        for key, its in msgspec.structs.asdict(self.targets).items() if self.targets else ():
+            if len(its) not in (0, prod(self.y_shape)):
+                raise UserError(f"{len(its)} {key} of targets for rows of {self.y_shape}")
 
     def inputs(self):
         """(x, y), without rows."""
@@ -70,7 +77,7 @@ def form_of(data):
         *(y.shape, str(y.dtype), y.classes, names_of(stored, x.classes or y.classes)),
         {key: np.asarray(its).tolist() for key, its in scaling.items()},
         len(data.train),
-        *(data.columns, data.y.ignore),
+        *(data.columns, data.y.ignore, data.targets),
     )
 
 

@@ -11,6 +11,7 @@ from dpedf.data.labels import classes_of
 from dpedf.data.layout import StoredRows, rows_of
 from dpedf.data.scaling import SCALING
 from dpedf.data.stored import reading
+from dpedf.data.targets import targets_of
 from dpedf.data.windows import TextWindows
 from dpedf.errors import UserError, nearest, plural
 
@@ -69,6 +70,9 @@ class Part(File):
             self.expect_names()
             kind = self.window > 0, self.form.ignore
             classes_of(self.path, self.y.classes, self.stored_rows("y"), *kind)
+        elif self.form.targets:  # which checkpoints of older versions do not have
+            self.form.targets.expect(targets_of(self.stored, self.y.shape), self.path)
+            self.notes += self.form.targets.notes()
         self.scale_as_in_training()
 
     def open_unlabelled(self, group=None):

@@ -11,6 +11,7 @@ from dpedf.data.labels import classes_of, hints, ignored
 from dpedf.data.layout import ArrayRows, DeviceRows
 from dpedf.data.memory import expect_memory
 from dpedf.data.split import expect_integer, gathered
+from dpedf.data.targets import targets_of
 from dpedf.data.windows import TextWindows
 from dpedf.device import CPU
 from dpedf.edf import Input
@@ -49,6 +50,8 @@ class Data(File):
         self.y.ignore = self.ignore if self.y.classes else None
         self.columns = None if window else columns_of(self.stored, self.x.shape)
         self.x.categories = self.columns.sizes if self.columns else ()
+        self.targets = None if self.y.classes else targets_of(self.stored, self.y.shape)
+        self.notes += self.targets.notes() if self.targets else ()
         self.scale_rows()
         self.expect_codes(self.columns)
 

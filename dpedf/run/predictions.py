@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 
 from dpedf.data.disk import replacing, writing
+from dpedf.data.targets import Targets
 from dpedf.device import host
 from dpedf.edf import CompNodes, Forward
 from dpedf.errors import RunError, UserError
@@ -17,6 +18,7 @@ from dpedf.kernels.activation import sigmoid
 from dpedf.parallel.passes import memory_of_passes
 from dpedf.program import during, program
 from dpedf.run.evaluate import classifies, predicted, rows_of_block
+from dpedf.run.measures import kind_of
 
 LETTERS = {"probabilities": "p", "scores": "s", "output": "y"}  # of the numbers of a row
 
@@ -25,7 +27,8 @@ class Predictions:
     """What is written for each row: of a classifier the class and the numbers it follows from.
 
     what: "probabilities", of each class; "scores", where the output of a classifier is no
-    probability; "output", where there are no classes.
+    probability; "output", where there are no classes, in the units of the table from which the
+    targets are.
     shape, dtype: of these numbers, of a row.  labels: the shape of its classes; None without.
     UserError: the output depends on more than x.
     """
@@ -45,17 +48,23 @@ class Predictions:
                 self.shape = *self.shape, 2
             likely = self.binary or is_probability(Q, model.ell)
             self.what = "probabilities" if likely else "scores"
+        self.targets = Targets()
+        if model.form.targets and kind_of(Q, model.ell, y) == "regression":
+            self.targets = model.form.targets
+            self.dtype = self.of(Q.value)[1].dtype
 
     def of(self, Q):
         """(classes, numbers) for some rows with this output; without classes None."""
         if self.labels is None:
-            return None, Q
+            return None, self.targets.as_in_table(Q)
         classes = predicted(Q, 1 + len(self.labels))
         return classes, np.stack([sigmoid(-Q), sigmoid(Q)], axis=-1) if self.binary else Q
 
     def columns(self):
         """The names of the columns of numbers."""
         letter = LETTERS[self.what]
+        if self.targets.names:
+            return self.targets.names
         if self.labels is None or not self.names:
             return [f"{letter}{j}" for j in range(prod(self.shape))]
         return [f"{letter}_{name}" for name in self.names]

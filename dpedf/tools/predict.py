@@ -7,7 +7,8 @@ FILE is HDF5, with rows x at its top or in a group, or a text; labels are not re
 scaled by its attributes scale, mean and std, or where it has none, as those of the run were.
 
 OUT has the rows in the same order: class (-1 where the output is nan) and the probabilities;
-scores where the output is no probability; of a model without classes, its output.
+scores where the output is no probability; of a model without classes, its output, which is in the
+units of the table where data/table.py has standardised the target.
 """
 
 import argparse
