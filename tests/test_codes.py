@@ -17,6 +17,7 @@ from dpedf.parallel.ranks import Ranks
 from dpedf.phi import Phi
 from dpedf.run.build import build
 from dpedf.run.predictions import WRITERS, Predictions
+from dpedf.run.settings.pointless import codes_as_numbers
 from dpedf.run.settings.sections import DataSection
 from dpedf.tools import data as tool
 
@@ -108,7 +109,7 @@ def test_predictions_of_a_standardised_target_are_in_its_own_units_under_its_nam
 
     data = Data(written())
     note = "y is standardised: MAE and RMSE are in units of the std of each, 2, 0.5"
-    assert data.notes == [note]
+    assert [*data.targets.notes()] == [note]
     form = read_form(form_of(data).text())
     its = part(written(targets=None), form)
     assert its.notes == [note]
@@ -141,3 +142,30 @@ def test_predictions_of_a_standardised_target_are_in_its_own_units_under_its_nam
             part(written(**about), form)
     before = form_of(data).text().replace('"targets":', '"unknown":')  # as older versions wrote it
     part(written(), read_form(before))
+
+
+def test_a_model_that_takes_codes_for_numbers_is_said_to_do_so(path):
+    columns = Data(made(path)).columns
+    line = 'column town is of categories, whose codes mlp takes as numbers; model.build = "tabular"'
+    assert [*codes_as_numbers("mlp", columns)] == [f"{line} embeds it"]
+    assert not [*codes_as_numbers("tabular", columns), *codes_as_numbers("mine.py:net", columns)]
+    assert not [*codes_as_numbers("mlp", None)]
+
+
+def test_a_class_that_no_row_is_learnt_from_is_said(path):
+    about = {"classes": ["no", "yes", "rare"]}
+    for ignore, names in (None, "'rare'"), (1, "'yes', 'rare'"):
+        (note,) = Data(made(path, ignore=ignore, **about)).notes
+        assert note == f"{path}: train/y: no row of class {names} to learn from"
+
+
+def test_what_is_no_data_file_yet_is_said_to_become_one(tmp_path, refused):
+    (tmp_path / "odd.csv").write_text("a,b")
+    made(tmp_path / "even.h5")
+    for name, what in {"odd.csv": "data/table.py", ".": "data/images.py"}.items():
+        with refused(tmp_path / name, f"no data file, expected what {what} makes of it"):
+            Data(str(tmp_path / name))
+    with refused(tmp_path / "odd.h5", "no such file, make it with: dpedf.data.write"):
+        Data(str(tmp_path / "odd.h5"))
+    with refused(tmp_path / "evn.h5", f"no such file, expected {tmp_path / 'even.h5'}"):
+        Data(str(tmp_path / "evn.h5"))

@@ -30,9 +30,9 @@ class Columns(msgspec.Struct, frozen=True):
     sizes: tuple[Annotated[int, Meta(ge=0)], ...]
     categories: tuple[str, ...]
 
-    def called(self, column):
-        """Of this number."""
-        return f"column {self.names[column] if self.names else column}"
+    def name(self, i):
+        """What a column is called, or its number."""
+        return self.names[i] if self.names else str(i)
 
     def expect(self, here, path):
         """UserError: what a file says of its columns is not the same."""

@@ -29,6 +29,9 @@ from dpedf.errors import UserError
 ABOUT = "name", "source", "licence", "classes", "characters", "ignore"
 ATTRIBUTES = *ABOUT, *SCALING, *KEYS, *targets.KEYS
 
+# What makes a data file of another one, by its suffix, or of a folder.
+RECIPES = {".csv": "table", ".parquet": "table", ".npy": "arrays", ".npz": "arrays", "/": "images"}
+
 
 def fits_in_memory(nbytes):
     """Can the page cache be expected to keep this many bytes?"""
@@ -55,6 +58,12 @@ class File:
             self.stored = Stored(path)
         except FileNotFoundError:
             raise UserError(f"{path}: no such file, {self.what_to_do()}") from None
+        except UserError:
+            suffix = "/" if os.path.isdir(path) else os.path.splitext(path)[1]
+            if suffix.lower() not in RECIPES:
+                raise
+            expected = f"what data/{RECIPES[suffix.lower()]}.py makes of it"
+            raise UserError(f"{path}: no data file, expected {expected}") from None
         read = ("text",) if window else ("x", "y")
         self.notes = self.stored.unread(ATTRIBUTES, GROUPS, read)
 
@@ -63,8 +72,8 @@ class File:
         recipe = f"{os.path.splitext(self.path)[0]}.py"
         if os.path.exists(recipe):
             return f"make it with: python {recipe}"
-        beside = {file.name: str(file) for file in Path(self.path).parent.glob("*.h5")}
-        if near := get_close_matches(os.path.basename(self.path), beside, 1):
+        beside = {file.stem: str(file) for file in Path(self.path).parent.glob("*.h5")}
+        if near := get_close_matches(Path(self.path).stem, beside, 1):
             return f"expected {beside[near[0]]}"
         return f"make it with: {'python data/text.py FILE' if self.window else 'dpedf.data.write'}"
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from dpedf.errors import UserError, one_line
 
+FEW = 3  # names in a line
 IGNORE = 255  # the label of what does not count, in many data sets
 MASK = "a label that does not count is named by the attribute ignore of the file"
 
@@ -17,7 +18,7 @@ def classes_of(path, declared, stored, text=False, ignore=None):
     stored: the rows of labels, each once.  ignore: a label that does not count.
     UserError: another label is none of 0..classes-1.
     """
-    classes, notes = declared, []
+    classes, names, notes = declared, (), []
     are_truth = classes is None and stored[0].dataset.dtype.kind == "b"
     if are_truth:
         classes = 2
@@ -29,7 +30,7 @@ def classes_of(path, declared, stored, text=False, ignore=None):
             found = f"{classes} classes, since label {before} is followed by {last}"
             notes.append(f"{path}: {found}; {MASK}")
     elif np.ndim(classes) == 1 and classes.dtype == object:
-        classes = len(classes)  # their names
+        names, classes = [*map(str, classes)], len(classes)
     elif isinstance(classes, float | np.floating) and float(classes).is_integer():
         classes = int(classes)  # from programs that write all numbers so
     if not isinstance(classes, int | np.integer):
@@ -49,6 +50,8 @@ def classes_of(path, declared, stored, text=False, ignore=None):
                 elif not text and label == classes:
                     hint = "; labels count from 0"
                 raise UserError(f"{rows.where}: {found}, expected 0..{classes - 1}{hint}")
+    if names:
+        notes.extend(unlearnt(stored[0], names, ignore))
     if declared is None and not (text or notes or are_truth):
         notes.extend(gap(stored[0], classes))
     return int(classes), notes
@@ -65,6 +68,16 @@ def gap(rows, classes):
     if not seen.all():
         since = f"the largest label is {classes - 1}, in row {largest_in}"
         yield f"{rows.where}: {classes} classes, since {since}; no row has label {seen.argmin()}"
+
+
+def unlearnt(rows, names, ignore):
+    """What is to be said where one of these classes does not occur in the rows to learn from."""
+    occurs = np.zeros(len(names), bool)
+    for _, labels in rows.blocks():
+        occurs[labels if ignore is None else labels[labels != ignore]] = True
+    if left := [repr(names[j]) for j in np.flatnonzero(~occurs)]:
+        more = f" and {len(left) - FEW:,} more" * (len(left) > FEW)
+        yield f"{rows.where}: no row of class {', '.join(left[:FEW])}{more} to learn from"
 
 
 def ignored(stored):

@@ -25,5 +25,5 @@ def expect_known(where, stored, numbers, columns):
     codes = stored[:, coded]
     wrong = (codes < 0) | (codes >= sizes[coded]) | (codes != np.rint(codes))
     for row, k in np.argwhere(wrong)[:1]:
-        found = f"code {codes[row, k]:g} of {columns.called(coded[k])} in row {numbers[row]}"
+        found = f"code {codes[row, k]:g} of column {columns.name(coded[k])} in row {numbers[row]}"
         raise UserError(f"{where}: {found}, expected 0..{sizes[coded[k]] - 1}")

@@ -51,7 +51,6 @@ class Data(File):
         self.columns = None if window else columns_of(self.stored, self.x.shape)
         self.x.categories = self.columns.sizes if self.columns else ()
         self.targets = None if self.y.classes else targets_of(self.stored, self.y.shape)
-        self.notes += self.targets.notes() if self.targets else ()
         self.scale_rows()
         self.expect_codes(self.columns)
 

@@ -3,7 +3,7 @@
 Of a classifier, where Q are its outputs and y the labels that count:
 
 top5: the share of labels among the five classes of the largest Q, of equal ones the first
-f1: the mean of F1 over classes (scores.py)
+f1: the macro average of F1: its mean over classes (scores.py)
 
 Of a regression, for each target, and then the mean over targets, as scikit-learn has them:
 

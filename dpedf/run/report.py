@@ -16,7 +16,7 @@ from dpedf.parallel.terminal import terminal
 from dpedf.run.last_lines import kept, last_lines
 from dpedf.run.measures import said as in_words
 from dpedf.run.scores import WIDTH, confusion_table
-from dpedf.run.settings.pointless import pointless
+from dpedf.run.settings.pointless import codes_as_numbers, pointless
 
 LINE_EVERY = 5  # seconds between lines of progress, where there is no bar
 FEW_CLASSES = 20  # of which a run that ends shows the confusions
@@ -44,6 +44,7 @@ def introduce(setup, step, note):
     if note:
         lines.append(f"{settings.model['build']}: {note}")
     lines += pointless(settings, data, ranks.size)
+    lines += codes_as_numbers(settings.model["build"], data.columns)
     if settings.run.check_nan:
         lines.append("nan: every value and gradient of every node is checked in every step")
     if differing := mixture(ranks, setup.threads):
@@ -53,6 +54,7 @@ def introduce(setup, step, note):
     if not data.train.global_shuffle:
         window = f"windows of {split.window * split.chunk:,} rows"
         lines.append(f"{path}: shuffled by chunks in {window}, which is not a global shuffle")
+    lines += data.targets.notes() if data.targets else []
     lines += [*data.notes, *setup.directory.notes]
     if step:
         lines.append(f"resumed from {setup.directory.source} at step {step:,}")

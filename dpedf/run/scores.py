@@ -63,6 +63,7 @@ def called(J, names=(), most=WIDTH):
 def cut(text, most):
     if columns(text) <= most:
         return text
+    text = text[:most]
     while columns(text) > most - 2:
         text = text[:-1]
     return f"{text}.."

@@ -58,7 +58,8 @@ def evaluate(args, ranks):
 def described(found, split, model):
     """What was found, in lines."""
     yield f"{split} loss {short(found.loss)}"
-    for line in said(found.metrics):
+    metrics = {name: its for name, its in found.metrics.items() if name != "f1"}
+    for line in said(metrics):  # F1 is the macro average in the table of classes
         yield f"{split} {line}"
     if found.accuracy is None:
         return

@@ -6,6 +6,7 @@ from dpedf.errors import percent, plural
 from dpedf.optim import last_step
 from dpedf.run.config import slices
 from dpedf.run.own_code import own_file
+from dpedf.run.weights import few
 
 # The settings of [train] that only one schedule has.
 OF_SCHEDULE = {"decay_steps": "step", "decay_rate": "step"}
@@ -46,6 +47,18 @@ def pointless(settings, data, ranks):
     if train.patience >= evaluations:
         few = f"the run has {plural(evaluations, 'evaluation')}, too few to end early"
         yield f"train.patience = {train.patience}: {few}"
+
+
+def codes_as_numbers(build, columns):
+    """A line where a model takes the codes of categories for numbers; code of one's own may not."""
+    if columns and any(columns.sizes) and build != "tabular" and not own_file(build):
+        coded = [i for i, size in enumerate(columns.sizes) if size]
+        which, they, them = "columns", "are categories", "them"
+        if len(coded) == 1:
+            which, they, them = "column", "is of categories", "it"
+        what = f"whose codes {build} takes as numbers"
+        tabular = f'model.build = "tabular" embeds {them}'
+        yield f"{which} {few([columns.name(i) for i in coded])} {they}, {what}; {tabular}"
 
 
 def of_the_minibatch(train, rows, ranks):

@@ -129,7 +129,7 @@ class RunSection(Section):
     tensorboard: Annotated[bool, "write its curves for TensorBoard beside metrics.jsonl"] = False
     metrics: Annotated[
         tuple[Literal["top5", "f1", "r2", "mae", "rmse"], ...],
-        "what evaluations measure too; empty: of a regression r2 and mae",
+        "what evaluations measure too, f1 as its macro average; empty: of a regression r2 and mae",
     ] = ()
     timeout: Annotated[Above, "seconds without a step after which the job is ended"] = 600.0
     check_every: Annotated[
