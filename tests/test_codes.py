@@ -159,6 +159,13 @@ def test_a_class_that_no_row_is_learnt_from_is_said(path):
         assert note == f"{path}: train/y: no row of class {names} to learn from"
 
 
+def test_the_label_that_does_not_count_is_that_of_the_run(path, refused):
+    form = form_of(Data(made(path, ignore=1, classes=3)))
+    part(made(path, classes=3), form)
+    with refused(path, "attribute ignore = 0, expected 1 as in the run"):
+        part(made(path, ignore=0, classes=3), form)
+
+
 def test_what_is_no_data_file_yet_is_said_to_become_one(tmp_path, refused):
     (tmp_path / "odd.csv").write_text("a,b")
     made(tmp_path / "even.h5")

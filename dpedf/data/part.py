@@ -7,7 +7,7 @@ import numpy as np
 from dpedf.data.columns import REMEDY, columns_of
 from dpedf.data.file import File
 from dpedf.data.form import type_in_file
-from dpedf.data.labels import classes_of
+from dpedf.data.labels import classes_of, ignored
 from dpedf.data.layout import StoredRows, rows_of
 from dpedf.data.scaling import SCALING
 from dpedf.data.stored import reading
@@ -68,6 +68,10 @@ class Part(File):
             raise UserError(f"{self.path}: {held}, expected rows to validate on")
         if self.y.classes is not None:
             self.expect_names()
+            ignore = None if self.window else ignored(self.stored)
+            if ignore not in (None, self.form.ignore):
+                found = f"attribute ignore = {ignore}, expected {self.form.ignore}"
+                raise UserError(f"{self.path}: {found} as in the run")
             kind = self.window > 0, self.form.ignore
             classes_of(self.path, self.y.classes, self.stored_rows("y"), *kind)
         elif self.form.targets:  # which checkpoints of older versions do not have
