@@ -51,14 +51,14 @@ def part(path, form, split="test"):
     return found
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int8, np.int64])
 @pytest.mark.parametrize("layout", [{}, {"chunks": (7, 2)}], ids=["contiguous", "chunked"])
-@pytest.mark.parametrize("code", [3, -1, 1.5])
+@pytest.mark.parametrize(
+    ("code", "dtype"),
+    [(3, np.int8), (3, np.float64), (-1, np.int64), (-1, np.float32), (1.5, np.float32)],
+)
 def test_a_code_that_no_category_has_is_refused_wherever_rows_are_read(
     code, layout, dtype, path, refused
 ):
-    if code % 1 and np.dtype(dtype).kind == "i":
-        pytest.skip("integers are whole")
     x = np.rint(X).astype(dtype)
     form = form_of(Data(made(path, x, layout=layout)))
     x[25, 1] = code
@@ -157,6 +157,52 @@ def test_a_class_that_no_row_is_learnt_from_is_said(path):
     for ignore, names in (None, "'rare'"), (1, "'yes', 'rare'"):
         (note,) = Data(made(path, ignore=ignore, **about)).notes
         assert note == f"{path}: train/y: no row of class {names} to learn from"
+
+
+def lines_of(capsys, *words):
+    tool.main([*map(str, words)])
+    lines = capsys.readouterr().out.splitlines()
+    assert all(len(line) <= 80 for line in lines[1:] if "rows.h5" not in line)
+    return lines
+
+
+def test_a_table_is_described_column_by_column(path, capsys):
+    numbers = X[:20, 0].astype(float)
+    expected = [numbers.mean(), numbers.std(), numbers.min(), numbers.max()]
+    line = "0 a        " + "".join(f"{its:>11.4g}" for its in expected)
+    for about in {}, {"mean": [5, 0], "std": [2, 1]}:  # as they are in the table
+        lines = lines_of(capsys, made(path, **about, classes=["x", "y" * 70_000]))
+        at = lines.index("2 columns         mean        std        low       high")
+        assert lines[at + 1 : at + 3] == [line, "1 town     2 categories and (other): P, Q"]
+        assert not any(line.startswith(("x ", "inputs")) for line in lines)
+    made(path, columns=None, categories=[0, 3])
+    assert "1          3 categories" in lines_of(capsys, path)
+    y = np.where(Y, 255, 0)  # of one class, but for what does not count
+    *_, head, row = lines_of(capsys, made(path, y=y, ignore=255))
+    assert [head.split(), row.split()] == [["1", "class", "train", "test"], ["0", "10", "5"]]
+
+
+@pytest.mark.parametrize("y", [Y / 2, Y, None], ids=["targets", "labels", "nothing"])
+def test_a_file_without_rows_to_learn_from_is_described_and_checked(y, path, capsys, refused):
+    write(path, **TABLE, test=(X, Y if y is None else y))
+    with h5py.File(path, "r+") as file:
+        file.attrs.update({"targets": ["mass"], "target_mean": 3.0, "target_std": 0.5})
+        if y is None:
+            del file["test/y"]
+    lines = lines_of(capsys, path)
+    assert lines[-1] == f"{path}: no train/x, so it is for dpedf evaluate and predict alone"
+    assert "1 town     2 categories and (other): P, Q" in lines
+    standardised = "          mass, standardised by mean 3 and std 0.5" in lines
+    assert standardised == (y is not None and y.dtype.kind == "f")
+    whole = f"{path}: whole, 30 rows, all checksums are right"
+    assert lines_of(capsys, path, "--verify") == [whole]
+    with refused(path, "a table, expected images to draw"):
+        tool.main([str(path), "-o", str(path.with_suffix(".png"))])
+    with h5py.File(path, "r+") as file:
+        file["test/x"][4, 1] = 7
+        del file["test/x"].attrs["crc32"]
+    with refused(path, "test/x: code 7 of column town in row 4, expected 0..2"):
+        tool.main([str(path), "--verify"])
 
 
 def test_the_label_that_does_not_count_is_that_of_the_run(path, refused):

@@ -7,6 +7,7 @@ import pytest
 from dpedf.data import write
 from dpedf.errors import UserError
 from dpedf.tools import data
+from dpedf.tools.contents import numbers
 
 ABOUT = {"name": "a name", "source": "somewhere", "licence": "CC0"}
 RANDOM = np.random.default_rng(0)
@@ -74,7 +75,7 @@ def test_a_table_with_targets_and_a_text_are_described_in_their_own_words(path, 
 
 
 def test_of_many_classes_some_are_listed_and_of_many_rows_some_are_read(path, says, monkeypatch):
-    monkeypatch.setattr(data, "SEEN", 10 * IMAGES[0].size)
+    monkeypatch.setattr(numbers, "SEEN", 10 * IMAGES[0].size)
     write(path, **ABOUT, classes=300, train=(IMAGES, LABELS), test=(IMAGES[:9], LABELS[:9]))
     lines = says(path)
     assert line_of(lines, "x").endswith("(10 rows of 60)")

@@ -17,11 +17,11 @@ import numpy as np
 
 from dpedf.data import targets
 from dpedf.data.columns import KEYS, expect_codes
-from dpedf.data.layout import rows_of
+from dpedf.data.layout import StoredRows, rows_of
 from dpedf.data.memory import MEMORY, expect_memory
 from dpedf.data.scaling import NARROW, SCALING, Scaling, convert
 from dpedf.data.split import Split, expect_integer
-from dpedf.data.stored import Stored
+from dpedf.data.stored import Stored, reading
 from dpedf.data.windows import TextWindows
 from dpedf.data.writer import GROUPS
 from dpedf.errors import UserError
@@ -76,6 +76,12 @@ class File:
         if near := get_close_matches(Path(self.path).stem, beside, 1):
             return f"expected {beside[near[0]]}"
         return f"make it with: {'python data/text.py FILE' if self.window else 'dpedf.data.write'}"
+
+    def groups_with(self, name):
+        """The groups with a dataset of this name."""
+        with reading(self.path):
+            groups = list(self.stored.file)
+        return [group for group in groups if self.stored.has(f"{group}/{name}")]
 
     def split(self, group):
         """The Split of a group, whose datasets are checked."""
@@ -179,7 +185,8 @@ class File:
     def stored_rows(self, names="xy"):
         """What is stored of x, of y, or of both, each once."""
         rows = [getattr(split, name) for split in self.splits for name in names]
-        return list(dict.fromkeys(getattr(r, "text", r) for r in rows))
+        rows = dict.fromkeys(getattr(r, "text", r) for r in rows)
+        return [r for r in rows if isinstance(r, StoredRows)]
 
     def put(self, x, y):
         """Set the Inputs to these rows, as the graph computes with them."""

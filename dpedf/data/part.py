@@ -8,9 +8,8 @@ from dpedf.data.columns import REMEDY, columns_of
 from dpedf.data.file import File
 from dpedf.data.form import type_in_file
 from dpedf.data.labels import classes_of, ignored
-from dpedf.data.layout import StoredRows, rows_of
+from dpedf.data.layout import rows_of
 from dpedf.data.scaling import SCALING
-from dpedf.data.stored import reading
 from dpedf.data.targets import targets_of
 from dpedf.data.windows import TextWindows
 from dpedf.errors import UserError, nearest, plural
@@ -105,11 +104,6 @@ class Part(File):
         self.rows = self.whole(x, Unlabelled(x.shape[0]))
         self.scale_as_in_training()
 
-    def groups_with(self, name):
-        with reading(self.path):
-            groups = list(self.stored.file)
-        return [group for group in groups if self.stored.has(f"{group}/{name}")]
-
     def only_group(self, name):
         """The only group with rows."""
         found = self.groups_with(name)
@@ -153,6 +147,3 @@ class Part(File):
                     raise UserError(f"{self.path}: another {what}")
         self.scale_rows(known)
         self.expect_codes(self.form.columns)
-
-    def stored_rows(self, names="xy"):
-        return [rows for rows in super().stored_rows(names) if isinstance(rows, StoredRows)]

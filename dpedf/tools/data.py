@@ -4,31 +4,30 @@
     dpedf data data/mnist.h5 --verify
 
 FILE is opened as training opens it, so what training would refuse is refused here in the same
-words.  --verify reads every row: the checksums of the file, nan and inf, the labels, and the rows
-of valid and test that stand in train too.
+words; one without rows to learn from is described too.  --verify reads every row: the checksums of
+the file, nan and inf, the labels, the codes of categories, and the rows of valid and test that
+stand in train too.
 """
 
 import os
 from hashlib import blake2b
-from textwrap import wrap
 
 import numpy as np
 from tqdm import tqdm
 
 from dpedf.data import Data
+from dpedf.data.file import File
 from dpedf.data.form import names_of, type_in_file
-from dpedf.data.layout import MappedRows
-from dpedf.data.scaling import SCALING
-from dpedf.data.split import gathered
-from dpedf.data.stored import Stored
-from dpedf.errors import UserError, columns, padded, plural, print_line, visible
+from dpedf.data.layout import MappedRows, StoredRows
+from dpedf.data.rest import Rest
+from dpedf.data.writer import GROUPS
+from dpedf.errors import UserError, padded, plural, print_line, visible
+from dpedf.errors import columns as wide_as
 from dpedf.run.command_line import Parser, at_least, expect_one_process
-from dpedf.run.scores import called, cut
+from dpedf.run.scores import WIDTH, called, cut
+from dpedf.tools.contents.numbers import MANY, entry, of_rows
 
-WIDTH = 80  # columns of a terminal
-SEEN = 1 << 24  # bytes of rows, at most, of which range and mean are computed
-MANY, COUNTED = 24, 1 << 20  # classes that are listed, and that are counted, at most
-GROUPS = "train", "valid", "test"
+COUNTED = 1 << 20  # classes, at most, of which the labels are counted
 
 
 def main(words):
@@ -52,18 +51,33 @@ def main(words):
 
 
 def opened(path, window):
-    """The Data in a file; a text has rows of one symbol where nobody says how many."""
+    """The Data in a file, or what Rest there is; a text has rows of one symbol by default."""
     path = os.path.expanduser(path)
-    if not window and os.path.exists(path):
-        stored = Stored(path)
-        window = int(stored.has("train/text") and not stored.has("train/x"))
-    return Data(path, window=window)
+    try:
+        return Data(path, window=window)
+    except UserError:
+        its = File(path, np.float32, None, 0, 0)  # or it is refused in the same words
+        if window or its.stored.has("train/x"):
+            raise
+        if its.stored.has("train/text"):
+            return Data(path, window=1)
+        if its.stored.has("train") or not (its.stored.has("x") or its.groups_with("x")):
+            raise
+        return Rest(path)
 
 
 def splits(data):
-    """(name, Split) of each group that the file has."""
+    """[(name, Split)] of each group that the file has."""
+    if isinstance(data, Rest):
+        return [*data.groups.items()]
     pairs = zip(GROUPS, data.splits, strict=True)
     return [(name, split) for name, split in pairs if name != "valid" or len(split)]
+
+
+def held(data, split):
+    """What is stored of a group: [its x, its y], [its x], or [its text]."""
+    rows = [split.x.text] if data.window else [split.x, split.y]
+    return [its for its in rows if isinstance(its, StoredRows)]
 
 
 def stored_as(rows):
@@ -80,20 +94,6 @@ def stored_as(rows):
     return ", ".join([layout, *more])
 
 
-def sampled(split, rows):
-    """Rows of a group, evenly spaced, as few as fit into SEEN bytes."""
-    size = max(1, int(np.prod(rows.shape[1:])) * rows.dtype.itemsize)
-    most = min(len(split), max(1, SEEN // size))
-    return gathered(rows, split.numbers[np.linspace(0, len(split) - 1, most).astype(int)])
-
-
-def spread(x, of):
-    """The range, the mean and the standard deviation of rows, of so many."""
-    x = x.astype(np.float64)
-    those = "" if len(x) == of else f" ({plural(len(x), 'row')} of {of:,})"
-    return f"{ends(x)}, mean {x.mean():.4g}, standard deviation {x.std():.4g}{those}"
-
-
 def description(data, names):
     """Yield the lines that describe open Data."""
     stored = data.stored
@@ -104,16 +104,10 @@ def description(data, names):
     yield ""
     yield from table(data)
     yield ""
-    yield from of_text(data, names) if data.window else of_rows(data)
+    yield from of_text(data, names) if data.window else of_rows(data, splits(data)[0][1])
     if data.y.classes is not None and not data.window:
         yield from classes(data, names)
     yield from map(visible, data.notes)
-
-
-def entry(key, text):
-    """Yield a line for what is said of a key, or several."""
-    indent = " " * 10
-    yield from wrap(text, WIDTH, initial_indent=f"{key:10}", subsequent_indent=indent) or [key]
 
 
 def table(data):
@@ -121,43 +115,16 @@ def table(data):
     kinds = ("text",) if data.window else ("x", "y")
     lines = [["", "symbols" if data.window else "rows", *kinds, "stored"]]
     for name, split in splits(data):
-        held = [split.x.text] if data.window else [split.x, split.y]
-        n = held[0].shape[0] if data.window else len(split)
-        row = [f"{type_in_file(its)} {tuple(its.shape[1:]) or ''}".rstrip() for its in held]
+        rows = held(data, split)
+        n = rows[0].shape[0] if data.window else len(split)
+        row = [f"{type_in_file(its)} {tuple(its.shape[1:]) or ''}".rstrip() for its in rows]
+        row += ["none"] * (len(kinds) - len(row))
         lines.append([name, f"{n:,}", *row, stored_as(split.x)])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for name, n, *others in lines:
         cells = [f"{name:{widths[0]}}  {n:>{widths[1]}}"]
         cells += [f"{its:{w}}" for its, w in zip(others, widths[2:], strict=True)]
         yield cut("  ".join(cells).rstrip(), WIDTH)
-
-
-def of_rows(data):
-    """Yield what the numbers of x are, as inputs, and those of y that are no labels."""
-    n, x, stored = len(data.train), data.train.x, data.stored
-    scaling = {key: np.asarray(stored.attribute(key, its)) for key, its in SCALING.items()}
-    said = [f"{key} {ends(its)}" for key, its in scaling.items() if (its != SCALING[key]).any()]
-    seen = sampled(data.train, x)
-    if not x.scaling:  # otherwise rows are scaled as they are read
-        yield from entry("x", spread(seen, n))
-    if said:
-        inputs = seen if x.scaling else seen.astype(data.dtype) * data.scale + data.shift
-        yield from entry("scaled", ", ".join(said))
-        yield from entry("inputs", spread(inputs, n))
-    if data.y.classes is None:
-        yield from entry("targets", spread(sampled(data.train, data.train.y), n))
-    names = stored.attribute("columns", None)
-    if names is not None:
-        kinds = np.ravel(stored.attribute("categories", [0] * np.size(names)))
-        each = zip(map(str, np.ravel(names)), kinds, strict=False)
-        said = (f"{name} ({kind} categories)" if kind else name for name, kind in each)
-        yield from entry("columns", visible(", ".join(said)))
-
-
-def ends(numbers):
-    """The smallest and the largest of numbers, or the only one."""
-    low, high = float(numbers.min()), float(numbers.max())
-    return f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
 
 
 def of_text(data, names):
@@ -180,15 +147,17 @@ def classes(data, names):
     counts = np.zeros((len(groups), J), np.int64)
     for row, (_, split) in zip(counts, groups, strict=True):
         for _, labels in split.y.blocks():
-            row += np.bincount(labels.reshape(-1), minlength=J)
+            counting = (labels >= 0) & (labels < J)  # others are those to ignore
+            row += np.bincount(labels[counting], minlength=J)
     labels = called(min(J, MANY), names[:MANY], 36)
-    wide = max(columns(f"{J:,} classes"), *map(columns, labels))
-    yield padded(f"{J:,} classes", wide) + "".join(f"{name:>12}" for name, _ in groups)
+    title = f"{J:,} class{'es' * (J != 1)}"
+    wide = max(len(title), *map(wide_as, labels))
+    yield padded(title, wide) + "".join(f"{name:>12}" for name, _ in groups)
     for label, row in zip(labels, counts.T, strict=False):
         yield padded(label, wide) + "".join(f"{n:>12,}" for n in row)
     if J > MANY:
         low, high = counts[0, MANY:].min(), counts[0, MANY:].max()
-        yield f"and {J - MANY:,} more, each {low:,} to {high:,} times in train"
+        yield f"and {J - MANY:,} more, each {low:,} to {high:,} times in {groups[0][0]}"
 
 
 def draw(data, names, args):
@@ -208,14 +177,15 @@ def verify(data):
     """Read every row, and say what was found.  UserError: something is wrong with one."""
     digests, proven = {}, True
     for name, split in splits(data):
-        held = [split.x.text] if data.window else [split.x, split.y]
-        digests[name], *_ = [read_through(rows, not data.window) for rows in held]
-        proven &= all(rows.crc32 is not None for rows in held)
+        rows = held(data, split)
+        digests[name], *_ = [read_through(its, not data.window) for its in rows]
+        proven &= all(its.crc32 is not None for its in rows)
     what = "all checksums are right" if proven else "not all of it has checksums"
     n = sum(map(len, digests.values()))
     print_line(f"{data.path}: whole, {plural(n, 'symbol' if data.window else 'row')}, {what}")
-    for name in [*digests][1:] if not data.window else ():
-        if twice := int(np.isin(digests[name], digests["train"]).sum()):
+    train = None if data.window else digests.pop("train", None)
+    for name, its in digests.items() if train is not None else ():
+        if twice := int(np.isin(its, train).sum()):
             print_line(f"{data.path}: {plural(twice, 'row')} of {name} also in train, by their x")
 
 

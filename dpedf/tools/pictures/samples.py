@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from dpedf.data.rest import Rest
 from dpedf.data.split import gathered
 from dpedf.errors import UserError, concerning, plural, short
 from dpedf.tools.pictures.grids import called, grid, legible, shown
@@ -17,6 +18,10 @@ def draw_samples(data, names, seed):
     """
     if data.window:
         raise UserError(f"{data.path}: a text, expected images to draw")
+    if data.columns:
+        raise UserError(f"{data.path}: a table, expected images to draw")
+    if isinstance(data, Rest):
+        raise UserError(f"{data.path}: no train/x, expected rows to learn from")
     rows = data.train
     with concerning(data.path):
         shown(channels(np.empty(rows.x.shape[1:], np.uint8)))

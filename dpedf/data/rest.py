@@ -1,0 +1,54 @@
+"""A data file from which no run can learn, such as one that data/table.py --like has written."""
+
+import numpy as np
+
+from dpedf.data.columns import columns_of
+from dpedf.data.file import File
+from dpedf.data.labels import classes_of, ignored
+from dpedf.data.layout import rows_of
+from dpedf.data.part import Unlabelled
+from dpedf.data.targets import targets_of
+from dpedf.device import CPU
+from dpedf.edf import Input
+from dpedf.errors import UserError
+
+
+class Rest(File):
+    """An open data file without rows to learn from, whose rows may have no y.
+
+    groups: {name: Split} of those with rows; "." is the top of the file.
+    x, y, columns and targets are as of Data.
+    """
+
+    def __init__(self, path):
+        super().__init__(path, np.float32, CPU(), 0, 0)
+        names = ["."] * self.stored.has("x") + self.groups_with("x")
+        self.groups = {}
+        for name in names:
+            self.groups[name] = its = self.opened(name)
+            self.like = self.like or {"x": (its.x.shape[1:], its.x.dtype, name)}
+        (first, *_), stored = self.splits, self.stored_rows("y")
+        classes = targets = None
+        if stored and stored[0].dtype.kind in "iu":
+            declared, ignore = self.stored.attribute("classes", None), ignored(self.stored)
+            classes, _ = classes_of(self.path, declared, stored, ignore=ignore)
+        elif stored:
+            targets = targets_of(self.stored, first.y.shape[1:])
+        self.x, self.y = Input(first.x.shape[1:]), Input(first.y.shape[1:], classes=classes)
+        self.columns, self.targets = columns_of(self.stored, self.x.shape), targets
+        self.scale_rows()
+        self.expect_codes(self.columns)
+        self.notes = [f"{path}: no train/x, so it is for dpedf evaluate and predict alone"]
+
+    def opened(self, group):
+        if self.stored.has(f"{group}/y"):
+            return self.split(group)
+        x = rows_of(self.stored, f"{group}/x")
+        if x is None:
+            raise UserError(f"{self.path}: no dataset {group}/x, expected rows there")
+        self.expect_like("x", x)
+        return self.whole(x, Unlabelled(x.shape[0]))
+
+    @property
+    def splits(self):
+        return tuple(self.groups.values())
