@@ -31,7 +31,7 @@ def of_rows(data, split):
     if data.targets:
         yield from of_targets(data.targets, sampled(split, split.y), n)
     if data.columns:
-        yield ""
+        yield from [""] * bool(said or data.targets)
         yield from of_columns(data.columns, seen, x.scaling)
         if len(seen) < n:
             yield f"(of {plural(len(seen), 'row')} of {n:,})"
