@@ -27,7 +27,7 @@ from dpedf.data.writer import GROUPS
 from dpedf.errors import UserError
 
 ABOUT = "name", "source", "licence", "classes", "characters", "ignore"
-ATTRIBUTES = *ABOUT, *SCALING, *KEYS, *targets.KEYS
+ATTRIBUTES = *ABOUT, *SCALING, *KEYS, *targets.KEYS, "missing"
 
 # What makes a data file of another one, by its suffix, or of a folder.
 RECIPES = {".csv": "table", ".parquet": "table", ".npy": "arrays", ".npz": "arrays", "/": "images"}

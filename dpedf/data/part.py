@@ -69,8 +69,10 @@ class Part(File):
             self.expect_names()
             ignore = None if self.window else ignored(self.stored)
             if ignore not in (None, self.form.ignore):
-                found = f"attribute ignore = {ignore}, expected {self.form.ignore}"
-                raise UserError(f"{self.path}: {found} as in the run")
+                expected = f"{self.form.ignore} as in the run"
+                if self.form.ignore is None:
+                    expected = "none, since the run has none"
+                raise UserError(f"{self.path}: attribute ignore = {ignore}, expected {expected}")
             kind = self.window > 0, self.form.ignore
             classes_of(self.path, self.y.classes, self.stored_rows("y"), *kind)
         elif self.form.targets:  # which checkpoints of older versions do not have
