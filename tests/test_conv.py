@@ -221,6 +221,9 @@ REFUSED = {
     "MaxPool1D by (2, 2), expected a size of 1 or more, one number": (
         lambda: MaxPool1D(sized(1, 8), (2, 2))
     ),
+    "MaxPool1D of x (B, 1, 1): expected windows of at most (1,), not (4,)": (
+        lambda: MaxPool1D(sized(1, 1), 2, 2, 0, 3, ceil_mode=True)  # as PyTorch does
+    ),
     "GlobalAveragePool of x (B, 3): expected x (B, I, H, W) or (B, I, W)": (
         lambda: GlobalAveragePool(sized(3))
     ),
