@@ -44,7 +44,7 @@ def infer(node, inputs):
     """
     for name, thing in vars(node).items():
         if place := hiding(thing, node, inputs):
-            found = f"{type(node).__name__}.{name} has nodes in {one(place)}"
+            found = f"{type(node).__name__}.{name} has nodes in an object of type {place}"
             raise ValueError(f"{found}, expected a list, a tuple or a Package")
     if any(i.value is None or kind(i) == "computed" and has_rows(i) for i in inputs):
         return  # it may keep intermediate results of that many rows
@@ -97,8 +97,8 @@ def expect_value(node, returned=None):
         did = "sets no value" if returned is None else f"returns {type(returned).__name__}"
         raise ValueError(f"{name}.forward {did}, expected self.value = ...")
     if node.batched and (not shape or shape[0] != 0):
-        found = one(type(node.value).__name__) if shape is None else f"a value of shape {shape}"
-        raise ValueError(f"{name}.forward of no rows makes {found}, expected (0, ...)")
+        found = f"type {type(node.value).__name__}" if shape is None else f"shape {shape}"
+        raise ValueError(f"{name}.forward of no rows makes a value of {found}, expected (0, ...)")
 
 
 def hiding(thing, node, inputs):
@@ -151,7 +151,8 @@ def compute_without_rows(node):
     else:
         wrong = ", ".join(f"{path} {listed(letters)}" for path, letters, _ in legend)
         wrong = f"expected {wrong}"
-    found = ", ".join(f"{path} {described(i)}" for path, i in named(node))
+    made = getattr(type(node), "made_inputs", ())
+    found = ", ".join(f"{path} {described(i)}" for path, i in named(node) if path not in made)
     raise ValueError(f"{type(node).__name__}{f' of {found}' * bool(found)}: {wrong}")
 
 
@@ -236,11 +237,6 @@ def described(node):
     """The shape of a node's value, with B for the rows that are not there."""
     sizes = [*map(str, np.shape(node.value))]
     return listed(["B", *sizes[1:]] if node.batched else sizes)
-
-
-def one(noun):
-    """ "a dict", "an OrderedDict"."""
-    return f"a{'n' * (noun[:1] in 'AEIOaeiou')} {noun}"
 
 
 def listed(sizes):

@@ -370,7 +370,7 @@ def test_nodes_that_a_program_would_not_see_are_refused_where_their_user_is_made
         def __init__(self, node):
             self.nodes = HIDING[place](node)
 
-    found = f"Hides.nodes has nodes in an? {place.rstrip(', ')}, expected a list"
+    found = f"Hides.nodes has nodes in an object of type {place.rstrip(', ')}, expected a list"
     with pytest.raises(ValueError, match=found):
         Hides(Parameter(np.ones(3)))
 

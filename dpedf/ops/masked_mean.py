@@ -5,6 +5,7 @@ from math import prod
 import numpy as np
 
 from dpedf.edf import CompNode
+from dpedf.ops.indices import is_whole
 from dpedf.program import context
 
 
@@ -33,11 +34,14 @@ class MaskedMean(CompNode):
     """A loss that is the mean over positions y of a row, (B, ...), which a mask may leave out."""
 
     mean = "rows"
+    made_inputs = "log_Q", "occurrences"  # which messages leave out, as nobody wrote them
 
     def __init__(self, Q, y, mask=None, mean=None, weights=None, ignore=None):
         if mean not in (None, "rows", "positions"):
             raise ValueError(f'LogLoss of mean = "{mean}", expected "rows" or "positions"')
         ignore = getattr(y, "ignore", None) if ignore is None else ignore  # as the data file says
+        if not (ignore is None or is_whole(ignore)):
+            raise ValueError(f"LogLoss of ignore = {ignore!r}, expected a label, a whole number")
         self.Q, self.y, self.mask = Q, y, mask if ignore is None else NotEqual(y, ignore, mask)
         if mean == "positions" or (mean is None and (weights is not None or ignore is not None)):
             self.mean = "positions"  # the default is not shown where nodes are listed
