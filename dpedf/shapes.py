@@ -144,10 +144,13 @@ def compute_without_rows(node):
         except (ValueError, IndexError, ZeroDivisionError) as error:
             wrong = str(error).strip().removeprefix(f"{type(node).__name__} ")
         except AttributeError as error:
-            if error.name != "value":
-                raise
             found = type(error.obj).__name__
-            wrong = f"expected a node, found {found}: put arrays into an Input or a Parameter"
+            if kind(error.obj) == "package":
+                wrong = f"expected {error.name} in a {found}"
+            elif error.name == "value":
+                wrong = f"expected a node, found {found}: put arrays into an Input or a Parameter"
+            else:
+                raise
     else:
         wrong = ", ".join(f"{path} {listed(letters)}" for path, letters, _ in legend)
         wrong = f"expected {wrong}"
