@@ -116,17 +116,13 @@ def hiding(thing, node, inputs):
             seen[id(thing)] = thing  # and stays alive, so that no other gets its id
             if not (kind(thing) or isinstance(thing, (list, tuple))):
                 place = place or type(thing).__name__
-            todo += [(part, place) for part in parts_of(thing)]
-    return None
-
-
-def parts_of(thing):
-    """What a thing holds, but not the globals of a function."""
-    if isinstance(thing, FunctionType):
-        return thing.__closure__, thing.__defaults__, thing.__kwdefaults__
-    if isinstance(thing, np.ndarray):
-        return thing.flat if thing.dtype == object else ()
-    return vars(thing).values() if kind(thing) else gc.get_referents(thing)
+            if isinstance(thing, FunctionType):  # without its globals
+                parts = thing.__closure__, thing.__defaults__, thing.__kwdefaults__
+            elif isinstance(thing, np.ndarray) and thing.dtype == object:
+                parts = thing.flat
+            else:
+                parts = vars(thing).values() if kind(thing) else gc.get_referents(thing)
+            todo += [(part, place) for part in parts]
 
 
 def has_rows(node):
