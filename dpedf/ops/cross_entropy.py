@@ -10,7 +10,16 @@ from dpedf.kernels.gemm import matrix
 from dpedf.kernels.labels import expect_labels
 from dpedf.kernels.softmax import sum_of_columns
 from dpedf.ops.logarithm import Log
-from dpedf.ops.masked_mean import MaskedMean, expect_same_shape, mean, share_of, spread, unmasked
+from dpedf.ops.masked_mean import (
+    MaskedMean,
+    expect_floats,
+    expect_labels_of,
+    expect_same_shape,
+    mean,
+    share_of,
+    spread,
+    unmasked,
+)
 from dpedf.ops.masked_mean import weights as weights_of
 
 
@@ -76,7 +85,6 @@ class CrossEntropy(MaskedMean):
         if ignore is not None and is_distribution(y, Q):
             found = f"LogLoss of ignore = {ignore!r} and probabilities as y"
             raise ValueError(f"{found}, expected labels, of which it is one: or a mask")
-        expect_floats(y, Q)
         super().__init__(Q, y, mask, mean, weights, ignore)
         self.log_Q, self.smoothing = Log(Q), float(smoothing)
         self.weights = None if weights is None else weights_of_classes(weights)
@@ -167,20 +175,3 @@ def is_distribution(y, Q):
     """Has y a number for each class, as Q has, rather than labels?"""
     y, Q = getattr(y, "value", None), getattr(Q, "value", None)
     return y is not None and y.dtype.kind == "f" and (Q is None or y.ndim == Q.ndim)
-
-
-def expect_floats(y, Q):
-    """ValueError: y has a number for each class, as Q has, which is none as probabilities are."""
-    y, Q = getattr(y, "value", None), getattr(Q, "value", None)
-    if y is not None and Q is not None and y.ndim == Q.ndim and y.dtype.kind != "f":
-        found = f"LogLoss with {y.dtype} for each class as y"
-        raise ValueError(f"{found}, expected floats, which are probabilities, or labels")
-
-
-def expect_labels_of(y, Q):
-    """ValueError: y is not of the shape of labels of Q; or has probabilities, which came late."""
-    if y.value.ndim == Q.value.ndim:
-        expect_floats(y, Q)
-        expected = f"an Input of their shape, {y.value.shape[1:]}"
-        raise ValueError(f"LogLoss with probabilities as y, expected {expected}")
-    expect_same_shape("y", y.value, Q.value.shape[:-1])

@@ -5,9 +5,9 @@ import numpy as np
 from dpedf.kernels import selected
 from dpedf.kernels.gemm import matrix
 from dpedf.kernels.softmax import log_loss, log_loss_gradient
-from dpedf.ops.cross_entropy import CrossEntropy, expect_floats, expect_labels_of, is_distribution
+from dpedf.ops.cross_entropy import CrossEntropy, is_distribution
 from dpedf.ops.logarithm import Log
-from dpedf.ops.masked_mean import MaskedMean, mean, share_of, spread, unmasked
+from dpedf.ops.masked_mean import MaskedMean, expect_labels_of, mean, share_of, spread, unmasked
 from dpedf.ops.masked_mean import weights as weights_of
 from dpedf.ops.softmax import Softmax
 
@@ -51,7 +51,6 @@ class LogLoss(MaskedMean):
         return CrossEntropy(Q, y, mask, mean, weights, smoothing, ignore)
 
     def __init__(self, Q, y, mask=None, mean=None, weights=None, smoothing=0, ignore=None):
-        expect_floats(y, Q)
         super().__init__(Q, y, mask, mean, ignore=ignore)
         self.log_Q = None if type(Q) is Softmax else Log(Q)
 
