@@ -26,12 +26,13 @@ def check(node, tolerance=1e-6, seed=0):
     if any(x.value is None for x in inputs):
         raise UserError("an Input without a value, expected one, or a shape")
     B = max((len(x.value) for x in inputs), default=0) or 3
-    for x in inputs:
-        if not len(x.value):
-            shape, whole = (B, *x.value.shape[1:]), x.value.dtype.kind in "iu"
-            draw = partial(random.integers, x.classes or 2) if whole else random.normal
-            x.value = draw(size=shape)
+    for x in (x for x in inputs if not len(x.value)):
+        shape, whole = (B, *x.value.shape[1:]), x.value.dtype.kind in "iu"
+        draw = partial(random.integers, x.classes or 2) if whole else random.normal
+        x.value = draw(size=shape)
     Forward(node)
+    if made := described(node, "value", node.value, not_finite):
+        raise UserError(f"{type(node).__name__} makes {made}, expected numbers: change its inputs")
     w.value = random.normal(size=node.value.shape if node.batched else (B, *node.value.shape))
     with gradients_collected(node) as grads, during(step=context.step):
         compared, _ = compare(Sum(w * node), grads.items(), None, tolerance, seed)
@@ -139,8 +140,7 @@ def gradients(ell, samples=10, tolerance=1e-6, seed=0, alive=lambda: None):
     Backward has to agree on both sides of it, and p.grad to lie between the differences of the two
     sides, each row by itself, and gradients in places around, or beyond these by half of their
     distance: where many units kink at once, few places show all gradients that they can have.
-    UserError says what is wrong.  alive() is called after each pass.  Returns how many numbers were
-    compared, and the largest relative error.
+    alive() is called after each pass.  Returns (how many were compared, largest relative error).
     """
     with during(step=context.step):  # one step, whose random draws are the same in each pass
         return compare(ell, [], samples, tolerance, seed, alive)

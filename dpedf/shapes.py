@@ -6,10 +6,10 @@ attributes (Phi.w: W, (I, J) says that the equations call Phi.w W).  What does n
 at the line that makes the node.
 """
 
+import gc
 import re
-from collections import deque
 from functools import cache
-from types import ModuleType
+from types import FunctionType, ModuleType
 
 import numpy as np
 
@@ -43,8 +43,8 @@ def infer(node, inputs):
     or forward does not set such a value.
     """
     for name, thing in vars(node).items():
-        if place := hiding(thing, inputs):
-            found = f"{type(node).__name__}.{name} has nodes in a {place}"
+        if place := hiding(thing, node, inputs):
+            found = f"{type(node).__name__}.{name} has nodes in an object of type {place}"
             raise ValueError(f"{found}, expected a list, a tuple or a Package")
     if any(i.value is None or kind(i) == "computed" and has_rows(i) for i in inputs):
         return  # it may keep intermediate results of that many rows
@@ -70,6 +70,8 @@ def expect_node(node):
         raise ValueError(f"{found}, expected another name")
     for key, thing in vars(node).items():
         expect_compnode(f"{name}.{key}", thing)
+    if own := [path for path, thing in named(node) if thing is node]:
+        raise ValueError(f"{name}.{own[0]} is the node itself, expected its inputs")
     return node
 
 
@@ -95,32 +97,32 @@ def expect_value(node, returned=None):
         did = "sets no value" if returned is None else f"returns {type(returned).__name__}"
         raise ValueError(f"{name}.forward {did}, expected self.value = ...")
     if node.batched and (not shape or shape[0] != 0):
-        found = f"a {type(node.value).__name__}" if shape is None else f"of shape {shape}"
-        raise ValueError(f"{name}.forward of no rows makes a value {found}, expected (0, ...)")
+        found = f"type {type(node.value).__name__}" if shape is None else f"shape {shape}"
+        raise ValueError(f"{name}.forward of no rows makes a value of {found}, expected (0, ...)")
 
 
-def hiding(thing, inputs, place=None):
-    """What has nodes that are not among these inputs, as only lists, tuples and packages show them.
+def hiding(thing, node, inputs):
+    """What has nodes, at any depth, that are not among these inputs of a node; or None.
 
-    A dict or a set, say, or an object with a node as its attribute.
+    As lists, tuples and packages show them: not a dict, say, an object or a function.
     """
-    if kind(thing) == "package":
-        parts = vars(thing).values()
-    elif kind(thing):
-        return None if thing in inputs else place
-    elif isinstance(thing, (list, tuple)):
-        parts = thing
-    elif isinstance(thing, (dict, set, frozenset, deque, np.ndarray)):
-        place, parts = type(thing).__name__, thing
-        if isinstance(thing, dict):
-            parts = [*thing, *thing.values()]
-        elif isinstance(thing, np.ndarray):
-            parts = thing.flat if thing.dtype == object else ()
-    elif place is None and hasattr(thing, "__dict__") and not isinstance(thing, (type, ModuleType)):
-        place, parts = type(thing).__name__, vars(thing).values()
-    else:
-        return None
-    return next(filter(None, (hiding(part, inputs, place) for part in parts)), None)
+    todo, seen = [(thing, None)], {}
+    while todo:
+        thing, place = todo.pop()
+        if kind(thing) not in (None, "package"):
+            if place and thing is not node and thing not in inputs:
+                return place
+        elif id(thing) not in seen and not isinstance(thing, (type, ModuleType)):
+            seen[id(thing)] = thing  # and stays alive, so that no other gets its id
+            if not (kind(thing) or isinstance(thing, (list, tuple))):
+                place = place or type(thing).__name__
+            if isinstance(thing, FunctionType):  # without its globals
+                parts = thing.__closure__, thing.__defaults__, thing.__kwdefaults__
+            elif isinstance(thing, np.ndarray) and thing.dtype == object:
+                parts = thing.flat
+            else:
+                parts = vars(thing).values() if kind(thing) else gc.get_referents(thing)
+            todo += [(part, place) for part in parts]
 
 
 def has_rows(node):
@@ -138,15 +140,19 @@ def compute_without_rows(node):
         except (ValueError, IndexError, ZeroDivisionError) as error:
             wrong = str(error).strip().removeprefix(f"{type(node).__name__} ")
         except AttributeError as error:
-            if error.name != "value":
-                raise
             found = type(error.obj).__name__
-            wrong = f"expected a node, found {found}: put arrays into an Input or a Parameter"
+            if kind(error.obj) == "package":
+                wrong = f"expected {error.name} in a {found}"
+            elif error.name == "value":
+                wrong = f"expected a node, found {found}: put arrays into an Input or a Parameter"
+            else:
+                raise
     else:
         wrong = ", ".join(f"{path} {listed(letters)}" for path, letters, _ in legend)
         wrong = f"expected {wrong}"
-    found = ", ".join(f"{path} {described(i)}" for path, i in named(node))
-    raise ValueError(f"{type(node).__name__} of {found}: {wrong}")
+    made = getattr(type(node), "made_inputs", ())
+    found = ", ".join(f"{path} {described(i)}" for path, i in named(node) if path not in made)
+    raise ValueError(f"{type(node).__name__}{f' of {found}' * bool(found)}: {wrong}")
 
 
 class expect_values:  # noqa: N801, a word of the with statement

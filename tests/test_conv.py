@@ -177,7 +177,7 @@ REFUSED = {
     "Conv2D by 1.0, expected whole numbers": (
         lambda: Conv2D(kernels(2, 1, 3, 3), sized(1, 8, 8), 1.0)
     ),
-    "Conv2D by same, expected whole numbers": (
+    "Conv2D by 'same', expected whole numbers": (
         lambda: Conv2D(kernels(2, 1, 3, 3), sized(1, 8, 8), padding="same")
     ),
     "Conv1D by (1, 1), expected a stride of 1 or more, one number": (
@@ -220,6 +220,12 @@ REFUSED = {
     "MaxPool by False, expected whole numbers": lambda: MaxPool(sized(1, 8, 8), 2, False),
     "MaxPool1D by (2, 2), expected a size of 1 or more, one number": (
         lambda: MaxPool1D(sized(1, 8), (2, 2))
+    ),
+    "Conv2D of Phi.v (2,), x (B, 1, 8, 8): expected w in a Package": (
+        lambda: Conv2D(Package(v=Parameter(np.ones(2))), sized(1, 8, 8))
+    ),
+    "MaxPool1D of x (B, 1, 1): expected windows of at most (1,), not (4,)": (
+        lambda: MaxPool1D(sized(1, 1), 2, 2, 0, 3, ceil_mode=True)  # as PyTorch does
     ),
     "GlobalAveragePool of x (B, 3): expected x (B, I, H, W) or (B, I, W)": (
         lambda: GlobalAveragePool(sized(3))

@@ -4,7 +4,10 @@ import pickle
 import re
 import subprocess
 import sys
-from collections import deque
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -345,7 +348,20 @@ HIDING = {
     "frozenset": lambda node: (frozenset([node]),),
     "deque": lambda node: deque([node]),
     "ndarray": lambda node: np.array([node, 2], object),
+    "mappingproxy": lambda node: MappingProxyType({"k": node}),
+    "dict_values": lambda node: {"k": node}.values(),
+    "SimpleNamespace": lambda node: SimpleNamespace(deep=[SimpleNamespace(node=node)]),
+    "Slots": lambda node: Slots({"k": node}),
+    "OrderedDict": lambda node: OrderedDict(k=node),
+    "partial": lambda node: partial(max, node),
+    "method": lambda node: node.addgrad,
+    "function": lambda node: [lambda: node],
 }
+
+
+@dataclass(slots=True)
+class Slots:
+    held: dict
 
 
 @pytest.mark.parametrize("place", HIDING)
@@ -354,7 +370,7 @@ def test_nodes_that_a_program_would_not_see_are_refused_where_their_user_is_made
         def __init__(self, node):
             self.nodes = HIDING[place](node)
 
-    found = f"Hides.nodes has nodes in a {place.rstrip(', ')}, expected a list"
+    found = f"Hides.nodes has nodes in an object of type {place.rstrip(', ')}, expected a list"
     with pytest.raises(ValueError, match=found):
         Hides(Parameter(np.ones(3)))
 

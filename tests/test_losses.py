@@ -108,16 +108,49 @@ def test_what_no_label_counts_for_is_0_and_a_probability_of_0_is_no_nan():
 @pytest.mark.parametrize(
     ("how", "error"),
     [
-        ({"weights": [1, 2]}, "LogLoss|2 weights, expected 5, one a class"),
+        ({"weights": [1, 2]}, "^LogLoss of 2 weights, expected 5, one a class"),
         ({"weights": [1, 1, 1, 1, -1]}, "expected finite numbers from 0 on"),
         ({"weights": [1, 1, 1, 1, np.nan]}, "expected finite numbers from 0 on"),
         ({"weights": 3}, "expected a number for each class"),
-        ({"smoothing": 1.5}, "smoothing = 1.5, expected 0 to 1"),
+        ({"smoothing": 1.5}, "smoothing = 1.5, expected a number from 0 to 1"),
     ],
 )
 def test_weights_and_smoothing_that_mean_nothing_are_refused(how, error):
     with pytest.raises(ValueError, match=error):
         LogLoss(Softmax(Input((J,), np.float64)), Input((), np.intp, J), **how)
+
+
+PROBABILITIES = np.full((4, J), 1 / J)
+LATE = [  # what y is found to be, after a graph was made of Inputs without a shape
+    (PROBABILITIES, {}, "probabilities as y, expected an Input of their shape, "),
+    (PROBABILITIES, {"weights": WEIGHTS}, "probabilities as y, expected an Input of their shape"),
+    (np.eye(J, dtype=int)[:4], {}, "int64 for each class as y, expected floats"),
+    (np.eye(J, dtype=bool)[:4], {"smoothing": 0.1}, "bool for each class as y, expected floats"),
+    (np.zeros((4, 2, 2), int), {}, "y of shape .4, 2, 2., expected .4,."),
+]
+
+
+@each("y, how, error", LATE)
+def test_a_y_that_has_no_labels_is_told_what_it_takes(y, how, error):
+    x, late = Input(), Input()
+    ell = LogLoss(Softmax(x), late, **how)
+    x.value, late.value = np.zeros((4, J)), y
+    with pytest.raises(ValueError, match=error):
+        Forward(ell)
+
+
+@each(
+    "y, how, error",
+    [
+        ((J,), {"ignore": -1}, "LogLoss of ignore = -1 and probabilities as y, expected labels"),
+        ((), {"ignore": 1.5}, "LogLoss of ignore = 1.5, expected a label, a whole number"),
+        ((), {"ignore": "a", "weights": WEIGHTS}, "LogLoss of ignore = 'a', expected a label"),
+        ((4,), {"weights": WEIGHTS}, r"CrossEntropy of Q \(B, 5\), y \(B, 4\): y of shape"),
+    ],
+)
+def test_what_does_not_fit_labels_is_said_when_a_loss_is_made(y, how, error):
+    with pytest.raises(ValueError, match=f"^{error}"):
+        LogLoss(Softmax(Input((J,))), Input(y, classes=None if y else J), **how)
 
 
 def test_a_label_that_there_is_not_is_refused():

@@ -22,6 +22,7 @@ from dpedf.ops import (
     Conv2D,
     Dropout,
     Einsum,
+    Elu,
     Embedding,
     Exp,
     Gelu,
@@ -81,18 +82,18 @@ REFUSED = {
     "Slice of x (B, 2, 3): index -3 is out of bounds": lambda: Slice(x, -3),
     "Slice of x (B, 2, 3): too many indices": lambda: Slice(x, (..., 0, 0, 0)),
     "Slice of x (B, 2, 3): an index can only have": lambda: Slice(x, (..., 0, ...)),
-    "expected a list of nodes, all with b or all without": lambda: Concat([x, w], 0),
-    "expected a list of nodes, ": lambda: Concat([Parameter(np.ones((4, 3))), x], 0),
-    "expected a list of nodes, , ": lambda: Concat(x),
-    "expected a list of nodes, , , ": lambda: Concat([]),
-    "expected a list of nodes, , , , ": lambda: Concat([w, np.ones((2, 3))]),
+    "Concat: expected a list of nodes, all with b or all without": lambda: Concat([x, w], 0),
+    "Concat: expected a list of nodes, ": lambda: Concat([Parameter(np.ones((4, 3))), x], 0),
+    "Concat: expected a list of nodes, , ": lambda: Concat(x),
+    "Concat: expected a list of nodes, , , ": lambda: Concat([]),
+    "Concat: expected a list of nodes, , , , ": lambda: Concat([w, np.ones((2, 3))]),
     "Concat by (0, 1), expected one whole number": lambda: Concat([x, x], (0, 1)),
     "Stack by (0, 1), expected one whole number": lambda: Stack([x, x], (0, 1)),
     "Stack of x0 (B, 2, 3): expected an axis in -3..2, not 3": lambda: Stack([x], 3),
     "Stack of x0 (B, 2, 3), x1 (B, 3): expected values of one shape": lambda: Stack(
         [x, Input((3,))]
     ),
-    "expected a list of nodes, all with b or all without, ": lambda: Stack([x, w]),
+    "Stack: expected a list of nodes, all with b or all without": lambda: Stack([x, w]),
     "Pad of x (B, 2, 3): expected a pair (before, after) for each of 2 axes": lambda: Pad(
         x, [(1, 1)]
     ),
@@ -102,6 +103,10 @@ REFUSED = {
     "Pad by 1, expected pairs (before, after), at least 0": lambda: Pad(x, 1),
     "Pad by [1, 2], expected pairs": lambda: Pad(x, [1, 2]),
     "Pad by [(0, -1), (0, 0)], expected pairs": lambda: Pad(x, [(0, -1), (0, 0)]),
+    "Pad of value = 'a', expected a number": lambda: Pad(x, [(1, 1), (0, 0)], "a"),
+    "Clip of min = 'a', expected a number": lambda: Clip(x, "a"),
+    "Clip between nodes, expected numbers: Maximum and Minimum take nodes": lambda: Clip(x, max=x),
+    "Elu of alpha = 'a', expected a number": lambda: Elu(x, "a"),
     "Pad by (0.5, 1), expected whole numbers": lambda: Pad(x, [(0.5, 1), (0, 0)]),
     "Clip of min = None, max = None, expected numbers": lambda: Clip(x),
     "Clip of min = 2, max = 1, expected numbers, min <= max": lambda: Clip(x, 2, 1),
@@ -109,7 +114,7 @@ REFUSED = {
     "Gelu of approximate = 'erf', expected": lambda: Gelu(x, "erf"),
     "Maximum of x (B, 2, 3): expected a node, found ndarray": lambda: Maximum(x, np.ones(3)),
     "OneHot by (2, 3), expected one whole number": lambda: OneHot(x, (2, 3)),
-    "Sum of : expected a node, found ndarray: put arrays into an Input": lambda: Sum(np.ones(3)),
+    "Sum: expected a node, found ndarray: put arrays into an Input": lambda: Sum(np.ones(3)),
     "LogLoss of Q (B, 2, 3): expected a node, found ndarray": lambda: LogLoss(
         Softmax(x), np.zeros(2)
     ),

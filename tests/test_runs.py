@@ -381,6 +381,11 @@ def test_a_range_is_even_on_the_scale_that_it_is_drawn_on():
 
 WRONG = {
     "nothing to choose from": (["seed=1"], {}, "no setting with several values"),
+    "a list in a table": (
+        ['train.rates={"Phi1.w"=[0.1,1]}'],
+        {},
+        "several as in train.rates.Phi1.w=[0.1, 1]",
+    ),
     "no values": (["seed=[]"], {}, "seed = []"),
     "a setting twice": (["seed=[1,2]", "seed=3"], {}, "seed is given twice"),
     "a setting twice, with blanks": (["seed = 3", "seed=[1,2]"], {}, "seed is given twice"),

@@ -10,7 +10,18 @@ import pytest
 from dpedf import models, ops
 from dpedf.check import check
 from dpedf.edf import Backward, CompNode, CompNodes, Forward, Input, Package, Parameter, Parameters
-from dpedf.ops import Affine, Concat, Dropout, LogLoss, NotEqual, OneHot, Softmax, Square, Zeros
+from dpedf.ops import (
+    Affine,
+    Concat,
+    Dropout,
+    Log,
+    LogLoss,
+    NotEqual,
+    OneHot,
+    Softmax,
+    Square,
+    Zeros,
+)
 from dpedf.phi import Phi, dense
 
 
@@ -46,6 +57,11 @@ class InAClosure(Double):
         self.input = lambda: x
 
 
+class Cycle(Double):
+    def hold(self, x):
+        self.nodes = [x, self]
+
+
 class InADict(Double):
     """It finds its input in a dict that was filled after it was made, beside one that it lacks."""
 
@@ -69,8 +85,12 @@ def in_a_dict():
 
 
 UNCHECKED = {  # what nothing can be compared of, and what check says, or whoever makes it
-    "InAnObject.inputs has nodes in a SimpleNamespace": lambda: InAnObject(Input((4,))),
-    "InAClosure has no inputs, expected nodes as its attributes": lambda: InAClosure(Input((4,))),
+    "InAnObject.inputs has nodes in an object of type SimpleNamespace": lambda: InAnObject(
+        Input((4,))
+    ),
+    "InAClosure.input has nodes in an object of type function, expected a list": lambda: InAClosure(
+        Input((4,))
+    ),
     "InADict of Input: (B, 4) of 3 classes of int64: no number to compare": in_a_dict,
     "OneHot of Input: (B, 4) of 3 classes of int64: no number to compare, expected an": lambda: (
         OneHot(labels(), 3)
@@ -78,6 +98,10 @@ UNCHECKED = {  # what nothing can be compared of, and what check says, or whoeve
     "Double of Input: (B, 0) of float64: no number": lambda: Double(Input((0,))),
     "Square of no Input: no number to compare": lambda: Square(Parameter(np.ones((2, 0)))),
     "an Input without a value, expected one, or a shape": lambda: Double(Input()),
+    "Log makes value[0, 0] -inf, expected numbers: change its inputs": lambda: Log(
+        Parameter(np.zeros(2)) * Input((2,))
+    ),
+    "Cycle.nodes1 is the node itself, expected its inputs": lambda: Cycle(Input((4,))),
 }
 
 
@@ -177,6 +201,7 @@ WRONG = {
     "WithoutRows.forward of no rows makes a value of shape (), expected (0, ...)": WithoutRows,
     "WithGrad.grad is an attribute that the framework sets, expected another name": WithGrad,
     "NoForward of x (B, 3): has no forward, expected def forward(self)": NoForward,
+    "CompNode: has no forward, expected def forward(self)": lambda x: CompNode(),
     "NoBackward has no backward, expected def backward(self) in its class": lambda x: (
         differentiated(NoBackward(x * Parameter(np.ones(3))))
     ),

@@ -51,17 +51,17 @@ class Windows:
 
     def over(self, H, W):
         """(down, across): how many stand over an image of H x W."""
-        (h, w), (s, t), (p, q) = self.span, self.stride, self.padding
-        down, across = windows_along(H + 2 * p, h, s), windows_along(W + 2 * q, w, t)
-        if self.beyond:
-            down += (H + 2 * p - h) % s > 0 and down * s < H + p
-            across += (W + 2 * q - w) % t > 0 and across * t < W + q
-        return down, across
+        (h, w), (s, t), (p, q), more = self.span, self.stride, self.padding, self.beyond
+        return windows_along(H, h, s, p, more), windows_along(W, w, t, q, more)
 
 
-def windows_along(size, span, stride):
-    """How many windows fit into so many lines or columns."""
-    return max(0, (size - span) // stride + 1)
+def windows_along(size, span, stride, padding=0, beyond=False):
+    """How many windows stand over so many lines or columns."""
+    over, rest = divmod(size + 2 * padding - span, stride)
+    number = over + 1  # below 1 where even the first one does not fit
+    if beyond and rest and number * stride < size + padding:
+        number += 1
+    return max(0, number)
 
 
 def within(x, windows):

@@ -6,6 +6,7 @@ from dpedf.edf import CompNode
 from dpedf.kernels import floats
 from dpedf.kernels.activation import gelu, gelu_gradient, sigmoid
 from dpedf.kernels.normal import normal_cdf, normal_density
+from dpedf.ops.indices import a_number
 
 
 class LeakyRelu(CompNode):
@@ -86,7 +87,7 @@ class Elu(CompNode):
     """
 
     def __init__(self, x, alpha=1.0):
-        self.x, self.alpha = x, float(alpha)
+        self.x, self.alpha = x, a_number(self, alpha=alpha)
 
     def forward(self):
         (x,) = floats(self.x.value)

@@ -7,10 +7,11 @@ from math import inf
 
 import numpy as np
 
-from dpedf.edf import CompNode
+from dpedf.edf import CompNode, Node
 from dpedf.kernels import floats, selected
 from dpedf.ops.arithmetic import Operator, as_node
 from dpedf.ops.broadcast import aligned, send
+from dpedf.ops.indices import a_number
 
 
 class Maximum(Operator):
@@ -67,10 +68,10 @@ class Clip(CompNode):
 
     def __init__(self, x, min=None, max=None):
         self.x = x
-        self.low, self.high = (
-            -inf if min is None else float(min),
-            inf if max is None else float(max),
-        )
+        if isinstance(min, Node) or isinstance(max, Node):
+            raise ValueError("Clip between nodes, expected numbers: Maximum and Minimum take nodes")
+        self.low = -inf if min is None else a_number(self, min=min)
+        self.high = inf if max is None else a_number(self, max=max)
         if min is max is None or not self.low <= self.high:
             raise ValueError(f"Clip of min = {min}, max = {max}, expected numbers, min <= max")
 

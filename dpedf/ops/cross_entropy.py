@@ -1,5 +1,7 @@
 """The log loss against a distribution of classes: class weights, label smoothing, soft targets."""
 
+from numbers import Real
+
 import numpy as np
 
 from dpedf.edf import CompNode
@@ -8,7 +10,16 @@ from dpedf.kernels.gemm import matrix
 from dpedf.kernels.labels import expect_labels
 from dpedf.kernels.softmax import sum_of_columns
 from dpedf.ops.logarithm import Log
-from dpedf.ops.masked_mean import MaskedMean, expect_same_shape, mean, share_of, spread, unmasked
+from dpedf.ops.masked_mean import (
+    MaskedMean,
+    expect_floats,
+    expect_labels_of,
+    expect_same_shape,
+    mean,
+    share_of,
+    spread,
+    unmasked,
+)
 from dpedf.ops.masked_mean import weights as weights_of
 
 
@@ -68,8 +79,12 @@ class CrossEntropy(MaskedMean):
     soft = False
 
     def __init__(self, Q, y, mask=None, mean=None, weights=None, smoothing=0, ignore=None):
-        if not 0 <= smoothing <= 1:
-            raise ValueError(f"LogLoss of smoothing = {smoothing}, expected 0 to 1")
+        number = isinstance(smoothing, Real) and not isinstance(smoothing, bool)
+        if not number or not 0 <= smoothing <= 1:
+            raise ValueError(f"LogLoss of smoothing = {smoothing!r}, expected a number from 0 to 1")
+        if ignore is not None and is_distribution(y, Q):
+            found = f"LogLoss of ignore = {ignore!r} and probabilities as y"
+            raise ValueError(f"{found}, expected labels, of which it is one: or a mask")
         super().__init__(Q, y, mask, mean, weights, ignore)
         self.log_Q, self.smoothing = Log(Q), float(smoothing)
         self.weights = None if weights is None else weights_of_classes(weights)
@@ -77,6 +92,8 @@ class CrossEntropy(MaskedMean):
         self.occurrences = None
         if weights is not None and self.mean == "positions" and not is_distribution(y, Q):
             self.occurrences = Occurrences(y, self.mask, len(weights))
+        if weights is not None and getattr(Q, "value", None) is not None:
+            self.weights_like(Q.value)  # ValueError: they are not as many as its classes
 
     @property
     def by_label(self):
@@ -109,9 +126,10 @@ class CrossEntropy(MaskedMean):
         """p[b,...,j], of the type of these logarithms, and anything where a mask is 0."""
         y = self.y.value
         if self.soft:
+            expect_floats(self.y, self.log_Q)
             expect_same_shape("y", y, logs.shape)
             return y.astype(logs.dtype, copy=False)
-        expect_same_shape("y", y, logs.shape[:-1])
+        expect_labels_of(self.y, self.log_Q)
         labels, J = np.where(self.m > 0, y, 0), logs.shape[-1]
         expect_labels(labels, J, "LogLoss")
         # on a GPU, which does not look at them, the loss of a label that there is not is nan

@@ -1,7 +1,7 @@
 """The indices of a node whose arguments say which: as axes, and as letters of its equations."""
 
 from math import prod
-from numbers import Integral
+from numbers import Integral, Real
 
 import numpy as np
 
@@ -22,7 +22,7 @@ def whole(node, numbers):
     """A tuple of int, of a whole number or several.  ValueError: there are others."""
     several = tuple(numbers) if np.ndim(numbers) else (numbers,)
     if not all(map(is_whole, several)):
-        raise ValueError(f"{type(node).__name__} by {numbers}, expected whole numbers")
+        raise ValueError(f"{type(node).__name__} by {numbers!r}, expected whole numbers")
     return tuple(map(int, several))
 
 
@@ -30,8 +30,16 @@ def whole_one(node, number):
     """An int.  ValueError: it is not one whole number."""
     numbers = whole(node, number)
     if len(numbers) != 1:
-        raise ValueError(f"{type(node).__name__} by {number}, expected one whole number")
+        raise ValueError(f"{type(node).__name__} by {number!r}, expected one whole number")
     return numbers[0]
+
+
+def a_number(node, **argument):
+    """A float, of an argument of a node.  ValueError: it is no number."""
+    ((name, number),) = argument.items()
+    if not isinstance(number, Real):
+        raise ValueError(f"{type(node).__name__} of {name} = {number!r}, expected a number")
+    return float(number)
 
 
 def after_b(x, axes, more=0):

@@ -7,7 +7,7 @@ from dpedf.kernels.gemm import matrix
 from dpedf.kernels.softmax import log_loss, log_loss_gradient
 from dpedf.ops.cross_entropy import CrossEntropy, is_distribution
 from dpedf.ops.logarithm import Log
-from dpedf.ops.masked_mean import MaskedMean, expect_same_shape, mean, share_of, spread, unmasked
+from dpedf.ops.masked_mean import MaskedMean, expect_labels_of, mean, share_of, spread, unmasked
 from dpedf.ops.masked_mean import weights as weights_of
 from dpedf.ops.softmax import Softmax
 
@@ -56,7 +56,7 @@ class LogLoss(MaskedMean):
 
     def forward(self):
         Q, y = self.Q, self.y.value
-        expect_same_shape("y", y, Q.value.shape[:-1])
+        expect_labels_of(self.y, Q)
         if self.log_Q is None:
             logs, Z = Q.shifted, Q.Z
         else:

@@ -5,6 +5,7 @@ from math import prod
 import numpy as np
 
 from dpedf.edf import CompNode
+from dpedf.ops.indices import is_whole
 from dpedf.program import context
 
 
@@ -33,11 +34,15 @@ class MaskedMean(CompNode):
     """A loss that is the mean over positions y of a row, (B, ...), which a mask may leave out."""
 
     mean = "rows"
+    made_inputs = "log_Q", "occurrences"  # which messages leave out, as nobody wrote them
 
     def __init__(self, Q, y, mask=None, mean=None, weights=None, ignore=None):
         if mean not in (None, "rows", "positions"):
             raise ValueError(f'LogLoss of mean = "{mean}", expected "rows" or "positions"')
         ignore = getattr(y, "ignore", None) if ignore is None else ignore  # as the data file says
+        if not (ignore is None or is_whole(ignore)):
+            raise ValueError(f"LogLoss of ignore = {ignore!r}, expected a label, a whole number")
+        expect_floats(y, Q)
         self.Q, self.y, self.mask = Q, y, mask if ignore is None else NotEqual(y, ignore, mask)
         if mean == "positions" or (mean is None and (weights is not None or ignore is not None)):
             self.mean = "positions"  # the default is not shown where nodes are listed
@@ -56,6 +61,23 @@ def expect_same_shape(name, array, shape):
     """ValueError, unless an array has this shape."""
     if array.shape != shape:
         raise ValueError(f"{name} of shape {array.shape}, expected {shape}")
+
+
+def expect_floats(y, Q):
+    """ValueError: y has a number for each class, as Q has, which is none as probabilities are."""
+    y, Q = getattr(y, "value", None), getattr(Q, "value", None)
+    if y is not None and Q is not None and y.ndim == Q.ndim and y.dtype.kind != "f":
+        found = f"LogLoss with {y.dtype} for each class as y"
+        raise ValueError(f"{found}, expected floats, which are probabilities, or labels")
+
+
+def expect_labels_of(y, Q):
+    """ValueError: y is not of the shape of labels of Q; or has probabilities, which came late."""
+    if y.value.ndim == Q.value.ndim:
+        expect_floats(y, Q)
+        expected = f"an Input of their shape, {y.value.shape[1:]}"
+        raise ValueError(f"LogLoss with probabilities as y, expected {expected}")
+    expect_same_shape("y", y.value, Q.value.shape[:-1])
 
 
 def unmasked(y, mask, dtype):

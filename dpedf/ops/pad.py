@@ -4,7 +4,7 @@ import numpy as np
 
 from dpedf.edf import CompNode
 from dpedf.kernels import floats, is_integer
-from dpedf.ops.indices import copy_equations, indexed, letters_of, whole
+from dpedf.ops.indices import a_number, copy_equations, indexed, letters_of, whole
 
 
 class Pad(CompNode):
@@ -19,8 +19,9 @@ class Pad(CompNode):
     def __init__(self, x, widths, value=0):
         pairs = list(widths) if np.iterable(widths) else []
         if not pairs or not all(np.shape(pair) == (2,) and min(pair) >= 0 for pair in pairs):
-            raise ValueError(f"Pad by {widths}, expected pairs (before, after), at least 0")
-        self.x, self.widths, self.fill = x, [whole(self, pair) for pair in pairs], float(value)
+            raise ValueError(f"Pad by {widths!r}, expected pairs (before, after), at least 0")
+        self.x, self.widths = x, [whole(self, pair) for pair in pairs]
+        self.fill = a_number(self, value=value)
 
     def forward(self):
         x, fill, b = self.x.value, self.fill, self.x.batched

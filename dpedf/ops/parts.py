@@ -5,17 +5,18 @@ Axes and indices leave out b, as in tensor.py.
 
 import numpy as np
 
-from dpedf.edf import CompNode, Node
+from dpedf.edf import CompNode
 from dpedf.kernels import is_integer
 from dpedf.kernels.concat import concat
 from dpedf.ops.indices import after_b, copy_equations, is_whole, letters_of, whole_one
 
 
-def several(x):
+def several(node, x):
     """A list of nodes.  ValueError: it is none, or some of them have b and others have not."""
-    x = [] if isinstance(x, Node) else list(x)
+    x = list(x) if np.iterable(x) else []
     if {getattr(part, "batched", None) for part in x} not in ({True}, {False}):
-        raise ValueError("expected a list of nodes, all with b or all without")
+        expected = "expected a list of nodes, all with b or all without"
+        raise ValueError(f"{type(node).__name__}: {expected}")
     return x
 
 
@@ -44,7 +45,7 @@ class Concat(CompNode):
     """
 
     def __init__(self, x, axis=-1):
-        self.x, self.axis = several(x), whole_one(self, axis)
+        self.x, self.axis = several(self, x), whole_one(self, axis)
 
     def forward(self):
         values = [x.value for x in self.x]
@@ -78,7 +79,7 @@ class Stack(CompNode):
     """
 
     def __init__(self, x, axis=0):
-        self.x, self.axis = several(x), whole_one(self, axis)
+        self.x, self.axis = several(self, x), whole_one(self, axis)
 
     def forward(self):
         values = [x.value for x in self.x]

@@ -60,10 +60,10 @@ def among_top(Q, y):
 
     Of equal ones the first are, as for accuracy; where one of them is nan, none.
     """
-    J = Q.shape[-1]
-    labels = np.expand_dims(np.clip(y, 0, J - 1), -1)  # what a mask leaves out may be anything
-    its = np.take_along_axis(Q, labels, axis=-1)
-    before = (Q > its) | ((Q == its) & (np.arange(J, like=labels) < labels))
+    labels = np.expand_dims(y, -1)  # what a mask leaves out may be anything
+    classes = np.arange(Q.shape[-1], like=labels)
+    its = np.where(classes == labels, Q, -np.inf).max(axis=-1, keepdims=True)
+    before = (Q > its) | ((Q == its) & (classes < labels))
     return (before.sum(axis=-1) < TOP) & ~np.isnan(Q).any(axis=-1)
 
 

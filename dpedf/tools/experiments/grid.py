@@ -15,9 +15,9 @@ from dpedf.errors import UserError
 from dpedf.run.build import find
 from dpedf.run.config import takes
 from dpedf.run.settings.explain import in_toml
-from dpedf.run.settings.sections import TYPES
+from dpedf.run.settings.sections import TABLES, TYPES
 from dpedf.run.settings.spelling import readings
-from dpedf.run.settings.tree import shown, shown_key
+from dpedf.run.settings.tree import leaves, shown, shown_key
 
 MOST = 10_000  # runs of a sweep
 TRIES = 1000  # draws that bring nothing new, for each run that is asked for
@@ -73,6 +73,11 @@ def values(key, text, tree):
         return None
     if "," in text and key in TYPES and not any(takes(key, its) for its in (found, *others)):
         found = next((its for its in (found, *others) if isinstance(its, list)), found)
+    if key in TABLES and isinstance(found, dict):
+        for name, its in leaves(found):
+            if isinstance(its, list):
+                expected = f"several as in {shown_key(f'{key}.{name}')}={in_toml(its)}"
+                raise UserError(f"{shown_key(key)} = {shown(text)}, expected {expected}")
     if isinstance(found, list) and not is_one_value(key, found, tree):
         if not found:
             raise UserError(f"{shown_key(key)} = [], expected at least one value")
