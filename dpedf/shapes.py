@@ -14,7 +14,7 @@ from types import ModuleType
 import numpy as np
 
 LETTER = re.compile(r"(\d*)([A-Za-z]\w*)|\d+|\.\.\.")
-OURS = {  # attributes that the framework sets
+OURS = {  # attributes that the framework sets, beside a name
     *("number", "varies", "batched", "grad", "grads", "owns_grad", "sum_over_rows", "known_as")
 }
 ENTRY = re.compile(r"([A-Za-z_][\w.]*(?:, [A-Za-z_][\w.]*)*): (?:\w+, )?(\([^()]*\))")
@@ -60,6 +60,11 @@ def infer(node, inputs):
         found = f"{type(node).__name__} has no inputs"
         raise ValueError(f"{found}, expected nodes as its attributes: self.x = x")
     expect_value(node, returned)
+
+
+def own_attributes(node):
+    """{name: thing} of what a node's methods set, beside its name."""
+    return {key: its for key, its in vars(node).items() if key not in OURS and key != "name"}
 
 
 def expect_node(node):

@@ -10,7 +10,23 @@ import pytest
 from dpedf import models, ops
 from dpedf.check import check
 from dpedf.edf import Backward, CompNode, CompNodes, Forward, Input, Package, Parameter, Parameters
-from dpedf.ops import Affine, Concat, Dropout, LogLoss, NotEqual, OneHot, Softmax, Square, Zeros
+from dpedf.ops import (
+    Affine,
+    Clip,
+    Concat,
+    Crop,
+    Dropout,
+    LogLoss,
+    MaxPool,
+    Normal,
+    NotEqual,
+    OneHot,
+    Pad,
+    Softmax,
+    Square,
+    Stack,
+    Zeros,
+)
 from dpedf.phi import Phi, dense
 
 
@@ -206,7 +222,7 @@ def test_what_is_only_half_like_the_slides_still_computes():
 
 
 def test_a_node_says_its_name_class_inputs_shape_and_equation():
-    x, y = Input((4,)), Input((), int, 3)
+    x, y, image = Input((4,)), Input((), int, 3), Input((2, 6, 6))
     z = Affine(dense(4, 3), x)
     ell = LogLoss(Softmax(Dropout(z, 0.5)), y)
     equation = "y[b,...,j] = sum_i x[b,...,i] W[i,j] - C[j]"
@@ -219,7 +235,15 @@ def test_a_node_says_its_name_class_inputs_shape_and_equation():
     assert repr(z.Phi) == "Phi1 = Package(w=(4, 3), b=(3,))"
     assert repr(z.Phi.w) == "Phi1.w = Uniform: (4, 3)"
     assert repr(2 * z).startswith("Multiply(x=2, y=z1): (B, 3), ")
-    assert repr(Concat([z] * 9)).startswith("Concat(x=[z1, z1, z1, z1, ... 9 in all], axis=-1): (")
+    assert repr(Concat([z] * 9)).startswith("Concat(x=[z1, z1, z1, z1, ... 9 in all]): (B, 27)")
+    assert repr(Crop(image, 2)).startswith("Crop(x=Input, padding=2): (B, 2, 6, 6), ")
+    assert repr(MaxPool(image, (2, 3), padding=1)).startswith(
+        "MaxPool(x=Input, size=(2, 3), stride=(2, 3), padding=1): (B, 2, 4, 2), "
+    )
+    assert repr(Pad(x, [(1, 0)], 2)).startswith("Pad(x=Input, widths=[(1, 0)], fill=2.0): (B, 5), ")
+    assert repr(Normal(x, 2)) == "Normal(x=Input, I=2): (B, 2), y[b,i] = e[b,i]"
+    assert repr(Stack([x, x])) == "Stack(x=[Input, Input]): (B, 2, 4), y[b,0,i] = x0[b,i]"
+    assert repr(Clip(x, 0)).endswith(": (B, 4), y = min(max(x, low), high)")
     assert repr(Parameter(np.zeros((500, 500)))) == "Parameter: (500, 500)"
 
 

@@ -6,6 +6,7 @@ from dpedf.edf import CompNode
 from dpedf.kernels import floats
 from dpedf.kernels.activation import gelu, gelu_gradient, sigmoid
 from dpedf.kernels.normal import normal_cdf, normal_density
+from dpedf.ops.words import keep
 
 
 class LeakyRelu(CompNode):
@@ -122,8 +123,7 @@ class Gelu(CompNode):
         if approximate not in ("tanh", "none"):
             raise ValueError(f'Gelu of approximate = {approximate!r}, expected "tanh" or "none"')
         self.x = x
-        if approximate != "tanh":  # the default is not shown where nodes are listed
-            self.approximate = approximate
+        keep(self, approximate=approximate)
 
     @property
     def exact(self):

@@ -5,6 +5,7 @@ from math import prod
 import numpy as np
 
 from dpedf.edf import CompNode
+from dpedf.ops.words import keep
 from dpedf.program import context
 
 
@@ -40,7 +41,7 @@ class MaskedMean(CompNode):
         ignore = getattr(y, "ignore", None) if ignore is None else ignore  # as the data file says
         self.Q, self.y, self.mask = Q, y, mask if ignore is None else NotEqual(y, ignore, mask)
         if mean == "positions" or (mean is None and (weights is not None or ignore is not None)):
-            self.mean = "positions"  # the default is not shown where nodes are listed
+            keep(self, mean="positions")
 
     @property
     def whole_mask(self):
