@@ -79,7 +79,10 @@ def expect_node(node):
 
 
 def expect_compnode(name, thing):
-    """ValueError: a thing computes as a node does, but its class does not derive from CompNode."""
+    """ValueError: a thing computes as a node does, but is none."""
+    if isinstance(thing, type) and getattr(thing, "node_kind", None):
+        its = thing.__name__
+        raise ValueError(f"{name} is the class {its}, expected a node, such as {its}(...)")
     if not kind(thing) and hasattr(thing, "forward") and hasattr(thing, "backward"):
         found = type(thing).__name__
         raise ValueError(f"{name} is of class {found}, expected class {found}(CompNode)")

@@ -13,7 +13,7 @@ from dpedf.edf import Backward, CompNodes, Forward, Input, Parameters
 from dpedf.kernels.gemm import JOINED
 from dpedf.models import MLP, mlp, slides
 from dpedf.models.images import conv
-from dpedf.ops import Add, Affine, Flatten, LogLoss, Relu, Sigmoid, Softmax, Tanh
+from dpedf.ops import Add, Affine, Flatten, LogLoss, Relu, Sigmoid, Softmax, SquareLoss, Tanh
 from dpedf.phi import Phi, dense, glorot, he
 from dpedf.program import inputs_of, program
 from dpedf.run.build import build, find
@@ -526,11 +526,15 @@ def test_a_keyword_that_cannot_be_is_one_line(settings, refused):
         build(settings, *inputs)
 
 
-@pytest.mark.parametrize("name", ["lenet", "nineties"])
-def test_a_classifier_of_numbers_is_one_line(name, refused):
-    keywords = {"hidden": 5} if name == "nineties" else {}
+def test_a_classifier_of_numbers_is_one_line(refused):
     with refused("model.build", "expected labels"):
-        build({"build": name} | keywords, Input((28, 28), np.float32), Input((), np.float32))
+        build({"build": "nineties", "hidden": 5}, Input((28, 28)), Input(()))
+
+
+@pytest.mark.parametrize("name", ["lenet", "convnet", "resnet"])
+def test_a_model_of_images_is_a_regression_where_y_has_numbers(name):
+    Q, ell = build({"build": name}, Input((28, 28)), Input((3,)))
+    assert Q.value.shape == (0, 3) and kinds(ell)[-1] is SquareLoss
 
 
 def test_a_model_that_returns_something_else_is_one_line(tmp_path, refused):

@@ -12,6 +12,7 @@ from dpedf.check import check
 from dpedf.edf import Backward, CompNode, CompNodes, Forward, Input, Package, Parameter, Parameters
 from dpedf.ops import (
     Affine,
+    BatchNorm,
     Clip,
     Concat,
     Crop,
@@ -84,6 +85,11 @@ def in_a_dict():
     return node
 
 
+class TooFew(Double):
+    def backward(self):
+        self.x.addgrad(self.grad[:, :2])
+
+
 UNCHECKED = {  # what nothing can be compared of, and what check says, or whoever makes it
     "InAnObject.inputs has nodes in a SimpleNamespace": lambda: InAnObject(Input((4,))),
     "InAClosure has no inputs, expected nodes as its attributes": lambda: InAClosure(Input((4,))),
@@ -94,6 +100,10 @@ UNCHECKED = {  # what nothing can be compared of, and what check says, or whoeve
     "Double of Input: (B, 0) of float64: no number": lambda: Double(Input((0,))),
     "Square of no Input: no number to compare": lambda: Square(Parameter(np.ones((2, 0)))),
     "an Input without a value, expected one, or a shape": lambda: Double(Input()),
+    "check of Input: (B, 4): it computes nothing, expected a CompNode": lambda: Input((4,)),
+    "check of Uniform: (4, 8): it computes nothing": lambda: dense(4, 8).w,
+    "the loss is the class Double, expected a node, such as Double(...)": lambda: Double,
+    "TooFew: addgrad of shape (3, 2), expected (3, 4)": lambda: TooFew(Input((4,))),
 }
 
 
@@ -113,9 +123,18 @@ def test_a_check_compares_what_it_can_and_finds_what_is_wrong():
 
 def test_inputs_without_rows_get_as_many_as_others_have():
     x, y = Input((2,)), Input((2,))
-    x.value = np.ones((5, 2))
+    x.value = rows = np.ones((5, 2))
     check(x * y)
-    assert y.value.shape == (5, 2)
+    assert x.value is rows and y.value.shape == (0, 2)
+
+
+def test_a_check_leaves_a_graph_as_it_was():
+    x, norm = Input((4,)), Package(w=Parameter(np.ones(4)), b=Parameter(np.zeros(4)))
+    z = BatchNorm(norm, x)
+    check(z)
+    assert z.state["mean"].tolist() == [0] * 4 and not norm.w.grad.any() and z.grad is None
+    with pytest.raises(ValueError, match="Affine of Phi.w .9, 3., .* x .B, 4.: expected"):
+        Affine(dense(9, 3), z)
 
 
 class Own(CompNode):

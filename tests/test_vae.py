@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from contextlib import nullcontext
 
 import h5py
 import numpy as np
@@ -233,6 +234,17 @@ def test_sizes_of_a_vae_that_are_none_are_one_line(keywords, says, refused):
         build({**MODEL, **keywords}, Input((4, 3), np.float32), Input((), np.int64, 3))
 
 
+@pytest.mark.parametrize("low, high, fits", [(0, 1, True), (-1.7, 1.8, False), (0, 255, False)])
+def test_a_vae_of_numbers_beyond_0_and_1_is_one_line(low, high, fits, tmp_path, refused):
+    x = np.linspace(low, high, 12 * 4, dtype=np.float32).reshape(4, 4, 3)
+    write(tmp_path / "rows.h5", **ABOUT, classes=3, train=(x, np.arange(4) % 3), test=(x, [0] * 4))
+    data = Data(tmp_path / "rows.h5", 0)
+    Q, ell = build(MODEL, data.x, data.y)
+    Phi(ell)
+    with nullcontext() if fits else refused(f"x has numbers of {low:g} to {high:g}", "0 to 1"):
+        expect_fit(Q, ell, data)
+
+
 def test_a_vae_of_letters_is_one_line(refused):
     with refused("model.build = vae: x is int64, expected numbers in 0..1"):
         build(MODEL, Input((12,), np.int64, 65), Input((12,), np.int64, 65))
@@ -261,8 +273,7 @@ def test_a_small_vae_learns_and_its_parts_are_told_wherever_its_loss_is(digits, 
         assert e[f"{name}_loss"] == pytest.approx(parts, rel=1e-6) and e[f"{name}_accuracy"] is None
     losses = [e["valid_loss"] for e in evaluated]
     assert losses[-1] < losses[0] - 5 and evaluated[-1]["valid_kl"] > 0.5
-    said = done.stdout.splitlines()
-    assert f", kl {test['test_kl']:.4f}," in said, said
+    assert f", kl {test['test_kl']:.4f}" in done.stdout, done.stdout
     last = "--checkpoint", "checkpoint.h5"
     told = python("-m", "dpedf", "evaluate", run, *last).stdout.splitlines()
     assert f"test loss {test['test_loss']:.4f}" in told, told

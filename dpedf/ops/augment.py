@@ -30,10 +30,11 @@ class Moved(CompNode):
 
     def forward(self):
         (x,), self.by = floats(self.x.value), None
-        by = np.zeros_like(x, shape=(len(x), 2), dtype=np.int64)
         if context.train and self.moves:
             by = self.by = self.drawn(uniform(self, np.empty_like(x, shape=(len(x), 2))))
             x = moved(x, by)
+        else:
+            by = np.zeros_like(x, shape=(len(x), 2), dtype=np.int64)
         self.value, self.down, self.right = x, by[:, 0], by[:, 1]
 
     def backward(self):
@@ -105,9 +106,10 @@ class Flip(CompNode):
 
     def forward(self):
         (x,), self.drawn = floats(self.x.value), None
-        self.flip = np.zeros_like(x, shape=len(x), dtype=bool)
         if context.train and self.rate > 0:
             self.flip = self.drawn = uniform(self, np.empty_like(x, shape=len(x))) < self.rate
+        else:
+            self.flip = np.zeros_like(x, shape=len(x), dtype=bool)
         self.value = self.flipped(x)
 
     def flipped(self, x):
@@ -138,13 +140,14 @@ class Cutout(CompNode):
 
     def forward(self):
         (x,), self.corner = floats(self.x.value), None
-        corner = np.full_like(x, -self.size, shape=(len(x), 2), dtype=np.int64)
         if context.train and self.size > 0:
             u = uniform(self, np.empty_like(x, shape=(len(x), 2)))
             for axis in 0, 1:
                 u[:, axis] *= x.shape[axis - 2]
             corner = self.corner = u.astype(np.int64) - self.size // 2
             x = without_square(x, corner, self.size)
+        else:
+            corner = np.full_like(x, -self.size, shape=(len(x), 2), dtype=np.int64)
         self.value, self.top, self.left = x, corner[:, 0], corner[:, 1]
 
     def backward(self):

@@ -1,5 +1,7 @@
 """The log loss against a distribution of classes: class weights, label smoothing, soft targets."""
 
+from numbers import Real
+
 import numpy as np
 
 from dpedf.edf import CompNode
@@ -66,8 +68,9 @@ class CrossEntropy(MaskedMean):
     """
 
     def __init__(self, Q, y, mask=None, mean=None, weights=None, smoothing=0, ignore=None):
-        if not 0 <= smoothing <= 1:
-            raise ValueError(f"LogLoss of smoothing = {smoothing}, expected 0 to 1")
+        number = isinstance(smoothing, Real) and not isinstance(smoothing, bool)
+        if not number or not 0 <= smoothing <= 1:
+            raise ValueError(f"LogLoss of smoothing = {smoothing!r}, expected a number from 0 to 1")
         super().__init__(Q, y, mask, mean, weights, ignore)
         self.log_Q, self.smoothing = Log(Q), float(smoothing)
         self.weights = None if weights is None else weights_of_classes(weights)
