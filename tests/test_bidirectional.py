@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from collected import gradients_collected
 from products import each
 
-from dpedf.check import check, gradients_collected
 from dpedf.edf import Backward, Forward, Input
 from dpedf.models.recurrent import GRU, LSTM, BidirectionalGRU, BidirectionalLSTM, gru, lstm
 from dpedf.ops import Affine, Embedding, LogLoss, NotEqual, Softmax, Sum
@@ -165,7 +165,6 @@ def test_the_loss_and_gradients_of_sequences_with_padding_are_those_without():
         y.value = np.array([[1, 2, 3, 0, 5], [4, 3, 1, 1, 2]])[:, :length]
         Forward(ell)
         Backward(ell)
-        found.append((ell.value, phi.grad))
-        check(ell)
+        found.append((ell.value, phi.grad.copy()))
     for padded, without in zip(*found, strict=True):
         np.testing.assert_allclose(padded, without, 1e-12, 1e-15)
