@@ -9,7 +9,7 @@ from dpedf.device import host, overwrite
 from dpedf.edf import Backward, CompNodes, Forward, Input, Parameters
 from dpedf.errors import RunError, UserError
 from dpedf.ops.tensor import Sum
-from dpedf.program import connect, context, during, inputs_of, program
+from dpedf.program import context, during, inputs_of, kind, program
 
 
 def check(node, tolerance=1e-6, seed=0):
@@ -20,21 +20,26 @@ def check(node, tolerance=1e-6, seed=0):
 
     The sum of the node's values times random weights is differentiated by every number of each
     Parameter and each Input of float64 that it depends on, as gradients does it.  An Input without
-    rows gets random ones.  UserError says where the two differ, or that there are no such numbers.
+    rows gets random ones for that.  UserError says where the two differ, or that there are no such
+    numbers.  Afterwards all is as it was before.
     """
+    if kind(node) not in (None, "computed"):
+        raise UserError(f"check of {node!r}: it computes nothing, expected a CompNode")
     random, inputs, w = np.random.default_rng(seed), program(node).inputs, Input()
     if any(x.value is None for x in inputs):
         raise UserError("an Input without a value, expected one, or a shape")
     B = max((len(x.value) for x in inputs), default=0) or 3
-    for x in (x for x in inputs if not len(x.value)):
-        shape, whole = (B, *x.value.shape[1:]), x.value.dtype.kind in "iu"
-        draw = partial(random.integers, x.classes or 2) if whole else random.normal
-        x.value = draw(size=shape)
-    Forward(node)
-    if made := described(node, "value", node.value, not_finite):
-        raise UserError(f"{type(node).__name__} makes {made}, expected numbers: change its inputs")
-    w.value = random.normal(size=node.value.shape if node.batched else (B, *node.value.shape))
-    with gradients_collected(node) as grads, during(step=context.step):
+    with restored(program(node)), during(step=context.step):
+        for x in (x for x in inputs if not len(x.value)):
+            shape, whole = (B, *x.value.shape[1:]), x.value.dtype.kind in "iu"
+            draw = partial(random.integers, x.classes or 2) if whole else random.normal
+            x.value = draw(size=shape)
+        Forward(node)
+        if made := described(node, "value", node.value, lambda v: ~np.isfinite(v)):
+            found = f"{type(node).__name__} makes {made}"
+            raise UserError(f"{found}, expected numbers: change its inputs")
+        w.value = random.normal(size=node.value.shape if node.batched else (B, *node.value.shape))
+        grads = {x: collected(x, node) for x in inputs if x.value.dtype.kind == "f"}
         compared, _ = compare(Sum(w * node), grads.items(), None, tolerance, seed)
     if not compared:
         found = ", ".join(f"{x!r} of {x.value.dtype}" for x in inputs) or "no Input"
@@ -43,20 +48,36 @@ def check(node, tolerance=1e-6, seed=0):
 
 
 @contextmanager
-def gradients_collected(node):
-    """In the with block, a node's Inputs of floats get gradients, too: {Input: its gradient}."""
-    inputs = [x for x in program(node).inputs if x.value.dtype.kind == "f"]
-    grads = {x: np.zeros_like(x.value) for x in inputs}
-    for x, grad in grads.items():
-        x.varies, x.own_grad = True, lambda grad=grad: grad
-        x.addgrad = partial(np.add, grad, out=grad)
+def restored(these):
+    """After the with block, the nodes of a Program hold what they held before it."""
+    leaves = these.parameters + these.frozen
+    before = [(n, dict(vars(n))) for n in these.inputs + these.nodes + leaves]
+    running = [own["state"].values() for _, own in before if isinstance(own.get("state"), dict)]
+    arrays = [array for p in leaves for array in (p.value, p.grads)]
+    arrays += [array for state in running for array in state]
+    copies = [host(array).copy() for array in arrays]
     try:
-        yield grads
+        yield
     finally:
-        for x in inputs:
-            del x.varies, x.own_grad, x.addgrad
-        for n in CompNodes(node):
-            connect(n)
+        for n, own in before:
+            vars(n).clear()
+            vars(n).update(own)
+        for array, copy in zip(arrays, copies, strict=True):
+            overwrite(array, copy)
+
+
+def collected(x, node):
+    """The gradient of an Input, to which the nodes that a node depends on add from now on."""
+    grad = np.zeros_like(x.value)
+
+    def addgrad(delta):
+        if np.shape(delta) != grad.shape:
+            users = " or ".join({type(n).__name__ for n in CompNodes(node) if x in inputs_of(n)})
+            raise UserError(f"{users}: addgrad of shape {np.shape(delta)}, expected {grad.shape}")
+        np.add(grad, delta, out=grad)
+
+    x.varies, x.own_grad, x.addgrad = True, lambda: grad, addgrad
+    return grad
 
 
 SHIFTS = 1e-6, 1e-5, 1e-4, 1e-8, 1e-10, 1e-12  # h as a part of max(1, |p|), in the order of trial
@@ -157,7 +178,7 @@ def compare(ell, inputs, samples, tolerance, seed, alive=lambda: None):
     try:
         for (name, leaf, grad), (_, by_backward) in zip(leaves, grads, strict=True):
             if (found := leaf.value.dtype) != np.float64:
-                raise UserError(f"{name} is {found}, expected float64 to check gradients")
+                raise UserError(f'{name} is {found}, expected float64: train.precision = "float64"')
             size = max(0.01, np.abs(by_backward).max(initial=0))
             for k in random.permutation(by_backward.size)[:samples]:
                 at = tuple(int(i) for i in np.unravel_index(k, by_backward.shape))
@@ -180,29 +201,6 @@ def nan(ell):
         raise RunError(f"step {context.step + 1}: {what}, expected a number")
 
     watch(ell, np.isnan, tell)
-
-
-def first_not_finite(ell, compute):
-    """(place, "z1 = Exp: forward made z1[0, 3] inf") of what a pass first makes that is not finite.
-
-    compute(): runs Forward and Backward, once or several times.  Places are in the order of the
-    program, forward before backward, so that those of several ranks can be compared.
-    """
-    before = "before the step, by the gradient of an earlier one"
-    found = [(-1, f"{what} {before}") for what in parameters_not_finite(ell)]
-    found.append((np.inf, "no node makes such a number when the step is repeated"))
-    watch(ell, not_finite, lambda *place_and_what: found.append(place_and_what))
-    compute()
-    return min(found, key=lambda place_and_what: place_and_what[0])
-
-
-def parameters_not_finite(ell):
-    """ "Phi1.w[0, 3] nan", of each parameter that is not finite."""
-    return [what for p in Parameters(ell) if (what := described(p, p.name, p.value, not_finite))]
-
-
-def not_finite(array):
-    return ~np.isfinite(array)
 
 
 def watch(ell, wrong, tell):

@@ -14,7 +14,7 @@ from types import FunctionType, ModuleType
 import numpy as np
 
 LETTER = re.compile(r"(\d*)([A-Za-z]\w*)|\d+|\.\.\.")
-OURS = {  # attributes that the framework sets
+OURS = {  # attributes that the framework sets, beside a name
     *("number", "varies", "batched", "grad", "grads", "owns_grad", "sum_over_rows", "known_as")
 }
 ENTRY = re.compile(r"([A-Za-z_][\w.]*(?:, [A-Za-z_][\w.]*)*): (?:\w+, )?(\([^()]*\))")
@@ -62,6 +62,11 @@ def infer(node, inputs):
     expect_value(node, returned)
 
 
+def own_attributes(node):
+    """{name: thing} of what a node's methods set, beside its name."""
+    return {key: its for key, its in vars(node).items() if key not in OURS and key != "name"}
+
+
 def expect_node(node):
     """node, as its __init__ left it.  ValueError: it is none that can run."""
     name, ours = type(node).__name__, OURS.intersection(vars(node))
@@ -76,7 +81,10 @@ def expect_node(node):
 
 
 def expect_compnode(name, thing):
-    """ValueError: a thing computes as a node does, but its class does not derive from CompNode."""
+    """ValueError: a thing computes as a node does, but is none."""
+    if isinstance(thing, type) and getattr(thing, "node_kind", None):
+        its = thing.__name__
+        raise ValueError(f"{name} is the class {its}, expected a node, such as {its}(...)")
     if not kind(thing) and hasattr(thing, "forward") and hasattr(thing, "backward"):
         found = type(thing).__name__
         raise ValueError(f"{name} is of class {found}, expected class {found}(CompNode)")

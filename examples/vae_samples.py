@@ -10,17 +10,15 @@ Where mean and log_variance are 0, whatever x is, the code z is such a draw.
 import argparse
 from pathlib import Path
 
-import matplotlib
 import numpy as np
-
-matplotlib.use("agg")
-from matplotlib import pyplot
 
 from dpedf.device import CPU
 from dpedf.edf import Forward, Parameters
-from dpedf.errors import UserError
+from dpedf.errors import RunError, UserError, concerning
 from dpedf.program import during
 from dpedf.run.trained import Trained
+from dpedf.tools.pictures.images import channels
+from dpedf.tools.pictures.saving import drawing, format_of, save
 
 ROWS, COLUMNS = 5, 16
 
@@ -36,28 +34,36 @@ def samples(model, n, seed):
     return model.Q.value.reshape(n, *model.x.shape)
 
 
+def pictured(model, seed):
+    """A picture of samples, side by side.  UserError: what the model makes up is no image."""
+    from dpedf.tools.pictures.grids import grid, shown  # which need matplotlib
+
+    if (name := model.settings.model["build"]) != "vae":
+        raise UserError(f"a run of {name}, expected vae")
+    images = [shown(channels(x)) for x in samples(model, ROWS * COLUMNS, seed)]
+    height, width = images[0].shape[:2]
+    title = f"{len(images)} images that {model.run} makes up"
+    figure, axes = grid(title, len(images), COLUMNS, height / width)
+    for place, image in zip(axes, images, strict=True):
+        place.imshow(image, "gray_r", vmin=0, vmax=1, aspect="auto")
+    return figure
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", type=Path, help="the directory of the run")
-    parser.add_argument("--output", type=Path, default="samples.png", help="the picture")
+    parser.add_argument("-o", "--output", type=Path, default="samples.png", help="the picture")
     parser.add_argument("--seed", type=int, default=0, help="of the draws (0)")
     arguments = parser.parse_args()
     try:
+        ending = format_of(arguments.output)
         model = Trained(arguments.run, CPU())
-        if (name := model.settings.model["build"]) != "vae":
-            raise UserError(f"{arguments.run}: a run of {name}, expected vae")
-    except UserError as error:
-        parser.exit(2, f"{error}\n")
-
-    figure, axes = pyplot.subplots(ROWS, COLUMNS, figsize=(COLUMNS, ROWS))
-    for place, image in zip(axes.flat, samples(model, axes.size, arguments.seed), strict=True):
-        place.imshow(image, "gray_r", vmin=0, vmax=1)
-        place.axis("off")
-    figure.tight_layout(pad=0.2)
-    figure.savefig(arguments.output, dpi=50)
-    print(arguments.output)
+        with drawing("vae_samples.py"), concerning(arguments.run):
+            save(pictured(model, arguments.seed), arguments.output, ending, model.run)
+    except (UserError, RunError) as error:
+        parser.exit(2 if isinstance(error, UserError) else 1, f"{error}\n")
 
 
 if __name__ == "__main__":

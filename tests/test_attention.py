@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+from collected import gradients_collected
 from emulator import Emulated, put
 from products import each
 from test_kernels import emulator, gpu, watched, whole  # noqa: F401, fixtures
 from test_ops import attention, torch
 
-from dpedf.check import gradients_collected
 from dpedf.edf import Backward, Forward, Input, Parameter
 from dpedf.kernels.attention import attention_weights, scores_gradient
 from dpedf.ops import Attention, NotEqual, Square, Sum

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from collected import gradients_collected
 from products import each
 
-from dpedf.check import check, gradients_collected
+from dpedf.check import check
 from dpedf.edf import Backward, Forward, Input
 from dpedf.models.recurrent import GRU, LSTM, BidirectionalGRU, BidirectionalLSTM, gru, lstm
 from dpedf.ops import Affine, Embedding, LogLoss, NotEqual, Softmax, Sum

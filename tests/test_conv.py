@@ -161,26 +161,26 @@ def kernels(*shape, bias=None):
 
 
 REFUSED = {
-    "Conv2D by 0, expected a stride of 1 or more, one number or two": (
+    "Conv2D by 0, expected a stride of 1 or more, one whole number or two": (
         lambda: Conv2D(kernels(2, 1, 3, 3), sized(1, 8, 8), 0)
     ),
-    "Conv2D by -1, expected a padding of 0 or more, one number or two": (
+    "Conv2D by -1, expected a padding of 0 or more, one whole number or two": (
         lambda: Conv2D(kernels(2, 1, 3, 3), sized(1, 8, 8), padding=-1)
     ),
-    "Conv2D by (1, 2, 3), expected a dilation of 1 or more, one number or two": (
+    "Conv2D by (1, 2, 3), expected a dilation of 1 or more, one whole number or two": (
         lambda: Conv2D(kernels(2, 1, 3, 3), sized(1, 8, 8), dilation=(1, 2, 3))
     ),
     "Conv2D by (), expected a stride": lambda: Conv2D(kernels(2, 1, 3, 3), sized(1, 8, 8), ()),
-    "Conv2D by True, expected whole numbers": (
+    "Conv2D by True, expected a dilation of 1": (
         lambda: Conv2D(kernels(2, 1, 3, 3), sized(1, 8, 8), dilation=True)
     ),
-    "Conv2D by 1.0, expected whole numbers": (
+    "Conv2D by 1.0, expected a stride of 1": (
         lambda: Conv2D(kernels(2, 1, 3, 3), sized(1, 8, 8), 1.0)
     ),
-    "Conv2D by 'same', expected whole numbers": (
+    "Conv2D by same, expected a padding of 0 or more, one whole number or two": (
         lambda: Conv2D(kernels(2, 1, 3, 3), sized(1, 8, 8), padding="same")
     ),
-    "Conv1D by (1, 1), expected a stride of 1 or more, one number": (
+    "Conv1D by (1, 1), expected a stride of 1 or more, one whole number": (
         lambda: Conv1D(kernels(2, 1, 3), sized(1, 8), (1, 1))
     ),
     "Conv2D by 0, expected 1 or more groups": (
@@ -217,8 +217,8 @@ REFUSED = {
     ),
     "MaxPool by 0, expected a size of 1 or more": lambda: MaxPool(sized(1, 8, 8), 0),
     "MaxPool by -1, expected a padding": lambda: MaxPool(sized(1, 8, 8), 2, padding=-1),
-    "MaxPool by False, expected whole numbers": lambda: MaxPool(sized(1, 8, 8), 2, False),
-    "MaxPool1D by (2, 2), expected a size of 1 or more, one number": (
+    "MaxPool by False, expected a stride of 1": lambda: MaxPool(sized(1, 8, 8), 2, False),
+    "MaxPool1D by (2, 2), expected a size of 1 or more, one whole number": (
         lambda: MaxPool1D(sized(1, 8), (2, 2))
     ),
     "Conv2D of Phi.v (2,), x (B, 1, 8, 8): expected w in a Package": (

@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "program": "kernels shapes",
     "edf": "kernels program shapes",
     "device": "errors kernels",
-    "ops": "edf kernels program",
+    "ops": "edf kernels program shapes",
     "phi": "device edf errors program",
     "optim": "kernels",
     "check": "device edf errors ops program",

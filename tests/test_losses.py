@@ -17,6 +17,7 @@ from dpedf.optim import Momentum
 from dpedf.parallel.gradient import Gradient
 from dpedf.parallel.ranks import Ranks
 from dpedf.phi import Phi, dense
+from dpedf.run.build import build
 from dpedf.run.evaluate import evaluate
 from dpedf.run.step import Step
 
@@ -151,6 +152,16 @@ def test_a_y_that_has_no_labels_is_told_what_it_takes(y, how, error):
 def test_what_does_not_fit_labels_is_said_when_a_loss_is_made(y, how, error):
     with pytest.raises(ValueError, match=f"^{error}"):
         LogLoss(Softmax(Input((J,))), Input(y, classes=None if y else J), **how)
+
+
+def test_a_class_of_ones_own_is_not_taken_for_another_one():
+    class Mine(LogLoss):
+        """What a user made of it."""
+
+    Q, y = Softmax(Input((J,), np.float64)), Input((), np.intp, J)
+    assert type(Mine(Q, y)) is Mine
+    with pytest.raises(ValueError, match="Mine of weights, smoothing or soft y, expected LogLoss"):
+        Mine(Q, y, smoothing=0.1)
 
 
 def test_a_label_that_there_is_not_is_refused():
@@ -308,16 +319,18 @@ def test_a_model_takes_smoothing_and_class_weights():
 @each(
     "how, words",
     [
-        ({"smoothing": 2}, "model.smoothing = 2, expected a number from 0 to 1"),
-        ({"smoothing": "a"}, "model.smoothing = 'a', expected"),
-        ({"class_weights": [1, 2]}, "model.class_weights has 2 numbers, expected 3"),
-        ({"class_weights": [1, 2, -1]}, "expected a list of 3 numbers from 0 on"),
-        ({"class_weights": 5}, "model.class_weights = 5, expected a list of 3 numbers"),
+        ({"smoothing": 2}, "model: LogLoss of smoothing = 2, expected a number from 0 to 1"),
+        ({"smoothing": "a"}, "model: LogLoss of smoothing = 'a', expected a number"),
+        ({"smoothing": True}, "model: LogLoss of smoothing = True, expected a number"),
+        ({"class_weights": [1, 2]}, "LogLoss of 2 weights, expected 3, one a class"),
+        ({"class_weights": [1, 2, -1]}, "expected finite numbers from 0 on"),
+        ({"class_weights": 0}, "model: LogLoss of weights = 0, expected a number for each class"),
+        ({"class_weights": "abc"}, "model: LogLoss of weights = 'abc', expected a number for each"),
     ],
 )
 def test_keywords_that_mean_nothing_are_one_line(refused, how, words):
     with refused(words):
-        models.mlp(Input((4,)), Input((), np.intp, 3), [4, 3], **how)
+        build({"build": "mlp", "sizes": [4, 3], **how}, Input((4,)), Input((), np.intp, 3))
 
 
 @each("model, how", [(models.nineties, {"hidden": 4}), (models.logistic, {})])

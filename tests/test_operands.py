@@ -128,8 +128,8 @@ REFUSED = {
     "Mean by True, expected whole numbers": lambda: Mean(x, True),
     "Sum of x (B, 2, 3): duplicate value": lambda: Sum(x, (0, -2)),
     "Transpose by (0, '1'), expected whole numbers": lambda: Transpose(x, (0, "1")),
-    "AveragePool by 1.5, expected whole numbers": lambda: AveragePool(x, 2, 1.5),
-    "Conv2D by (1, 2, 3), expected a stride of 1 or more, one number or two": (
+    "AveragePool by 1.5, expected a stride of 1": lambda: AveragePool(x, 2, 1.5),
+    "Conv2D by (1, 2, 3), expected a stride of 1 or more, one whole number or two": (
         lambda: Conv2D(None, x, (1, 2, 3))
     ),
     "MatMul of x (), y (2, 3): expected x and y with an index": lambda: Sum(w) @ w,

@@ -9,6 +9,7 @@ import pkgutil
 import numpy as np
 import pytest
 import strict
+from collected import gradients_collected
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import mutually_broadcastable_shapes
@@ -1596,7 +1597,7 @@ def test_values_and_gradients_at_the_edges_are_those_of_pytorch_in_float64(name,
     y = theirs(torch, leaf)
     w.value = 1 + np.arange(y.numel(), dtype=dtype).reshape(y.shape)
     y.backward(torch.tensor(w.value.astype(float)))
-    with np.errstate(all="ignore"), check.gradients_collected(z) as grads:
+    with np.errstate(all="ignore"), gradients_collected(z) as grads:
         ell = Weighed(z, w)
         Forward(ell)
         Backward(ell, B=1)

@@ -8,6 +8,7 @@ from dpedf.errors import UserError
 from dpedf.models import resnet
 from dpedf.ops import BatchNorm
 from dpedf.phi import Phi
+from dpedf.program import program
 
 
 def model(shape=(3, 32, 32), dtype=np.float64, **keywords):
@@ -52,7 +53,7 @@ def peer(depth, width, torch):
     return Peer().double()
 
 
-@pytest.mark.parametrize("depth, width, shape", [(8, 4, (3, 9, 10)), (14, 3, (3, 8, 8))])
+@pytest.mark.parametrize("depth, width, shape", [(8, 3, (3, 5, 6)), (14, 2, (3, 4, 4))])
 def test_losses_gradients_and_running_values_are_those_of_pytorch(depth, width, shape):
     torch = pytest.importorskip("torch", reason="the reference is PyTorch")
     x, y, ell, phi = model(shape, depth=depth, width=width, crop=0, flip=0)
@@ -94,9 +95,16 @@ def test_it_has_as_many_parameters_as_table_6_of_the_paper_says(depth, millions)
     assert round(n / 1e6, 1 if depth == 110 else 2) == millions
 
 
-def test_a_bias_before_a_batch_norm_is_no_parameter():
+def test_every_parameter_learns_and_a_convolution_has_no_bias():
     _, _, ell, phi = model((1, 8, 8), depth=8, width=2)
+    assert not program(ell).frozen
     assert sum(p.name.endswith(".b") for p in phi.parameters) == 7 + 1  # of BatchNorm, the last
+
+
+def test_it_takes_smoothing_and_weights_of_classes():
+    weights = [*range(10)]
+    _, _, ell, _ = model((8, 8), depth=8, width=2, smoothing=0.1, class_weights=weights)
+    assert ell.smoothing == 0.1 and ell.weights.tolist() == weights
 
 
 @pytest.mark.parametrize(
@@ -107,6 +115,8 @@ def test_a_bias_before_a_batch_norm_is_no_parameter():
         ({"depth": 20.0}, "model.depth = 20.0, expected a positive integer"),
         ({"width": 0}, "model.width = 0, expected a positive integer"),
         ({"shape": (32, 32, 3)}, r"x is \(32, 32, 3\), expected \(I, H, W\), the channels first"),
+        ({"cutout": 40}, r"model.cutout = 40, expected at most 32: x is \(3, 32, 32\)"),
+        ({"crop": 33}, "model.crop = 33, expected at most 32"),
         ({"shape": (5,)}, r"model.build = resnet: x is \(5,\), expected \(H, W\)"),
     ],
 )

@@ -6,9 +6,10 @@ from math import inf, log, nan
 
 import numpy as np
 import pytest
+from collected import gradients_collected
 from threaded import on_ranks
 
-from dpedf.check import check, gradients_collected
+from dpedf.check import check
 from dpedf.edf import Backward, CompNode, Forward, Input, Parameter
 from dpedf.ops import (
     Affine,

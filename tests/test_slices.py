@@ -4,10 +4,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from collected import gradients_collected
 from products import each
 from test_ops import CASES, Case
 
-from dpedf.check import gradients_collected
 from dpedf.edf import Backward, CompNode, CompNodes, Forward, Input, Package, Parameter
 from dpedf.kernels.slices import Slices
 from dpedf.ops import (

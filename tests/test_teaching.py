@@ -12,14 +12,21 @@ from dpedf.check import check
 from dpedf.edf import Backward, CompNode, CompNodes, Forward, Input, Package, Parameter, Parameters
 from dpedf.ops import (
     Affine,
+    BatchNorm,
+    Clip,
     Concat,
+    Crop,
     Dropout,
     Log,
     LogLoss,
+    MaxPool,
+    Normal,
     NotEqual,
     OneHot,
+    Pad,
     Softmax,
     Square,
+    Stack,
     Zeros,
 )
 from dpedf.phi import Phi, dense
@@ -84,6 +91,11 @@ def in_a_dict():
     return node
 
 
+class TooFew(Double):
+    def backward(self):
+        self.x.addgrad(self.grad[:, :2])
+
+
 UNCHECKED = {  # what nothing can be compared of, and what check says, or whoever makes it
     "InAnObject.inputs has nodes in an object of type SimpleNamespace": lambda: InAnObject(
         Input((4,))
@@ -102,6 +114,10 @@ UNCHECKED = {  # what nothing can be compared of, and what check says, or whoeve
         Parameter(np.zeros(2)) * Input((2,))
     ),
     "Cycle.nodes1 is the node itself, expected its inputs": lambda: Cycle(Input((4,))),
+    "check of Input: (B, 4): it computes nothing, expected a CompNode": lambda: Input((4,)),
+    "check of Uniform: (4, 8): it computes nothing": lambda: dense(4, 8).w,
+    "the loss is the class Double, expected a node, such as Double(...)": lambda: Double,
+    "TooFew: addgrad of shape (3, 2), expected (3, 4)": lambda: TooFew(Input((4,))),
 }
 
 
@@ -121,9 +137,18 @@ def test_a_check_compares_what_it_can_and_finds_what_is_wrong():
 
 def test_inputs_without_rows_get_as_many_as_others_have():
     x, y = Input((2,)), Input((2,))
-    x.value = np.ones((5, 2))
+    x.value = rows = np.ones((5, 2))
     check(x * y)
-    assert y.value.shape == (5, 2)
+    assert x.value is rows and y.value.shape == (0, 2)
+
+
+def test_a_check_leaves_a_graph_as_it_was():
+    x, norm = Input((4,)), Package(w=Parameter(np.ones(4)), b=Parameter(np.zeros(4)))
+    z = BatchNorm(norm, x)
+    check(z)
+    assert z.state["mean"].tolist() == [0] * 4 and not norm.w.grad.any() and z.grad is None
+    with pytest.raises(ValueError, match="Affine of Phi.w .9, 3., .* x .B, 4.: expected"):
+        Affine(dense(9, 3), z)
 
 
 class Own(CompNode):
@@ -231,7 +256,7 @@ def test_what_is_only_half_like_the_slides_still_computes():
 
 
 def test_a_node_says_its_name_class_inputs_shape_and_equation():
-    x, y = Input((4,)), Input((), int, 3)
+    x, y, image = Input((4,)), Input((), int, 3), Input((2, 6, 6))
     z = Affine(dense(4, 3), x)
     ell = LogLoss(Softmax(Dropout(z, 0.5)), y)
     equation = "y[b,...,j] = sum_i x[b,...,i] W[i,j] - C[j]"
@@ -244,7 +269,15 @@ def test_a_node_says_its_name_class_inputs_shape_and_equation():
     assert repr(z.Phi) == "Phi1 = Package(w=(4, 3), b=(3,))"
     assert repr(z.Phi.w) == "Phi1.w = Uniform: (4, 3)"
     assert repr(2 * z).startswith("Multiply(x=2, y=z1): (B, 3), ")
-    assert repr(Concat([z] * 9)).startswith("Concat(x=[z1, z1, z1, z1, ... 9 in all], axis=-1): (")
+    assert repr(Concat([z] * 9)).startswith("Concat(x=[z1, z1, z1, z1, ... 9 in all]): (B, 27)")
+    assert repr(Crop(image, 2)).startswith("Crop(x=Input, padding=2): (B, 2, 6, 6), ")
+    assert repr(MaxPool(image, (2, 3), padding=1)).startswith(
+        "MaxPool(x=Input, size=(2, 3), stride=(2, 3), padding=1): (B, 2, 4, 2), "
+    )
+    assert repr(Pad(x, [(1, 0)], 2)).startswith("Pad(x=Input, widths=[(1, 0)], fill=2.0): (B, 5), ")
+    assert repr(Normal(x, 2)) == "Normal(x=Input, I=2): (B, 2), y[b,i] = e[b,i]"
+    assert repr(Stack([x, x])) == "Stack(x=[Input, Input]): (B, 2, 4), y[b,0,i] = x0[b,i]"
+    assert repr(Clip(x, 0)).endswith(": (B, 4), y = min(max(x, low), high)")
     assert repr(Parameter(np.zeros((500, 500)))) == "Parameter: (500, 500)"
 
 

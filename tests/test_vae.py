@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -233,6 +235,17 @@ def test_sizes_of_a_vae_that_are_none_are_one_line(keywords, says, refused):
         build({**MODEL, **keywords}, Input((4, 3), np.float32), Input((), np.int64, 3))
 
 
+@pytest.mark.parametrize("low, high, fits", [(0, 1, True), (-1.7, 1.8, False), (0, 255, False)])
+def test_a_vae_of_numbers_beyond_0_and_1_is_one_line(low, high, fits, tmp_path, refused):
+    x = np.linspace(low, high, 12 * 4, dtype=np.float32).reshape(4, 4, 3)
+    write(tmp_path / "rows.h5", **ABOUT, classes=3, train=(x, np.arange(4) % 3), test=(x, [0] * 4))
+    data = Data(tmp_path / "rows.h5", 0)
+    Q, ell = build(MODEL, data.x, data.y)
+    Phi(ell)
+    with nullcontext() if fits else refused(f"x has numbers of {low:g} to {high:g}", "0 to 1"):
+        expect_fit(Q, ell, data)
+
+
 def test_a_vae_of_letters_is_one_line(refused):
     with refused("model.build = vae: x is int64, expected numbers in 0..1"):
         build(MODEL, Input((12,), np.int64, 65), Input((12,), np.int64, 65))
@@ -261,12 +274,11 @@ def test_a_small_vae_learns_and_its_parts_are_told_wherever_its_loss_is(digits, 
         assert e[f"{name}_loss"] == pytest.approx(parts, rel=1e-6) and e[f"{name}_accuracy"] is None
     losses = [e["valid_loss"] for e in evaluated]
     assert losses[-1] < losses[0] - 5 and evaluated[-1]["valid_kl"] > 0.5
-    said = done.stdout.splitlines()
-    assert f", kl {test['test_kl']:.4f}," in said, said
+    assert f", kl {test['test_kl']:.4f}" in done.stdout, done.stdout
     last = "--checkpoint", "checkpoint.h5"
     told = python("-m", "dpedf", "evaluate", run, *last).stdout.splitlines()
     assert f"test loss {test['test_loss']:.4f}" in told, told
-    assert f"  reconstruction {test['test_reconstruction']:.4f}" in told, told
+    assert f"test reconstruction {test['test_reconstruction']:.4f}" in told, told
     assert (
         python(
             "-m", "dpedf", "predict", run, digits, "--split", "test", "-o", tmp_path / "out.h5"
@@ -279,15 +291,33 @@ def test_a_small_vae_learns_and_its_parts_are_told_wherever_its_loss_is(digits, 
             file[name].shape == (360, 64)
             and 0 <= file[name][...].min() < file[name][...].max() <= 1
         )
-    found = [made_up(run, seed) for seed in (0, 0, 1)]
+    made_up = example()
+    found = [made_up.samples(made_up.Trained(run, made_up.CPU()), 5, seed) for seed in (0, 0, 1)]
     assert found[0].shape == (5, 8, 8) and found[0].tobytes() == found[1].tobytes()
     assert found[0].min() >= 0 and found[0].max() <= 1 and np.ptp(found[0], axis=0).max() > 0.01
     assert not np.array_equal(found[0], found[2])
 
 
-def made_up(run, seed):
-    """Images that the example draws from the prior of a run."""
+def example():
+    """The example that draws images from the prior of a run."""
     spec = importlib.util.spec_from_file_location("samples", ROOT / "examples" / "vae_samples.py")
-    example = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(example)
-    return example.samples(example.Trained(run, example.CPU()), 5, seed)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (3, 8, 9), (8, 9, 3), (64,), (12,), (2, 8, 8)], ids=str)
+def test_samples_of_colours_and_vectors_are_drawn_and_others_are_one_line(shape):
+    pytest.importorskip("matplotlib", reason="it draws")
+    x, y = Input(shape, np.float32), Input((), np.int64, 3)
+    settings = {"build": "vae", "sizes": [int(np.prod(shape)), 7], "latent": 2}
+    Q, ell = build(settings, x, y)
+    Phi(ell)
+    model = SimpleNamespace(Q=Q, ell=ell, x=x, run="run", settings=SimpleNamespace(model=settings))
+    drawing = example()
+    drawing.ROWS, drawing.COLUMNS = 1, 2
+    if shape in [(12,), (2, 8, 8)]:
+        with pytest.raises(ValueError, match="of .* expected"):
+            drawing.pictured(model, 0)
+    else:
+        assert len(drawing.pictured(model, 0).axes) == 2

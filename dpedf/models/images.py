@@ -6,9 +6,9 @@ import numpy as np
 
 from dpedf.edf import Package, Parameter
 from dpedf.errors import UserError
-from dpedf.models.expect import labels, positive
+from dpedf.models.expect import positive
 from dpedf.models.mlp import MLP
-from dpedf.models.output import classifier_or_regression
+from dpedf.models.output import classifier_or_regression, outputs
 from dpedf.ops import (
     Affine,
     Conv2D,
@@ -51,13 +51,12 @@ def convnet(
     layer is 0, and the part shift of the images is moved by a pixel: up, down, left, and right.
     """
     positive(channels=channels, hidden=[hidden])
-    labels(y)
     z = Shift(with_channels(x, "convnet"), shift)
     for J in channels:
         z = Relu(Conv2D(conv(z.value.shape[1], J, 3), z, padding=1))
     z = Dropout(Flatten(MaxPool(z, 2)), dropout)
     z = Dropout(Relu(Affine(dense(z.value.shape[1], hidden, he), z)), dropout)
-    s = Affine(dense(hidden, y.classes, glorot), z)
+    s = Affine(dense(hidden, outputs(y), glorot), z)
     return classifier_or_regression(s, y, smoothing, class_weights)
 
 
@@ -68,7 +67,6 @@ def lenet(x, y, channels=(6, 16), hidden=(120, 84), padding=2, smoothing=0.0, cl
     zeros around x, which was 32 x 32 in 1998.
     """
     positive(channels=channels, hidden=hidden)
-    labels(y)
     if len(channels) != 2:
         raise UserError(f"model.channels = {channels}, expected two numbers")
     x = with_channels(x, "lenet")
@@ -77,5 +75,5 @@ def lenet(x, y, channels=(6, 16), hidden=(120, 84), padding=2, smoothing=0.0, cl
     z = Relu(MaxPool(Conv2D(conv(J, K, 5), z), 2))
     sizes = [prod(z.value.shape[1:]), *hidden]
     packages = [dense(*pair, he) for pair in zip(sizes, sizes[1:], strict=False)]
-    s = Affine(dense(sizes[-1], y.classes, glorot), MLP(packages, Flatten(z), Relu))
+    s = Affine(dense(sizes[-1], outputs(y), glorot), MLP(packages, Flatten(z), Relu))
     return classifier_or_regression(s, y, smoothing, class_weights)

@@ -4,8 +4,9 @@ import numpy as np
 
 from dpedf.edf import Package, Parameter
 from dpedf.errors import UserError
-from dpedf.models.expect import labels, positive
-from dpedf.models.images import conv, with_channels
+from dpedf.models.expect import positive
+from dpedf.models.images import with_channels
+from dpedf.models.output import classifier_or_regression, outputs
 from dpedf.ops import (
     Affine,
     BatchNorm,
@@ -13,20 +14,18 @@ from dpedf.ops import (
     Crop,
     Cutout,
     Flip,
-    LogLoss,
-    Mean,
+    GlobalAveragePool,
     Pad,
     Relu,
     Slice,
-    Softmax,
 )
-from dpedf.phi import dense, glorot
+from dpedf.phi import Uniform, dense, glorot, he
 
 
 def normalized(z, J, stride=1):
-    """BatchNorm of a convolution by 3 x 3, of J channels."""
-    Phi = conv(z.value.shape[1], J, 3)
-    Phi.b.varies = False  # it stays 0, since BatchNorm subtracts the mean, and a bias of its own
+    """BatchNorm of a convolution by 3 x 3, of J channels; it has a bias, the convolution none."""
+    I = z.value.shape[1]
+    Phi = Package(w=Uniform((J, I, 3, 3), he(9 * I, 9 * J)))
     norm = Package(w=Parameter(np.ones(J)), b=Parameter(np.zeros(J)))
     return BatchNorm(norm, Conv2D(Phi, z, stride, padding=1))
 
@@ -45,7 +44,7 @@ def block(z, J, stride):
     return Relu(normalized(inner, J) + shortcut(z, J, stride))
 
 
-def resnet(x, y, depth=20, width=16, crop=4, flip=0.5, cutout=0):
+def resnet(x, y, depth=20, width=16, crop=4, flip=0.5, cutout=0, smoothing=0.0, class_weights=()):
     """ResNet-20, 32, 44, 56, 110 for CIFAR: three stages of blocks, each of half as many lines.
 
     depth: layers that learn, 6n + 2 for n blocks in a stage.  width: channels of the first stage;
@@ -53,14 +52,15 @@ def resnet(x, y, depth=20, width=16, crop=4, flip=0.5, cutout=0):
     by `crop`, flipped with probability `flip`, and loses a square of size `cutout`.
     """
     positive(depth=depth, width=width)
-    labels(y)
     if depth % 6 != 2 or depth < 8:
         raise UserError(f"model.depth = {depth}, expected 6n + 2: 8, 14, 20, 32, 44, 56, 110")
     z = Cutout(Flip(Crop(with_channels(x, "resnet"), crop), flip), cutout)
+    for name, size in ("crop", crop), ("cutout", cutout):
+        if size > (most := min(z.value.shape[2:])):
+            raise UserError(f"model.{name} = {size}, expected at most {most}: x is {x.shape}")
     z = Relu(normalized(z, width))
     for stage in range(3):
         for number in range(depth // 6):
             z = block(z, width * 2**stage, stride=2 if stage and not number else 1)
-    z = Mean(z, (1, 2))
-    Q = Softmax(Affine(dense(z.value.shape[1], y.classes, glorot), z))
-    return Q, LogLoss(Q, y)
+    s = Affine(dense(z.value.shape[1], outputs(y), glorot), GlobalAveragePool(z))
+    return classifier_or_regression(s, y, smoothing, class_weights)

@@ -7,6 +7,7 @@ from dpedf.kernels import floats
 from dpedf.kernels.activation import gelu, gelu_gradient, sigmoid
 from dpedf.kernels.normal import normal_cdf, normal_density
 from dpedf.ops.indices import a_number
+from dpedf.ops.words import keep
 
 
 class LeakyRelu(CompNode):
@@ -123,8 +124,7 @@ class Gelu(CompNode):
         if approximate not in ("tanh", "none"):
             raise ValueError(f'Gelu of approximate = {approximate!r}, expected "tanh" or "none"')
         self.x = x
-        if approximate != "tanh":  # the default is not shown where nodes are listed
-            self.approximate = approximate
+        keep(self, approximate=approximate)
 
     @property
     def exact(self):

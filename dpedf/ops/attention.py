@@ -54,7 +54,8 @@ class Attention(CompNode):
     """
 
     def __init__(self, q, k, v, heads=1, causal=False, mask=None, groups=None):
-        self.q, self.k, self.v, self.heads, self.causal = q, k, v, heads, causal
+        self.q, self.k, self.v, self.heads = q, k, v, whole_one(self, heads)
+        self.causal = causal
         self.mask, self.looks = mask, None
         self.groups = groups if groups is None else whole_one(self, groups)
         if groups is not None and (groups < 1 or heads % groups):

@@ -24,22 +24,22 @@ def expect_size(node, name, found):
 class Moved(CompNode):
     """Images, each moved by lines and columns of its own.
 
-    Subclasses define moves, may they be moved at all?, and drawn(u): by how much, (B, 2) integers,
-    of u, (B, 2), which is uniform in [0, 1).
+    Subclasses define drawn(u): by how much each moves, (B, 2) integers, of u, (B, 2), which is
+    uniform in [0, 1); and moves, a property: is that ever more than 0?
     """
 
     def forward(self):
-        (self.value,), self.moving = floats(self.x.value), context.train and self.moves
-        B = len(self.value)
-        if self.moving:
-            self.by = self.drawn(uniform(self, np.empty_like(self.value, shape=(B, 2))))
-            self.value = moved(self.value, self.by)
+        (x,), self.by = floats(self.x.value), None
+        if context.train and self.moves:
+            by = self.by = self.drawn(uniform(self, np.empty_like(x, shape=(len(x), 2))))
+            x = moved(x, by)
         else:
-            self.by = np.zeros_like(self.value, shape=(B, 2), dtype=np.int64)
-        self.down, self.right = self.by[:, 0], self.by[:, 1]
+            by = np.zeros_like(x, shape=(len(x), 2), dtype=np.int64)
+        self.value, self.down, self.right = x, by[:, 0], by[:, 1]
 
     def backward(self):
-        self.x.addgrad(moved(self.grad, self.by, -1) if self.moving else self.grad)
+        g = self.grad
+        self.x.addgrad(g if self.by is None else moved(g, self.by, -1))
 
 
 class Shift(Moved):
@@ -56,7 +56,11 @@ class Shift(Moved):
     def __init__(self, x, rate):
         if not 0 <= rate <= 0.5:
             raise ValueError(f"Shift of rate {rate}, expected 0 <= rate <= 0.5")
-        self.x, self.rate, self.moves = x, float(rate), rate > 0
+        self.x, self.rate = x, float(rate)
+
+    @property
+    def moves(self):
+        return self.rate > 0
 
     def drawn(self, u):
         return (u < self.rate).astype(np.int64) - (u >= 1 - self.rate).astype(np.int64)
@@ -75,7 +79,10 @@ class Crop(Moved):
 
     def __init__(self, x, padding):
         self.x, self.padding = x, expect_size(self, "padding", padding)
-        self.moves = self.padding > 0
+
+    @property
+    def moves(self):
+        return self.padding > 0
 
     def drawn(self, u):
         return (u * (2 * self.padding + 1)).astype(np.int64) - self.padding
@@ -98,19 +105,20 @@ class Flip(CompNode):
         self.x, self.rate = x, float(rate)
 
     def forward(self):
-        (self.value,), self.flips = floats(self.x.value), context.train and self.rate > 0
-        B = len(self.value)
-        if self.flips:
-            self.flip = uniform(self, np.empty_like(self.value, shape=B)) < self.rate
-            self.value = self.flipped(self.value)
+        (x,), self.drawn = floats(self.x.value), None
+        if context.train and self.rate > 0:
+            self.flip = self.drawn = uniform(self, np.empty_like(x, shape=len(x))) < self.rate
         else:
-            self.flip = np.zeros_like(self.value, shape=B, dtype=bool)
+            self.flip = np.zeros_like(x, shape=len(x), dtype=bool)
+        self.value = self.flipped(x)
 
     def flipped(self, x):
-        return np.where(self.flip.reshape(-1, *[1] * (x.ndim - 1)), x[..., ::-1], x)
+        if self.drawn is None:
+            return x
+        return np.where(self.drawn.reshape(-1, *[1] * (x.ndim - 1)), x[..., ::-1], x)
 
     def backward(self):
-        self.x.addgrad(self.flipped(self.grad) if self.flips else self.grad)
+        self.x.addgrad(self.flipped(self.grad))
 
 
 class Cutout(CompNode):
@@ -131,18 +139,17 @@ class Cutout(CompNode):
         self.x, self.size = x, expect_size(self, "size", size)
 
     def forward(self):
-        (self.value,), self.cuts = floats(self.x.value), context.train and self.size > 0
-        B = len(self.value)
-        if self.cuts:
-            u = uniform(self, np.empty_like(self.value, shape=(B, 2)))
+        (x,), self.corner = floats(self.x.value), None
+        if context.train and self.size > 0:
+            u = uniform(self, np.empty_like(x, shape=(len(x), 2)))
             for axis in 0, 1:
-                u[:, axis] *= self.value.shape[axis - 2]
-            self.corner = u.astype(np.int64) - self.size // 2
-            self.value = without_square(self.value, self.corner, self.size)
+                u[:, axis] *= x.shape[axis - 2]
+            corner = self.corner = u.astype(np.int64) - self.size // 2
+            x = without_square(x, corner, self.size)
         else:
-            self.corner = np.full_like(self.value, -self.size, shape=(B, 2), dtype=np.int64)
-        self.top, self.left = self.corner[:, 0], self.corner[:, 1]
+            corner = np.full_like(x, -self.size, shape=(len(x), 2), dtype=np.int64)
+        self.value, self.top, self.left = x, corner[:, 0], corner[:, 1]
 
     def backward(self):
         g = self.grad
-        self.x.addgrad(without_square(g, self.corner, self.size) if self.cuts else g)
+        self.x.addgrad(g if self.corner is None else without_square(g, self.corner, self.size))

@@ -8,7 +8,8 @@ from dpedf.edf import CompNode, context
 from dpedf.kernels import floats
 from dpedf.kernels.conv import convolution, convolution_gradients
 from dpedf.kernels.windows import Windows
-from dpedf.ops.indices import whole, whole_one
+from dpedf.ops.indices import is_whole, whole_one
+from dpedf.ops.words import keep
 
 
 def pair(node, word, numbers, least, without=1):
@@ -16,11 +17,12 @@ def pair(node, word, numbers, least, without=1):
 
     without: what it is down, if the node has one axis alone.  ValueError: they are none.
     """
-    found = whole(node, numbers)
-    if len(found) not in (1, node.axes) or min(found) < least:
-        expected = f"a {word} of {least} or more, one number{' or two' * (node.axes - 1)}"
+    found = tuple(numbers) if np.ndim(numbers) else (numbers,)
+    known = len(found) in (1, node.axes) and all(map(is_whole, found))
+    if not known or min(found) < least:
+        expected = f"a {word} of {least} or more, one whole number{' or two' * (node.axes - 1)}"
         raise ValueError(f"{type(node).__name__} by {numbers}, expected {expected}")
-    return (found[0] if node.axes == 2 else without), found[-1]
+    return int(found[0]) if node.axes == 2 else without, int(found[-1])
 
 
 def as_images(*arrays):
@@ -38,8 +40,14 @@ def expect_windows(x, windows, axes):
 
 def place(windows, axes):
     """Where windows look, as the last indices of x: ["2 m + 1 u - 1", "2 n + 1 v - 1"]."""
+
+    def times(factor, letter):
+        return letter if factor == 1 else f"{factor} {letter}"
+
     along = zip("mn", "uv", windows.stride, windows.dilation, windows.padding, strict=True)
-    return [f"{s} {m} + {d} {u} - {p}" for m, u, s, d, p in along][-axes:]
+    return [f"{times(s, m)} + {times(d, u)}" + f" - {p}" * (p > 0) for m, u, s, d, p in along][
+        -axes:
+    ]
 
 
 class Conv2D(CompNode):
@@ -56,11 +64,11 @@ class Conv2D(CompNode):
     Phi.w: W, (J, I, U, V); Phi.b: C, (J,); x: (B, GI, H, W)
     """
 
-    axes = 2
+    axes, dilation, groups = 2, 1, 1
 
     def __init__(self, Phi, x, stride=1, padding=0, dilation=1, groups=1):
-        self.Phi, self.x, self.groups = Phi, x, whole_one(self, groups)
-        self.stride, self.padding, self.dilation = stride, padding, dilation
+        self.Phi, self.x, self.stride, self.padding = Phi, x, stride, padding
+        keep(self, dilation=dilation, groups=whole_one(self, groups))
         stride, dilation = pair(self, "stride", stride, 1), pair(self, "dilation", dilation, 1)
         self.windows = Windows((0, 0), stride, pair(self, "padding", padding, 0, 0), dilation)
         if self.groups < 1:

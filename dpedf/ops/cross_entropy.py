@@ -76,8 +76,6 @@ class CrossEntropy(MaskedMean):
     Q: (B, ..., J); y: labels of 0..J-1, (B, ...), or numbers like Q; mask: (B, ...); ell: (B,)
     """
 
-    soft = False
-
     def __init__(self, Q, y, mask=None, mean=None, weights=None, smoothing=0, ignore=None):
         number = isinstance(smoothing, Real) and not isinstance(smoothing, bool)
         if not number or not 0 <= smoothing <= 1:
@@ -88,12 +86,17 @@ class CrossEntropy(MaskedMean):
         super().__init__(Q, y, mask, mean, weights, ignore)
         self.log_Q, self.smoothing = Log(Q), float(smoothing)
         self.weights = None if weights is None else weights_of_classes(weights)
-        self.kept = {}  # the weights, as arrays like others
+        self.copies = {}  # of the weights, by the type of the array and of its numbers
         self.occurrences = None
         if weights is not None and self.mean == "positions" and not is_distribution(y, Q):
             self.occurrences = Occurrences(y, self.mask, len(weights))
         if weights is not None and getattr(Q, "value", None) is not None:
             self.weights_like(Q.value)  # ValueError: they are not as many as its classes
+
+    @property
+    def soft(self):
+        """Has y probabilities of classes, not labels?"""
+        return self.y.value.ndim == self.log_Q.value.ndim and not self.by_label
 
     @property
     def by_label(self):
@@ -109,7 +112,6 @@ class CrossEntropy(MaskedMean):
         logs = self.log_Q.value
         J, W = logs.shape[-1], self.weights_like(logs)
         self.m = unmasked(logs[..., 0], self.mask, logs.dtype)
-        self.soft = self.y.value.ndim == logs.ndim and not self.by_label
         counts = np.expand_dims(self.m > 0, -1)
         p = np.where(counts, self.probabilities(logs), 0.0)
         self.t = W * np.where(counts, (1 - self.smoothing) * p + self.smoothing / J, 0.0)
@@ -156,9 +158,9 @@ class CrossEntropy(MaskedMean):
         J, n, key = array.shape[-1], len(self.weights), (type(array), array.dtype)
         if n != J:
             raise ValueError(f"LogLoss of {n} weights, expected {J}, one a class")
-        if key not in self.kept:  # a copy to a device is made once
-            self.kept[key] = np.asarray(self.weights.tolist(), array.dtype, like=array)
-        return self.kept[key]
+        if key not in self.copies:  # to a device it is copied once
+            self.copies[key] = np.asarray(self.weights.tolist(), array.dtype, like=array)
+        return self.copies[key]
 
 
 def weights_of_classes(weights):

@@ -48,6 +48,8 @@ class LogLoss(MaskedMean):
         """A LogLoss if y has labels, and no more is said of classes; else a CrossEntropy."""
         if weights is None and not smoothing and not is_distribution(y, Q):
             return super().__new__(cls)
+        if cls is not LogLoss:
+            raise ValueError(f"{cls.__name__} of weights, smoothing or soft y, expected LogLoss")
         return CrossEntropy(Q, y, mask, mean, weights, smoothing, ignore)
 
     def __init__(self, Q, y, mask=None, mean=None, weights=None, smoothing=0, ignore=None):

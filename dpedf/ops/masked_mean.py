@@ -6,6 +6,7 @@ import numpy as np
 
 from dpedf.edf import CompNode
 from dpedf.ops.indices import is_whole
+from dpedf.ops.words import keep
 from dpedf.program import context
 
 
@@ -45,7 +46,7 @@ class MaskedMean(CompNode):
         expect_floats(y, Q)
         self.Q, self.y, self.mask = Q, y, mask if ignore is None else NotEqual(y, ignore, mask)
         if mean == "positions" or (mean is None and (weights is not None or ignore is not None)):
-            self.mean = "positions"  # the default is not shown where nodes are listed
+            keep(self, mean="positions")
 
     @property
     def whole_mask(self):

@@ -21,6 +21,8 @@ class Normal(CompNode):
 
     def __init__(self, x, I):
         self.x, self.I = x, whole_one(self, I)
+        if self.I < 1:
+            raise ValueError(f"Normal by {I}, expected 1 or more numbers")
 
     def forward(self):
         (x,) = floats(self.x.value)

@@ -13,7 +13,7 @@ class Pad(CompNode):
     x.grad[b,...] += y.grad[b,...], the part that it became
 
     widths: (before, after) for each axis after b, the first one first, as NumPy's pad has them:
-    [(0, 0), (2, 2), (2, 2)] of images, (B, I, H, W)
+    [(0, 0), (2, 2), (2, 2)] of images, (B, I, H, W); value: what stands there, fill
     """
 
     def __init__(self, x, widths, value=0):
@@ -49,7 +49,7 @@ class Pad(CompNode):
         x = [f"{i} - {before}" if before else i for i, (before, _) in zip(y, pairs, strict=True)]
         if not self.fill:
             return copy_equations(y, x)
-        return f"""{indexed("y", y)} = fill + {indexed("d", x)}
-        {indexed("d", y)} = {indexed("x", y)} - fill
+        return f"""{indexed("y", y)} = fill + {indexed("difference", x)}
+        {indexed("difference", y)} = {indexed("x", y)} - fill
 
         {indexed("x.grad", x)} += {indexed("y.grad", y)}"""

@@ -81,22 +81,28 @@ class Stack(CompNode):
     def __init__(self, x, axis=0):
         self.x, self.axis = several(self, x), whole_one(self, axis)
 
+    @property
+    def at(self):
+        """The axis of k, counted from b on."""
+        return after_b(self.x[0], [self.axis], more=1)[0]
+
     def forward(self):
-        values = [x.value for x in self.x]
-        (self.at,) = after_b(self.x[0], [self.axis], more=1)
+        values, at = [x.value for x in self.x], self.at
         if len({value.shape for value in values}) > 1:
             raise ValueError("expected values of one shape")
-        self.value, _ = joined([np.expand_dims(value, self.at) for value in values], self.at)
+        self.value, _ = joined([np.expand_dims(value, at) for value in values], at)
 
     def backward(self):
+        before = (slice(None),) * self.at
         for k, x in enumerate(self.x):
             if x.varies:
-                x.addgrad(self.grad[(slice(None),) * self.at + (k, ...)])
+                x.addgrad(self.grad[(*before, k, ...)])
 
     def equations(self):
         """Those of each x: y[b,1,i] = x1[b,i]."""
         there = letters_of(self.x[0])
-        here = [[*there[: self.at], str(k), *there[self.at :]] for k in range(len(self.x))]
+        before, after = there[: self.at], there[self.at :]
+        here = [[*before, str(k), *after] for k in range(len(self.x))]
         return one_after_the_other(copy_equations(y, there, f"x{k}") for k, y in enumerate(here))
 
 

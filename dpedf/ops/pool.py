@@ -8,23 +8,33 @@ from dpedf.kernels.pool import average_pool, average_pool_gradient, max_pool, ma
 from dpedf.kernels.windows import Windows
 from dpedf.ops.conv import as_images, expect_windows, pair, place
 from dpedf.ops.tensor import Mean
+from dpedf.ops.words import keep
 
 
 class Pool(CompNode):
     """A number for each window of a channel.  Subclasses define pooled(x), gradient(x, y, g)."""
 
-    axes = 2
+    axes, padding, dilation, ceil_mode = 2, 0, 1, False
 
     def __init__(self, x, size, stride=None, padding=0, dilation=1, ceil_mode=False):
         self.x, self.size, self.stride = x, size, size if stride is None else stride
-        self.lines, self.columns = pair(self, "size", size, 1)
-        how = pair(self, "stride", self.stride, 1), pair(self, "padding", padding, 0, 0)
-        how = *how, pair(self, "dilation", dilation, 1), bool(ceil_mode)
-        self.windows = Windows((self.lines, self.columns), *how)
-        span, padding = (pairs[-self.axes :] for pairs in (self.windows.span, how[1]))
+        keep(self, padding=padding, dilation=dilation, ceil_mode=bool(ceil_mode))
+        sizes = pair(self, "size", size, 1), pair(self, "stride", self.stride, 1)
+        padding = pair(self, "padding", padding, 0, 0)
+        dilation = pair(self, "dilation", dilation, 1)
+        self.windows = Windows(*sizes, padding, dilation, self.ceil_mode)
+        span, padding = (pairs[-self.axes :] for pairs in (self.windows.span, padding))
         if any(2 * p > size for p, size in zip(padding, span, strict=True)):
             found = f"{type(self).__name__} of windows of {span} with a padding of {padding}"
             raise ValueError(f"{found}, expected at most half as much")
+
+    @property
+    def lines(self):
+        return self.windows.size[0]
+
+    @property
+    def columns(self):
+        return self.windows.size[1]
 
     def forward(self):
         (x,) = as_images(*floats(self.x.value))
@@ -95,20 +105,22 @@ class AveragePool(Pool):
     lines: U; columns: V; x: (B, I, H, W)
     """
 
+    count_include_pad = True
+
     def __init__(self, x, size, stride=None, padding=0, ceil_mode=False, count_include_pad=True):
         super().__init__(x, size, stride, padding, ceil_mode=ceil_mode)
-        self.whole = bool(count_include_pad)
+        keep(self, count_include_pad=bool(count_include_pad))
 
     def pooled(self, x):
-        return average_pool(x, self.windows, self.whole)
+        return average_pool(x, self.windows, self.count_include_pad)
 
     def gradient(self, x, y, g):
-        return average_pool_gradient(x, g, self.windows, self.whole)
+        return average_pool_gradient(x, g, self.windows, self.count_include_pad)
 
     def equations(self):
         """Those of these windows: y[b,i,m,n] = mean_u,v x[b,i,2 m + u,2 n + v]."""
         y, x, over = self.letters()
-        counted = self.inside(self.windows.padding if self.whole else (0, 0))
+        counted = self.inside(self.windows.padding if self.count_include_pad else (0, 0))
         counted = f"(sum_{over} {counted})" if counted else prod(self.windows.size)
         kind, share = ("mean", "") if isinstance(counted, int) else ("sum", f" / {counted}")
         return f"""y[{y}] = {kind}_{over} x[{x}]{share}

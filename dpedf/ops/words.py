@@ -1,21 +1,23 @@
 """What nodes say of themselves at the prompt, and where a class of one's own lacks something."""
 
+import inspect
 import re
 
 from dpedf.edf import CompNode, CompNodes, Node, Package, Parameters
-from dpedf.program import held
+from dpedf.program import held, inputs_of
+from dpedf.shapes import own_attributes
 
-EQUATION = re.compile(r"\s*([A-Za-z_]\w*(\[[^\]]*\])? = .*)")  # the first line of a docstring
+EQUATION = re.compile(r"\s*([A-Za-z_]\w*(\[[^\]]*\])? = .*)")  # the first line of a text
+PROSE = re.compile(r", (?![^(]*\)).*")  # after an equation, but not between ( and )
 MANY = 4  # parts of a list, of which the others are counted
 LONG = 40  # characters of a setting
-OWN = "number", "varies", "batched", "owns_grad", "name", "known_as"  # set by the framework
 
 
 def described(thing):
     """The repr of a node: z4 = Affine(Phi=Phi2, x=z3): (B, 10), y[b,j] = sum_i x[b,i] W[i,j] - C[j]
 
-    The name, the class and what it is made of, the shape, and the first equation of the docstring,
-    as far as they are known.
+    The name, the class and the arguments that are no defaults, the shape, and the equation of its
+    value, as far as they are known.
     """
     own, name, kind = type(thing).__name__, name_of(thing), thing.node_kind
     if kind == "constant":
@@ -26,10 +28,52 @@ def described(thing):
         return f"{made}({', '.join(parts)})"
     if kind != "computed":
         return f"{made}: {shape_of(thing)}"
-    parts = {key: mentioned(part) for key, part in vars(thing).items() if key not in OWN}
+    parts = {key: mentioned(part) for key, part in arguments(thing).items()}
     made += f"({', '.join(f'{key}={its}' for key, its in parts.items() if its)})"
-    equation = EQUATION.match(type(thing).__doc__ or "")
-    return f"{made}: {shape_of(thing)}" + (f", {equation[1].rstrip()}" if equation else "")
+    equation = EQUATION.match(text_of(thing))
+    says = f", {PROSE.sub('', equation[1]).rstrip()}" if equation else ""
+    return f"{made}: {shape_of(thing)}{says}"
+
+
+def arguments(node):
+    """{name: thing} of the arguments of __init__ that are no defaults, as the node holds them.
+
+    What it holds instead of one, as Pad holds fill, is there by its own name; where one that has no
+    default is not to be found, there is whatever it holds.
+    """
+    there, found = own_attributes(node), {}
+    for p in [*inspect.signature(type(node).__init__).parameters.values()][1:]:
+        known = not hasattr(CompNode, p.name)  # as value is, which is another thing
+        if known and p.name in there:
+            its = there[p.name]
+            if not is_plain(its) or its != p.default:
+                found[p.name] = its
+        elif not known or not hasattr(type(node), p.name):
+            if p.default is p.empty:
+                return there
+            found |= {key: its for key, its in there.items() if is_plain(its)}
+    return found
+
+
+def is_plain(thing):
+    return type(thing) in (bool, int, float, str)
+
+
+def text_of(node):
+    """The equations of a node: those of its arguments, if it has such, or of its class."""
+    known = all(hasattr(n.value, "shape") for n in (node, *inputs_of(node)))
+    own = known and hasattr(type(node), "equations")  # and no attribute of a user's node
+    return (node.equations() if own else type(node).__doc__) or ""
+
+
+def keep(node, **settings):
+    """Set those attributes of a node that are not as in its class, which has the defaults.
+
+    Thus outlines of graphs stay as they were before there were such settings (run/outline.py).
+    """
+    for name, its in settings.items():
+        if its != getattr(type(node), name):
+            setattr(node, name, its)
 
 
 def name_of(thing):
@@ -42,11 +86,12 @@ def name_of(thing):
 
 def mentioned(thing):
     """What stands for a node, a list of such or a setting in what is made of it; else None."""
-    if type(thing) in (bool, int, float, str):
+    if is_plain(thing):
         return repr(thing)[:LONG]
     if isinstance(thing, (list, tuple)):
         if not any(True for _ in held(thing)):
-            return None
+            numbers = thing and all(is_plain(n) or isinstance(n, (list, tuple)) for n in thing)
+            return repr(thing)[:LONG] if numbers else None
         more = f", ... {len(thing)} in all" if len(thing) > MANY else ""
         return f"[{', '.join(mentioned(part) or '...' for part in thing[:MANY])}{more}]"
     if not isinstance(thing, (Node, Package)):

@@ -154,6 +154,8 @@ def expect_fit(Q, ell, data):
             found = f"model.build: {name} is within 0..1 whatever Phi is, as a probability"
             raise UserError(f"{found}, expected the score of class 1, before the sigmoid")
     expect_probabilities(ell, data)
+    if hasattr(data.x, "within"):
+        expect_within(ell, data)
 
 
 def is_binary_loss(n):
@@ -210,3 +212,14 @@ def expect_probabilities(ell, data):
                 found = f"model.build: LogLoss of {type(Q).__name__}, of {low:g} to {high:g}"
                 raise UserError(f"{found}, expected probabilities, such as Softmax makes of scores")
         run(ell, data, 0)
+
+
+def expect_within(ell, data):
+    """UserError: the rows of x are not within the numbers for which the model was made."""
+    run(ell, data, FEW)
+    low, high = (float(host(end(data.x.value))) for end in (np.min, np.max))
+    least, most = data.x.within
+    if not least <= low <= high <= most:
+        found = f"model.build: x has numbers of {low:g} to {high:g}, as the model sees them"
+        raise UserError(f"{found}, expected {least} to {most}")
+    run(ell, data, 0)

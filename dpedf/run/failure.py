@@ -4,6 +4,7 @@ import numpy as np
 
 from dpedf import check
 from dpedf.device import host
+from dpedf.edf import Parameters
 from dpedf.errors import AgreedError, AgreedRunError
 
 ADVICE = "try a smaller train.learning_rate, more train.warmup_steps, or train.grad_clip"
@@ -21,7 +22,7 @@ def expect_finite(training):
     if not skipped and host(finite.all()):
         return
     if not training.step.number:
-        found = f"{check.parameters_not_finite(training.ell)[0]} before the first step"
+        found = f"{parameters_not_finite(training.ell)[0]} before the first step"
         raise AgreedError(
             f"model.build = {training.settings.model['build']}: {found}, expected numbers"
         )
@@ -48,5 +49,30 @@ def beginning(training, number, epoch, first):
     def compute():
         training.step.add_slices(x, y, number, B)
 
-    where = check.first_not_finite(training.ell, compute)
+    where = first_not_finite(training.ell, compute)
     return min(training.ranks.gather(where), key=lambda place_and_what: place_and_what[0])[1]
+
+
+def first_not_finite(ell, compute):
+    """(place, "z1 = Exp: forward made z1[0, 3] inf") of what a pass first makes that is not finite.
+
+    compute(): runs Forward and Backward, once or several times.  Places are in the order of the
+    program, forward before backward, so that those of several ranks can be compared.
+    """
+    before = "before the step, by the gradient of an earlier one"
+    found = [(-1, f"{what} {before}") for what in parameters_not_finite(ell)]
+    found.append((np.inf, "no node makes such a number when the step is repeated"))
+    check.watch(ell, not_finite, lambda *place_and_what: found.append(place_and_what))
+    compute()
+    return min(found, key=lambda place_and_what: place_and_what[0])
+
+
+def parameters_not_finite(ell):
+    """ "Phi1.w[0, 3] nan", of each parameter that is not finite."""
+    return [
+        what for p in Parameters(ell) if (what := check.described(p, p.name, p.value, not_finite))
+    ]
+
+
+def not_finite(array):
+    return ~np.isfinite(array)

@@ -2,15 +2,15 @@
 
 from dpedf.errors import visible
 from dpedf.program import inputs_of, program
-
-# Attributes that the framework sets.
-OWN = "number", "varies", "batched", "owns_grad", "name", "known_as"
+from dpedf.shapes import own_attributes
 
 
 def outline(loss):
     """A line a node: z1 = Affine(Phi1.w (784, 10), Phi1.b (10,), x), z2 = Dropout(z1, rate = 0.5).
 
     Numbers and words that a node holds are shown, but no arrays, and not what its methods do.
+    Checkpoints have it: what a node did not hold in older versions, it holds where somebody
+    asks for it (ops/words.py: keep), and else it is an attribute of the class, or a property.
     """
     names, parameters = program(loss).names, {*program(loss).parameters, *program(loss).frozen}
 
@@ -21,8 +21,8 @@ def outline(loss):
     def line(n):
         held = [shown(i) for i in inputs_of(n)] + [
             f"{key} = {its!r}"
-            for key, its in vars(n).items()
-            if type(its) in (bool, int, float, str) and key not in OWN
+            for key, its in own_attributes(n).items()
+            if type(its) in (bool, int, float, str)
         ]
         return visible(f"{names[n]} = {type(n).__name__}({', '.join(held)})")
 

@@ -93,7 +93,8 @@ class Reading:
             things |= {f"{name}.{key}": array for key, array in things[name].items()}
         things |= {**dict(shapes.named(n)), made: n}
         for name, others in ALIASES.findall(type(n).__doc__ or ""):
-            things |= {other: things[name] for other in others.split(", ") if name in things}
+            thing = things.get(name, getattr(n, name, None))  # it may be the class's, a default
+            things |= {other: thing for other in others.split(", ") if thing is not None}
         for name, axes in shapes.expected(type(n)):
             array = getattr(things.get(name), "value", None)
             if hasattr(array, "shape"):

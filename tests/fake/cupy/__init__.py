@@ -53,7 +53,7 @@ class ndarray(DeviceArray):  # noqa: N801
             return cls(result)  # a view
         result = np.asarray(result)
         array = memory.array_like(result if function.__name__ in KEEP_ORDER else in_c_order(result))
-        if function not in (np.empty, np.empty_like):
+        if array.size and function not in (np.empty, np.empty_like):  # else there is nothing to do
             here = raw(array)
             stream.current().launch(lambda: np.copyto(here, run()), function.__name__)
         return cls(array)

@@ -1,0 +1,20 @@
+"""Gradients of Inputs, which get none in training."""
+
+from contextlib import contextmanager
+
+from dpedf.check import collected
+from dpedf.edf import CompNodes
+from dpedf.program import connect, program
+
+
+@contextmanager
+def gradients_collected(node):
+    """In the with block, a node's Inputs of floats get gradients, too: {Input: its gradient}."""
+    inputs = [x for x in program(node).inputs if x.value.dtype.kind == "f"]
+    try:
+        yield {x: collected(x, node) for x in inputs}
+    finally:
+        for x in inputs:
+            del x.varies, x.own_grad, x.addgrad
+        for n in CompNodes(node):
+            connect(n)
