@@ -483,7 +483,7 @@ def test_a_run_that_goes_on_doubles_no_point_and_keeps_none_of_lost_steps(tmp_pa
     run.begin(settings, 0)
     for step in 1, 2, 3:
         run.event("train", step=step, loss=1.0 / step)
-        run.event("eval", step=step, valid_loss=2.0 / step)
+        run.event("eval", step=step, valid_loss=2.0 / step, valid_r2=0.5, valid_kl=0.1 * step)
     run.event("test", step=3, test_loss=0.5)
     (tmp_path / "run" / "events.out.tfevents.1.mine").write_bytes(b"")
     again, settings = directory(tmp_path / "run")
@@ -494,6 +494,8 @@ def test_a_run_that_goes_on_doubles_no_point_and_keeps_none_of_lost_steps(tmp_pa
     assert found["train/loss"][:2] == [(1, 1.0), (2, 0.5)] and "test/loss" not in found
     assert len(found["train/loss"]) == 3 and np.isnan(found["train/loss"][2][1])
     assert found["valid/loss"] == [(1, 2.0), (2, 1.0), (3, np.inf)]
+    assert found["valid/kl"] == [(1, np.float32(0.1)), (2, np.float32(0.2))]
+    assert found["valid/r2"] == [(1, 0.5), (2, 0.5)]
     off, settings = directory(tmp_path / "run", on=False)
     off.begin(settings, 0)  # --overwrite
     assert [f.name for f in (tmp_path / "run").glob("*tfevents*")] == ["events.out.tfevents.1.mine"]

@@ -14,6 +14,7 @@ from dpedf.phi import name_parameters
 from dpedf.program import Program, program
 from dpedf.run import own_code
 from dpedf.run.evaluate import classifies, parts_of
+from dpedf.run.measures import OTHERS, TITLES
 from dpedf.run.own_code import takes
 from dpedf.run.settings.sections import OF_EVERY_MODEL
 from dpedf.shapes import described, listed
@@ -65,7 +66,7 @@ def expect_parts(ell):
     """UserError: what a model reports beside its loss is not {name: a node that ell depends on}."""
     for name, n in parts_of(ell).items():
         found = f"model.build returned {{{name!r}: {kind(n)}}} beside ell"
-        if not (isinstance(name, str) and name.isidentifier()) or name in ("loss", "accuracy"):
+        if not (isinstance(name, str) and name.isidentifier()) or name in (*OTHERS, *TITLES):
             raise UserError(f"{found}, expected another name")
         if n not in CompNodes(ell):
             raise UserError(f"{found}, expected a node that ell depends on")

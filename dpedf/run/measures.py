@@ -24,6 +24,7 @@ OF = {"classifier": ("top5", "f1"), "regression": ("r2", "mae", "rmse")}
 DEFAULTS = {"regression": ("r2", "mae")}
 TOP = 5
 TITLES = {"top5": "top-5", "f1": "F1", "r2": "R2", "mae": "MAE", "rmse": "RMSE"}
+OTHERS = "loss", "accuracy"  # what is measured of every model
 
 
 def kind_of(Q, ell, y):
@@ -95,6 +96,16 @@ def of_regression(blocks, rows):
     share = np.where(whole > 0, square / np.where(whole > 0, whole, 1.0), square != 0)
     found = {"r2": 1 - share, "mae": absolute / n, "rmse": np.sqrt(square / n)}
     return {name: its.mean().item() for name, its in found.items()}
+
+
+def measured(rows, event):
+    """{name: value} of the metrics and parts of a loss that an event has for the rows "test"."""
+    found = {
+        key.removeprefix(f"{rows}_"): its
+        for key, its in event.items()
+        if key.startswith(f"{rows}_") and isinstance(its, float)
+    }
+    return {name: its for name, its in found.items() if name.isidentifier() and name not in OTHERS}
 
 
 def said(metrics):
