@@ -266,7 +266,7 @@ def test_a_small_vae_learns_and_its_parts_are_told_wherever_its_loss_is(digits, 
     last = "--checkpoint", "checkpoint.h5"
     told = python("-m", "dpedf", "evaluate", run, *last).stdout.splitlines()
     assert f"test loss {test['test_loss']:.4f}" in told, told
-    assert f"  reconstruction {test['test_reconstruction']:.4f}" in told, told
+    assert f"test reconstruction {test['test_reconstruction']:.4f}" in told, told
     assert (
         python(
             "-m", "dpedf", "predict", run, digits, "--split", "test", "-o", tmp_path / "out.h5"
