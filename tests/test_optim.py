@@ -182,7 +182,7 @@ def test_rates_are_given_by_name_as_a_table_or_one_by_one(tmp_path, refused):
 def test_a_name_in_rates_is_one_of_what_learns(refused):
     phi = model()
     for name, words in {
-        "Phi3": ["there is no Phi3", "expected Phi2"],
+        "Phi3": ["there is no Phi3", "expected one of Phi1, Phi2"],
         "nowhere": ["one of Phi1, Phi2"],
         "Phi1.W": ["expected Phi1.w"],
         "Phi": ["there is no Phi,"],

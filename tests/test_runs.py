@@ -320,6 +320,9 @@ def test_only_what_differs_is_said_and_not_what_a_name_says(settings):
     found = ["seed=2, learning_rate=0.1", "seed=3, learning_rate=1"]
     assert labels([*three, other])[2:] == found
     assert labels([*three, other], "abcd")[2:] == ["seed=2", found[1]]
+    rates = [settings(f"train.rates.Phi1={rate}") for rate in (0.1, 0.2)]
+    assert labels([three[0], *rates]) == ["", "Phi1=0.1", "Phi1=0.2"]
+    assert labels(rates, ["Phi1=0.1", "other"]) == ["", "Phi1=0.2"]
     wide = settings("model.sizes=[64,99,10]", "train.learning_rate=1e-5", "model.activation=tanh")
     assert labels([three[0], wide]) == [
         "sizes=[64,16,10], learning_rate=0.1",

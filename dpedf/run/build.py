@@ -24,6 +24,7 @@ OF_A_MODEL = "x", "y", "..."  # its parameters
 # Outputs are looked at for so many rows, and for so many draws of the parameters.
 FEW, DRAWS = 4, 16
 NEAR = 1e-3  # 1, for a probability
+LISTED = 8  # packages, of which all are said where one has another name
 
 
 def build(settings, x, y):
@@ -97,7 +98,8 @@ def named(name, parameters, setting):
     if not chosen:
         packages = dict.fromkeys(p.name.rpartition(".")[0] or p.name for p in parameters)
         near = get_close_matches(name, [*packages, *(p.name for p in parameters)], 1)
-        expected = near[0] if near else f"one of {', '.join(packages)}"
+        several = not near or near[0] in packages and len(packages) <= LISTED
+        expected = f"one of {', '.join(packages)}" if several else near[0]
         raise UserError(f"{setting}: there is no {name}, expected {expected}")
     return chosen
 
