@@ -142,6 +142,23 @@ def test_curves_are_the_numbers_of_the_run_over_what_was_asked_for(run, drawn, b
 
 
 @draws
+@pytest.mark.parametrize("n", range(4))
+def test_each_metric_and_part_of_a_loss_has_a_panel(run, drawn, n):
+    names = ("top5", "mae", "own_kl")[:n]
+    none = dict(valid_accuracy=None, valid_huge=1e300)
+    found = {f"valid_{name}": k + 0.5 for k, name in enumerate(names)}
+    tested = {f"test_{name}": k + 0.75 for k, name in enumerate(names)}
+    events = [evaluated(7, **none, **found), evaluated(14, **none, **found)]
+    figure = drawn(run("a", [*events, result(14, test_accuracy=None, **tested)]))
+    titles = [axes.get_title("left") for axes in figure.axes]
+    assert titles == ["loss", "top-5, %", "MAE", "own_kl"][: 1 + n]
+    for k, axes in enumerate(figure.axes[1:]):
+        factor = 1 if k else 100
+        assert lines(axes)["-", "."] == [[(1, factor * (k + 0.5)), (2, factor * (k + 0.5))]]
+        assert lines(axes)["None", "D"] == [[(2, factor * (k + 0.75))]]
+
+
+@draws
 def test_a_run_is_named_by_what_differs(run, drawn, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # a legend has no room for a long path
     events = [evaluated(7), evaluated(14)]
