@@ -99,9 +99,10 @@ def plural(n, noun):
 
 
 def short(number):
-    """A loss, as a line shows it: 0.0471, 1.3e+23, 2e-09, nan."""
-    reads_well = number == 0 or 1e-3 <= abs(number) < 1e4
-    return f"{number:.4f}" if reads_well else f"{number:.4g}"
+    """A loss, as a line shows it: 0.0471, 8298.99, 1.3e+23, 2e-09, nan."""
+    if number == 0 or 1e-3 <= abs(number) < 1e5:
+        return f"{number:.{min(4, 6 - len(f'{abs(number):.0f}'))}f}"  # in six digits at most
+    return f"{number:.4g}"
 
 
 def percent(share):

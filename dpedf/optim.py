@@ -4,7 +4,7 @@ A rule is called as update(eta, step), the first step being 0, and overwrites th
 Phi.  On a GPU both numbers may be arrays there, which a replayed step reads again.  From the step
 on whose loss was not finite, Phi.failed is nan, and a rule only counts in Phi.skipped.
 state: name -> vector, what a rule remembers from step to step; checkpoints keep it.
-parts: of Phi, each with a learning rate and a weight decay of its own; by default one, all of it.
+spans: of Phi, each with a learning rate and a weight decay of its own; by default one, all of it.
 Rules and schedules of the user's own are in run/rules.py.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 from dpedf.kernels.vector import adam, momentum, norm, rmsprop, shorten
 
 
-class Part(NamedTuple):
+class Span(NamedTuple):
     """Neighbours in Phi: where, what multiplies their learning rate, and have they weight decay?
 
     skipped: where a rule counts its skipped steps; None: in Phi.skipped, which counts each once.
@@ -28,7 +28,7 @@ class Part(NamedTuple):
     skipped: np.ndarray | None = None
 
 
-WHOLE = (Part(),)
+WHOLE = (Span(),)
 
 
 class Momentum:
@@ -49,14 +49,14 @@ class Momentum:
     v: (n,), empty without momentum.
     """
 
-    parts = WHOLE
+    spans = WHOLE
 
     def __init__(self, phi, momentum=0.0, nesterov=False, weight_decay=0.0):
         self.phi, self.mu, self.nesterov, self.decay = phi, momentum, nesterov, weight_decay
         self.state = {"v": zeros(phi, momentum)}
 
     def __call__(self, eta, step):
-        for vectors, rate, decay in in_parts(self, eta):
+        for vectors, rate, decay in in_spans(self, eta):
             momentum(*vectors, rate, self.mu, self.nesterov, decay)
 
 
@@ -73,7 +73,7 @@ class Adam:
     m, v: (n,)
     """
 
-    parts = WHOLE
+    spans = WHOLE
     decoupled = False
 
     def __init__(self, phi, betas=(0.9, 0.999), epsilon=1e-8, weight_decay=0.0):
@@ -81,7 +81,7 @@ class Adam:
         self.state = {"m": zeros(phi), "v": zeros(phi)}
 
     def __call__(self, eta, step):
-        for vectors, rate, decay in in_parts(self, eta):
+        for vectors, rate, decay in in_spans(self, eta):
             adam(*vectors, rate, step, *self.constants, decay, self.decoupled)
 
 
@@ -110,21 +110,21 @@ class RMSProp:
     smoothing: alpha.  s, v: (n,), v empty without momentum.
     """
 
-    parts = WHOLE
+    spans = WHOLE
 
     def __init__(self, phi, smoothing=0.99, epsilon=1e-8, momentum=0.0, weight_decay=0.0):
         self.phi, self.constants, self.decay = phi, (smoothing, epsilon, momentum), weight_decay
         self.state = {"s": zeros(phi), "v": zeros(phi, momentum)}
 
     def __call__(self, eta, step):
-        for vectors, rate, decay in in_parts(self, eta):
+        for vectors, rate, decay in in_spans(self, eta):
             rmsprop(*vectors, rate, *self.constants, decay)
 
 
-def in_parts(rule, eta):
-    """For each part of Phi, (the vectors of it that a kernel takes, its eta, its weight decay)."""
+def in_spans(rule, eta):
+    """For each span of Phi, (the vectors of it that a kernel takes, its eta, its weight decay)."""
     Phi, grad, (failed, skipped) = vectors_of(rule.phi)
-    for where, factor, decays, apart in rule.parts:
+    for where, factor, decays, apart in rule.spans:
         failure = failed, skipped if apart is None else apart
         state = (vector[where] for vector in rule.state.values())
         rate = eta if factor == 1 else eta * factor
@@ -145,8 +145,8 @@ def zeros(phi, used=True):
     return np.zeros_like(phi.value) if used else phi.value[:0]
 
 
-def update_rule(phi, train, parts=WHOLE):
-    """The rule that a [train] section names, which updates these parts of phi."""
+def update_rule(phi, train, spans=WHOLE):
+    """The rule that a [train] section names, which updates these spans of phi."""
     decay = train.weight_decay
     if train.optimizer == "sgd":
         rule = Momentum(phi, train.momentum, train.nesterov, decay)
@@ -155,7 +155,7 @@ def update_rule(phi, train, parts=WHOLE):
     else:
         kind = {"adam": Adam, "adamw": AdamW}[train.optimizer]
         rule = kind(phi, train.betas, train.epsilon, decay)
-    rule.parts = parts
+    rule.spans = spans
     return rule
 
 

@@ -30,7 +30,8 @@ from dpedf.parallel.gradient import Gradient
 from dpedf.parallel.ranks import Ranks
 from dpedf.phi import Phi, dense
 from dpedf.run import build
-from dpedf.run.evaluate import classifies, evaluate, predicted
+from dpedf.run.evaluate import classifies, evaluate
+from dpedf.run.targets import predicted
 
 ABOUT = {"name": "rows", "source": "this test", "licence": "none"}
 RANDOM = np.random.default_rng(0)

@@ -380,7 +380,7 @@ def test_export_refuses_what_it_cannot_write(trained, capsys):
 @pytest.mark.parametrize(
     "names, words",
     [
-        (["Phi3"], ["no Phi3", "expected Phi"]),
+        (["Phi3"], ["no Phi3", "expected one of Phi1, Phi2"]),
         (["Phi1.c"], ["no Phi1.c", "expected Phi1."]),
         (["Phi"], ["no Phi,"]),
         (["Phi1", "Phi2"], ["all"]),

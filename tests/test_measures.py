@@ -13,6 +13,7 @@ from dpedf.ops import BinaryLogLoss, Concat, Embedding, LogLoss, Mean, Softmax, 
 from dpedf.phi import Phi
 from dpedf.run import build, measures
 from dpedf.run.evaluate import measure
+from dpedf.run.targets import among_top
 
 ABOUT = {"name": "rows", "source": "this test", "licence": "none"}
 ALL = {"classifier": ("top5", "f1"), "regression": ("r2", "mae", "rmse")}
@@ -112,7 +113,7 @@ def test_top5_leaves_out_labels_that_do_not_count_and_what_is_nan(found):
     model = found(classifying, x, y, ["top5"], classes=7, ignore=255)
     rank = (x > np.take_along_axis(x, np.clip(y, 0, 6)[..., None], -1)).sum(-1)
     assert model.metrics["top5"] == pytest.approx((rank < 5)[y != 255].mean(), abs=0.02)
-    assert not measures.among_top(np.array([[np.nan, *range(6)]]), np.array([6])).any()
+    assert not among_top(np.array([[np.nan, *range(6)]]), np.array([6])).any()
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ RATES = {"Phi1": 0.5, "Phi1.b": 3.0, "Phi2.w": 0.0}  # of Phi1.w, Phi1.b, Phi2.w
 @each_rule
 @pytest.mark.parametrize("decay", ["all", "matrices"])
 @pytest.mark.parametrize("given", [RATES, {}])
-def test_parts_of_phi_are_updated_as_groups_of_parameters_in_pytorch(rule, decay, given):
+def test_spans_of_phi_are_updated_as_groups_of_parameters_in_pytorch(rule, decay, given):
     torch = pytest.importorskip("torch", reason="the reference is PyTorch")
     phi, random = model(dtype="float64"), np.random.default_rng(1)
     settings = {"optimizer": rule.split()[0], "decay": decay, "rates": given, **RULES[rule]}
@@ -120,7 +120,7 @@ def test_parts_of_phi_are_updated_as_groups_of_parameters_in_pytorch(rule, decay
             np.testing.assert_allclose(part, t.detach(), rtol=1e-12, atol=1e-14)
 
 
-def test_there_are_as_few_parts_as_it_takes_and_one_that_is_all_of_phi_where_nothing_is_set():
+def test_there_are_as_few_spans_as_it_takes_and_one_that_is_all_of_phi_where_nothing_is_set():
     phi = model()  # of 20, 5, 15 and 3 numbers
     for given, expected in [
         ({}, None),
@@ -135,11 +135,11 @@ def test_there_are_as_few_parts_as_it_takes_and_one_that_is_all_of_phi_where_not
         ),
     ]:
         rule = rules.update_rule(phi, TrainSection(batch_size=1, learning_rate=1.0, **given))
-        found = [(part.where.start, part.where.stop) for part in rule.parts]
+        found = [(span.where.start, span.where.stop) for span in rule.spans]
         assert found == (expected or [(None, None)])
 
 
-def test_a_step_of_several_parts_that_failed_counts_once():
+def test_a_step_of_several_spans_that_failed_counts_once():
     phi = model()
     train = TrainSection(batch_size=1, learning_rate=1.0, rates={"Phi1.b": 0.5})
     update = rules.update_rule(phi, train)
@@ -182,7 +182,7 @@ def test_rates_are_given_by_name_as_a_table_or_one_by_one(tmp_path, refused):
 def test_a_name_in_rates_is_one_of_what_learns(refused):
     phi = model()
     for name, words in {
-        "Phi3": ["there is no Phi3", "expected Phi2"],
+        "Phi3": ["there is no Phi3", "expected one of Phi1, Phi2"],
         "nowhere": ["one of Phi1, Phi2"],
         "Phi1.W": ["expected Phi1.w"],
         "Phi": ["there is no Phi,"],

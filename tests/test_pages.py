@@ -99,9 +99,13 @@ def described(title):
 
 
 def test_every_event_and_key_of_metrics_is_described(recipes):
-    found = {}
-    for e in events(recipes, "runs/lion"):
-        found.setdefault(e.pop("event"), set()).update(e)
+    found, metrics = {}, set()
+    for e in [e for run in ("lion", "weighted", "both") for e in events(recipes, f"runs/{run}")]:
+        keys = {re.sub("_(?:top5|f1|label|pixels)$", "_NAME", key) for key in e}
+        metrics |= e.keys() - keys
+        found.setdefault(e["event"], set()).update(keys - {"event"})
+    names = "top5", "f1", "label", "pixels"
+    assert metrics == {f"{rows}_{name}" for rows in ("valid", "test") for name in names}
     assert {*found} == {*re.findall(r"^\| `(\w+)`: ", RUNS, re.MULTILINE)}
     for kind, keys in found.items():
         assert keys == described(f"`{kind}`: "), kind

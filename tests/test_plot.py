@@ -142,6 +142,23 @@ def test_curves_are_the_numbers_of_the_run_over_what_was_asked_for(run, drawn, b
 
 
 @draws
+@pytest.mark.parametrize("n", range(4))
+def test_each_metric_and_part_of_a_loss_has_a_panel(run, drawn, n):
+    names = ("top5", "mae", "own_kl")[:n]
+    none = dict(valid_accuracy=None, valid_huge=1e300)
+    found = {f"valid_{name}": k + 0.5 for k, name in enumerate(names)}
+    tested = {f"test_{name}": k + 0.75 for k, name in enumerate(names)}
+    events = [evaluated(7, **none, **found), evaluated(14, **none, **found)]
+    figure = drawn(run("a", [*events, result(14, test_accuracy=None, **tested)]))
+    titles = [axes.get_title("left") for axes in figure.axes]
+    assert titles == ["loss", "top-5, %", "MAE", "own_kl"][: 1 + n]
+    for k, axes in enumerate(figure.axes[1:]):
+        factor = 1 if k else 100
+        assert lines(axes)["-", "."] == [[(1, factor * (k + 0.5)), (2, factor * (k + 0.5))]]
+        assert lines(axes)["None", "D"] == [[(2, factor * (k + 0.75))]]
+
+
+@draws
 def test_a_run_is_named_by_what_differs(run, drawn, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # a legend has no room for a long path
     events = [evaluated(7), evaluated(14)]
@@ -483,7 +500,7 @@ def test_a_run_that_goes_on_doubles_no_point_and_keeps_none_of_lost_steps(tmp_pa
     run.begin(settings, 0)
     for step in 1, 2, 3:
         run.event("train", step=step, loss=1.0 / step)
-        run.event("eval", step=step, valid_loss=2.0 / step)
+        run.event("eval", step=step, valid_loss=2.0 / step, valid_r2=0.5, valid_kl=0.1 * step)
     run.event("test", step=3, test_loss=0.5)
     (tmp_path / "run" / "events.out.tfevents.1.mine").write_bytes(b"")
     again, settings = directory(tmp_path / "run")
@@ -494,6 +511,8 @@ def test_a_run_that_goes_on_doubles_no_point_and_keeps_none_of_lost_steps(tmp_pa
     assert found["train/loss"][:2] == [(1, 1.0), (2, 0.5)] and "test/loss" not in found
     assert len(found["train/loss"]) == 3 and np.isnan(found["train/loss"][2][1])
     assert found["valid/loss"] == [(1, 2.0), (2, 1.0), (3, np.inf)]
+    assert found["valid/kl"] == [(1, np.float32(0.1)), (2, np.float32(0.2))]
+    assert found["valid/r2"] == [(1, 0.5), (2, 0.5)]
     off, settings = directory(tmp_path / "run", on=False)
     off.begin(settings, 0)  # --overwrite
     assert [f.name for f in (tmp_path / "run").glob("*tfevents*")] == ["events.out.tfevents.1.mine"]

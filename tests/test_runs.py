@@ -290,6 +290,27 @@ def test_a_table_fits_its_terminal_and_its_numbers_stand_below_each_other(number
         assert sum("learning_rate=" in line for line in lines) == number
 
 
+def test_metrics_and_parts_are_columns_and_where_these_do_not_fit_they_stand_below(made_up):
+    found = [dict(kl=2.0, r2=0.75), dict(kl=3.0, r2=None), dict(top5=0.5)]
+    for k, (its, loss) in enumerate(zip(found, [0.5, 0.25, 0.5], strict=True)):
+        event, *_ = (e for e in losses(20, [loss]) if e["event"] == "eval")
+        event |= {f"valid_{name}": value for name, value in its.items()}
+        test = dict(event="test", step=20, test_loss=1.5, test_kl=2.5)
+        folder = made_up(f"run-{k}", [event, test], "train.epochs=1").parent
+    _, above, heads, *rows = table(runs_in(folder), folder, "name", 160)
+    assert above.split() == ["valid"] * 5 + ["test"] * 2
+    assert heads.split()[3:-3] == ["acc.", "%", "R2", "top-5", "%", "kl", "loss", "kl"]
+    cells = ["0.5000", "50.00", "0.7500", "2.0000", "1.5000", "2.5000", "10", "2", "run-0"]
+    assert rows[0].split()[2:] == cells
+    _, _, heads, *rows = table(runs_in(folder), folder, "name", 80)
+    assert max(map(len, rows)) <= 80 and "R2" not in heads
+    assert rows[1::2] == [
+        "        valid kl 2.0000, R2 0.7500; test kl 2.5000",
+        "        valid kl 3.0000; test kl 2.5000",
+        "        valid top-5 50.00 %; test kl 2.5000",
+    ]
+
+
 def test_only_what_differs_is_said_and_not_what_a_name_says(settings):
     three = [settings(f"seed={seed}", "run.threads=1") for seed in range(3)]
     assert labels(three) == ["seed=0", "seed=1", "seed=2"]
@@ -299,6 +320,9 @@ def test_only_what_differs_is_said_and_not_what_a_name_says(settings):
     found = ["seed=2, learning_rate=0.1", "seed=3, learning_rate=1"]
     assert labels([*three, other])[2:] == found
     assert labels([*three, other], "abcd")[2:] == ["seed=2", found[1]]
+    rates = [settings(f"train.rates.Phi1={rate}") for rate in (0.1, 0.2)]
+    assert labels([three[0], *rates]) == ["", "Phi1=0.1", "Phi1=0.2"]
+    assert labels(rates, ["Phi1=0.1", "other"]) == ["", "Phi1=0.2"]
     wide = settings("model.sizes=[64,99,10]", "train.learning_rate=1e-5", "model.activation=tanh")
     assert labels([three[0], wide]) == [
         "sizes=[64,16,10], learning_rate=0.1",

@@ -14,6 +14,7 @@ from dpedf.phi import name_parameters
 from dpedf.program import Program, program
 from dpedf.run import own_code
 from dpedf.run.evaluate import classifies, parts_of
+from dpedf.run.measures import OTHERS, TITLES
 from dpedf.run.own_code import takes
 from dpedf.run.settings.sections import OF_EVERY_MODEL
 from dpedf.shapes import described, listed
@@ -23,6 +24,7 @@ OF_A_MODEL = "x", "y", "..."  # its parameters
 # Outputs are looked at for so many rows, and for so many draws of the parameters.
 FEW, DRAWS = 4, 16
 NEAR = 1e-3  # 1, for a probability
+LISTED = 8  # packages, of which all are said where one has another name
 
 
 def build(settings, x, y):
@@ -65,7 +67,7 @@ def expect_parts(ell):
     """UserError: what a model reports beside its loss is not {name: a node that ell depends on}."""
     for name, n in parts_of(ell).items():
         found = f"model.build returned {{{name!r}: {kind(n)}}} beside ell"
-        if not (isinstance(name, str) and name.isidentifier()) or name in ("loss", "accuracy"):
+        if not (isinstance(name, str) and name.isidentifier()) or name in (*OTHERS, *TITLES):
             raise UserError(f"{found}, expected another name")
         if n not in CompNodes(ell):
             raise UserError(f"{found}, expected a node that ell depends on")
@@ -96,7 +98,8 @@ def named(name, parameters, setting):
     if not chosen:
         packages = dict.fromkeys(p.name.rpartition(".")[0] or p.name for p in parameters)
         near = get_close_matches(name, [*packages, *(p.name for p in parameters)], 1)
-        expected = near[0] if near else f"one of {', '.join(packages)}"
+        several = not near or near[0] in packages and len(packages) <= LISTED
+        expected = f"one of {', '.join(packages)}" if several else near[0]
         raise UserError(f"{setting}: there is no {name}, expected {expected}")
     return chosen
 

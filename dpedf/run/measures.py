@@ -12,18 +12,15 @@ mae: mean_b |Q[b] - y[b]|
 rmse: sqrt(mean_b (Q[b] - y[b])**2)
 """
 
-from math import prod
-
-import numpy as np
-
 from dpedf.errors import UserError, percent, short
 from dpedf.program import program
 from dpedf.run.scores import MOST
+from dpedf.run.targets import TOP
 
 OF = {"classifier": ("top5", "f1"), "regression": ("r2", "mae", "rmse")}
 DEFAULTS = {"regression": ("r2", "mae")}
-TOP = 5
 TITLES = {"top5": "top-5", "f1": "F1", "r2": "R2", "mae": "MAE", "rmse": "RMSE"}
+OTHERS = "loss", "accuracy"  # what is measured of every model
 
 
 def kind_of(Q, ell, y):
@@ -55,46 +52,14 @@ def chosen(asked, Q, ell, y):
     return tuple(dict.fromkeys(asked)) or DEFAULTS.get(kind, ())
 
 
-def among_top(Q, y):
-    """Is the label y[b,...] among the classes of the TOP largest Q[b,...,j]?
-
-    Of equal ones the first are, as for accuracy; where one of them is nan, none.
-    """
-    labels = np.expand_dims(y, -1)  # what a mask leaves out may be anything
-    classes = np.arange(Q.shape[-1], like=labels)
-    its = np.where(classes == labels, Q, -np.inf).max(axis=-1, keepdims=True)
-    before = (Q > its) | ((Q == its) & (classes < labels))
-    return (before.sum(axis=-1) < TOP) & ~np.isnan(Q).any(axis=-1)
-
-
-def errors(Q, y):
-    """(4 K,), float64, of K targets: the sums of |Q - y| and its square, and of y its mean and
-    the sum of squares around that, over these rows.
-    """
-    Q, y = (a.reshape(len(a), prod(a.shape[1:])).astype(np.float64) for a in (Q, y))
-    first, difference = y[0], Q - y
-    beside = y - first  # which is 0 where y does not vary
-    mean = beside.sum(axis=0) / len(y)
-    parts = np.abs(difference), np.square(difference), np.square(beside - mean)
-    absolute, square, spread = (part.sum(axis=0) for part in parts)
-    return np.concatenate([absolute, square, first + mean, spread])
-
-
-def of_regression(blocks, rows):
-    """{name: value} of what errors found in blocks of so many rows.
-
-    Chan, Golub and LeVeque, 1979, add the squares around the mean of each block: those of large
-    numbers around 0 would leave nothing of a small variance.
-    """
-    n, rows = sum(rows), np.array(rows, np.float64)[:, np.newaxis]
-    absolute, square, means, spread = blocks.reshape(len(blocks), 4, -1).swapaxes(0, 1)
-    beside = means - means[0]
-    between = np.square(beside - (rows * beside).sum(axis=0) / n)
-    whole = spread.sum(axis=0) + (rows * between).sum(axis=0)
-    absolute, square = absolute.sum(axis=0), square.sum(axis=0)
-    share = np.where(whole > 0, square / np.where(whole > 0, whole, 1.0), square != 0)
-    found = {"r2": 1 - share, "mae": absolute / n, "rmse": np.sqrt(square / n)}
-    return {name: its.mean().item() for name, its in found.items()}
+def measured(rows, event):
+    """{name: value} of the metrics and parts of a loss that an event has for the rows "test"."""
+    found = {
+        key.removeprefix(f"{rows}_"): its
+        for key, its in event.items()
+        if key.startswith(f"{rows}_") and isinstance(its, float)
+    }
+    return {name: its for name, its in found.items() if name.isidentifier() and name not in OTHERS}
 
 
 def said(metrics):

@@ -17,8 +17,9 @@ from dpedf.errors import RunError, UserError
 from dpedf.kernels.activation import sigmoid
 from dpedf.parallel.passes import memory_of_passes
 from dpedf.program import during, program
-from dpedf.run.evaluate import classifies, predicted, rows_of_block
+from dpedf.run.evaluate import classifies, rows_of_block
 from dpedf.run.measures import kind_of
+from dpedf.run.targets import predicted
 
 LETTERS = {"probabilities": "p", "scores": "s", "output": "y"}  # of the numbers of a row
 

@@ -15,7 +15,7 @@ from dpedf.parallel.launcher import command
 from dpedf.parallel.terminal import terminal
 from dpedf.run.last_lines import kept, last_lines
 from dpedf.run.measures import said as in_words
-from dpedf.run.scores import WIDTH, confusion_table
+from dpedf.run.scores import confusion_table
 from dpedf.run.settings.pointless import codes_as_numbers, pointless
 
 LINE_EVERY = 5  # seconds between lines of progress, where there is no bar
@@ -185,7 +185,7 @@ class Report:
         self.bar.set_postfix_str(loss)
         if self.bar.disable and now - self.said > LINE_EVERY:
             self.said = now
-            at = f"epoch {self.epoch}, step {self.step.number} of {self.last_step}"
+            at = f"epoch {self.epoch}, step {self.step.number:,} of {self.last_step:,}"
             self.say(f"{at}, {loss}")
 
     def evaluated(self, found, sha256):
@@ -201,12 +201,11 @@ class Report:
             **dict(samples_per_second=rate, seconds=round(self.said - self.began, 3)),
             **dict(ranks=self.ranks.size, phi_sha256=sha256),
         )
-        said = [f"epoch {self.epoch}, step {self.step.number}: loss {short(train_loss)}"]
+        said = [f"epoch {self.epoch}, step {self.step.number:,}: loss {short(train_loss)}"]
         said += [] if found.loss is None else [f"valid loss {short(found.loss)}"]
         said += [] if found.accuracy is None else [percent(found.accuracy)]
-        line = ", ".join([*said, *in_words(found.metrics)])
-        rate = f", {rate:,.0f} rows/s"
-        self.say(line + rate * (len(line + rate) <= WIDTH))
+        said += in_words(found.metrics) or [f"{rate:,.0f} rows/s"]  # which 80 columns hold
+        self.say(", ".join(said))
 
     def tested(self, training, found):
         """Report the test, and the end of the run.  found: what measure found."""
@@ -226,11 +225,11 @@ class Report:
         key = "steps" if 0 < training.settings.train.steps <= number else "epochs"
         key = "patience" if training.saves.out_of_patience else key
         more = f"nothing is left to do; a larger train.{key} goes on"
-        found = f"finished at step {number}, {more}"
+        found = f"finished at step {number:,}, {more}"
         self.say("\n".join([found, *last_lines(training)]))
 
     def stopped(self, training, words):
         """Report that the run was told to stop.  words: its command line."""
         words = [word for word in words if word not in ("--resume", "--overwrite")]
         how = f"to go on with --resume: {command(self.ranks, 'train', *words, '--resume')}"
-        self.say(f"{kept(training)}\nstopped at step {self.step.number}, {how}")
+        self.say(f"{kept(training)}\nstopped at step {self.step.number:,}, {how}")

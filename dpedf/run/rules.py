@@ -17,11 +17,11 @@ from dpedf.errors import UserError
 from dpedf.kernels.vector import guarded
 from dpedf.optim import vectors_of, zeros
 from dpedf.run.own_code import own_file, procedure
-from dpedf.run.parts import parts
 from dpedf.run.settings.consistent import OPTIMIZERS_WITH
 from dpedf.run.settings.explain import in_toml
 from dpedf.run.settings.pointless import OF_SCHEDULE
 from dpedf.run.settings.tree import shown
+from dpedf.run.spans import spans
 
 # Steps of a trial: at least, and until a rule has changed all it has and read all it was given.
 FEW, STEPS = 8, 64
@@ -156,7 +156,7 @@ def update_rule(phi, train, note=ignored):
     """The rule that a [train] section names, which updates phi.  note(line) tells of it."""
     if own_file(train.optimizer):
         return OwnRule(phi, train, note)
-    return optim.update_rule(phi, train, parts(phi, train))
+    return optim.update_rule(phi, train, spans(phi, train))
 
 
 def schedule(train, steps, note=ignored):

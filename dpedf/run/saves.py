@@ -42,9 +42,11 @@ class Saves:
             return
         self.since_best += 1
         if not isfinite(loss):
-            stays = f"stays that of step {self.best_step}" if self.best_step else "is not made yet"
+            stays = (
+                f"stays that of step {self.best_step:,}" if self.best_step else "is not made yet"
+            )
             found = f"the validation loss is {loss}, expected a finite one: best.h5 {stays}"
-            training.report.say(f"step {training.step.number}: {found}")
+            training.report.say(f"step {training.step.number:,}: {found}")
         elif loss < self.best:
             self.best, self.best_step, self.since_best = loss, training.step.number, 0
             self.save("best.h5", training)

@@ -6,7 +6,7 @@ from weakref import finalize
 
 from dpedf.data.disk import no_link, writing
 from dpedf.errors import extra
-from dpedf.run.measures import TITLES
+from dpedf.run.measures import measured
 
 BEGINS, ENDS = "events.out.tfevents.", ".dpedf"  # of its name; TensorBoard looks for "tfevents"
 
@@ -71,12 +71,12 @@ class EventFile:
         """Write the numbers of an event, nan and infinity too."""
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        curves = CURVES[event["event"]] | {
-            f"{rows}_{name}": f"{rows}/{name}" for rows in ("valid", "test") for name in TITLES
-        }
+        curves = CURVES[event["event"]]
         found = {
             name: event[key] for key, name in curves.items() if isinstance(event.get(key), float)
         }
+        for rows in "valid", "test":
+            found |= {f"{rows}/{name}": its for name, its in measured(rows, event).items()}
         values = [Summary.Value(tag=name, simple_value=number) for name, number in found.items()]
         with writing(self.path):
             self.write(step=event["step"], summary=Summary(value=values))

@@ -38,7 +38,7 @@ def test_under_mpirun_too_a_terminal_shows_a_bar_and_whole_lines_above_it(job):
     assert len(bars) == 1 and "| 40/40 [" in bars[0] and ", loss " in bars[0]
     assert all(len(part) < COLUMNS for part in re.findall(r"[^\r\n]*%\|[^\r\n]*", shown))
     reports = [line for line in lines if line.startswith("epoch")]
-    whole = r"epoch \d, step \d+: loss [\d.]+, valid loss [\d.]+, [\d.]+ %, [\d,]+ rows/s"
+    whole = r"epoch \d, step [\d,]+: loss [\d.]+, valid loss [\d.]+, [\d.]+ %, [\d,]+ rows/s"
     assert max(map(len, reports)) < 80 and len(reports) == 8
     assert all(re.fullmatch(whole, line) for line in reports)
     # the launcher may pass on the last of the bar after the last line

@@ -14,11 +14,20 @@ LONGEST = 40  # characters of a value
 
 def differences(configs):
     """For each of several Configs, {"train.seed": 1, ...}: the settings that not all have alike."""
-    trees = [flat(config) for config in configs]
+    trees = [by_key(config) for config in configs]
     keys = dict.fromkeys(key for tree in trees for key in tree)
     keys = [key for key in keys if not {key, key.split(".")[0]} & {*ASIDE}]
     differing = [key for key in keys if len({written(tree.get(key)) for tree in trees}) > 1]
     return [{key: tree[key] for key in differing if key in tree} for tree in trees]
+
+
+def by_key(config):
+    """{"train.rates.Phi1": 0.1, ...}"""
+    return {
+        f"{key}.{name}" if name else key: its
+        for key, value in flat(config).items()
+        for name, its in (value.items() if isinstance(value, dict) else [("", value)])
+    }
 
 
 def labels(configs, called=None):

@@ -11,7 +11,7 @@ from dpedf.run import config, metrics
 from dpedf.run.checkpoint import glance, looks_whole
 from dpedf.run.directory import CHECKPOINT, FAILURE, METRICS
 from dpedf.run.lock import live
-from dpedf.run.measures import TITLES
+from dpedf.run.measures import measured
 from dpedf.run.metrics import count, number
 
 OF_A_RUN = "config.toml", METRICS, CHECKPOINT  # one of them makes a directory that of a run
@@ -25,7 +25,7 @@ class PastRun:
     step: of its last event, or of its checkpoint.  last_step: at which it ends, None where that is
     not known.  valid_loss, valid_accuracy: at the lowest loss so far.  test_loss, test_accuracy.
     since_best: evaluations since the lowest loss.
-    measured: {"valid_r2": number}, of metrics and parts, at the lowest loss, and of the test.
+    measured: {"valid": {"r2": number}}, metrics and parts, at the lowest loss; {"test": ...}.
     seconds, ranks: of its last evaluation, or of its checkpoint.  Each is None where there is none.
     status: "finished", it was tested at its end; "live", a job trains it; "failed", an error has
     ended it; "stopped", it can be resumed; "damaged", it cannot.
@@ -36,7 +36,7 @@ class PastRun:
         self.path, self.settings, self.note = Path(path), None, ""
         self.last_step = self.tested = None
         self.valid_loss = self.valid_accuracy = self.test_loss = self.test_accuracy = None
-        self.measured = {}
+        self.measured = {"valid": {}, "test": {}}
         self.status = "live" if live(path) else None  # before what it may be writing meanwhile
         kept = glance(self.path / CHECKPOINT)
         self.step, self.per_epoch = count(kept.get("step")) or 0, count(kept.get("steps_per_epoch"))
@@ -82,8 +82,8 @@ class PastRun:
             self.seconds = None if seconds is None or seconds < 0 else seconds
 
     def take_measured(self, rows, event):
-        for key in (f"{rows}_{name}" for name in TITLES):
-            self.measured[key] = number(event.get(key))
+        found = measured(rows, event)
+        self.measured[rows] = {name: its for name, its in found.items() if number(its) is not None}
 
     def judged(self):
         """The status of a run that is not live."""

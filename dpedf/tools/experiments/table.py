@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dpedf.errors import columns as columns_of
 from dpedf.errors import padded, plural, short, visible
-from dpedf.run.measures import TITLES
+from dpedf.run.measures import TITLES, said
 from dpedf.tools.experiments.differences import labels, shown
 from dpedf.tools.experiments.past import in_order
 
@@ -56,15 +56,20 @@ def table(runs, directory, sort="name", width=None):
     if not runs:
         return
     names = [visible(name_in(directory, run)) for run in runs]
-    differing = told_apart(runs, names, models, most)
-    yield from laid_out(names, columns(runs), runs, differing, width)
-    said = [f"{name}: {run.note}" for name, run in zip(names, runs, strict=True) if run.note]
-    if said:
+    more, head = told_apart(runs, names, models, most), "differs"
+    shown = columns(runs)
+    if sum(widths(shown, runs)) + GAP * len(shown) + max(map(columns_of, names)) > width:
+        shown, head = columns(runs, metrics=False), "more"
+        each = zip(more, runs, strict=True)
+        more = ["; ".join([its] * bool(its) + measured(run)) for its, run in each]
+    yield from laid_out(names, shown, runs, more, head, width)
+    notes = [f"{name}: {run.note}" for name, run in zip(names, runs, strict=True) if run.note]
+    if notes:
         yield ""
-    for line in said[:MOST_SAID]:
+    for line in notes[:MOST_SAID]:
         yield from textwrap.wrap(visible(line), max(NARROW, width), subsequent_indent="  ")
-    if len(said) > MOST_SAID:
-        yield f"and {len(said) - MOST_SAID} more"
+    if len(notes) > MOST_SAID:
+        yield f"and {len(notes) - MOST_SAID} more"
 
 
 def name_in(directory, run):
@@ -96,17 +101,17 @@ def told_apart(runs, names, models, most):
     return [found.get(k, "") for k in range(len(runs))]
 
 
-def columns(runs):
-    """Those in which there is anything."""
+def columns(runs, metrics=True):
+    """Those in which there is anything.  metrics: with those of metrics and parts of a loss."""
     every = [
         Column("", "steps", steps),
         Column("", "status", lambda run: run.status, False),
         Column("valid", "loss", lambda run: loss(run.valid_loss)),
         Column("valid", "acc. %", lambda run: percent(run.valid_accuracy)),
-        *of_metrics("valid"),
+        *of_metrics(runs if metrics else [], "valid"),
         Column("test", "loss", lambda run: loss(run.test_loss)),
         Column("test", "acc. %", lambda run: percent(run.test_accuracy)),
-        *of_metrics("test"),
+        *of_metrics(runs if metrics else [], "test"),
         Column("", "seconds", lambda run: few_digits(run.seconds)),
         Column("", "ranks", lambda run: "" if run.ranks is None else f"{run.ranks}"),
     ]
@@ -128,12 +133,17 @@ def percent(value):
     return "" if value is None else f"{100 * value:.2f}" if abs(value) <= 1 else f"{value:.2e}"
 
 
-def of_metrics(rows):
-    """A column for each of run.metrics."""
-    for name, title in TITLES.items():
-        form, title = (percent, f"{title} %") if name == "top5" else (loss, title)
-        key = f"{rows}_{name}"
-        yield Column(rows, title, lambda run, key=key, form=form: form(run.measured.get(key)))
+def of_metrics(runs, rows):
+    """A column for each of run.metrics, and then for each part of a loss."""
+    names = dict.fromkeys(name for run in runs for name in run.measured[rows])
+    for name in sorted(names, key=lambda name: name not in TITLES):
+        form, title = (percent, "top-5 %") if name == "top5" else (loss, TITLES.get(name, name))
+        yield Column(rows, title, lambda run, at=name, form=form: form(run.measured[rows].get(at)))
+
+
+def measured(run):
+    """The same in words, for "valid" and for "test"."""
+    return [f"{rows} {', '.join(said(its))}" for rows, its in run.measured.items() if its]
 
 
 def few_digits(seconds):
@@ -142,20 +152,29 @@ def few_digits(seconds):
     return f"{seconds:.1f}" if seconds < 10 else f"{seconds:,.0f}" if seconds < 1e9 else "?"
 
 
-def laid_out(names, columns, runs, differing, width):
-    """The lines: figures, names and what differs, which goes on below where it is long."""
-    rows = [[c.above for c in columns], [c.head for c in columns]]
-    rows += [[c.cell(run) for c in columns] for run in runs]
-    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
-    indent, longest = sum(widths) + GAP * len(widths), max([3, *map(columns_of, names)])
+def cells(columns, runs):
+    """The rows of a table: two of heads, then those of runs."""
+    heads = [[c.above for c in columns], [c.head for c in columns]]
+    return heads + [[c.cell(run) for c in columns] for run in runs]
+
+
+def widths(columns, runs):
+    return [max(map(columns_of, its)) for its in zip(*cells(columns, runs), strict=True)]
+
+
+def laid_out(names, columns, runs, more, head, width):
+    """The lines: figures, names and more on each run, which goes on below where it is long."""
+    rows, wide = cells(columns, runs), widths(columns, runs)
+    indent, longest = sum(wide) + GAP * len(wide), max([3, *map(columns_of, names)])
     room = width - indent - longest - GAP
     beside = room >= NARROW
-    differs = "differs" if beside and any(differing) else ""
-    texts = zip(["", "run", *names], ["", differs, *differing], strict=True)
-    for cells, (name, label) in zip(rows, texts, strict=True):
+    texts = zip(["", "run", *names], ["", head if beside and any(more) else "", *more], strict=True)
+    for row, (name, label) in zip(rows, texts, strict=True):
+        each = zip(row, columns, wide, strict=True)
+        padding = [(" " * (w - columns_of(cell)), cell, c.right) for cell, c, w in each]
         figures = "".join(
-            (cell.rjust(w) if c.right else cell.ljust(w)) + " " * GAP
-            for cell, c, w in zip(cells, columns, widths, strict=True)
+            (blanks + cell if right else cell + blanks) + " " * GAP
+            for blanks, cell, right in padding
         )
         within = room if beside else max(NARROW, width - BELOW)
         wrapped = textwrap.wrap(label, within, break_on_hyphens=False)

@@ -1,4 +1,4 @@
-"""The picture of training curves: loss and accuracy of runs, one over the other."""
+"""The picture of training curves: loss, accuracy and metrics of runs, a panel each."""
 
 import numpy as np
 from matplotlib import colormaps
@@ -8,6 +8,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 
 from dpedf.errors import UserError, percent, plural, short
 from dpedf.run.config import load
+from dpedf.run.measures import TITLES, measured
 from dpedf.tools.experiments.differences import differences
 from dpedf.tools.experiments.differences import labels as differences_in_words
 from dpedf.tools.pictures.grids import legible
@@ -24,7 +25,10 @@ LONGEST = 70  # characters of a name
 CHARACTERS = 14  # of a legend, in an inch
 TRAINING = dict(linestyle=(0, (3, 1.5)), alpha=0.65)
 TEST = dict(marker="D", markersize=5, markerfacecolor="white")
-HEIGHT, ROW = 3.2, 0.19  # inches: of the panels, and of a line of the legend
+HEIGHT, ROW = 3.2, 0.19  # inches: of a row of panels, and of a line of the legend
+WIDTHS = 6, 9, 12  # of as many panels in a row
+MOST = 8  # panels beside that of the loss
+SHARES = "accuracy", "top5"
 UNITS = {"seconds": 1, "minutes": 60, "hours": 3600}
 
 
@@ -60,13 +64,15 @@ def draw(histories, by):
         latest = max(np.nanmax(h.drawn(h.evaluated, "step", by)[0]) for h in histories)
         label = next((u for u, n in UNITS.items() if latest < 120 * n), "hours")
         unit = UNITS[label]
-    accurate = any(
-        np.isfinite(its[1]).any()
-        for h in histories
-        for its in (h.curve("valid_accuracy", by), h.test("test_accuracy", by))
-    )
-    figure = Figure((9, HEIGHT) if accurate else (6, HEIGHT), layout="constrained")
-    panels = figure.subplots(1, 1 + accurate, squeeze=False, sharex=True)[0]
+    metrics = drawable(histories, by)
+    n = 1 + len(metrics)
+    beside = 2 if n == 4 else min(n, len(WIDTHS))
+    down = -(-n // beside)
+    figure = Figure((WIDTHS[beside - 1], down * HEIGHT), layout="constrained")
+    panels = [*figure.subplots(down, beside, squeeze=False, sharex=True).flat]
+    for empty in panels[n:]:
+        empty.remove()
+    panels = panels[:n]
     width = 1.4 if len(histories) <= len(COLORS) else 0.9
     handles = []
     each = zip(histories, colors(len(histories)), labels(histories), strict=True)
@@ -75,13 +81,16 @@ def draw(histories, by):
         plot(panels[0], history.curve("train_loss", by), unit, **style, **TRAINING)
         plot(panels[0], history.curve("valid_loss", by), unit, **style)
         mark(panels[0], history.test("test_loss", by), unit, color)
-        if accurate:
-            plot(panels[1], in_percent(history.curve("valid_accuracy", by)), unit, **style)
-            mark(panels[1], in_percent(history.test("test_accuracy", by)), unit, color)
+        for axes, its in zip(panels[1:], metrics, strict=True):
+            factor = 100 if its in SHARES else 1
+            plot(axes, times(factor, history.curve(f"valid_{its}", by)), unit, **style)
+            mark(axes, times(factor, history.test(f"test_{its}", by)), unit, color)
         handles.append(Line2D([], [], **style, label=legible(name, LONGEST) + result(history)))
-    for axes, title in zip(panels, ("loss", "accuracy, %"), strict=False):
+    for axes, its in zip(panels, ("loss", *metrics), strict=True):
+        title = legible(TITLES.get(its, its), LONGEST) + ", %" * (its in SHARES)
         axes.set_title(title, loc="left")
         axes.set_xlabel(label)
+        axes.tick_params(labelbottom=True)
         axes.grid(alpha=0.25, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
         axes.yaxis.set_major_formatter("{x:g}")
@@ -100,8 +109,21 @@ def colors(n):
     return colormaps["viridis"](np.linspace(0, 0.95, n))
 
 
-def in_percent(curve):
-    return curve[0], 100 * curve[1]
+def drawable(histories, by):
+    """What has curves beside the loss: accuracy, metrics, and then the parts of losses."""
+    events = [e for h in histories for e in (*h.evaluated, *h.tested)]
+    found = [name for e in events for rows in ("valid", "test") for name in measured(rows, e)]
+    names = dict.fromkeys(["accuracy", *(name for name in TITLES if name in found), *found])
+    return [name for name in names if any(has_points(h, name, by) for h in histories)][:MOST]
+
+
+def has_points(history, name, by):
+    curves = history.curve(f"valid_{name}", by), history.test(f"test_{name}", by)
+    return any(np.isfinite(y).any() for _, y in curves)
+
+
+def times(factor, curve):
+    return curve[0], factor * curve[1]
 
 
 def plot(axes, curve, unit, **style):
@@ -170,7 +192,7 @@ def legend_of_runs(figure, handles):
     longest = max(len(handle.get_label()) for handle in handles)
     room = figure.get_figwidth() * CHARACTERS
     columns = int(max(1, min(len(handles), room // (longest + 5))))
-    figure.set_figheight(HEIGHT + ROW * -(-len(handles) // columns))
+    figure.set_figheight(figure.get_figheight() + ROW * -(-len(handles) // columns))
     place = dict(loc="outside upper center", ncols=columns, frameon=False)
     legend = figure.legend(handles, ["run"] * len(handles), **place)
     for text, handle in zip(legend.get_texts(), handles, strict=True):

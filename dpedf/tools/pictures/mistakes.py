@@ -10,7 +10,8 @@ from dpedf.edf import Forward
 from dpedf.errors import UserError
 from dpedf.kernels.activation import sigmoid
 from dpedf.program import during
-from dpedf.run.evaluate import classifies, predicted, rows_of_block
+from dpedf.run.evaluate import classifies, rows_of_block
+from dpedf.run.targets import predicted
 
 
 class Mistake(NamedTuple):

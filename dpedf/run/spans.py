@@ -1,17 +1,17 @@
-"""The parts of Phi that train.rates and train.decay tell apart."""
+"""The spans of Phi that train.rates and train.decay tell apart."""
 
 from itertools import pairwise
 
 import numpy as np
 
 from dpedf.errors import UserError
-from dpedf.optim import WHOLE, Part
+from dpedf.optim import WHOLE, Span
 from dpedf.run.build import named, under
 from dpedf.run.settings.explain import in_toml
 
 
-def parts(phi, train):
-    """The Parts of phi for a [train] section: as few as it takes, so that updates are few.
+def spans(phi, train):
+    """The Spans of phi for a [train] section: as few as it takes, so that updates are few.
 
     UserError: a name in train.rates is none of what learns.
     """
@@ -26,7 +26,7 @@ def parts(phi, train):
         runs.append((low, high, *alike))
     apart = np.zeros_like(phi.skipped)
     return tuple(
-        Part(slice(low, high), *alike, apart if number else None)
+        Span(slice(low, high), *alike, apart if number else None)
         for number, (low, high, *alike) in enumerate(runs)
     )
 
