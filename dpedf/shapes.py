@@ -112,7 +112,8 @@ def expect_value(node, returned=None):
 def hiding(thing, node, inputs):
     """What has nodes, at any depth, that are not among these inputs of a node; or None.
 
-    As lists, tuples and packages show them: not a dict, say, an object or a function.
+    As lists, tuples and packages show them: not a dict, say, or an object.  A function is passed
+    over: it may know a node for a reason of its own.
     """
     todo, seen = [(thing, None)], {}
     while todo:
@@ -120,13 +121,11 @@ def hiding(thing, node, inputs):
         if kind(thing) not in (None, "package"):
             if place and thing is not node and thing not in inputs:
                 return place
-        elif id(thing) not in seen and not isinstance(thing, (type, ModuleType)):
+        elif id(thing) not in seen and not isinstance(thing, (type, ModuleType, FunctionType)):
             seen[id(thing)] = thing  # and stays alive, so that no other gets its id
             if not (kind(thing) or isinstance(thing, (list, tuple))):
                 place = place or type(thing).__name__
-            if isinstance(thing, FunctionType):  # without its globals
-                parts = thing.__closure__, thing.__defaults__, thing.__kwdefaults__
-            elif isinstance(thing, np.ndarray) and thing.dtype == object:
+            if isinstance(thing, np.ndarray) and thing.dtype == object:
                 parts = thing.flat
             else:
                 parts = vars(thing).values() if kind(thing) else gc.get_referents(thing)

@@ -12,7 +12,6 @@ SHIPPED = sorted(path.stem for path in (ROOT / "configs").glob("*.toml"))
 IMAGES = {"digits": (8, 8), "parity": (8, 8), "mnist": (28, 28), "cifar10": (3, 32, 32)}  # of data
 LESS = {  # of what takes long on two cores
     "autoencoder": ["model.sizes=[784,64,32,16]"],
-    "char_transformer": ["model.width=32"],
     "cifar10": ["model.width=4", "train.batch_size=16"],
     "nineties": ["model.hidden=128"],
     "slides": ["model.sizes=[784,32,10]"],

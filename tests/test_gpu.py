@@ -175,7 +175,7 @@ def test_every_shipped_config_trains_as_on_the_cpu_and_is_replayed(ended, name):
     replayed, eager, on_cpu = (ended(name + where) for where in ("", ", eager", ", cpu"))
     assert replayed.phi_sha256 == eager.phi_sha256
     assert ("kernel by kernel" in replayed.output) == (name == "debug")  # which looks for nan
-    assert 0 < distance(replayed, on_cpu) < 1e-5
+    assert 0 < distance(replayed, on_cpu) < 5e-5  # with Adam, which divides by small numbers
 
 
 REDUCED = [("tf32", 1e-2), ("bfloat16", 3e-2)]

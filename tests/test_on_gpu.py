@@ -61,7 +61,7 @@ from dpedf.run.step import Step
 
 pytestmark = pytest.mark.gpu
 each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
-NEAR = {"float32": 2e-5, "float64": 1e-12}
+NEAR = {"float32": 2e-5, "float64": 1e-12, "int64": 0}
 
 
 @pytest.fixture(scope="module")

@@ -100,9 +100,7 @@ UNCHECKED = {  # what nothing can be compared of, and what check says, or whoeve
     "InAnObject.inputs has nodes in an object of type SimpleNamespace": lambda: InAnObject(
         Input((4,))
     ),
-    "InAClosure.input has nodes in an object of type function, expected a list": lambda: InAClosure(
-        Input((4,))
-    ),
+    "InAClosure has no inputs, expected nodes as its attributes": lambda: InAClosure(Input((4,))),
     "InADict of Input: (B, 4) of 3 classes of int64: no number to compare": in_a_dict,
     "OneHot of Input: (B, 4) of 3 classes of int64: no number to compare, expected an": lambda: (
         OneHot(labels(), 3)

@@ -20,6 +20,7 @@ from terminals import at_a_terminal
 from dpedf.data import write
 from dpedf.errors import short
 from dpedf.parallel.ranks import Ranks
+from dpedf.run.evaluate import Found
 from dpedf.run.last_lines import last_lines
 from dpedf.run.report import Report
 from dpedf.run.saves import Saves
@@ -878,7 +879,7 @@ def test_samples_per_second_leave_out_what_is_no_training(monkeypatch):
 
     def last(seconds):
         clock.now += seconds
-        return 0.5, None
+        return Found(0.5)
 
     training, events = Timed(1000), []
     training.ranks, training.saves = Ranks(), Saves(1000, {"best": 0.0})

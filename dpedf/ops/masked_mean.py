@@ -67,14 +67,14 @@ def expect_same_shape(name, array, shape):
 def expect_floats(y, Q):
     """ValueError: y has a number for each class, as Q has, which is none as probabilities are."""
     y, Q = getattr(y, "value", None), getattr(Q, "value", None)
-    if y is not None and Q is not None and y.ndim == Q.ndim and y.dtype.kind != "f":
+    if y is not None and Q is not None and y.shape[1:] == Q.shape[1:] and y.dtype.kind != "f":
         found = f"LogLoss with {y.dtype} for each class as y"
         raise ValueError(f"{found}, expected floats, which are probabilities, or labels")
 
 
 def expect_labels_of(y, Q):
     """ValueError: y is not of the shape of labels of Q; or has probabilities, which came late."""
-    if y.value.ndim == Q.value.ndim:
+    if y.value.shape == Q.value.shape:
         expect_floats(y, Q)
         expected = f"an Input of their shape, {y.value.shape[1:]}"
         raise ValueError(f"LogLoss with probabilities as y, expected {expected}")
