@@ -190,7 +190,8 @@ def test_a_file_without_rows_to_learn_from_is_described_and_checked(y, path, cap
         if y is None:
             del file["test/y"]
     lines = lines_of(capsys, path)
-    assert lines[-1] == f"{path}: no train/x, so it is for dpedf evaluate and predict alone"
+    tools = "predict" if y is None else "evaluate and predict"
+    assert lines[-1] == f"{path}: no train/x, so it is for dpedf {tools} alone"
     assert "1 town     2 categories and (other): P, Q" in lines
     standardised = "          mass, standardised by mean 3 and std 0.5" in lines
     assert standardised == (y is not None and y.dtype.kind == "f")

@@ -38,7 +38,8 @@ class Rest(File):
         self.columns, self.targets = columns_of(self.stored, self.x.shape), targets
         self.scale_rows()
         self.expect_codes(self.columns)
-        self.notes = [f"{path}: no train/x, so it is for dpedf evaluate and predict alone"]
+        tools = "evaluate and predict" if stored else "predict"
+        self.notes = [f"{path}: no train/x, so it is for dpedf {tools} alone"]
 
     def opened(self, group):
         if self.stored.has(f"{group}/y"):
