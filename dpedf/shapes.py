@@ -6,17 +6,17 @@ attributes (Phi.w: W, (I, J) says that the equations call Phi.w W).  What does n
 at the line that makes the node.
 """
 
-import gc
 import re
+from collections import deque
+from collections.abc import Mapping, Set, ValuesView
 from functools import cache
-from types import FunctionType, ModuleType
+from types import SimpleNamespace
 
 import numpy as np
 
 LETTER = re.compile(r"(\d*)([A-Za-z]\w*)|\d+|\.\.\.")
-OURS = {  # attributes that the framework sets, beside a name
-    *("number", "varies", "batched", "grad", "grads", "owns_grad", "sum_over_rows", "known_as")
-}
+# Attributes that the framework sets, beside a name.
+OURS = {"number", "varies", "batched", "grad", "grads", "owns_grad", "sum_over_rows", "known_as"}
 ENTRY = re.compile(r"([A-Za-z_][\w.]*(?:, [A-Za-z_][\w.]*)*): (?:\w+, )?(\([^()]*\))")
 
 
@@ -39,8 +39,7 @@ def kind(thing):
 def infer(node, inputs):
     """Check the shapes of a node's inputs, if all are known, and compute its value of no rows.
 
-    ValueError: they are not what its docstring says, or what it can compute with; there are none;
-    or forward does not set such a value.
+    ValueError: there are none, or they do not fit; or forward does not set such a value.
     """
     for name, thing in vars(node).items():
         if place := hiding(thing, node, inputs):
@@ -56,27 +55,23 @@ def infer(node, inputs):
     finally:
         for i, value in rows:
             i.value = value
-    if not inputs:
+    if not inputs and type(node).batched:
         found = f"{type(node).__name__} has no inputs"
         raise ValueError(f"{found}, expected nodes as its attributes: self.x = x")
     expect_value(node, returned)
 
 
-def own_attributes(node):
-    """{name: thing} of what a node's methods set, beside its name."""
-    return {key: its for key, its in vars(node).items() if key not in OURS and key != "name"}
-
-
 def expect_node(node):
     """node, as its __init__ left it.  ValueError: it is none that can run."""
-    name, ours = type(node).__name__, OURS.intersection(vars(node))
-    if ours:
+    name = type(node).__name__
+    if ours := OURS.intersection(key for key, its in vars(node).items() if its is not None):
         found = f"{name}.{min(ours)} is an attribute that the framework sets"
         raise ValueError(f"{found}, expected another name")
-    for key, thing in vars(node).items():
-        expect_compnode(f"{name}.{key}", thing)
-    if own := [path for path, thing in named(node) if thing is node]:
+    inputs = [*named(node)]
+    if own := [path for path, thing in inputs if thing is node]:
         raise ValueError(f"{name}.{own[0]} is the node itself, expected its inputs")
+    for key, thing in vars(node).items() if not inputs else ():
+        expect_compnode(f"{name}.{key}", thing)
     return node
 
 
@@ -112,24 +107,30 @@ def expect_value(node, returned=None):
 def hiding(thing, node, inputs):
     """What has nodes, at any depth, that are not among these inputs of a node; or None.
 
-    As lists, tuples and packages show them: not a dict, say, or an object.  A function is passed
-    over: it may know a node for a reason of its own.
+    Other objects than containers may know a node for a reason of their own.
     """
-    todo, seen = [(thing, None)], {}
+    todo, seen = [(thing, None)], {}  # what was seen stays alive, so that no other gets its id
     while todo:
         thing, place = todo.pop()
         if kind(thing) not in (None, "package"):
             if place and thing is not node and thing not in inputs:
                 return place
-        elif id(thing) not in seen and not isinstance(thing, (type, ModuleType, FunctionType)):
-            seen[id(thing)] = thing  # and stays alive, so that no other gets its id
+        elif id(thing) not in seen and (parts := held_by(thing)) is not None:
+            seen[id(thing)] = thing
             if not (kind(thing) or isinstance(thing, (list, tuple))):
                 place = place or type(thing).__name__
-            if isinstance(thing, np.ndarray) and thing.dtype == object:
-                parts = thing.flat
-            else:
-                parts = vars(thing).values() if kind(thing) else gc.get_referents(thing)
             todo += [(part, place) for part in parts]
+
+
+def held_by(thing):
+    """What a package or a container holds; None of another thing."""
+    if kind(thing) or isinstance(thing, SimpleNamespace):
+        return vars(thing).values()
+    if isinstance(thing, Mapping):
+        return [*thing, *thing.values()]
+    if isinstance(thing, np.ndarray):
+        return thing.flat if thing.dtype == object else None
+    return thing if isinstance(thing, (list, tuple, Set, ValuesView, deque)) else None
 
 
 def has_rows(node):

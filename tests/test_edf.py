@@ -5,8 +5,6 @@ import re
 import subprocess
 import sys
 from collections import OrderedDict, deque
-from dataclasses import dataclass
-from functools import partial
 from types import MappingProxyType, SimpleNamespace
 
 import numpy as np
@@ -351,16 +349,8 @@ HIDING = {
     "mappingproxy": lambda node: MappingProxyType({"k": node}),
     "dict_values": lambda node: {"k": node}.values(),
     "SimpleNamespace": lambda node: SimpleNamespace(deep=[SimpleNamespace(node=node)]),
-    "Slots": lambda node: Slots({"k": node}),
     "OrderedDict": lambda node: OrderedDict(k=node),
-    "partial": lambda node: partial(max, node),
-    "method": lambda node: node.addgrad,
 }
-
-
-@dataclass(slots=True)
-class Slots:
-    held: dict
 
 
 @pytest.mark.parametrize("place", HIDING)

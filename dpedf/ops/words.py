@@ -5,7 +5,7 @@ import re
 
 from dpedf.edf import CompNode, CompNodes, Node, Package, Parameters
 from dpedf.program import held, inputs_of
-from dpedf.shapes import own_attributes
+from dpedf.shapes import OURS
 
 EQUATION = re.compile(r"\s*([A-Za-z_]\w*(\[[^\]]*\])? = .*)")  # the first line of a text
 PROSE = re.compile(r", (?![^(]*\)).*")  # after an equation, but not between ( and )
@@ -53,6 +53,11 @@ def arguments(node):
                 return there
             found |= {key: its for key, its in there.items() if is_plain(its)}
     return found
+
+
+def own_attributes(node):
+    """{name: thing} of what a node's methods set, beside its name."""
+    return {key: its for key, its in vars(node).items() if key not in OURS and key != "name"}
 
 
 def is_plain(thing):

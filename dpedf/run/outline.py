@@ -1,8 +1,8 @@
 """The program of a loss in words, to be compared."""
 
 from dpedf.errors import visible
+from dpedf.ops.words import own_attributes
 from dpedf.program import inputs_of, program
-from dpedf.shapes import own_attributes
 
 
 def outline(loss):
