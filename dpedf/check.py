@@ -31,9 +31,10 @@ def check(node, tolerance=1e-6, seed=0):
     B = max((len(x.value) for x in inputs), default=0) or 3
     with restored(program(node)), during(step=context.step):
         for x in (x for x in inputs if not len(x.value)):
-            shape, whole = (B, *x.value.shape[1:]), x.value.dtype.kind in "iu"
-            draw = partial(random.integers, x.classes or 2) if whole else random.normal
-            x.value = draw(size=shape)
+            draw, dtype = random.normal, x.value.dtype
+            if dtype.kind in "iub":
+                draw = partial(random.integers, x.classes or 2, dtype=dtype)
+            x.value = draw(size=(B, *x.value.shape[1:]))
         Forward(node)
         if made := described(node, "value", node.value, lambda v: ~np.isfinite(v)):
             found = f"{type(node).__name__} makes {made}"

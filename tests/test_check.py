@@ -440,6 +440,23 @@ def test_inputs_of_labels_get_random_rows_too():
     check.check(LogLoss(Softmax(Input((5,))), Input((), int, 5)))
 
 
+def test_an_input_of_bools_gets_both_of_them(refused):
+    class Chosen(Cube):
+        """Wrong where the mask is False."""
+
+        def __init__(self, x, mask):
+            self.x, self.mask = x, mask
+
+        def forward(self):
+            self.value = np.where(self.mask.value, 0.0, 2 * self.x.value)
+
+        def backward(self):
+            self.x.addgrad(np.where(~self.mask.value, self.grad, 0.0))
+
+    with refused("gradient", "by Backward, expected"):
+        check.check(Chosen(Input((4,)), Input((4,), bool)))
+
+
 def test_an_input_without_a_value_is_named(refused):
     with refused("an Input without a value", "expected"):
         check.check(Cube(Input()))

@@ -172,6 +172,7 @@ def test_integers_that_are_arranged_remain_integers():
         (Clip(labels, 1, 2), np.float32),
         (Maximum(labels, 1), np.float32),
         (Where(labels, labels, 1), np.float32),
+        (Where(labels, 1, 0), np.float32),
         (Stack([labels, given(np.ones((2, 2), np.float32))]), np.float32),
     ):
         Forward(z)

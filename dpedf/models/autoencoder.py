@@ -15,8 +15,7 @@ def autoencoder(x, y, sizes, activation="relu"):
     sizes: of x, of each layer, and last of the code, which is Affine.  The labels y are not used.
     The output is (B, sizes[0]).
     """
-    expect.layers(sizes, activation, ACTIVATIONS, x)
-    Activation, bound = ACTIVATIONS[activation]
+    Activation, bound = expect.layers(sizes, activation, ACTIVATIONS, x)
     encoder = [dense(*pair, bound) for pair in zip(sizes, sizes[1:], strict=False)]
     decoder = [
         Package(w=Transpose(Phi.w), b=Parameter(np.zeros(len(Phi.w.value))))

@@ -42,10 +42,11 @@ def activation(name, activations):
 
 
 def layers(sizes, name, activations, x):
-    """UserError: these sizes, and an activation of this name, describe no MLP of x."""
-    activation(name, activations)
+    """What this activation is the name of.  UserError: with these sizes, it makes no MLP of x."""
+    found = activation(name, activations)
     numbers = isinstance(sizes, list) and all(type(n) is int and n > 0 for n in sizes)
     if not numbers or len(sizes) < 2:
         raise UserError(f"model.sizes = {sizes!r}, expected {LIST_OF_SIZES}")
     if sizes[0] != prod(x.shape):
         raise UserError(f"model.sizes[0] = {sizes[0]}, expected {prod(x.shape)}: x is {x.shape}")
+    return found

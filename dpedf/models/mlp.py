@@ -18,11 +18,10 @@ def MLP(Phi, x, Activation=Sigmoid):
 
 def layers(sizes, activation, x, y):
     """(packages, Activation, x as vectors) of an MLP.  UserError: it does not fit x and y."""
-    expect.layers(sizes, activation, ACTIVATIONS, x)
+    Activation, bound = expect.layers(sizes, activation, ACTIVATIONS, x)
     if sizes[-1] != outputs(y):
         what = "targets of a row" if y.classes is None else "classes of the data"
         raise UserError(f"model.sizes[-1] = {sizes[-1]}, expected {outputs(y)}, the {what}")
-    Activation, bound = ACTIVATIONS[activation]
     packages = [dense(I, J, bound) for I, J in zip(sizes[:-2], sizes[1:-1], strict=True)]
     packages.append(dense(*sizes[-2:], glorot))
     return packages, Activation, x if len(x.shape) == 1 else Flatten(x)

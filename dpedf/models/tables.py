@@ -47,11 +47,11 @@ def embedded(x, size=0):
         return x if len(x.shape) == 1 else Flatten(x)
     parts = []
     for are_numbers, columns in groupby(range(len(categories)), lambda i: categories[i] == 0):
-        i, *others = columns
+        columns = [*columns]
         if are_numbers:
-            parts.append(Slice(x, slice(i, i + 1 + len(others))))
+            parts.append(Slice(x, slice(columns[0], columns[-1] + 1)))
             continue
-        for column in i, *others:
+        for column in columns:
             K = categories[column]
             W = Categories((K, size or min(MOST, -(-K // 2))), 3**0.5)  # of variance 1
             parts.append(Embedding(W, Codes(Slice(x, column))))

@@ -22,12 +22,11 @@ def vae(x, y, sizes, latent=20, activation="relu"):
     -log p(x): the reconstruction, of one draw of z, plus the KL divergence of z from N(0, 1).
     Kingma and Welling, Auto-encoding variational Bayes, 2014.
     """
-    expect.layers(sizes, activation, ACTIVATIONS, x)
+    Activation, _ = expect.layers(sizes, activation, ACTIVATIONS, x)
     expect.positive(latent=latent)
     if x.dtype is not None and np.dtype(x.dtype).kind != "f":
         raise UserError(f"model.build = vae: x is {np.dtype(x.dtype)}, expected numbers in 0..1")
     x.within = 0, 1  # of which some rows are looked at (run/build.py)
-    Activation, _ = ACTIVATIONS[activation]
     encoder = [dense(*pair, narrow) for pair in zip(sizes, sizes[1:], strict=False)]
     back = [latent, *reversed(sizes)]
     decoder = [dense(*pair, narrow) for pair in zip(back, back[1:], strict=False)]

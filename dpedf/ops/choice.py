@@ -91,7 +91,7 @@ class Where(CompNode):
 
     What is not chosen does not matter, were it no number.
 
-    mask: a node; x, y: nodes or numbers
+    mask: a node; x, y: nodes or numbers, both of which make float32, as a NotEqual does
     """
 
     def __init__(self, mask, x, y):
@@ -99,15 +99,18 @@ class Where(CompNode):
 
     def operands(self):
         x, y = floats(self.x.value, self.y.value)
-        mask, x, y = aligned((self.mask, self.mask.value), (self.x, x), (self.y, y))
-        return mask != 0, x, y
+        return aligned((self.mask, self.mask.value), (self.x, x), (self.y, y))
 
     def forward(self):
-        self.value = np.where(*self.operands())
+        mask, x, y = self.operands()
+        self.chosen = mask != 0
+        self.value = np.where(self.chosen, x, y)
+        if type(x) is type(y) is float:
+            self.value = self.value.astype(np.float32)
 
     def backward(self):
-        chosen, x, y = self.operands()
+        _, x, y = self.operands()
         if self.x.varies:
-            send(self.x, np.where(chosen, self.grad, 0.0), x)
+            send(self.x, np.where(self.chosen, self.grad, 0.0), x)
         if self.y.varies:
-            send(self.y, np.where(chosen, 0.0, self.grad), y)
+            send(self.y, np.where(self.chosen, 0.0, self.grad), y)
