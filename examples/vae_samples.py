@@ -15,7 +15,7 @@ import numpy as np
 from dpedf.device import CPU
 from dpedf.edf import Forward, Parameters
 from dpedf.errors import RunError, UserError, concerning
-from dpedf.program import during
+from dpedf.program import during, program
 from dpedf.run.trained import Trained
 from dpedf.tools.pictures.images import channels
 from dpedf.tools.pictures.saving import drawing, format_of, save
@@ -25,7 +25,7 @@ ROWS, COLUMNS = 5, 16
 
 def samples(model, n, seed):
     """(n, ...): the output of a model of which every code is a draw from N(0, 1), by seed."""
-    for p in Parameters(model.ell):
+    for p in Parameters(model.ell) + program(model.ell).frozen:
         if p.name.partition(".")[0] in ("mean", "log_variance"):
             p.value[...] = 0
     model.x.value = np.zeros((n, *model.x.shape), model.x.dtype)

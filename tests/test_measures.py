@@ -95,11 +95,10 @@ def test_top5_leaves_out_labels_that_do_not_count_and_what_is_nan(found):
     random = np.random.default_rng(2)
     x, y = random.normal(size=(31, 3, 7)), random.integers(0, 7, (31, 3))
     y[random.random(y.shape) < 0.4] = 255
-    x[5, 1], y[5, 1] = [np.inf, 0, 0, 0, 0, 0, 0], 3
-    x = np.where(np.isinf(x), 50.0, x)
+    x[5, 1], y[5, 1] = [50, 0, 0, 0, 0, 0, 0], 3
     model = found(classifying, x, y, ["top5"], classes=7, ignore=255)
     rank = (x > np.take_along_axis(x, np.clip(y, 0, 6)[..., None], -1)).sum(-1)
-    assert model.metrics["top5"] == pytest.approx((rank < 5)[y != 255].mean(), abs=0.02)
+    assert model.metrics["top5"] == (rank < 5)[y != 255].mean()
     assert not among_top(np.array([[np.nan, *range(6)]]), np.array([6])).any()
 
 

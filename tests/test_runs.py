@@ -323,6 +323,8 @@ def test_only_what_differs_is_said_and_not_what_a_name_says(settings):
     rates = [settings(f"train.rates.Phi1={rate}") for rate in (0.1, 0.2)]
     assert labels([three[0], *rates]) == ["", "Phi1=0.1", "Phi1=0.2"]
     assert labels(rates, ["Phi1=0.1", "other"]) == ["", "Phi1=0.2"]
+    rates = [settings(f"train.rates.Phi{k}.w=0.1") for k in (1, 2)]
+    assert labels(rates) == ["Phi1.w=0.1", "Phi2.w=0.1"]
     wide = settings("model.sizes=[64,99,10]", "train.learning_rate=1e-5", "model.activation=tanh")
     assert labels([three[0], wide]) == [
         "sizes=[64,16,10], learning_rate=0.1",

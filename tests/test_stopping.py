@@ -10,6 +10,7 @@ from shipped import ROOT
 from trainings import Trainings
 
 from dpedf.run import config
+from dpedf.run.last_lines import limits
 from dpedf.run.saves import Saves
 from dpedf.run.setup import assemble
 from dpedf.tools.experiments.past import PastRun
@@ -78,6 +79,19 @@ def test_evaluations_are_counted_as_keras_does_wherever_a_run_was_stopped(losses
             assert ended_at(losses, patience, cut) == (
                 1 if patience == 1 and isnan(losses[0]) else by_keras(losses, patience)
             )  # Keras alone goes on after its first epoch, whatever the loss is
+
+
+def test_a_finished_run_names_every_setting_that_has_ended_it():
+    saves = Saves(1000, {"since_best": 2}, patience=2)
+    for number, patience, expected in [
+        (15, 2, "train.steps and train.patience"),
+        (10, 2, "train.patience"),
+        (15, 3, "train.steps"),
+    ]:
+        saves.patience, step = patience, SimpleNamespace(number=number)
+        settings = SimpleNamespace(train=SimpleNamespace(steps=15))
+        ended = SimpleNamespace(settings=settings, step=step, saves=saves, last_step=15)
+        assert limits(ended) == expected
 
 
 def test_patience_takes_rows_to_validate_on(digits, refused):

@@ -299,6 +299,19 @@ def test_a_small_vae_learns_and_its_parts_are_told_wherever_its_loss_is(digits, 
     assert not np.array_equal(found[0], found[2])
 
 
+def test_samples_are_drawn_from_the_prior_where_the_encoder_is_frozen_too():
+    found = []
+    for freeze in [], ["Phi1", "mean", "log_variance"]:
+        x, y = Input((6,), np.float64), Input((), np.intp, 3)
+        settings = {"build": "vae", "sizes": [6, 5], "latent": 2, "freeze": freeze}
+        Q, ell = build(settings, x, y)
+        Phi(ell, dtype=np.float64)
+        for p in program(ell).parameters + program(ell).frozen:
+            p.value += 1
+        found.append(example().samples(SimpleNamespace(Q=Q, ell=ell, x=x), 4, 0).tobytes())
+    assert found[0] == found[1]
+
+
 def example():
     """The example that draws images from the prior of a run."""
     spec = importlib.util.spec_from_file_location("samples", ROOT / "examples" / "vae_samples.py")

@@ -124,8 +124,8 @@ def measure(Q, ell, data, split, ranks, rows=1, pairs=True, metrics=()):
 
     counted = total(positions, counts.ends[-1]).sum(axis=0) if counts.masks else np.zeros(0)
     sums = total(found, begin + targets.width, device.put(counted / n))
-    loss, *others = sums.sum(axis=0).tolist()
-    its = others[len(parts) :], sums[:, begin:], [*map(len, blocks)], ranks
-    accuracy, labels, scores, metrics = targets.result(*its)
-    metrics |= {name: part / n for name, part in zip(parts, others, strict=False)}
+    loss, *others = sums.sum(axis=0)[:begin].tolist()
+    rows = [*map(len, blocks)]
+    accuracy, labels, scores, metrics = targets.result(sums[:, begin:], rows, ranks)
+    metrics |= {name: part / n for name, part in zip(parts, others, strict=True)}
     return Found(loss / n, accuracy, labels, scores, metrics)

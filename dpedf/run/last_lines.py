@@ -32,6 +32,14 @@ def why_early(training):
         yield f"train.patience = {saves.patience}: no lower valid loss {since}, so it has ended"
 
 
+def limits(training):
+    """The settings by which a finished run has ended: "train.epochs", perhaps with another."""
+    train, number = training.settings.train, training.step.number
+    steps = "train.steps" if 0 < train.steps <= number else "train.epochs"
+    patience = ["train.patience"] * training.saves.out_of_patience
+    return " and ".join([steps] * (number >= training.last_step) + patience)
+
+
 def last_lines(training):
     """What a finished run has left, and the commands that go on from there."""
     run = training.directory.given

@@ -13,7 +13,7 @@ from dpedf.errors import figures, percent, plural, short
 from dpedf.parallel.equality import mixture
 from dpedf.parallel.launcher import command
 from dpedf.parallel.terminal import terminal
-from dpedf.run.last_lines import kept, last_lines
+from dpedf.run.last_lines import kept, last_lines, limits
 from dpedf.run.measures import said as in_words
 from dpedf.run.scores import confusion_table
 from dpedf.run.settings.pointless import codes_as_numbers, pointless
@@ -221,11 +221,8 @@ class Report:
 
     def was_finished(self, training):
         """Report that there is nothing to resume."""
-        number = self.step.number
-        key = "steps" if 0 < training.settings.train.steps <= number else "epochs"
-        key = "patience" if training.saves.out_of_patience else key
-        more = f"nothing is left to do; a larger train.{key} goes on"
-        found = f"finished at step {number:,}, {more}"
+        more = f"nothing is left to do; a larger {limits(training)} goes on"
+        found = f"finished at step {self.step.number:,}, {more}"
         self.say("\n".join([found, *last_lines(training)]))
 
     def stopped(self, training, words):

@@ -26,7 +26,7 @@ from dpedf.run.spans import spans
 # Steps of a trial: at least, and until a rule has changed all it has and read all it was given.
 FEW, STEPS = 8, 64
 OF_ALL = "weight_decay", "decay", "rates"  # settings of all optimizers
-HIGHEST = 1e9  # learning rate, as in config.py
+HIGHEST = 1e9  # learning rate, as in settings/sections.py
 
 
 class OwnRule:

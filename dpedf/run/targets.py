@@ -23,10 +23,10 @@ class Targets:
         """Write the sums over the rows that the graph holds; return the labels, if any."""
         return ()
 
-    def result(self, total, blocks, rows, ranks):
+    def result(self, blocks, rows, ranks):
         """(accuracy, n, scores, metrics), as a Found has them.
 
-        total: (width,), the sums over all blocks.  blocks: (blocks, width), of so many rows each.
+        blocks: (blocks, width), the sums over each, of so many rows.
         """
         return None, 0, None, {}
 
@@ -59,8 +59,8 @@ class Labels(Targets):
         if self.taken is not None:
             count(self.taken, *map(host, labels))
 
-    def result(self, total, blocks, rows, ranks):
-        right, labels, top = total
+    def result(self, blocks, rows, ranks):
+        right, labels, top = blocks.sum(axis=0).tolist()
         scores = None
         if self.taken is not None:
             ranks.add(self.taken)
@@ -81,7 +81,7 @@ class Numbers(Targets):
         sums[...] = errors(self.Q.value, self.y.value)
         return ()
 
-    def result(self, total, blocks, rows, ranks):
+    def result(self, blocks, rows, ranks):
         known = of_regression(blocks, rows)
         return None, 0, None, {name: known[name] for name in self.metrics}
 

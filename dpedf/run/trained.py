@@ -78,17 +78,15 @@ class Trained:
                 self.phi = Phi(self.ell, 0, config.dtype(self.settings), self.device.put)
         install(self.file, found, self.phi)
         self.phi_sha256 = self.phi.sha256()
+        name = self.settings.model["build"]
+        changed = hash_of_code(own_file(name)) != saved.code
+        self.notes = [f"{name} has changed, or what it imports from its folder"] if changed else []
         if (average := of_the_model(found)) is not found["phi"]:
             with concerning(self.file):
                 expect_vectors({"average": average}, {"average": self.phi.value})
             overwrite(self.phi.value, average)
-        name = self.settings.model["build"]
-        changed = hash_of_code(own_file(name)) != saved.code
-        self.notes = [f"{name} has changed, or what it imports from its folder"] if changed else []
-        if average is not found["phi"]:
-            self.notes.append(
-                f"the average of Phi, of train.average = {self.settings.train.average}"
-            )
+            share = self.settings.train.average
+            self.notes.append(f"the average of Phi, of train.average = {share}")
 
 
 def checkpoint_in(run, name=None):

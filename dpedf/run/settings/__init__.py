@@ -1,1 +1,1 @@
-"""Settings: how they are written, checked and explained, beside config.py, which lists them."""
+"""Settings: what there are, and how they are written, checked and explained, for config.py."""

@@ -18,7 +18,8 @@ ENDING_LOW = "linear", "cosine"  # the schedules with min_learning_rate
 
 
 def expect_consistent(train):
-    """UserError: a setting of [train] that its optimizer does not have, or a rate that rises.
+    """UserError: a setting of [train] that its optimizer or schedule does not have, or a rate that
+    rises.
 
     What a rule or a schedule of the user's own reads is known when it is tried (rules.py).
     """

@@ -1,11 +1,10 @@
 """Settings that are legal and change nothing, or not what their user may expect, a line each."""
 
-from msgspec.structs import fields
-
 from dpedf.errors import percent, plural
 from dpedf.optim import last_step
 from dpedf.run.config import slices
 from dpedf.run.own_code import own_file
+from dpedf.run.settings.sections import DEFAULTS
 from dpedf.run.weights import few
 
 # The settings of [train] that only one schedule has.
@@ -25,12 +24,11 @@ def pointless(settings, data, ranks):
     if steps < train.warmup_steps:
         never = f"train.learning_rate is not reached in {plural(steps, 'step')}"
         yield f"train.warmup_steps = {train.warmup_steps}: {never}"
-    for field in fields(train):
-        schedule, found = OF_SCHEDULE.get(field.name), getattr(train, field.name)
-        if schedule in (None, train.schedule) or own_file(train.schedule):
+    for name, schedule in OF_SCHEDULE.items():
+        if schedule == train.schedule or own_file(train.schedule):
             continue  # of its own, it reads what it is given, or is refused (rules.py)
-        if found != field.default:
-            yield f"train.{field.name} = {found}: only the schedule {schedule!r} has it"
+        if (found := getattr(train, name)) != DEFAULTS[f"train.{name}"]:
+            yield f"train.{name} = {found}: only the schedule {schedule!r} has it"
     if train.schedule == "step" and train.warmup_steps + train.decay_steps >= steps:
         never = f"the learning rate does not fall in {plural(steps, 'step')}"
         yield f"train.decay_steps = {train.decay_steps}: {never}"

@@ -61,9 +61,9 @@ def usual(found):
 
 
 def short_names(keys):
-    """{"train.momentum": "momentum", ...}: without the section, where that is clear."""
+    """{"train.momentum": "momentum", "train.rates.Phi1.w": "Phi1.w"}, where that is clear."""
     keys = [*dict.fromkeys(keys)]
-    last = {key: key.rpartition(".")[2] for key in keys}
+    last = {key: key.split(".", 2)[-1] for key in keys}
     names = [*last.values()]
     return {key: name if names.count(name) == 1 else key for key, name in last.items()}
 

@@ -170,18 +170,16 @@ def laid_out(names, columns, runs, more, head, width):
     beside = room >= NARROW
     texts = zip(["", "run", *names], ["", head if beside and any(more) else "", *more], strict=True)
     for row, (name, label) in zip(rows, texts, strict=True):
-        each = zip(row, columns, wide, strict=True)
-        padding = [(" " * (w - columns_of(cell)), cell, c.right) for cell, c, w in each]
         figures = "".join(
-            (blanks + cell if right else cell + blanks) + " " * GAP
-            for blanks, cell, right in padding
+            (" " * (w - columns_of(cell)) + cell if c.right else padded(cell, w)) + " " * GAP
+            for cell, c, w in zip(row, columns, wide, strict=True)
         )
         within = room if beside else max(NARROW, width - BELOW)
         wrapped = textwrap.wrap(label, within, break_on_hyphens=False)
         if beside:
-            first, *more = wrapped or [""]
+            first, *rest = wrapped or [""]
             yield f"{figures}{padded(name, longest + GAP)}{first}".rstrip()
-            yield from (" " * (indent + longest + GAP) + line for line in more)
+            yield from (" " * (indent + longest + GAP) + line for line in rest)
         else:
             yield f"{figures}{name}".rstrip()
             yield from (" " * BELOW + line for line in wrapped)

@@ -62,6 +62,12 @@ def shown(image):
     return image[0] if len(image) == 1 else np.moveaxis(image, 0, -1)
 
 
+def on_one_scale(images):
+    """These images with the smallest of all numbers at 0, and the largest at 1."""
+    low, high = (float(end(images)) for end in (np.min, np.max))
+    return [(image - low) / (high - low or 1) for image in images]
+
+
 def draw_mistakes(model):
     """The picture of the test images that a Trained model got most wrong."""
     expect_classifier(model)
@@ -72,8 +78,7 @@ def draw_mistakes(model):
     if not mistakes:
         found = "none is wrong" if not wrong else "the output is nan for all that are wrong"
         raise UserError(f"{part.path}: of {rows} {found}, so there is no mistake to draw")
-    images = [shown(channels(its.x)) for its in mistakes]
-    low, high = (float(end(images)) for end in (np.min, np.max))
+    images = on_one_scale([shown(channels(its.x)) for its in mistakes])
     these = f", of which the {len(mistakes)} surest" if len(mistakes) < wrong else ""
     title = f"{name_of(model)}: {wrong:,} of {rows} are wrong{these}"
     height, width = images[0].shape[:2]
@@ -83,8 +88,7 @@ def draw_mistakes(model):
     figure.text(1 - MARGIN / WIDTH, y_of_title(figure), note, **style)
     likely = model.Q.value.ndim == 1 or is_probability(model.Q, model.ell)
     for place, its, image in zip(axes, mistakes, images, strict=True):
-        unit = (image - low) / (high - low or 1)
-        place.imshow(unit, "gray", vmin=0, vmax=1, aspect="auto")
+        place.imshow(image, "gray", vmin=0, vmax=1, aspect="auto")
         said, label = (called(model.form.names, j) for j in (its.predicted, its.label))
         sure = percent(its.confidence) if likely else f"{its.confidence:.3g}"
         place.set_title(f"{said}  {sure}", fontsize=8, color=RED, pad=3)

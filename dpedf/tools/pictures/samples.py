@@ -5,7 +5,7 @@ import numpy as np
 from dpedf.data.rest import Rest
 from dpedf.data.split import gathered
 from dpedf.errors import UserError, concerning, plural, short
-from dpedf.tools.pictures.grids import called, grid, legible, shown
+from dpedf.tools.pictures.grids import called, grid, legible, on_one_scale, shown
 from dpedf.tools.pictures.images import channels
 
 SAMPLES, IN_A_ROW = 40, 8
@@ -28,14 +28,12 @@ def draw_samples(data, names, seed):
     random = np.random.Generator(np.random.Philox(key=seed))
     numbers = np.sort(random.permutation(rows.numbers)[:SAMPLES])
     x, y = gathered(rows.x, numbers), gathered(rows.y, numbers)
-    images = [shown(channels(its)) for its in x]
-    low, high = (float(end(images)) for end in (np.min, np.max))
+    images = on_one_scale([shown(channels(its)) for its in x])
     height, width = images[0].shape[:2]
     title = f"{legible(data.path, 40)}: {len(x)} of {plural(len(rows), 'row')} to learn from"
     figure, axes = grid(title, len(x), IN_A_ROW, height / width, 0.12)
     for place, image, label in zip(axes, images, y, strict=True):
-        unit = (image - low) / (high - low or 1)
-        place.imshow(unit, "gray", vmin=0, vmax=1, aspect="auto")
+        place.imshow(image, "gray", vmin=0, vmax=1, aspect="auto")
         if not label.ndim:
             says = short(float(label)) if data.y.classes is None else called(names, int(label))
             place.set_title(says, fontsize=8, pad=3)
