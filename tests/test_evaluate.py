@@ -106,6 +106,14 @@ def test_so_many_labels_are_computed_at_a_time_that_memory_holds_them(shape, mos
     assert ell.most == most  # 512, or what whole rows make of it, but at least one row
 
 
+def test_numbers_that_are_no_labels_are_no_reason_for_small_blocks(opened):
+    """What metrics add up of each target is kept for every block."""
+    data = opened(RANDOM.random((40, 100)), RANDOM.random((40, 100)))
+    ell = Looks(Same(data.x), data.y)
+    evaluate(data.x, ell, data, data.test, Ranks())
+    assert ell.most == 40 * 100
+
+
 def wide(x, y):
     """Scores of 5,000 classes at each of 16 places."""
     Q = Softmax(Affine(dense(8, y.classes), x))

@@ -15,8 +15,8 @@ from dpedf.run.room import bytes_of_row
 from dpedf.run.scores import Scores
 from dpedf.run.targets import Labels, Numbers, Targets
 
-# What a block has on any number of ranks: so many labels at most, and so many bytes of values,
-# unless its rows are those of a pass of training.
+# What a block has on any number of ranks: so many labels at most, or rows without, and so many
+# bytes of values, unless its rows are those of a pass of training.
 LABELS, BYTES = 512, {"cpu": 1 << 20, "gpu": 1 << 26}
 
 
@@ -51,7 +51,8 @@ def rows_of_block(ell, data, split, rows):
     Forward(ell)
     row = bytes_of_row(ell) + prod(data.x.shape) * data.x.dtype.itemsize
     rows = max(rows, BYTES[data.device.unit] // max(1, row))
-    return max(1, min(rows, LABELS // prod(data.y.shape)))
+    labels = prod(data.y.shape) if data.y.classes else 1
+    return max(1, min(rows, LABELS // labels))
 
 
 def evaluate(Q, ell, data, split, ranks, rows=1):
