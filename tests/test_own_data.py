@@ -171,6 +171,13 @@ def test_rows_may_be_those_of_another_file(tmp_path):
         assert file["train/x"] == file["test/x"]  # the very same dataset
 
 
+def test_what_is_computed_of_a_mapped_array_is_written_as_well(tmp_path):
+    np.save(tmp_path / "x.npy", X)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    write(tmp_path / "a.h5", **ABOUT, train=(mapped.astype(np.float32), Y))
+    np.testing.assert_array_equal(rows(tmp_path / "a.h5")["train/x"], X)
+
+
 STOPPED = """
 import sys, time
 import numpy as np
