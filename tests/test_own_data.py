@@ -17,6 +17,7 @@ from PIL import Image
 
 from dpedf.data import Data, scatter, write
 from dpedf.data.disk import replacing
+from dpedf.data.form import form_of
 from dpedf.data.recipe import drawn
 from dpedf.errors import UserError
 from dpedf.parallel.signals import Stopped
@@ -335,6 +336,19 @@ def test_a_y_that_may_be_meant_for_labels_is_named(run):
     saved(x=X[:20], hot=np.eye(4)[Y[:20] % 4], whole=np.arange(20) % 3 * 1.0)
     assert run(ARRAYS, "x.npy", "hot.npy")[1].startswith("out.h5: y is one-hot, expected labels")
     assert run(ARRAYS, "x.npy", "whole.npy")[1].startswith("out.h5: y holds integers as floats")
+
+
+def test_a_file_of_one_class_is_read_and_imitated_with_its_name(run, tmp_path):
+    for k in range(3):
+        draw(tmp_path / "pets" / "cat" / f"{k}.png")
+    assert run(IMAGES, "pets", "--test", 0.4) == (
+        *(0, "out.h5: 2 images to train, 1 to test, of 1 class: cat"),
+    )
+    data = Data("out.h5")
+    assert data.y.classes == 1 and form_of(data).names == ("cat",)
+    (tmp_path / "out.h5").rename("pets.h5")
+    said = "out.h5: 3 images to test, of 1 class: cat"
+    assert run(IMAGES, "pets", "--like", "pets.h5") == (0, said)
 
 
 def test_a_recipe_keeps_the_files_that_it_reads(run, tmp_path):
