@@ -159,6 +159,12 @@ def test_blocks_of_any_size_make_the_same_file(suffix, make, monkeypatch):
     assert what in make(content, *words.split())[3][0]
 
 
+def test_texts_below_many_empty_cells_are_no_numbers_that_went_wrong(make, monkeypatch):
+    monkeypatch.setattr(tables, "BLOCK", 512)
+    table = {"c": [""] * 240 + ["a", "b"] * 30, "n": range(300), "y": [0, 1] * 150}
+    assert Data(made(make(table, "--target", "y", "--missing", "zero"))).x.categories == (3, 0)
+
+
 def test_inputs_have_mean_0_and_std_1_and_codes_stay_codes(make):
     path = made(make(PEOPLE, "--target", "fate", "--missing", "zero"))
     data = Data(path)
