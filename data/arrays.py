@@ -12,13 +12,10 @@ arrays memory has to hold, has x and y, or x_train, x_valid (or x_val) and x_tes
 """
 
 import argparse
-import struct
-import zlib
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from tokenize import TokenError
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZipFile
 
 import numpy as np
 
@@ -38,6 +35,7 @@ from dpedf.data.recipe import (
     split_of,
     summary,
 )
+from dpedf.data.tables import BROKEN
 from dpedf.data.unfinished import blocks_of
 from dpedf.data.writer import GROUPS
 from dpedf.errors import UserError, one_line, plural, print_line
@@ -49,10 +47,6 @@ SUFFIXES = {"": "train", "_train": "train", "_valid": "valid", "_val": "valid", 
 MEMBERS = {f"{key}{end}": (group, key) for end, group in SUFFIXES.items() for key in "xy"}
 MOST = 1 << 31  # classes
 FIRST = 512  # rows of y that may say what it was meant to be
-BROKEN = (  # what NumPy raises where a file is damaged, depending on which of its bytes are
-    *(OSError, ValueError, EOFError, SyntaxError, TypeError, LookupError, OverflowError),
-    *(MemoryError, RuntimeError, TokenError, BadZipFile, struct.error, zlib.error),
-)
 
 
 @contextmanager

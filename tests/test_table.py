@@ -594,6 +594,7 @@ def header(shape):
         (".npz", zipped("read.me", b"?"), "read.me is no array"),
         (".npz", zipped("x.npy", header((10**13,))), "array x: Unable to allocate"),
         (".npz", zipped("x.npy", header((50,))), "array x: "),
+        (".npz", zipped("x.npy", b"\x93NUMPY\x01\x00v\x00" + b"(" * 118), "array x: "),
         (".npz", b"PK", "no arrays in it"),
         (".xls", b"?", "expected a name that ends in .csv, .parquet, .npz"),
     ],
