@@ -25,8 +25,7 @@ from dpedf.data.labels import hints
 from dpedf.data.memory import expect_memory
 from dpedf.data.recipe import (
     about_of,
-    add_about,
-    add_fractions,
+    add_options,
     beside,
     expect_kept,
     parser_of,
@@ -202,8 +201,7 @@ def main():
             add(f"--{group}-{key}", metavar="FILE", type=Path, help=f"{key} of rows that {does}")
     add("--classes", metavar="NAME", nargs="+", help="how many classes there are, or their names")
     add("--scale", metavar="S", type=number, default=1, help="an input is x times S, as 1/255 (1)")
-    add_about(parser)
-    add_fractions(parser)
+    add_options(parser)
     args = parser.parse_args()
     with recipe_errors(parser, output := args.output or beside(__file__, args.x.stem)):
         named = args.classes and [*map(readable, args.classes)]

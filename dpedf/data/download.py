@@ -11,10 +11,9 @@ from urllib.request import urlopen
 
 from tqdm import tqdm
 
-from dpedf.data.disk import expect_regular
+from dpedf.data.disk import content_of
 from dpedf.data.recipe import (
     add_fractions,
-    beside,
     expect_kept,
     parser_of,
     recipe_errors,
@@ -36,7 +35,7 @@ def make(recipe, doc, about, mirrors, names, read, pairs, suffixes=("",)):
     about: attributes of the data file.  mirrors: of files of these names.  read, suffixes: as of
     obtained.  pairs: makes [(x, y) to train, ..., (x, y) to test] of what was read.
     """
-    parser = parser_of(doc, beside(recipe, Path(recipe).stem))
+    parser = parser_of(doc, Path(recipe).with_suffix(".h5"))
     add = parser.add_argument
     add("--from", metavar="DIR", dest="folder", type=Path, help="take the local copies in DIR")
     add("--mirror", metavar="URL", action="append", help="download from URL (repeatable)")
@@ -55,7 +54,7 @@ def make(recipe, doc, about, mirrors, names, read, pairs, suffixes=("",)):
     print_line(f"{args.output}: {summary(split, 'image')}")
 
 
-def obtained(args, names, mirrors, read, suffixes=("",)):
+def obtained(args, names, mirrors, read, suffixes):
     """[read(name, bytes) for each file of these names], from where args say.
 
     mirrors: those to ask in turn where args name none.  suffixes: what may follow the name of a
@@ -73,8 +72,7 @@ def local(name, folder, read, suffixes):
     for path in (folder / f"{name}{suffix}" for suffix in suffixes):
         if path.exists():
             try:
-                expect_regular(path)
-                return read(name, path.read_bytes())
+                return read(name, content_of(path))
             except BROKEN as error:
                 raise UserError(f"{path}: {one_line(error)}") from None
     expected = " or ".join(f"{name}{suffix}" for suffix in suffixes)
