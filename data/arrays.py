@@ -34,6 +34,7 @@ from dpedf.data.recipe import (
     split_of,
     summary,
 )
+from dpedf.data.sound import expect_finite
 from dpedf.data.tables import BROKEN
 from dpedf.data.unfinished import blocks_of
 from dpedf.data.writer import GROUPS
@@ -170,14 +171,12 @@ def blocks(arrays, counts):
         places = [arrays[group, key] for key in "xy" if (group, key) in arrays]
         first = 0
         for block in blocks_of(*(array for _, array in places)):
+            numbers = range(first, first + len(block[0]))
+            first = numbers.stop
             for (where, _), rows in zip(places, block, strict=True):
-                if rows.dtype.kind == "f" and not (finite := np.isfinite(rows)).all():
-                    at = tuple(np.argwhere(~finite)[0])
-                    found = f"{where}: {rows[at]} in row {first + at[0]}"
-                    raise UserError(f"{found}, expected finite numbers")
+                expect_finite(where, rows, rows, numbers)
             block = [rows.astype(rows.dtype.newbyteorder("="), copy=False) for rows in block]
-            first += len(block[0])
-            yield block if len(block) == 2 else (*block, np.zeros(len(block[0]), np.uint8))
+            yield block if len(block) == 2 else (*block, np.zeros(len(numbers), np.uint8))
 
 
 def number(text):
