@@ -230,6 +230,16 @@ def test_a_column_of_one_number_is_said_and_becomes_0(make):
     assert np.abs(data.x.value[:, 0]).max() < 1e-7
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".npz"])
+def test_nan_is_no_value_of_categories_and_labels_either(suffix, make):
+    numbers = np.where(np.arange(60) == 5, np.nan, np.arange(60) % 3)
+    table = {"c": numbers, "y": np.arange(60) % 2}
+    words = ["--target", "y", "--categories", "c", "--missing", "mean"]
+    assert Data(made(make(table, *words, suffix=suffix))).x.categories == (4,)
+    err = make({"c": table["y"], "y": numbers}, *words, "--classes", suffix=suffix)[3]
+    assert "column y, a target: 1 missing value" in err[0]
+
+
 def test_a_column_that_names_each_row_is_said(make):
     table = {"name": [f"N. {k}" for k in range(50)], "n": range(50), "y": [0, 1] * 25}
     ran = make(table, "--target", "y")

@@ -106,14 +106,14 @@ class Table:
 
     def cast(self, name, array):
         """An array in the type of its kind, where nan is no value."""
-        from pyarrow import compute
+        from pyarrow import compute, types
 
         if hasattr(array, "dictionary_decode"):
             array = array.dictionary_decode()
-        if self.kinds[name] != "number":
-            return array.cast(KINDS[self.kinds[name]])
-        array = array.cast(KINDS["number"], safe=False)  # integers beyond 2**53 as well
-        return compute.if_else(compute.is_nan(array), None, array)
+        if types.is_floating(array.type):
+            array = compute.if_else(compute.is_nan(array), None, array)
+        kind = self.kinds[name]
+        return array.cast(KINDS[kind], safe=kind != "number")  # integers beyond 2**53 as well
 
 
 class CSV(Table):
