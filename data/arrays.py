@@ -65,8 +65,7 @@ def reading(path, kind):
 
 def files_of(args):
     """{(group, "x" or "y"): the file that the user names for it}."""
-    options = {(group, key): f"{group}_{key}" for group in GROUPS for key in "xy"}
-    options |= {("train", key): key for key in "xy"}
+    options = {(g, key): key if g == "train" else f"{g}_{key}" for g in GROUPS for key in "xy"}
     files = {place: getattr(args, option) for place, option in options.items()}
     return {place: file for place, file in files.items() if file}
 

@@ -90,13 +90,10 @@ def readable(name):
 
 def summary(split, noun):
     """ "80 images to train, 10 to validate, 10 to test", of a split as scatter takes it."""
-    trains, *others = np.bincount(split, minlength=3).tolist()
-    if not trains:
-        return f"{plural(others[1], noun)} to test"
-    parts = [f"{plural(trains, noun)} to train"]
-    for n, does in zip(others, ("validate", "test"), strict=True):
-        parts += [f"{n:,} to {does}"] if n else []
-    return ", ".join(parts)
+    counts = np.bincount(split, minlength=len(GROUPS)).tolist()
+    parts = zip(counts, ("train", "validate", "test"), strict=True)
+    (first, does), *others = ((n, does) for n, does in parts if n)
+    return ", ".join([f"{plural(first, noun)} to {does}", *(f"{n:,} to {d}" for n, d in others)])
 
 
 def drawn(n, valid, test, seed, given=()):
