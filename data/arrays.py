@@ -12,13 +12,10 @@ arrays memory has to hold, has x and y, or x_train, x_valid (or x_val) and x_tes
 """
 
 import argparse
-import struct
-import zlib
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from tokenize import TokenError
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZipFile
 
 import numpy as np
 
@@ -28,8 +25,7 @@ from dpedf.data.labels import hints
 from dpedf.data.memory import expect_memory
 from dpedf.data.recipe import (
     about_of,
-    add_about,
-    add_fractions,
+    add_options,
     beside,
     expect_kept,
     parser_of,
@@ -38,6 +34,8 @@ from dpedf.data.recipe import (
     split_of,
     summary,
 )
+from dpedf.data.sound import expect_finite
+from dpedf.data.tables import BROKEN
 from dpedf.data.unfinished import blocks_of
 from dpedf.data.writer import GROUPS
 from dpedf.errors import UserError, one_line, plural, print_line
@@ -49,10 +47,6 @@ SUFFIXES = {"": "train", "_train": "train", "_valid": "valid", "_val": "valid", 
 MEMBERS = {f"{key}{end}": (group, key) for end, group in SUFFIXES.items() for key in "xy"}
 MOST = 1 << 31  # classes
 FIRST = 512  # rows of y that may say what it was meant to be
-BROKEN = (  # what NumPy raises where a file is damaged, depending on which of its bytes are
-    *(OSError, ValueError, EOFError, SyntaxError, TypeError, LookupError, OverflowError),
-    *(MemoryError, RuntimeError, TokenError, BadZipFile, struct.error, zlib.error),
-)
 
 
 @contextmanager
@@ -71,8 +65,7 @@ def reading(path, kind):
 
 def files_of(args):
     """{(group, "x" or "y"): the file that the user names for it}."""
-    options = {(group, key): f"{group}_{key}" for group in GROUPS for key in "xy"}
-    options |= {("train", key): key for key in "xy"}
+    options = {(g, key): key if g == "train" else f"{g}_{key}" for g in GROUPS for key in "xy"}
     files = {place: getattr(args, option) for place, option in options.items()}
     return {place: file for place, file in files.items() if file}
 
@@ -177,14 +170,12 @@ def blocks(arrays, counts):
         places = [arrays[group, key] for key in "xy" if (group, key) in arrays]
         first = 0
         for block in blocks_of(*(array for _, array in places)):
+            numbers = range(first, first + len(block[0]))
+            first = numbers.stop
             for (where, _), rows in zip(places, block, strict=True):
-                if rows.dtype.kind == "f" and not (finite := np.isfinite(rows)).all():
-                    at = tuple(np.argwhere(~finite)[0])
-                    found = f"{where}: {rows[at]} in row {first + at[0]}"
-                    raise UserError(f"{found}, expected finite numbers")
+                expect_finite(where, rows, rows, numbers)
             block = [rows.astype(rows.dtype.newbyteorder("="), copy=False) for rows in block]
-            first += len(block[0])
-            yield block if len(block) == 2 else (*block, np.zeros(len(block[0]), np.uint8))
+            yield block if len(block) == 2 else (*block, np.zeros(len(numbers), np.uint8))
 
 
 def number(text):
@@ -208,8 +199,7 @@ def main():
             add(f"--{group}-{key}", metavar="FILE", type=Path, help=f"{key} of rows that {does}")
     add("--classes", metavar="NAME", nargs="+", help="how many classes there are, or their names")
     add("--scale", metavar="S", type=number, default=1, help="an input is x times S, as 1/255 (1)")
-    add_about(parser)
-    add_fractions(parser)
+    add_options(parser)
     args = parser.parse_args()
     with recipe_errors(parser, output := args.output or beside(__file__, args.x.stem)):
         named = args.classes and [*map(readable, args.classes)]

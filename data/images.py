@@ -31,8 +31,7 @@ from dpedf.data.layout import rows_of
 from dpedf.data.memory import expect_memory
 from dpedf.data.recipe import (
     about_of,
-    add_about,
-    add_fractions,
+    add_options,
     beside,
     expect_kept,
     parser_of,
@@ -44,7 +43,6 @@ from dpedf.data.recipe import (
 from dpedf.data.scaling import SCALING
 from dpedf.data.spool import BLOCK
 from dpedf.data.stored import Stored
-from dpedf.data.writer import GROUPS
 from dpedf.device.threads import cores
 from dpedf.errors import UserError, concerning, extra, one_line, plural, print_line
 
@@ -189,8 +187,7 @@ def main():
     add("--grey", action="store_true", help="grey rather than RGB")
     add("--like", metavar="FILE", type=Path, help="take size, colours and classes of such a file")
     add("--skip-broken", action="store_true", help="leave out images that are broken")
-    add_about(parser)
-    add_fractions(parser)
+    add_options(parser)
     args = parser.parse_args()
     name = os.path.basename(os.path.abspath(args.folder)) or "images"
     with recipe_errors(parser, output := args.output or beside(__file__, name)):
@@ -210,11 +207,7 @@ def main():
             groups, classes, others = listed(args.folder)
         if args.skip_broken:
             groups = without_broken(groups, size, args.grey)
-        counts = {group: len(its) for group, its in groups.items()}
-        if args.like:
-            split = np.full(counts["test"], GROUPS.index("test"), np.uint8)
-        else:
-            split = split_of(counts, args)
+        split = split_of({group: len(its) for group, its in groups.items()}, args)
         if others:
             print_line(f"not read: {plural(len(others), 'file')}, such as {others[0]}")
         about = about_of(args, name, f"the folder {name}", "that of the images")
@@ -222,12 +215,10 @@ def main():
         images = [image for its in groups.values() for image in its]
         expect_kept([path for path, _ in images], output)
         scatter(output, blocks(images, size, args.grey), split, **about)
-        labelled = images[0][1] is not None
-        of_classes = f"{len(classes)} class{'es' * (len(classes) != 1)}"
-        named = f"of {of_classes}: {shortened(classes)}"
-        print_line(
-            f"{output}: {summary(split, 'image')}, {named if labelled else 'without labels'}"
-        )
+        named = "without labels"
+        if images[0][1] is not None:
+            named = f"of {len(classes)} class{'es' * (len(classes) != 1)}: {shortened(classes)}"
+        print_line(f"{output}: {summary(split, 'image')}, {named}")
 
 
 if __name__ == "__main__":

@@ -18,8 +18,7 @@ from pathlib import Path
 from dpedf.data.plan import Plan
 from dpedf.data.recipe import (
     about_of,
-    add_about,
-    add_fractions,
+    add_options,
     beside,
     expect_kept,
     parser_of,
@@ -36,12 +35,12 @@ def lines(args, plan, output):
     """What was made of a table by a Plan."""
     for note in plan.notes:
         yield f"{args.file}: {note}"
-    n, columns = plural(len(plan.split), "row"), plan.columns
+    columns = plan.columns
     for its in columns if args.like else ():
         if its.names and its.lacking:
-            found = f"{its.lacking:,} of {n} hold what train lacks, such as {its.such!r}"
-            yield f"{args.file}: {its.name}: {found}"
-    yield f"{output}: {f'{n} to test' if args.like else summary(plan.split, 'row')}"
+            found = f"{its.lacking:,} of {plural(len(plan.split), 'row')} hold what train lacks"
+            yield f"{args.file}: {its.name}: {found}, such as {its.such!r}"
+    yield f"{output}: {summary(plan.split, 'row')}"
     coded = sum(bool(its.names) for its in columns)
     yield f"x: {plural(len(columns) - coded, 'column')} of numbers, {coded} of categories"
     for its in plan.targets:
@@ -75,15 +74,14 @@ def main():
     add("--decimal", choices=[".", ","], default=".", help="the point of numbers in a .csv (.)")
     add("--encoding", default="utf8", help="of a .csv (utf8)")
     add("--like", metavar="FILE", type=Path, help="code and scale as in a file of this recipe")
-    add_fractions(parser)
-    add_about(parser)
+    add_options(parser)
     args = parser.parse_args()
     output = args.output or beside(__file__, args.file.stem)
     about = about_of(args, args.file.stem, args.file.name, "that of the table")
     with recipe_errors(parser, output), concerning(args.file):
         if args.like and (args.valid is not None or args.test is not None):
             raise UserError("--valid or --test with --like, expected none: all rows are to test")
-        expect_kept([args.file, *[args.like] * bool(args.like)], output)
+        expect_kept(filter(None, [args.file, args.like]), output)
         plan = Plan(args)
         scatter(output, plan.blocks(), plan.split, **about, **plan.about)
     for line in lines(args, plan, output):

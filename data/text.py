@@ -14,7 +14,7 @@ import numpy as np
 from dpedf.data import write
 from dpedf.data.disk import expect_regular
 from dpedf.data.memory import expect_memory
-from dpedf.data.recipe import beside, expect_kept, parser_of, readable, recipe_errors
+from dpedf.data.recipe import about_of, beside, expect_kept, parser_of, recipe_errors
 from dpedf.errors import UserError, one_line, plural, print_line
 
 TIMES = 7  # bytes of memory for each of a text, most of all
@@ -47,8 +47,7 @@ def main():
     parser = parser_of(__doc__)
     parser.add_argument("file", metavar="FILE", type=Path, help="the text")
     args = parser.parse_args()
-    name, source = readable(args.file.stem), readable(args.file.name)
-    about = {"name": name, "source": source, "licence": "that of the text"}
+    about = about_of(args, args.file.stem, args.file.name, "that of the text")
     with recipe_errors(parser, output := args.output or beside(__file__, args.file.stem)):
         expect_kept([args.file], output)
         text, characters = symbols(args.file)

@@ -96,6 +96,16 @@ def test_files_of_other_programs_are_described_and_checked(path, says, layout):
     assert says(path, "--verify") == [f"{path}: whole, 60 rows, not all of it has checksums"]
 
 
+def test_of_groups_of_which_some_have_labels_these_are_counted(path, says):
+    with h5py.File(path, "w") as file:
+        for group, rows in ("new", slice(40)), ("old", slice(40, None)):
+            file[f"{group}/x"] = IMAGES[rows]
+        file["old/y"] = LABELS[40:]
+    lines = says(path)
+    assert line_of(lines, "new").split()[-2:] == ["none", "contiguous"]
+    assert [line.split()[1:] for line in lines[-4:-1]] == [[n, "0"] for n in "677"]
+
+
 def test_rows_that_are_in_train_too_are_counted(path, says):
     of_images(path)
     assert says(path, "--verify") == [f"{path}: whole, 60 rows, all checksums are right"]

@@ -1,6 +1,5 @@
 """Data of one's own: rows that stream into a file, the split by fractions, images and arrays."""
 
-import importlib.util
 import os
 import re
 import resource
@@ -12,11 +11,12 @@ from zlib import crc32
 import h5py
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, module_of
 from PIL import Image
 
 from dpedf.data import Data, scatter, write
 from dpedf.data.disk import replacing
+from dpedf.data.form import form_of
 from dpedf.data.recipe import drawn
 from dpedf.errors import UserError
 from dpedf.parallel.signals import Stopped
@@ -27,15 +27,7 @@ X = np.random.default_rng(0).integers(0, 256, (500, 3, 4), np.uint8)
 Y = np.arange(500) % 7
 
 
-def recipe(name):
-    """The module of a recipe."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "data" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-IMAGES, ARRAYS = recipe("images"), recipe("arrays")
+IMAGES, ARRAYS = (module_of(ROOT / "data" / name) for name in ("images.py", "arrays.py"))
 
 
 @pytest.fixture
@@ -169,6 +161,13 @@ def test_rows_may_be_those_of_another_file(tmp_path):
     with h5py.File(tmp_path / "a.h5") as file:
         np.testing.assert_array_equal(file["train/x"], X)
         assert file["train/x"] == file["test/x"]  # the very same dataset
+
+
+def test_what_is_computed_of_a_mapped_array_is_written_as_well(tmp_path):
+    np.save(tmp_path / "x.npy", X)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    write(tmp_path / "a.h5", **ABOUT, train=(mapped.astype(np.float32), Y))
+    np.testing.assert_array_equal(rows(tmp_path / "a.h5")["train/x"], X)
 
 
 STOPPED = """
@@ -328,6 +327,19 @@ def test_a_y_that_may_be_meant_for_labels_is_named(run):
     saved(x=X[:20], hot=np.eye(4)[Y[:20] % 4], whole=np.arange(20) % 3 * 1.0)
     assert run(ARRAYS, "x.npy", "hot.npy")[1].startswith("out.h5: y is one-hot, expected labels")
     assert run(ARRAYS, "x.npy", "whole.npy")[1].startswith("out.h5: y holds integers as floats")
+
+
+def test_a_file_of_one_class_is_read_and_imitated_with_its_name(run, tmp_path):
+    for k in range(3):
+        draw(tmp_path / "pets" / "cat" / f"{k}.png")
+    assert run(IMAGES, "pets", "--test", 0.4) == (
+        *(0, "out.h5: 2 images to train, 1 to test, of 1 class: cat"),
+    )
+    data = Data("out.h5")
+    assert data.y.classes == 1 and form_of(data).names == ("cat",)
+    (tmp_path / "out.h5").rename("pets.h5")
+    said = "out.h5: 3 images to test, of 1 class: cat"
+    assert run(IMAGES, "pets", "--like", "pets.h5") == (0, said)
 
 
 def test_a_recipe_keeps_the_files_that_it_reads(run, tmp_path):

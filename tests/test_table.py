@@ -2,7 +2,6 @@
 
 import csv
 import datetime
-import importlib.util
 import io
 import os
 import sys
@@ -13,6 +12,7 @@ from types import SimpleNamespace
 import h5py
 import numpy as np
 import pytest
+from conftest import ROOT, module_of
 
 from dpedf.data import Data, tables, write
 from dpedf.data.form import form_of, read_form
@@ -23,11 +23,7 @@ from dpedf.errors import UserError
 
 pa = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
-ROOT = Path(__file__).resolve().parents[1]
-specification = importlib.util.spec_from_file_location("table", ROOT / "data" / "table.py")
-recipe = importlib.util.module_from_spec(specification)
-specification.loader.exec_module(recipe)
-
+recipe = module_of(ROOT / "data" / "table.py")
 random = np.random.default_rng(0)
 N = 500
 PEOPLE = {
@@ -159,6 +155,12 @@ def test_blocks_of_any_size_make_the_same_file(suffix, make, monkeypatch):
     assert what in make(content, *words.split())[3][0]
 
 
+def test_texts_below_many_empty_cells_are_no_numbers_that_went_wrong(make, monkeypatch):
+    monkeypatch.setattr(tables, "BLOCK", 512)
+    table = {"c": [""] * 240 + ["a", "b"] * 30, "n": range(300), "y": [0, 1] * 150}
+    assert Data(made(make(table, "--target", "y", "--missing", "zero"))).x.categories == (3, 0)
+
+
 def test_inputs_have_mean_0_and_std_1_and_codes_stay_codes(make):
     path = made(make(PEOPLE, "--target", "fate", "--missing", "zero"))
     data = Data(path)
@@ -226,6 +228,16 @@ def test_a_column_of_one_number_is_said_and_becomes_0(make):
     data.put(*data.train.load(data.train.numbers))
     assert "column c is 0.1 in all rows to train" in ran[2][0]
     assert np.abs(data.x.value[:, 0]).max() < 1e-7
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".npz"])
+def test_nan_is_no_value_of_categories_and_labels_either(suffix, make):
+    numbers = np.where(np.arange(60) == 5, np.nan, np.arange(60) % 3)
+    table = {"c": numbers, "y": np.arange(60) % 2}
+    words = ["--target", "y", "--categories", "c", "--missing", "mean"]
+    assert Data(made(make(table, *words, suffix=suffix))).x.categories == (4,)
+    err = make({"c": table["y"], "y": numbers}, *words, "--classes", suffix=suffix)[3]
+    assert "column y, a target: 1 missing value" in err[0]
 
 
 def test_a_column_that_names_each_row_is_said(make):
@@ -588,6 +600,7 @@ def header(shape):
         (".npz", zipped("read.me", b"?"), "read.me is no array"),
         (".npz", zipped("x.npy", header((10**13,))), "array x: Unable to allocate"),
         (".npz", zipped("x.npy", header((50,))), "array x: "),
+        (".npz", zipped("x.npy", b"\x93NUMPY\x01\x00v\x00" + b"(" * 118), "array x: "),
         (".npz", b"PK", "no arrays in it"),
         (".xls", b"?", "expected a name that ends in .csv, .parquet, .npz"),
     ],

@@ -1,6 +1,5 @@
 """Models that draw, and of several losses: a variational autoencoder is both."""
 
-import importlib.util
 import json
 from contextlib import nullcontext
 from types import SimpleNamespace
@@ -8,6 +7,7 @@ from types import SimpleNamespace
 import h5py
 import numpy as np
 import pytest
+from conftest import module_of
 from shipped import ROOT
 from threaded import on_ranks
 
@@ -314,10 +314,7 @@ def test_samples_are_drawn_from_the_prior_where_the_encoder_is_frozen_too():
 
 def example():
     """The example that draws images from the prior of a run."""
-    spec = importlib.util.spec_from_file_location("samples", ROOT / "examples" / "vae_samples.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_of(ROOT / "examples" / "vae_samples.py")
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (3, 8, 9), (8, 9, 3), (64,), (12,), (2, 8, 8)], ids=str)

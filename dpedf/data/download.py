@@ -11,10 +11,9 @@ from urllib.request import urlopen
 
 from tqdm import tqdm
 
-from dpedf.data.disk import expect_regular
+from dpedf.data.disk import content_of
 from dpedf.data.recipe import (
     add_fractions,
-    beside,
     expect_kept,
     parser_of,
     recipe_errors,
@@ -33,10 +32,12 @@ BROKEN = OSError, HTTPException, EOFError, ValueError, zlib.error, tarfile.TarEr
 def make(recipe, doc, about, mirrors, names, read, pairs, suffixes=("",)):
     """Be the recipe in a file, with this docstring: read its command line, write its data file.
 
-    about: attributes of the data file.  mirrors: of files of these names.  read, suffixes: as of
-    obtained.  pairs: makes [(x, y) to train, ..., (x, y) to test] of what was read.
+    about: attributes of the data file.  mirrors: of files of these names, asked in turn.  suffixes:
+    what may follow the name of a local copy; the last one is that of mirrors.  read(name, bytes):
+    what is in a file; raises one of BROKEN where it is another.  pairs: makes
+    [(x, y) to train, ..., (x, y) to test] of what was read.
     """
-    parser = parser_of(doc, beside(recipe, Path(recipe).stem))
+    parser = parser_of(doc, Path(recipe).with_suffix(".h5"))
     add = parser.add_argument
     add("--from", metavar="DIR", dest="folder", type=Path, help="take the local copies in DIR")
     add("--mirror", metavar="URL", action="append", help="download from URL (repeatable)")
@@ -45,36 +46,25 @@ def make(recipe, doc, about, mirrors, names, read, pairs, suffixes=("",)):
     args = parser.parse_args()
     with recipe_errors(parser, args.output):
         if args.folder:
-            expect_kept(
-                [args.folder / f"{name}{end}" for name in names for end in suffixes], args.output
-            )
-        *train, test = blocks = pairs(obtained(args, names, mirrors, read, suffixes))
+            copies = [args.folder / f"{name}{end}" for name in names for end in suffixes]
+            expect_kept(copies, args.output)
+            files = [local(name, args.folder, read, suffixes) for name in names]
+        else:
+            mirrors = list(args.mirror or mirrors)
+            files = [remote(name, mirrors, args.timeout, read, suffixes[-1]) for name in names]
+        *train, test = blocks = pairs(files)
         counts = {"train": sum(len(y) for _, y in train), "test": len(test[1])}
         split = split_of(counts, args)
         scatter(args.output, blocks, split, **about, scale=1 / 255)
     print_line(f"{args.output}: {summary(split, 'image')}")
 
 
-def obtained(args, names, mirrors, read, suffixes=("",)):
-    """[read(name, bytes) for each file of these names], from where args say.
-
-    mirrors: those to ask in turn where args name none.  suffixes: what may follow the name of a
-    local copy; the last one is that of mirrors.  read: raises one of BROKEN for another file.
-    UserError: one of the files is nowhere.
-    """
-    if args.folder:
-        return [local(name, args.folder, read, suffixes) for name in names]
-    mirrors = list(args.mirror or mirrors)
-    return [remote(name, mirrors, args.timeout, read, suffixes[-1]) for name in names]
-
-
 def local(name, folder, read, suffixes):
-    """What is read in the file of that name in a folder."""
+    """What is read in the file of that name in a folder.  UserError: there is none, or another."""
     for path in (folder / f"{name}{suffix}" for suffix in suffixes):
         if path.exists():
             try:
-                expect_regular(path)
-                return read(name, path.read_bytes())
+                return read(name, content_of(path))
             except BROKEN as error:
                 raise UserError(f"{path}: {one_line(error)}") from None
     expected = " or ".join(f"{name}{suffix}" for suffix in suffixes)
@@ -82,7 +72,7 @@ def local(name, folder, read, suffixes):
 
 
 def remote(name, mirrors, timeout, read, suffix):
-    """What is read in the file of that name on the first mirror that gives it."""
+    """What is read in the file of that name on the first mirror that gives it.  UserError: none."""
     for mirror in list(mirrors):
         print_line(f"{name} from {mirror}")
         try:

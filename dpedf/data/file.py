@@ -38,6 +38,20 @@ def fits_in_memory(nbytes):
     return nbytes <= MEMORY // 2
 
 
+class Unlabelled:
+    """The labels of n rows that have none: 0."""
+
+    def __init__(self, n):
+        self.shape, self.dtype = (n,), np.dtype(np.uint8)
+
+    def gather(self, numbers, out):
+        out[...] = 0
+
+    def blocks(self):
+        """None of them is stored."""
+        return ()
+
+
 class File:
     """An open data file.  Subclasses set the Inputs x and y, and which splits there are.
 
@@ -98,12 +112,21 @@ class File:
             if found.shape[0] != x.shape[0]:
                 what = f"{found.shape[0]:,} rows, expected {x.shape[0]:,} as x has"
                 raise UserError(f"{found.where}: {what}")
-            self.expect_like(name, found)
+            self.expect_like(name, found, group)
         return self.whole(x, y)
 
-    def expect_like(self, name, found):
-        """UserError: rows of x or y are not like those that were opened before."""
-        shape, dtype, where = self.like.get(name, (found.shape[1:], found.dtype, ""))
+    def unlabelled(self, name, may_be_empty=False):
+        """The Split of the rows in a dataset, which have no y."""
+        x = rows_of(self.stored, name, may_be_empty)
+        if x is None:
+            raise UserError(f"{self.path}: no dataset {name}, expected rows there")
+        self.expect_like("x", x, name)
+        return self.whole(x, Unlabelled(x.shape[0]))
+
+    def expect_like(self, name, found, place):
+        """UserError: rows of x or y, at a place, are not like those that were opened before."""
+        here = found.shape[1:], found.dtype, place
+        shape, dtype, where = self.like.setdefault(name, here)
         if found.shape[1:] != shape:
             what = f"rows of {found.shape[1:]}, expected {shape} as in {where}"
         elif name == "y" and (found.dtype.kind == "f") != (dtype.kind == "f"):

@@ -6,10 +6,7 @@ from dpedf.data.writer import GROUPS
 from dpedf.errors import UserError, one_line
 
 ENDINGS = ".png", ".jpg", ".jpeg"
-SPLITS = {
-    **{name: "valid" for name in ("valid", "val", "validation")},
-    **{name: name for name in ("train", "test")},
-}
+SPLITS = {"valid": "valid", "val": "valid", "validation": "valid", "train": "train", "test": "test"}
 
 
 def entries(folder):
@@ -42,16 +39,15 @@ def listed(folder):
 
     UserError: there are none, or not for each class.
     """
-    within, others = entries(folder)
-    homes, groups = {"train": folder}, {}
+    within, files = entries(folder)
+    homes, groups, others = {"train": folder}, {}, []
     if "train" in (names := {path.name.lower() for path in within}) and names <= SPLITS.keys():
-        homes = {SPLITS[path.name.lower()]: path for path in within}
+        homes, others = {SPLITS[path.name.lower()]: path for path in within}, files
         if len(homes) < len(within):
             found = " and ".join(path.name for path in within)
             raise UserError(f"{folder}: folders {found}, expected one for each of {GROUPS}")
     classes = [path.name for path in entries(homes["train"])[0]]
     for group in sorted(homes, key=GROUPS.index):
-        others += entries(homes[group])[1] if homes[group] != folder else []
         groups[group] = labelled(homes[group], classes, homes["train"], others)
     return groups, classes, others
 
@@ -62,7 +58,8 @@ def labelled(home, classes, source, others):
     classes: the names of such folders, in the order of the labels, which are those of a source.
     UserError: there are other ones, or they hold no images.
     """
-    images, (within, _) = [], entries(home)
+    images, (within, files) = [], entries(home)
+    others += files
     if not within:
         raise UserError(f"{home}: no folders, expected one for each class")
     for path in within:
@@ -71,7 +68,8 @@ def labelled(home, classes, source, others):
         its = images_below(path, others, [os.stat(home)])
         if not its:
             raise UserError(f"{path}: no images, expected some in {', '.join(ENDINGS)}")
-        images += [(image, classes.index(path.name)) for image in its]
+        label = classes.index(path.name)
+        images += [(image, label) for image in its]
     if all(image.parent.parent != home for image, _ in images):
         found = f"{home}: its folders hold folders, such as {images[0][0].parent}"
         raise UserError(f"{found}, expected images in a folder for each class")

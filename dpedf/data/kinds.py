@@ -3,6 +3,7 @@
 Where all is text, a column is of the first of these kinds that all its values are.
 """
 
+from collections import Counter
 from decimal import Decimal, InvalidOperation
 from re import fullmatch, match
 
@@ -27,13 +28,14 @@ def kinds_of_texts(blocks, decimal="."):
     blocks: {name: texts, or none} of some rows of a table each.  decimal: the point of numbers.
     A remedy is for a column of text that may have been meant as numbers.
     """
-    left, numbers, others, rows = {}, {}, {}, 0
+    left, numbers, others, rows = {}, Counter(), {}, 0
     for block in blocks:
         for name, its in block.items():
             plain, before = pointed(its, decimal), left.get(name, KINDS)
             left[name] = [kind for kind in before if can_be(plain if kind in REAL else its, kind)]
-            if left[name][0] == "text":
-                numbers[name] = numbers.get(name, rows * ("number" in before))
+            if "number" in left[name]:
+                numbers[name] += len(its) - its.null_count
+            elif left[name][0] == "text":
                 count_numbers(name, its, plain, numbers, others)
         rows += len(its)
     found, remedies, kinds = {}, {}, {name: kinds[0] for name, kinds in left.items()}

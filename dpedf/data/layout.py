@@ -5,8 +5,8 @@ read by whole chunks.
 
 Numbers that are not scaled on the device are scaled as they are read, and rounded then.
 Rows of floats are finite, and codes are those of a category: they are checked when they are first
-read.  Where the file says which
-checksum rows have, so are those of any type when all of them are read, in order.
+read.  Where the file says which checksum rows have, so are those of any type when all of them are
+read, in order.
 """
 
 import mmap

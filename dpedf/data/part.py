@@ -5,24 +5,13 @@ from itertools import zip_longest
 import numpy as np
 
 from dpedf.data.columns import REMEDY, columns_of
-from dpedf.data.file import File
+from dpedf.data.file import File, Unlabelled
 from dpedf.data.form import type_in_file
 from dpedf.data.labels import classes_of, ignored
-from dpedf.data.layout import rows_of
 from dpedf.data.scaling import SCALING
 from dpedf.data.targets import targets_of
 from dpedf.data.windows import TextWindows
 from dpedf.errors import UserError, nearest, plural
-
-
-class Unlabelled:
-    """The labels of n rows that have none: 0."""
-
-    def __init__(self, n):
-        self.shape, self.dtype = (n,), np.dtype(np.uint8)
-
-    def gather(self, numbers, out):
-        out[...] = 0
 
 
 def equal(found, expected, shape):
@@ -98,12 +87,9 @@ class Part(File):
                 self.notes = [f"{text.where}: {rest} fill no window of {T}, and are left out"]
             self.expect_names()
             classes_of(self.path, self.x.classes, [text], text=True)
+            self.rows = self.whole(x, Unlabelled(x.shape[0]))
         else:
-            x = rows_of(self.stored, f"{prefix}x", may_be_empty=True)
-            if x is None:
-                raise UserError(f"{self.path}: no dataset {prefix}x, expected rows there")
-            self.expect_like("x", x)
-        self.rows = self.whole(x, Unlabelled(x.shape[0]))
+            self.rows = self.unlabelled(f"{prefix}x", may_be_empty=True)
         self.scale_as_in_training()
 
     def only_group(self, name):

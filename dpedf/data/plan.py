@@ -2,13 +2,10 @@
 
 import re
 
-import numpy as np
-
 from dpedf.data.like import Like
-from dpedf.data.recipe import drawn
+from dpedf.data.recipe import split_of
 from dpedf.data.tables import counting, table
 from dpedf.data.tabular import Categories, Labels, Numbers, filled, stacked
-from dpedf.data.writer import GROUPS
 from dpedf.errors import UserError, concerning, nearest
 
 FEW = 100  # integers that are labels without --classes, at most
@@ -62,7 +59,7 @@ class Plan:
             raise UserError("a column without a name, expected one, or --drop '' if it counts rows")
         if not names:
             raise UserError("no column beside the target, expected some to predict it from")
-        self.split = drawn(self.table.rows, args.valid, args.test, args.seed)
+        self.split = split_of({"train": self.table.rows}, args)
         self.missing = args.missing
         self.columns = [self.column(name) for name in names]
         self.targets = [self.target(name) for name in args.target]
@@ -100,7 +97,7 @@ class Plan:
         if targets not in ([], like.targets):
             expected = f"{' '.join(like.targets)} as in {path}"
             raise UserError(f"--target {' '.join(targets)}, expected {expected}")
-        self.split = np.full(self.table.rows, GROUPS.index("test"), np.uint8)
+        self.split = split_of({"test": self.table.rows}, self.args)
         self.missing = self.args.missing or like.missing
         columns = zip(like.names, like.categories, like.mean, like.std, strict=True)
         self.columns = [

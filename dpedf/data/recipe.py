@@ -24,18 +24,6 @@ def parser_of(about, output=None):
     return parser
 
 
-def add_about(parser):
-    """Give a recipe the options --name, --source and --licence, of data of one's own."""
-    for key in "name", "source", "licence":
-        parser.add_argument(f"--{key}", metavar="TEXT", help=f"the {key} that the file states")
-
-
-def about_of(args, name, source, licence):
-    """{"name": ..., "source": ..., "licence": ...}: the options, or else these."""
-    known = {"name": name, "source": source, "licence": licence}
-    return {key: readable(getattr(args, key) or its) for key, its in known.items()}
-
-
 def add_fractions(parser, tests=True):
     """Give a recipe the options --valid, --seed and, unless its source has rows to test, --test."""
     add = parser.add_argument
@@ -44,6 +32,19 @@ def add_fractions(parser, tests=True):
     if tests:
         add("--test", metavar="FRACTION", type=float, help=what.format("tests", TESTS))
     add("--seed", metavar="N", type=int, default=0, help="another seed draws other rows (0)")
+
+
+def add_options(parser):
+    """Give a recipe of data of one's own these options, and --name, --source and --licence."""
+    add_fractions(parser)
+    for key in "name", "source", "licence":
+        parser.add_argument(f"--{key}", metavar="TEXT", help=f"the {key} that the file states")
+
+
+def about_of(args, name, source, licence):
+    """{"name": ..., "source": ..., "licence": ...}: the options that are given, else these."""
+    known = {"name": name, "source": source, "licence": licence}
+    return {key: readable(getattr(args, key, None) or its) for key, its in known.items()}
 
 
 @contextmanager
@@ -72,8 +73,8 @@ def recipe_errors(parser, output):
 def expect_kept(inputs, output):
     """UserError: the output would replace one of these files, that it is made of."""
     there = os.path.expanduser(output)  # as a data file is written
-    for path in inputs:
-        if os.path.exists(path) and os.path.exists(there) and os.path.samefile(path, there):
+    for path in inputs if os.path.exists(there) else ():
+        if os.path.exists(path) and os.path.samefile(path, there):
             raise UserError(f"--output {output} would replace {path}, expected another file")
 
 
@@ -89,13 +90,10 @@ def readable(name):
 
 def summary(split, noun):
     """ "80 images to train, 10 to validate, 10 to test", of a split as scatter takes it."""
-    trains, *others = np.bincount(split, minlength=3).tolist()
-    if not trains:
-        return f"{plural(others[1], noun)} to test"
-    parts = [f"{plural(trains, noun)} to train"]
-    for n, does in zip(others, ("validate", "test"), strict=True):
-        parts += [f"{n:,} to {does}"] if n else []
-    return ", ".join(parts)
+    counts = np.bincount(split, minlength=len(GROUPS)).tolist()
+    parts = zip(counts, ("train", "validate", "test"), strict=True)
+    (first, does), *others = ((n, does) for n, does in parts if n)
+    return ", ".join([f"{plural(first, noun)} to {does}", *(f"{n:,} to {d}" for n, d in others)])
 
 
 def drawn(n, valid, test, seed, given=()):
@@ -133,11 +131,12 @@ def drawn(n, valid, test, seed, given=()):
 def split_of(counts, args):
     """The group of each row of a source, as scatter takes it.
 
-    counts: {"train": how many rows there are to draw from, ...}, in the order of GROUPS, of the
-    groups that the source has itself.  args: those of add_fractions.
+    counts: {group: how many rows}, in the order of GROUPS, of the groups that the source has
+    itself; those to train are drawn from.  args: those of add_fractions.
     """
-    (_, n), *others = counts.items()
-    test, given = getattr(args, "test", None), [group for group, _ in others]
-    split = drawn(n, args.valid, test, args.seed, given)
-    known = [np.full(n, GROUPS.index(group), np.uint8) for group, n in others]
-    return np.concatenate([split, *known])
+    asked = args.valid, getattr(args, "test", None), args.seed, counts.keys() - {"train"}
+    groups = [
+        drawn(n, *asked) if group == "train" else np.full(n, GROUPS.index(group), np.uint8)
+        for group, n in counts.items()
+    ]
+    return np.concatenate(groups)

@@ -5,12 +5,9 @@ import numpy as np
 from dpedf.data.columns import columns_of
 from dpedf.data.file import File
 from dpedf.data.labels import classes_of, ignored
-from dpedf.data.layout import rows_of
-from dpedf.data.part import Unlabelled
 from dpedf.data.targets import targets_of
 from dpedf.device import CPU
 from dpedf.edf import Input
-from dpedf.errors import UserError
 
 
 class Rest(File):
@@ -23,10 +20,10 @@ class Rest(File):
     def __init__(self, path):
         super().__init__(path, np.float32, CPU(), 0, 0)
         names = ["."] * self.stored.has("x") + self.groups_with("x")
-        self.groups = {}
-        for name in names:
-            self.groups[name] = its = self.opened(name)
-            self.like = self.like or {"x": (its.x.shape[1:], its.x.dtype, name)}
+        labelled = [name for name in names if self.stored.has(f"{name}/y")]
+        self.groups = {name: self.split(name) for name in labelled}  # which come first
+        others = [name for name in names if name not in labelled]
+        self.groups |= {name: self.unlabelled(f"{name}/x") for name in others}
         (first, *_), stored = self.splits, self.stored_rows("y")
         classes = targets = None
         if stored and stored[0].dtype.kind in "iu":
@@ -40,15 +37,6 @@ class Rest(File):
         self.expect_codes(self.columns)
         tools = "evaluate and predict" if stored else "predict"
         self.notes = [f"{path}: no train/x, so it is for dpedf {tools} alone"]
-
-    def opened(self, group):
-        if self.stored.has(f"{group}/y"):
-            return self.split(group)
-        x = rows_of(self.stored, f"{group}/x")
-        if x is None:
-            raise UserError(f"{self.path}: no dataset {group}/x, expected rows there")
-        self.expect_like("x", x)
-        return self.whole(x, Unlabelled(x.shape[0]))
 
     @property
     def splits(self):

@@ -34,8 +34,6 @@ class Data(File):
             expect_integer(name, found)
         super().__init__(path, dtype, device or CPU(), window, stride)
         self.train = self.split("train")
-        its = self.train.x, self.train.y
-        self.like = {n: (r.shape[1:], r.dtype, "train") for n, r in zip("xy", its, strict=True)}
         self.test = self.split("test")
         if self.stored.has("valid"):
             self.valid = self.split("valid")

@@ -211,16 +211,18 @@ class Stored:
     def attribute(self, name, default):
         """An attribute of the file, or a dataset beside its groups: HDF5 may limit attributes.
 
-        A list of one thing is that thing, and text is a str, however it is stored.
+        A list of one thing, unless it names the only class, is that thing.  Text is a str.
         """
         with reading(f"{self.path}: attribute {name}"):
             found = self.file.attrs.get(name)
             if found is None and (held := self.dataset(name)):
                 stored, dataset = held
                 found = stored.read(dataset, ())
-            if isinstance(found, np.ndarray) and found.size == 1:
+            found = text_of(found)
+            alone = isinstance(found, np.ndarray) and found.size == 1
+            if alone and not (name == "classes" and found.dtype == object):
                 found = found.flat[0]
-            return default if found is None else text_of(found)
+            return default if found is None else found
 
     def unread(self, attributes, groups, datasets):
         """What the file holds beside attributes, groups and, in these, datasets of these names.

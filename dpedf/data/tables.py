@@ -1,9 +1,11 @@
 """Tables that other programs wrote, CSV, Parquet or .npz, read some rows at a time by pyarrow."""
 
 import re
+import struct
 import zlib
 from collections import Counter
 from contextlib import contextmanager
+from tokenize import TokenError
 from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
@@ -16,8 +18,10 @@ from dpedf.errors import UserError, extra, one_line
 
 BLOCK = 1 << 22  # bytes that are read at a time
 MISSING = "", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null", "None"  # as in pandas
-# What NumPy raises of an array that it cannot read; the encrypted ones are a RuntimeError.
-BROKEN = ValueError, EOFError, MemoryError, RuntimeError, zlib.error
+BROKEN = (  # what NumPy raises where a file is damaged, depending on which of its bytes are
+    *(OSError, ValueError, EOFError, SyntaxError, TypeError, LookupError, OverflowError),
+    *(MemoryError, RuntimeError, TokenError, BadZipFile, struct.error, zlib.error),
+)
 SUFFIXES = ".csv", ".parquet", ".npz"
 
 
@@ -102,14 +106,14 @@ class Table:
 
     def cast(self, name, array):
         """An array in the type of its kind, where nan is no value."""
-        from pyarrow import compute
+        from pyarrow import compute, types
 
         if hasattr(array, "dictionary_decode"):
             array = array.dictionary_decode()
-        if self.kinds[name] != "number":
-            return array.cast(KINDS[self.kinds[name]])
-        array = array.cast(KINDS["number"], safe=False)  # integers beyond 2**53 as well
-        return compute.if_else(compute.is_nan(array), None, array)
+        if types.is_floating(array.type):
+            array = compute.if_else(compute.is_nan(array), None, array)
+        kind = self.kinds[name]
+        return array.cast(KINDS[kind], safe=kind != "number")  # integers beyond 2**53 as well
 
 
 class CSV(Table):
@@ -179,14 +183,10 @@ class Arrays(Table):
         import pyarrow
 
         self.path, columns = path, []
-        expect_memory("its arrays", path.stat().st_size)
         for name, its in members(path):
             if its.ndim not in (1, 2):
-                found, elsewhere = (
-                    f"array {name} of shape {its.shape}",
-                    "data/arrays.py takes others",
-                )
-                raise UserError(f"{found}, expected columns, or rows of numbers; {elsewhere}")
+                found = f"array {name} of shape {its.shape}, expected columns, or rows of numbers"
+                raise UserError(f"{found}; data/arrays.py takes others")
             several = [(f"{name}{i}", column) for i, column in enumerate(its.T)]
             columns += several if its.ndim == 2 else [(name, its)]
         self.expect_names([name for name, _ in columns])
@@ -194,10 +194,8 @@ class Arrays(Table):
         counts = {len(its): name for name, its in self.columns.items()}
         if len(counts) > 1:
             found = ", ".join(f"{name} has {n:,} rows" for n, name in sorted(counts.items()))
-            expected = (
-                "as many in all arrays; data/arrays.py takes x_train, y_train, x_test, y_test"
-            )
-            raise UserError(f"{found}, expected {expected}")
+            elsewhere = "data/arrays.py takes x_train, y_train, x_test, y_test"
+            raise UserError(f"{found}, expected as many in all arrays; {elsewhere}")
         self.kinds = {name: kind_of(its.type) for name, its in self.columns.items()}
         self.rows = next(iter(counts), 0)
 
@@ -216,6 +214,7 @@ def members(path):
     if file is None:
         raise UserError("no arrays in it, expected what numpy.savez writes")
     with file:
+        expect_memory("its arrays", sum(its.file_size for its in file.zip.infolist()))
         for name in file.files:
             try:
                 its = file[name]

@@ -132,8 +132,9 @@ def blocks_of(*arrays):
     for first in range(0, arrays[0].shape[0], step):
         yield [array[first : first + step] for array in arrays]
         for array in arrays:
-            if isinstance(array, np.memmap) and array.mode != "c":
-                array._mmap.madvise(mmap.MADV_DONTNEED)  # what was read need not stay in memory
+            mapped = getattr(array, "_mmap", None)  # None too of a copy, which is a memmap as well
+            if mapped and array.mode != "c":
+                mapped.madvise(mmap.MADV_DONTNEED)  # what was read need not stay in memory
 
 
 def checksum(rows):

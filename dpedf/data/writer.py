@@ -10,6 +10,7 @@ import numpy as np
 
 from dpedf.data.columns import attributes
 from dpedf.data.disk import replacing
+from dpedf.data.scaling import SCALING
 from dpedf.data.spool import Spool
 from dpedf.data.unfinished import Unfinished, blocks_of, checksum
 from dpedf.errors import UserError
@@ -92,8 +93,8 @@ def scatter(path, blocks, split, *, name, source, licence, **about):
     """
     path, done, datasets = os.path.expanduser(path), 0, {}
     counts = dict(zip(GROUPS, np.bincount(split, minlength=len(GROUPS)), strict=True))
-    about = {"scale": 1, "mean": 0, "std": 1} | about
-    with writing(path, {"name": name, "source": source, "licence": licence} | about) as unfinished:
+    about = {"name": name, "source": source, "licence": licence} | SCALING | about
+    with writing(path, about) as unfinished:
         for block in blocks:
             first, done = done, done + len(block[0])
             its = split[first:done]

@@ -178,7 +178,7 @@ def verify(data):
     digests, proven = {}, True
     for name, split in splits(data):
         rows = held(data, split)
-        digests[name], *_ = [read_through(its, not data.window) for its in rows]
+        digests[name], *_ = [read_through(its, its is split.x) for its in rows]
         proven &= all(its.crc32 is not None for its in rows)
     what = "all checksums are right" if proven else "not all of it has checksums"
     n = sum(map(len, digests.values()))
@@ -190,7 +190,7 @@ def verify(data):
 
 
 def read_through(rows, digest):
-    """A number for each row, that of its bytes if asked.  UserError: a row is wrong."""
+    """A number for each row, a digest of its bytes if asked.  UserError: a row is wrong."""
     numbers = np.zeros(rows.shape[0], np.uint64)
     with tqdm(total=len(numbers), desc=rows.where, unit=" rows", leave=False, disable=None) as bar:
         for first, block in rows.blocks():
