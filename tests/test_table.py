@@ -5,6 +5,7 @@ import datetime
 import importlib.util
 import io
 import os
+import shutil
 import sys
 import zipfile
 from pathlib import Path
@@ -201,13 +202,12 @@ def test_floats_make_a_regression_and_integers_labels_unless_told_otherwise(make
     expected = np.stack([table["f"], table["n"]], axis=1)[rows]
     expected = (expected - expected.mean(axis=0)) / expected.std(axis=0)
     assert y.shape == (54, 2) and np.allclose(y, expected, atol=1e-6)
-    many = {"a": range(300), "n": range(300)}
-    assert (
-        "300 different integers, expected --regression, or --classes"
-        in make(many, "--target", "n")[3][0]
-    )
+    assert made(make({"a": range(100), "n": range(100)}, "--target", "n"))
+    many = {"a": range(101), "n": range(101)}
+    said = "101 different integers, expected --regression, or --classes"
+    assert said in make(many, "--target", "n")[3][0]
     path = made(make(many, "--target", "n", "--classes"))
-    assert list(h5py.File(path).attrs["classes"]) == [str(n) for n in range(300)]
+    assert list(h5py.File(path).attrs["classes"]) == [str(n) for n in range(101)]
 
 
 def test_numbers_that_float32_would_round_away_are_kept(make):
@@ -326,12 +326,9 @@ def test_a_table_that_was_made_otherwise_is_refused_where_it_would_mean_somethin
     ]:
         with pytest.raises(UserError, match=what):
             opened(made(make(table, *words, *more)), form)
-    swapped = [
-        {"P": "Q", "Q": "P"}.get(its, its) and its and its.replace("P", "A")
-        for its in PEOPLE["town"]
-    ]
+    town = [its and its.replace("P", "A") for its in PEOPLE["town"]]
     with pytest.raises(UserError, match="category 1 is 'A', expected 'P'"):
-        opened(made(make(PEOPLE | {"town": swapped}, *words)), form)
+        opened(made(make(PEOPLE | {"town": town}, *words)), form)
 
 
 def test_a_file_like_another_says_what_it_lacks(make):
@@ -355,6 +352,14 @@ def test_a_file_like_another_says_what_it_lacks(make):
     ]:
         status, path, _, err = make(table, *words)
         assert status == 2 and len(err) == 1 and what in err[0] and not path.exists(), err
+    for keys in ["columns", "categories"], ["targets"], ["category_names"]:
+        copy = shutil.copy(old, old.with_name(f"{keys[0]}.h5"))
+        with h5py.File(copy, "r+") as file:
+            for key in keys:
+                del file.attrs[key]
+        _, path, _, err = make(PEOPLE, "--like", copy)
+        assert f"--like {copy}: no names of columns, categories and targets" in err[0]
+        assert not path.exists()
 
 
 def test_numbers_and_truth_values_have_one_code_however_they_are_written(make):
@@ -475,6 +480,11 @@ BAD = {
         "column a: '?' is no number, as 40 of 41 rows have, expected --missing-text '?'",
     ),
     "semicolons": ("a;b;t\n" + ROWS.replace(",", ";"), "--target t", "expected --delimiter ';'"),
+    "semicolons and decimal commas": (
+        "a;t\n" + "1,5;2,5\n" * 40,
+        "--target t",
+        "Expected 1 columns, got 3: 1,5;2,5, expected another --delimiter, such as ';'",
+    ),
     "two of a name": ("a,a,t\n" + ROWS, "--target t", "2 columns 'a', expected names that differ"),
     "no header": (
         ROWS.replace("a", "5").replace("b", "6"),
