@@ -1,6 +1,5 @@
 """Data of one's own: rows that stream into a file, the split by fractions, images and arrays."""
 
-import importlib.util
 import os
 import re
 import resource
@@ -12,8 +11,8 @@ from zlib import crc32
 import h5py
 import numpy as np
 import pytest
-from conftest import ROOT
 from PIL import Image
+from shipped import ROOT, module_of
 
 from dpedf.data import Data, scatter, write
 from dpedf.data.disk import replacing
@@ -27,15 +26,7 @@ X = np.random.default_rng(0).integers(0, 256, (500, 3, 4), np.uint8)
 Y = np.arange(500) % 7
 
 
-def recipe(name):
-    """The module of a recipe."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "data" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-IMAGES, ARRAYS = recipe("images"), recipe("arrays")
+IMAGES, ARRAYS = module_of("data/images.py"), module_of("data/arrays.py")
 
 
 @pytest.fixture

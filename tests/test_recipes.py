@@ -3,7 +3,6 @@
 import csv
 import gzip
 import hashlib
-import importlib.util
 import io
 import os
 import resource
@@ -22,10 +21,10 @@ from urllib.parse import urlsplit
 import h5py
 import numpy as np
 import pytest
+from shipped import ROOT, module_of
 
 from dpedf.data.recipe import drawn
 
-ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("DPEDF_SHARED", ROOT.parent / "shared"))
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
@@ -45,10 +44,7 @@ def run(recipe, *arguments, **keywords):
 def imported(name, monkeypatch):
     """The module of a recipe."""
     monkeypatch.syspath_prepend(ROOT / "data")
-    specification = importlib.util.spec_from_file_location(name, ROOT / "data" / f"{name}.py")
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+    return module_of(f"data/{name}.py")
 
 
 def assert_refused(ran, *words):

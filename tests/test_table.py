@@ -2,7 +2,6 @@
 
 import csv
 import datetime
-import importlib.util
 import io
 import os
 import shutil
@@ -14,6 +13,7 @@ from types import SimpleNamespace
 import h5py
 import numpy as np
 import pytest
+from shipped import module_of
 
 from dpedf.data import Data, tables, write
 from dpedf.data.form import form_of, read_form
@@ -24,10 +24,7 @@ from dpedf.errors import UserError
 
 pa = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
-ROOT = Path(__file__).resolve().parents[1]
-specification = importlib.util.spec_from_file_location("table", ROOT / "data" / "table.py")
-recipe = importlib.util.module_from_spec(specification)
-specification.loader.exec_module(recipe)
+recipe = module_of("data/table.py")
 
 random = np.random.default_rng(0)
 N = 500

@@ -1,6 +1,5 @@
 """Models that draw, and of several losses: a variational autoencoder is both."""
 
-import importlib.util
 import json
 from contextlib import nullcontext
 from types import SimpleNamespace
@@ -8,7 +7,7 @@ from types import SimpleNamespace
 import h5py
 import numpy as np
 import pytest
-from shipped import ROOT
+from shipped import ROOT, module_of
 from threaded import on_ranks
 
 from dpedf import check, models
@@ -292,19 +291,11 @@ def test_a_small_vae_learns_and_its_parts_are_told_wherever_its_loss_is(digits, 
             file[name].shape == (360, 64)
             and 0 <= file[name][...].min() < file[name][...].max() <= 1
         )
-    made_up = example()
+    made_up = module_of("examples/vae_samples.py")
     found = [made_up.samples(made_up.Trained(run, made_up.CPU()), 5, seed) for seed in (0, 0, 1)]
     assert found[0].shape == (5, 8, 8) and found[0].tobytes() == found[1].tobytes()
     assert found[0].min() >= 0 and found[0].max() <= 1 and np.ptp(found[0], axis=0).max() > 0.01
     assert not np.array_equal(found[0], found[2])
-
-
-def example():
-    """The example that draws images from the prior of a run."""
-    spec = importlib.util.spec_from_file_location("samples", ROOT / "examples" / "vae_samples.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (3, 8, 9), (8, 9, 3), (64,), (12,), (2, 8, 8)], ids=str)
@@ -315,7 +306,7 @@ def test_samples_of_colours_and_vectors_are_drawn_and_others_are_one_line(shape)
     Q, ell = build(settings, x, y)
     Phi(ell)
     model = SimpleNamespace(Q=Q, ell=ell, x=x, run="run", settings=SimpleNamespace(model=settings))
-    drawing = example()
+    drawing = module_of("examples/vae_samples.py")
     drawing.ROWS, drawing.COLUMNS = 1, 2
     if shape in [(12,), (2, 8, 8)]:
         with pytest.raises(ValueError, match="of .* expected"):
