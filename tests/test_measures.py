@@ -67,6 +67,7 @@ def test_metrics_of_a_regression_are_their_definitions(found, shape, offset):
     assert metrics == pytest.approx(by_definition(x, y), rel=1e-9 if not offset else 1e-6)
 
 
+@pytest.mark.filterwarnings("error")
 def test_r2_of_a_target_that_does_not_vary_is_1_or_0(found):
     y = np.full((9, 2), 0.1)
     assert found(predicting, y, y, ["r2"]).metrics == {"r2": 1.0}
@@ -95,11 +96,9 @@ def test_top5_leaves_out_labels_that_do_not_count_and_what_is_nan(found):
     random = np.random.default_rng(2)
     x, y = random.normal(size=(31, 3, 7)), random.integers(0, 7, (31, 3))
     y[random.random(y.shape) < 0.4] = 255
-    x[5, 1], y[5, 1] = [np.inf, 0, 0, 0, 0, 0, 0], 3
-    x = np.where(np.isinf(x), 50.0, x)
     model = found(classifying, x, y, ["top5"], classes=7, ignore=255)
     rank = (x > np.take_along_axis(x, np.clip(y, 0, 6)[..., None], -1)).sum(-1)
-    assert model.metrics["top5"] == pytest.approx((rank < 5)[y != 255].mean(), abs=0.02)
+    assert model.metrics["top5"] == (rank < 5)[y != 255].mean()
     assert not among_top(np.array([[np.nan, *range(6)]]), np.array([6])).any()
 
 
