@@ -143,6 +143,8 @@ def test_predictions_of_a_standardised_target_are_in_its_own_units_under_its_nam
             part(written(**about), form)
     before = form_of(data).text().replace('"targets":', '"unknown":')  # as older versions wrote it
     part(written(), read_form(before))
+    form = form_of(Data(written(targets=None)))
+    part(written(), form)
 
 
 def test_a_model_that_takes_codes_for_numbers_is_said_to_do_so(path):
@@ -205,6 +207,17 @@ def test_a_file_without_rows_to_learn_from_is_described_and_checked(y, path, cap
         del file["test/x"].attrs["crc32"]
     with refused(path, "test/x: code 7 of column town in row 4, expected 0..2"):
         tool.main([str(path), "--verify"])
+
+
+def test_what_is_no_rows_or_of_another_shape_is_refused_in_such_a_file_too(path, refused):
+    with h5py.File(path, "w") as file:
+        file["test/x"], file["valid/x"] = X, X[:, :1]
+    with refused(path, "valid/x: rows of (1,), expected (2,) as in test"):
+        tool.main([str(path)])
+    with h5py.File(path, "w") as file:
+        file.create_group("test/x")
+    with refused(path, "no dataset test/x, expected rows there"):
+        tool.main([str(path)])
 
 
 def test_the_label_that_does_not_count_is_that_of_the_run(path, refused):

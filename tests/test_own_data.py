@@ -145,9 +145,13 @@ def test_memory_does_not_grow_with_the_rows(python, tmp_path):
 def test_an_iterator_of_rows_of_growing_types_keeps_all_of_them(tmp_path, monkeypatch):
     monkeypatch.setattr("dpedf.data.spool.BLOCK", 64)  # so that there are several blocks
     x = [*map(np.uint8, range(100)), *map(np.int32, range(-50, 0)), *map(np.float32, [0.5, 2.5])]
-    write(tmp_path / "a.h5", **ABOUT, train=(iter(x), iter(x)), test=([0], [0]))
-    found = rows(tmp_path / "a.h5")["train/x"]
-    assert found.dtype == np.float64 and found.tolist() == [float(row) for row in x]
+    y = X.ravel()[: len(x)]
+    write(tmp_path / "a.h5", **ABOUT, train=(iter(x), iter(y)), test=(iter([]), iter([])))
+    found = rows(tmp_path / "a.h5")
+    assert found["train/x"].dtype == np.float64
+    assert found["train/x"].tolist() == [float(row) for row in x]
+    assert found["train/y"].dtype == np.uint8 and (found["train/y"] == y).all()
+    assert found["test/x"].shape == (0,)
     with pytest.raises(TypeError, match="train/x has rows of several shapes"):
         write(tmp_path / "b.h5", **ABOUT, train=(iter([*[[1, 2]] * 99, [1]]), np.zeros(100)))
     assert os.listdir(tmp_path) == ["a.h5"]
