@@ -191,8 +191,11 @@ def test_floats_make_a_regression_and_integers_labels_unless_told_otherwise(make
     path = made(make(table, "--target", "n"))
     assert list(h5py.File(path).attrs["classes"]) == ["0", "10", "20"]
     np.testing.assert_array_equal(groups(path, "y")["train"], np.array(table["n"])[rows] // 10)
-    ran = make(table | {"n": [float(k % 2) for k in range(60)]}, "--target", "n")
+    binary = table | {"n": [float(k % 2) for k in range(60)]}
+    ran = make(binary, "--target", "n")
     assert made(ran) and "column n holds only 0 and 1: --classes makes labels" in ran[2][0]
+    path = made(make(binary, "--target", "n", "--classes"))
+    assert list(h5py.File(path).attrs["classes"]) == ["0.0", "1.0"]
     y = groups(made(make(table, "--target", "n", "--regression")), "y")["train"]
     np.testing.assert_array_equal(y, np.array(table["n"], np.float32)[rows])
     y = groups(made(make(table, "--target", "f", "n", "--standardise-target")), "y")["train"]
