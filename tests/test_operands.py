@@ -8,6 +8,7 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 import slides
+from collected import given
 from products import each
 from sliced import in_slices
 from strict import get, put
@@ -55,12 +56,6 @@ from dpedf.program import during
 
 x = Input((2, 3), np.float32)
 w = Parameter(np.ones((2, 3), np.float32))
-
-
-def given(value):
-    node = Input()
-    node.value = value
-    return node
 
 
 def gradient(z, p, B=1):
