@@ -126,6 +126,12 @@ def test_predictions_of_a_standardised_target_are_in_its_own_units_under_its_nam
     assert names == 'mass,"time, s"'
     np.testing.assert_array_equal([[*map(float, line.split(","))] for line in lines], expected)
 
+    for about, scaling in (
+        ({"target_mean": None}, ((0, 0), (2, 0.5))),
+        ({"target_std": None}, ((1e9, 1), (1, 1))),
+    ):
+        targets = Data(written(**about)).targets
+        assert (targets.mean, targets.std) == scaling
     for about, what in [
         (
             {"target_std": [2.0, 0.6]},
