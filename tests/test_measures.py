@@ -111,6 +111,7 @@ def test_top5_leaves_out_labels_that_do_not_count_and_what_is_nan(found):
         ("mae", classifying, ((4,), (4,)), None, "a model without targets, expected none"),
         ("mae", lambda x, y: (x * 1, BinaryLogLoss(x, y)), ((), ()), None, "without targets"),
         ("mae", lambda x, y: (x, SquareLoss(x, x)), ((), ()), None, "without targets"),
+        ("mae", lambda x, y: (x, SquareLoss(Mean(x), y)), ((3,), ()), None, "without targets"),
     ],
 )
 def test_a_metric_that_does_not_fit_is_one_line(asked, model, shapes, classes, words, refused):
