@@ -86,6 +86,10 @@ def test_a_table_says_as_much_of_its_columns_as_those_of_the_run_need(path, refu
         for name in "scale", "mean", "std":
             del file.attrs[name]
     assert part(str(path), form).shift[0] == -2.5
+    names, codes = {"columns": None}, {"categories": [0, 3]}
+    for run, more in (names | codes, {}), (codes, {}), ({}, names | codes), ({}, codes):
+        its = form_of(Data(made(path, **run)))
+        part(made(path, **more), its)  # what one of them does not name may be the same
     write(path, **ABOUT, mean=[1, 2], train=(X, Y), test=(X, Y))
     with refused(path, "column 1 holds categories, and is scaled"):
         part(str(path), form)
@@ -143,6 +147,7 @@ def test_predictions_of_a_standardised_target_are_in_its_own_units_under_its_nam
             {"target_std": [1, 0]},
             "target_std = array([1, 0]), expected 2 numbers, no std",
         ),
+        ({"target_mean": [1.0, 2.0, 3.0]}, "target_mean = array([1., 2., 3.]), expected 2 numbers"),
         ({"targets": ["mass"]}, "attribute targets = 1 name, expected 2, as y has"),
     ]:
         with refused(path, what):
@@ -158,7 +163,8 @@ def test_a_model_that_takes_codes_for_numbers_is_said_to_do_so(path):
     line = 'column town is of categories, whose codes mlp takes as numbers; model.build = "tabular"'
     assert [*codes_as_numbers("mlp", columns)] == [f"{line} embeds it"]
     assert not [*codes_as_numbers("tabular", columns), *codes_as_numbers("mine.py:net", columns)]
-    assert not [*codes_as_numbers("mlp", None)]
+    columns = Data(made(path, X[..., np.newaxis])).columns  # an image has none
+    assert columns is None and not [*codes_as_numbers("mlp", columns)]
 
 
 def test_a_class_that_no_row_is_learnt_from_is_said(path):

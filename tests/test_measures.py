@@ -107,7 +107,7 @@ def test_top5_leaves_out_labels_that_do_not_count_and_what_is_nan(found):
         ("top5", predicting, ((), ()), None, "of a regression, expected r2, mae, rmse, or none"),
         ("r2", classifying, ((8,), ()), 8, "of a classifier, expected top5, f1, or none"),
         ("top5", classifying, ((5,), ()), 5, "of a classifier of 5 classes, expected more"),
-        ("f1", classifying, ((3000,), ()), 3000, "of 3,000 classes, expected fewer"),
+        ("f1", classifying, ((2049,), ()), 2049, "of 2,049 classes, expected fewer"),
         ("mae", classifying, ((4,), (4,)), None, "a model without targets, expected none"),
         ("mae", lambda x, y: (x * 1, BinaryLogLoss(x, y)), ((), ()), None, "without targets"),
         ("mae", lambda x, y: (x, SquareLoss(x, x)), ((), ()), None, "without targets"),
@@ -127,6 +127,9 @@ def test_a_regression_has_r2_and_mae_by_default_and_a_classifier_has_nothing():
         y = Input(shapes[1], np.float64 if classes is None else np.intp, classes)
         model = predicting if classes is None else classifying
         assert measures.chosen((), *model(x, y), y) == expected
+    for metric, J in ("top5", 6), ("f1", 2048):  # the fewest and the most classes
+        x, y = Input((J,), np.float64), Input((), np.intp, J)
+        assert measures.chosen((metric,), *classifying(x, y), y) == (metric,)
 
 
 # Models.

@@ -16,6 +16,7 @@ from shipped import ROOT, module_of
 
 from dpedf.data import Data, scatter, write
 from dpedf.data.disk import replacing
+from dpedf.data.folders import listed
 from dpedf.data.recipe import drawn
 from dpedf.errors import UserError
 from dpedf.parallel.signals import Stopped
@@ -458,6 +459,7 @@ def test_a_folder_of_images_becomes_rows_in_the_order_of_their_names(run, pets):
     with h5py.File("out.h5") as file:
         assert [*file.attrs["classes"]] == ["cat", "dog"] and file.attrs["name"] == "pets"
         assert file.attrs["scale"] == 1 / 255
+    assert [path.name for path in listed(pets)[2]] == ["labels.csv", "Thumbs.db"]
 
 
 def test_the_name_of_a_class_need_not_be_utf8(run, pets):
@@ -511,6 +513,8 @@ def test_folders_train_valid_and_test_are_the_split(run, tmp_path):
             draw(tmp_path / "d" / group / "ab"[k % 2] / f"{k}.png", SMALL + np.uint8(k))
     said = "out.h5: 8 images to train, 2 to validate, 3 to test, of 2 classes: a, b"
     assert run(IMAGES, "d", "--grey") == (0, said)
+    (tmp_path / "d" / "val" / "labels.csv").write_bytes(b"?")
+    assert listed(tmp_path / "d")[2] == [tmp_path / "d" / "val" / "labels.csv"]
     assert rows()["train/x"].shape == (8, 6, 8)
     assert [rows()[f"{g}/y"].tolist() for g in ("valid", "test")] == [[0, 1], [0, 0, 1]]
     assert run(IMAGES, "d", "--valid", 0.1)[1].startswith("--valid 0.1, but there are rows")

@@ -238,12 +238,13 @@ def test_types_of_parquet_and_arrays_of_npz_are_read(make):
     n = 40
     numbers = pa.array([None, *range(1, n)]), pa.array(np.r_[np.nan, 1:n], from_pandas=False)
     columns = {"i": numbers[0], "f": numbers[1], "h": pa.array(np.arange(n, dtype="f2"))}
+    columns["m"] = pa.array(range(n), pa.decimal128(9, 2))
     columns["d"] = pa.array([["b", "a"][k % 2] for k in range(n)]).dictionary_encode()
     columns["y"] = pa.array([k % 2 > 0 for k in range(n)])
     words = ["--target", "y", "--missing", "zero", "--test", ".5"]
     path = made(make(columns, *words, suffix=".parquet"))
     rows = np.flatnonzero(drawn(n, None, 0.5, 0) == 0)
-    x = np.stack([rows, rows, rows, 2 - rows % 2], axis=1)
+    x = np.stack([rows, rows, rows, rows, 2 - rows % 2], axis=1)
     np.testing.assert_array_equal(groups(path, "x")["train"], x)
     np.testing.assert_array_equal(groups(path, "y")["train"], rows % 2)
 
@@ -360,6 +361,13 @@ def test_a_file_like_another_says_what_it_lacks(make):
         _, path, _, err = make(PEOPLE, "--like", copy)
         assert f"--like {copy}: no names of columns, categories and targets" in err[0]
         assert not path.exists()
+    for key in "mean", "std":
+        with h5py.File(old, "r+") as file:
+            kept, file.attrs[key] = file.attrs[key], [1.0, 2.0]
+        what = f"--like {old}: attribute {key} = [1.0, 2.0], expected 5 numbers"
+        assert what in make(PEOPLE, "--like", old)[3][0]
+        with h5py.File(old, "r+") as file:
+            file.attrs[key] = kept
 
 
 def test_numbers_and_truth_values_have_one_code_however_they_are_written(make):
@@ -385,6 +393,9 @@ def test_codes_are_in_the_order_of_numbers_then_of_how_they_are_written(make):
         y = labels[k:] * 50
         path = made(make({"a": range(len(y)), "y": y}, "--target", "y"))
         assert list(h5py.File(path).attrs["classes"]) == sorted(set(labels[k:]), key=order.index)
+    rows = {"a": range(90), "y": ["inf", "10", "9"] * 30}  # of which one is no number
+    path = made(make(rows, "--target", "y", "--classes"))
+    assert list(h5py.File(path).attrs["classes"]) == ["9", "10", "inf"]
 
 
 def test_several_targets_keep_their_names_and_order(make):

@@ -72,7 +72,7 @@ def test_nothing_is_sent_to_x_and_without_b_a_row_is_the_same_for_all():
     Forward(ell, train=True)
     Backward(ell)
     assert not z.batched and z.value.shape == (4,) and not p.grad.any()
-    for I in 1.5, (2, 3), True:
+    for I in 0, 1.5, (2, 3), True:
         with pytest.raises(ValueError, match="Normal by .*, expected "):
             Normal(p, I)
 
