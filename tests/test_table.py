@@ -178,6 +178,15 @@ def test_a_category_that_no_row_to_train_has_is_code_0(make):
     assert (x["train"][:, 0] == 1).all() and (x["test"][:, 0] == 0).all()
 
 
+def test_a_column_of_which_half_are_numbers_is_of_categories_and_more_are_doubtful(make):
+    for a, what in (["x", "1"] * 30, None), (["x", "1"] * 30 + ["2"], "'x' is no number, as 31 of"):
+        ran = make({"a": a, "y": [k % 2 for k in range(len(a))]}, "--target", "y")
+        if what:
+            assert what in ran[3][0]
+        else:
+            assert categories(h5py.File(made(ran))) == [["(other)", "1", "x"]]
+
+
 def test_floats_make_a_regression_and_integers_labels_unless_told_otherwise(make):
     table = {
         "a": range(60),
@@ -402,7 +411,8 @@ def test_several_targets_keep_their_names_and_order(make):
     rows = {"a": range(60), "z": [k / 7 for k in range(60)], "y": [k / 3 for k in range(60)]}
     old = made(make(rows, "--target", "z", "y"))
     assert list(h5py.File(old).attrs["targets"]) == ["z", "y"]
-    assert made(make(rows, "--like", old, "--target", "z", "y"))
+    new = made(make(rows, "--like", old, "--target", "z", "y"))
+    assert {*h5py.File(new).attrs} == {*h5py.File(old).attrs}
     for words in ["y", "z"], ["z"], ["a", "y"]:
         _, path, _, err = make(rows, "--like", old, "--target", *words)
         assert f"--target {' '.join(words)}, expected z y as in " in err[0] and not path.exists()
