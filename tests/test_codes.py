@@ -97,6 +97,10 @@ def test_a_table_says_as_much_of_its_columns_as_those_of_the_run_need(path, refu
 
 def test_a_column_has_no_more_categories_than_float32_has_whole_numbers(path):
     assert Data(made(path, categories=[0, 2**24])).x.categories == (0, 2**24)
+    with h5py.File(path, "r+") as file:
+        file.attrs["categories"] = [0.0, 3.0]
+    with pytest.raises(UserError, match="categories = .0.0, 3.0., expected how many each"):
+        Data(path)
     for size in 2**24 + 1, 2**62:
         with pytest.raises(UserError, match=f"categories = {size:,} of a column, expected"):
             Data(made(path, categories=[0, size]))

@@ -53,7 +53,7 @@ def make(tmp_path, monkeypatch, capsys):
                 writer = csv.writer(file)
                 writer.writerow(content)
                 writer.writerows(zip(*content.values(), strict=True))
-        elif isinstance(content, dict) and suffix == ".parquet":
+        elif isinstance(content, dict | pa.Table) and suffix == ".parquet":
             parquet.write_table(pa.table(content), path)
         elif isinstance(content, dict):
             np.savez(path, **content)
@@ -113,7 +113,7 @@ def test_a_table_of_numbers_texts_and_labels_is_what_plain_python_makes_of_it(ma
     with h5py.File(path) as file:
         assert list(file.attrs["columns"]) == ["age", "fare", "town", "deck", "paid"]
         assert categories(file) == [[], [], towns, decks, truths]
-        assert list(file.attrs["classes"]) == fates
+        assert list(file.attrs["classes"]) == fates and "target_mean" not in file.attrs
         expected = [np.mean(ages), np.mean(fares), 0, 0, 0]
         np.testing.assert_allclose(file.attrs["mean"], expected, rtol=1e-12)
         expected = [np.std(ages), np.std(fares), 1, 1, 1]
@@ -215,8 +215,12 @@ def test_floats_make_a_regression_and_integers_labels_unless_told_otherwise(make
     many = {"a": range(101), "n": range(101)}
     said = "101 different integers, expected --regression, or --classes"
     assert said in make(many, "--target", "n")[3][0]
+    assert made(make(many | {"n": [f"n{k}" for k in range(101)]}, "--target", "n"))
+    many = {"a": range(257), "n": range(257)}
     path = made(make(many, "--target", "n", "--classes"))
-    assert list(h5py.File(path).attrs["classes"]) == [str(n) for n in range(101)]
+    assert list(h5py.File(path).attrs["classes"]) == [str(n) for n in range(257)]
+    labels = np.concatenate([*groups(path, "y").values()])
+    assert sorted(labels.tolist()) == [*range(257)]
 
 
 def test_numbers_that_float32_would_round_away_are_kept(make):
@@ -235,6 +239,8 @@ def test_a_column_of_one_number_is_said_and_becomes_0(make):
     data.put(*data.train.load(data.train.numbers))
     assert "column c is 0.1 in all rows to train" in ran[2][0]
     assert np.abs(data.x.value[:, 0]).max() < 1e-7
+    with h5py.File(made(ran)) as file:
+        assert file.attrs["std"][0] == 1
 
 
 def test_a_column_that_names_each_row_is_said(make):
@@ -248,12 +254,13 @@ def test_types_of_parquet_and_arrays_of_npz_are_read(make):
     numbers = pa.array([None, *range(1, n)]), pa.array(np.r_[np.nan, 1:n], from_pandas=False)
     columns = {"i": numbers[0], "f": numbers[1], "h": pa.array(np.arange(n, dtype="f2"))}
     columns["m"] = pa.array(range(n), pa.decimal128(9, 2))
+    columns["u"] = pa.array([k << 58 for k in range(n)], pa.uint64())  # beyond int64
     columns["d"] = pa.array([["b", "a"][k % 2] for k in range(n)]).dictionary_encode()
     columns["y"] = pa.array([k % 2 > 0 for k in range(n)])
     words = ["--target", "y", "--missing", "zero", "--test", ".5"]
     path = made(make(columns, *words, suffix=".parquet"))
     rows = np.flatnonzero(drawn(n, None, 0.5, 0) == 0)
-    x = np.stack([rows, rows, rows, rows, 2 - rows % 2], axis=1)
+    x = np.stack([rows, rows, rows, rows, rows * 2.0**58, 2 - rows % 2], axis=1)
     np.testing.assert_array_equal(groups(path, "x")["train"], x)
     np.testing.assert_array_equal(groups(path, "y")["train"], rows % 2)
 
@@ -381,13 +388,14 @@ def test_a_file_like_another_says_what_it_lacks(make):
 
 def test_numbers_and_truth_values_have_one_code_however_they_are_written(make):
     rows = {"id": [0, 1, 2] * 20, "ok": ["true", "false"] * 30, "zip": ["07", "7", "9"] * 20}
-    rows |= {"town": ["P", "Q"] * 30, "label": [1, 0] * 30}
-    words = ["--target", "label", "--categories", "id", "zip", "--missing", "mean"]
+    rows |= {"town": ["P", "Q"] * 30, "label": [1, 0] * 30, "twice": ["1", "1.0", "2"] * 20}
+    words = ["--target", "label", "--categories", "id", "zip", "twice", "--missing", "mean"]
     old = made(make(rows, *words))
     new = {"id": ["0.0", "2.0", "", "1e0"], "ok": [1, 0, 0, 1], "zip": ["9", "007", "7.0", "07"]}
     new |= {"town": ["Berlin", "P", "Bonn", ""], "label": ["1.0", "0.0", "0.0", "1.0"]}
+    new["twice"] = ["1", "1.0", "2", "1.00"]  # which of the first two is the last?
     ran = make(new, "--like", old, "--target", "label")
-    x = [[1, 2, 3, 0], [3, 1, 0, 1], [0, 1, 0, 0], [2, 2, 1, 0]]  # zip is of names, not numbers
+    x = [[1, 2, 3, 0, 1], [3, 1, 0, 1, 2], [0, 1, 0, 0, 3], [2, 2, 1, 0, 0]]  # zip is of names
     assert groups(made(ran), "x")["test"].tolist() == x
     assert groups(ran[1], "y")["test"].tolist() == [1, 0, 0, 1]
     assert "town: 2 of 4 rows hold what train lacks, such as 'Berlin'" in ran[2][2]
@@ -523,6 +531,11 @@ BAD = {
     "a short row": ("a,b,t\n" + ROWS + "1,2\n", "--target t", "Expected 3 columns, got 2"),
     "another encoding": ("a,b,t\n" + ROWS, "--target t --encoding klingon", "--encoding klingon"),
     "dates": ("d,t\n" + DAYS, "--target t", "column d holds dates, expected numbers, or --drop d"),
+    "dates as categories": (
+        "d,t\n" + DAYS,
+        "--target t --categories d",
+        "column d holds dates, expected numbers, or --drop d",
+    ),
     "times with a zone": (
         "d,t\n" + DAYS.replace(",", "T10:30Z,"),
         "--target t",
@@ -606,6 +619,7 @@ def header(shape):
         (".parquet", {"a": [datetime.date(2020, 1, 1)] * 9, "y": [0] * 9}, "column a holds dates"),
         (".parquet", {"a": pa.array([None] * 9), "y": [0] * 9}, "column a holds null"),
         (".parquet", b"PAR1 and no more PAR1", "Parquet"),
+        (".parquet", pa.table([[1], [2]], ["a", "a"]), "2 columns 'a', expected names that differ"),
         (".npz", {"a": np.array([1, "b"], object), "y": [0, 1]}, "Object arrays"),
         (".npz", {"a": np.arange(3), "y": np.arange(2)}, "y has 2 rows, a has 3 rows"),
         (".npz", {"a": np.zeros((9, 2, 2)), "y": np.arange(9)}, "array a of shape (9, 2, 2)"),
