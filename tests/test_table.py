@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from shipped import module_of
 
-from dpedf.data import Data, tables, write
+from dpedf.data import Data, memory, tables, write
 from dpedf.data.form import form_of, read_form
 from dpedf.data.part import Part
 from dpedf.data.recipe import drawn
@@ -180,7 +180,7 @@ def test_a_category_that_no_row_to_train_has_is_code_0(make):
 
 def test_a_column_of_which_half_are_numbers_is_of_categories_and_more_are_doubtful(make):
     for a, what in (["x", "1"] * 30, None), (["x", "1"] * 30 + ["2"], "'x' is no number, as 31 of"):
-        ran = make({"a": a, "y": [k % 2 for k in range(len(a))]}, "--target", "y")
+        ran = make({"a;b": a, "y": [k % 2 for k in range(len(a))]}, "--target", "y")
         if what:
             assert what in ran[3][0]
         else:
@@ -193,7 +193,9 @@ def test_floats_make_a_regression_and_integers_labels_unless_told_otherwise(make
         "n": [10 * (k % 3) for k in range(60)],
         "f": [k / 7 for k in range(60)],
     }
-    y = groups(made(make(table, "--target", "f")), "y")["train"]
+    ran = make(table, "--target", "f")
+    y = groups(made(ran), "y")["train"]
+    assert not any("--classes" in line for line in ran[2])
     rows = drawn(60, None, None, 0) == 0
     assert y.dtype == np.float32 and y.shape == (54,)
     np.testing.assert_array_equal(y, np.array(table["f"], np.float32)[rows])
@@ -624,6 +626,7 @@ def header(shape):
         (".npz", {"a": np.arange(3), "y": np.arange(2)}, "y has 2 rows, a has 3 rows"),
         (".npz", {"a": np.zeros((9, 2, 2)), "y": np.arange(9)}, "array a of shape (9, 2, 2)"),
         (".npz", {"x": np.zeros(9), "y": np.zeros((9, 2))}, "no such column, expected y0 y1"),
+        (".npz", {"x": np.zeros((9, 2)), "x0": np.zeros(9)}, "2 columns 'x0', expected names that"),
         (".npz", {"x": np.zeros(9, "g"), "y": np.arange(9)}, "array x of float128, expected"),
         (
             ".npz",
@@ -665,6 +668,12 @@ def test_what_is_no_file_is_one_line(make, tmp_path):
     for path, what in (tmp_path / "pipe.csv", "regular"), (tmp_path / "no.csv", "No such file"):
         status, _, _, err = make(path, "--target", "t")
         assert status == 2 and len(err) == 1 and what in err[0] and str(path) in err[0]
+
+
+def test_arrays_that_memory_cannot_hold_are_one_line(make, monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda: 99)
+    _, _, _, err = make({"a": np.arange(9), "y": np.arange(9)}, "--target", "y", suffix=".npz")
+    assert len(err) == 1 and "its arrays: " in err[0] and "the 99 of free memory" in err[0]
 
 
 def test_without_pyarrow_a_line_says_how_to_install_it(make, monkeypatch):
