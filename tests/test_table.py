@@ -144,6 +144,8 @@ def test_blocks_of_any_size_make_the_same_file(suffix, make, monkeypatch):
     whole = made(make(PEOPLE, *words, suffix=suffix))
     monkeypatch.setattr(tables, "BLOCK", 256)
     in_blocks = made(make(PEOPLE, *words, suffix=suffix))
+    its = tables.table(next(in_blocks.parent.glob(f"*{suffix}")))
+    assert len([*its.blocks(["age", "town"])]) > 30
     for key in "xy":
         here, there = groups(whole, key), groups(in_blocks, key)
         # the mean of what is missing is a sum in another order
@@ -205,6 +207,8 @@ def test_floats_make_a_regression_and_integers_labels_unless_told_otherwise(make
     binary = table | {"n": [float(k % 2) for k in range(60)]}
     ran = make(binary, "--target", "n")
     assert made(ran) and "column n holds only 0 and 1: --classes makes labels" in ran[2][0]
+    for words in ["n", "--regression"], ["n", "f"]:
+        assert not any("--classes" in line for line in make(binary, "--target", *words)[2])
     path = made(make(binary, "--target", "n", "--classes"))
     assert list(h5py.File(path).attrs["classes"]) == ["0.0", "1.0"]
     y = groups(made(make(table, "--target", "n", "--regression")), "y")["train"]
@@ -543,6 +547,11 @@ BAD = {
         "--target t",
         "column d holds dates",
     ),
+    "classes of several targets": (
+        "a,b,t\n" + ROWS,
+        "--target t b --classes",
+        "--classes with several targets, expected one",
+    ),
     "a regression of texts": (
         "a,b,t\n" + ROWS,
         "--target t --regression",
@@ -627,6 +636,7 @@ def header(shape):
         (".npz", {"a": np.zeros((9, 2, 2)), "y": np.arange(9)}, "array a of shape (9, 2, 2)"),
         (".npz", {"x": np.zeros(9), "y": np.zeros((9, 2))}, "no such column, expected y0 y1"),
         (".npz", {"x": np.zeros((9, 2)), "x0": np.zeros(9)}, "2 columns 'x0', expected names that"),
+        (".npz", {"x": np.zeros(9, complex), "y": np.arange(9)}, "array x of complex128, expected"),
         (".npz", {"x": np.zeros(9, "g"), "y": np.arange(9)}, "array x of float128, expected"),
         (
             ".npz",
@@ -637,6 +647,7 @@ def header(shape):
         (".npz", zipped("x.npy", header((10**13,))), "array x: Unable to allocate"),
         (".npz", zipped("x.npy", header((50,))), "array x: "),
         (".npz", b"PK", "no arrays in it"),
+        (".npz", {}, "no rows, expected some"),
         (".xls", b"?", "expected a name that ends in .csv, .parquet, .npz"),
     ],
 )
