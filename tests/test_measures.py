@@ -13,7 +13,7 @@ from dpedf.ops import BinaryLogLoss, Concat, Embedding, LogLoss, Mean, Softmax, 
 from dpedf.phi import Phi
 from dpedf.run import build, measures
 from dpedf.run.evaluate import measure
-from dpedf.run.targets import among_top
+from dpedf.run.targets import Labels, among_top
 
 ABOUT = {"name": "rows", "source": "this test", "licence": "none"}
 ALL = {"classifier": ("top5", "f1"), "regression": ("r2", "mae", "rmse")}
@@ -72,6 +72,7 @@ def test_r2_of_a_target_that_does_not_vary_is_1_or_0(found):
     assert found(predicting, y, y, ["r2"]).metrics == {"r2": 1.0}
     x = y + [0, 1]
     assert found(predicting, x, y, ["r2"]).metrics == {"r2": 0.5}
+    assert found(predicting, y[:2], y[:2], ["r2"]).metrics == {"r2": 1.0}  # of one block
 
 
 def classifying(x, y):
@@ -130,6 +131,9 @@ def test_a_regression_has_r2_and_mae_by_default_and_a_classifier_has_nothing():
     for metric, J in ("top5", 6), ("f1", 2048):  # the fewest and the most classes
         x, y = Input((J,), np.float64), Input((), np.intp, J)
         assert measures.chosen((metric,), *classifying(x, y), y) == (metric,)
+    assert Labels(*classifying(x, y), y, (), True).taken.shape == (2048, 2049)
+    y.classes = 2049  # of which the pairs are too many
+    assert Labels(*classifying(x, y), y, (), True).taken is None
 
 
 # Models.
@@ -173,6 +177,7 @@ def test_a_table_is_its_numbers_and_an_embedding_of_each_column_of_categories():
     Forward(ell)
     five, many, one = (n.W.value for n in CompNodes(z) if type(n) is Embedding)
     assert not (five[0].any() or many[0].any()) and five[1:].all() and many[1:].all()
+    assert many[1:].var() == pytest.approx(1, abs=0.05)
     expected = [[*r[:2], *five[int(r[2])], *many[int(r[3])], r[4], *one[0]] for r in x.value]
     assert np.array_equal(z.value, expected)
     assert embedded(x, 4).value.shape[1:] == (3 + 3 * 4,)

@@ -101,6 +101,7 @@ REFUSED = {
     "Pad of value = 'a', expected a number": lambda: Pad(x, [(1, 1), (0, 0)], "a"),
     "Clip of min = 'a', expected a number": lambda: Clip(x, "a"),
     "Clip between nodes, expected numbers: Maximum and Minimum take nodes": lambda: Clip(x, max=x),
+    "Clip between nodes, expected numbers": lambda: Clip(x, x),
     "Elu of alpha = 'a', expected a number": lambda: Elu(x, "a"),
     "Pad by (0.5, 1), expected whole numbers": lambda: Pad(x, [(0.5, 1), (0, 0)]),
     "Clip of min = None, max = None, expected numbers": lambda: Clip(x),

@@ -153,8 +153,10 @@ def test_an_iterator_of_rows_of_growing_types_keeps_all_of_them(tmp_path, monkey
     assert found["train/x"].tolist() == [float(row) for row in x]
     assert found["train/y"].dtype == np.uint8 and (found["train/y"] == y).all()
     assert found["test/x"].shape == (0,)
-    with pytest.raises(TypeError, match="train/x has rows of several shapes"):
-        write(tmp_path / "b.h5", **ABOUT, train=(iter([*[[1, 2]] * 99, [1]]), np.zeros(100)))
+    for block, n in (64, 99), (1 << 24, 1):  # in another block than the others, and in theirs
+        monkeypatch.setattr("dpedf.data.spool.BLOCK", block)
+        with pytest.raises(TypeError, match="train/x has rows of several shapes"):
+            write(tmp_path / "b.h5", **ABOUT, train=(iter([*[[1, 2]] * n, [1]]), np.zeros(n + 1)))
     assert os.listdir(tmp_path) == ["a.h5"]
 
 
