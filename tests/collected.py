@@ -1,10 +1,17 @@
-"""Gradients of Inputs, which get none in training."""
+"""Inputs of given values, and their gradients, which they do not get in training."""
 
 from contextlib import contextmanager
 
 from dpedf.check import collected
-from dpedf.edf import CompNodes
+from dpedf.edf import CompNodes, Input
 from dpedf.program import connect, program
+
+
+def given(value):
+    """An Input of this value."""
+    node = Input(value.shape[1:], value.dtype)
+    node.value = value
+    return node
 
 
 @contextmanager

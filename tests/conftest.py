@@ -1,6 +1,5 @@
 """What tests share: the data set of digits, Python on this tree, and how an error reads."""
 
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -24,14 +23,6 @@ settings.load_profile("dpedf")
 
 # Launchers and schedulers speak to a process through these; here, the tests alone do.
 SPOKEN = "PMI", "OMPI_", "PRTE_", "SLURM_", "CUDA_VISIBLE_DEVICES"
-
-
-def module_of(path):
-    """The module in a file, such as a recipe."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="session")

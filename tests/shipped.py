@@ -1,6 +1,7 @@
-"""The configs of configs/, random data of the shapes that each takes, and a few rows of digits."""
+"""Programs and configs of the repository, random data of the shapes that each config takes."""
 
 import tomllib
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,14 @@ LESS = {  # of what takes long on two cores
     "slides": ["model.sizes=[784,32,10]"],
     "vae": ["model.sizes=[784,64]"],
 }
+
+
+def module_of(path):
+    """The module in a file of the repository, such as data/table.py."""
+    spec = spec_from_file_location(Path(path).stem, ROOT / path)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def settings_of(config, folder, rows=800):

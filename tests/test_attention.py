@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from collected import gradients_collected
+from collected import given, gradients_collected
 from emulator import Emulated, put
 from products import each
 from test_kernels import emulator, gpu, watched, whole  # noqa: F401, fixtures
@@ -13,12 +13,6 @@ from dpedf.kernels.attention import attention_weights, scores_gradient
 from dpedf.ops import Attention, NotEqual, Square, Sum
 
 each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
-
-
-def given(value):
-    node = Input(value.shape[1:], value.dtype)
-    node.value = value
-    return node
 
 
 def gradients(y):

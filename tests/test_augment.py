@@ -1,10 +1,12 @@
 """Random crops, flips and holes, against what they are defined as, written out."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from products import each
 
-from dpedf.edf import Backward, Forward, Input, Parameter
+from dpedf.edf import Backward, Forward, Input, Parameter, Parameters
 from dpedf.ops import Crop, Cutout, Flip, Shift, Sum
 from dpedf.program import during
 
@@ -72,16 +74,12 @@ def test_every_picture_that_may_come_comes_as_often_as_the_others(name):
     @each("shape", [(4, 5), (2, 3, 4), (2, 1, 3, 3)])
     def compare(shape):
         x = np.broadcast_to(images(1, shape), (8000, *shape)).copy()
-        found = in_training(made(node, x))
-        may_be, counts = {}, {}
-        for y in those(x[0]):
-            may_be[y.tobytes()] = may_be.get(y.tobytes(), 0) + 1
-        for y in found:
-            counts[y.tobytes()] = counts.get(y.tobytes(), 0) + 1
+        may_be = Counter(y.tobytes() for y in those(x[0]))
+        counts = Counter(y.tobytes() for y in in_training(made(node, x)))
         assert counts.keys() <= may_be.keys()
-        share = len(x) / sum(may_be.values())
+        share = len(x) / may_be.total()
         for y, times in may_be.items():  # five standard deviations of a binomial
-            assert abs(counts.get(y, 0) - times * share) < 5 * (times * share) ** 0.5 + 1
+            assert abs(counts[y] - times * share) < 5 * (times * share) ** 0.5 + 1
 
     compare()
 
@@ -89,11 +87,14 @@ def test_every_picture_that_may_come_comes_as_often_as_the_others(name):
 @pytest.mark.parametrize("name", NODES)
 def test_in_evaluation_images_stay_and_so_do_gradients(name):
     x = images(4, (3, 5, 4))
-    z = made(NODES[name], x, varies=True)
-    Forward(z)
-    assert z.value.tobytes() == x.tobytes()
-    Forward(Sum(z), train=True)
+    ell = Sum(z := made(NODES[name], x, varies=True))
+    Forward(ell, train=True)
     assert z.value.tobytes() != x.tobytes()
+    Forward(ell)
+    assert z.value.tobytes() == x.tobytes()
+    Backward(ell, 1)
+    (p,) = Parameters(ell)
+    assert np.array_equal(p.grad, x.sum(axis=0))
 
 
 @pytest.mark.parametrize("name", NODES)

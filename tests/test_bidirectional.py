@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from collected import gradients_collected
+from collected import given, gradients_collected
 from products import each
 
 from dpedf.check import check
@@ -15,12 +15,6 @@ from dpedf.run.pytorch import exchanged
 B, T, I, J = 4, 5, 3, 2
 LENGTHS = [5, 3, 1, 4]
 MASK = (np.arange(T) < np.array(LENGTHS)[:, np.newaxis]).astype(float)
-
-
-def given(value):
-    node = Input(value.shape[1:], value.dtype)
-    node.value = value
-    return node
 
 
 def lstms():

@@ -86,6 +86,10 @@ def test_a_table_says_as_much_of_its_columns_as_those_of_the_run_need(path, refu
         for name in "scale", "mean", "std":
             del file.attrs[name]
     assert part(str(path), form).shift[0] == -2.5
+    names, codes = {"columns": None}, {"categories": [0, 3]}
+    for run, more in (names | codes, {}), (codes, {}), ({}, names | codes), ({}, codes):
+        its = form_of(Data(made(path, **run)))
+        part(made(path, **more), its)  # what one of them does not name may be the same
     write(path, **ABOUT, mean=[1, 2], train=(X, Y), test=(X, Y))
     with refused(path, "column 1 holds categories, and is scaled"):
         part(str(path), form)
@@ -93,8 +97,13 @@ def test_a_table_says_as_much_of_its_columns_as_those_of_the_run_need(path, refu
 
 def test_a_column_has_no_more_categories_than_float32_has_whole_numbers(path):
     assert Data(made(path, categories=[0, 2**24])).x.categories == (0, 2**24)
-    with pytest.raises(UserError, match="categories = 4,611,686,018,427,387,904 of a column, exp"):
-        Data(made(path, categories=[0, 2**62]))
+    with h5py.File(path, "r+") as file:
+        file.attrs["categories"] = [0.0, 3.0]
+    with pytest.raises(UserError, match="categories = .0.0, 3.0., expected how many each"):
+        Data(path)
+    for size in 2**24 + 1, 2**62:
+        with pytest.raises(UserError, match=f"categories = {size:,} of a column, expected"):
+            Data(made(path, categories=[0, size]))
 
 
 def test_predictions_of_a_standardised_target_are_in_its_own_units_under_its_name(path, refused):
@@ -113,7 +122,7 @@ def test_predictions_of_a_standardised_target_are_in_its_own_units_under_its_nam
     form = read_form(form_of(data).text())
     its = part(written(targets=None), form)
     assert its.notes == [note]
-    Q, ell = build({"build": "tabular", "hidden": [4]}, its.x, its.y)
+    Q, ell = build({"build": "tabular", "hidden": [4], "activation": "tanh"}, its.x, its.y)
     Phi(ell, 0, np.float32)
     found = Predictions(SimpleNamespace(Q=Q, ell=ell, y=its.y, form=form, file="a.h5"), its)
     its.put(*its.rows.load(its.rows.numbers))
@@ -125,6 +134,12 @@ def test_predictions_of_a_standardised_target_are_in_its_own_units_under_its_nam
     assert names == 'mass,"time, s"'
     np.testing.assert_array_equal([[*map(float, line.split(","))] for line in lines], expected)
 
+    for about, scaling in (
+        ({"target_mean": None}, ((0, 0), (2, 0.5))),
+        ({"target_std": None}, ((1e9, 1), (1, 1))),
+    ):
+        targets = Data(written(**about)).targets
+        assert (targets.mean, targets.std) == scaling
     for about, what in [
         (
             {"target_std": [2.0, 0.6]},
@@ -136,12 +151,15 @@ def test_predictions_of_a_standardised_target_are_in_its_own_units_under_its_nam
             {"target_std": [1, 0]},
             "target_std = array([1, 0]), expected 2 numbers, no std",
         ),
+        ({"target_mean": [1.0, 2.0, 3.0]}, "target_mean = array([1., 2., 3.]), expected 2 numbers"),
         ({"targets": ["mass"]}, "attribute targets = 1 name, expected 2, as y has"),
     ]:
         with refused(path, what):
             part(written(**about), form)
     before = form_of(data).text().replace('"targets":', '"unknown":')  # as older versions wrote it
     part(written(), read_form(before))
+    form = form_of(Data(written(targets=None)))
+    part(written(), form)
 
 
 def test_a_model_that_takes_codes_for_numbers_is_said_to_do_so(path):
@@ -149,7 +167,8 @@ def test_a_model_that_takes_codes_for_numbers_is_said_to_do_so(path):
     line = 'column town is of categories, whose codes mlp takes as numbers; model.build = "tabular"'
     assert [*codes_as_numbers("mlp", columns)] == [f"{line} embeds it"]
     assert not [*codes_as_numbers("tabular", columns), *codes_as_numbers("mine.py:net", columns)]
-    assert not [*codes_as_numbers("mlp", None)]
+    columns = Data(made(path, X[..., np.newaxis])).columns  # an image has none
+    assert columns is None and not [*codes_as_numbers("mlp", columns)]
 
 
 def test_a_class_that_no_row_is_learnt_from_is_said(path):
@@ -204,6 +223,17 @@ def test_a_file_without_rows_to_learn_from_is_described_and_checked(y, path, cap
         del file["test/x"].attrs["crc32"]
     with refused(path, "test/x: code 7 of column town in row 4, expected 0..2"):
         tool.main([str(path), "--verify"])
+
+
+def test_what_is_no_rows_or_of_another_shape_is_refused_in_such_a_file_too(path, refused):
+    with h5py.File(path, "w") as file:
+        file["test/x"], file["valid/x"] = X, X[:, :1]
+    with refused(path, "valid/x: rows of (1,), expected (2,) as in test"):
+        tool.main([str(path)])
+    with h5py.File(path, "w") as file:
+        file.create_group("test/x")
+    with refused(path, "no dataset test/x, expected rows there"):
+        tool.main([str(path)])
 
 
 def test_the_label_that_does_not_count_is_that_of_the_run(path, refused):

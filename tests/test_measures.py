@@ -13,7 +13,7 @@ from dpedf.ops import BinaryLogLoss, Concat, Embedding, LogLoss, Mean, Softmax, 
 from dpedf.phi import Phi
 from dpedf.run import build, measures
 from dpedf.run.evaluate import measure
-from dpedf.run.targets import among_top
+from dpedf.run.targets import Labels, among_top
 
 ABOUT = {"name": "rows", "source": "this test", "licence": "none"}
 ALL = {"classifier": ("top5", "f1"), "regression": ("r2", "mae", "rmse")}
@@ -33,8 +33,7 @@ def by_definition(Q, y):
 @pytest.fixture
 def found(tmp_path, monkeypatch):
     """found(model, x, y, metrics) is what measure finds on the rows, on 1, 2 and 3 ranks alike."""
-    monkeypatch.setattr("dpedf.run.evaluate.LABELS", 7)
-    monkeypatch.setitem(measure.__globals__["BYTES"], "cpu", 1)
+    monkeypatch.setattr("dpedf.run.evaluate.LABELS", 7)  # rows in a block, or fewer of many targets
 
     def on_any_number_of_ranks(model, x, y, metrics, **about):
         write(tmp_path / "rows.h5", **ABOUT, **about, train=(x, y), test=(x, y))
@@ -67,11 +66,13 @@ def test_metrics_of_a_regression_are_their_definitions(found, shape, offset):
     assert metrics == pytest.approx(by_definition(x, y), rel=1e-9 if not offset else 1e-6)
 
 
+@pytest.mark.filterwarnings("error")
 def test_r2_of_a_target_that_does_not_vary_is_1_or_0(found):
     y = np.full((9, 2), 0.1)
     assert found(predicting, y, y, ["r2"]).metrics == {"r2": 1.0}
     x = y + [0, 1]
     assert found(predicting, x, y, ["r2"]).metrics == {"r2": 0.5}
+    assert found(predicting, y[:2], y[:2], ["r2"]).metrics == {"r2": 1.0}  # of one block
 
 
 def classifying(x, y):
@@ -95,7 +96,6 @@ def test_top5_leaves_out_labels_that_do_not_count_and_what_is_nan(found):
     random = np.random.default_rng(2)
     x, y = random.normal(size=(31, 3, 7)), random.integers(0, 7, (31, 3))
     y[random.random(y.shape) < 0.4] = 255
-    x[5, 1], y[5, 1] = [50, 0, 0, 0, 0, 0, 0], 3
     model = found(classifying, x, y, ["top5"], classes=7, ignore=255)
     rank = (x > np.take_along_axis(x, np.clip(y, 0, 6)[..., None], -1)).sum(-1)
     assert model.metrics["top5"] == (rank < 5)[y != 255].mean()
@@ -108,10 +108,11 @@ def test_top5_leaves_out_labels_that_do_not_count_and_what_is_nan(found):
         ("top5", predicting, ((), ()), None, "of a regression, expected r2, mae, rmse, or none"),
         ("r2", classifying, ((8,), ()), 8, "of a classifier, expected top5, f1, or none"),
         ("top5", classifying, ((5,), ()), 5, "of a classifier of 5 classes, expected more"),
-        ("f1", classifying, ((3000,), ()), 3000, "of 3,000 classes, expected fewer"),
+        ("f1", classifying, ((2049,), ()), 2049, "of 2,049 classes, expected fewer"),
         ("mae", classifying, ((4,), (4,)), None, "a model without targets, expected none"),
         ("mae", lambda x, y: (x * 1, BinaryLogLoss(x, y)), ((), ()), None, "without targets"),
         ("mae", lambda x, y: (x, SquareLoss(x, x)), ((), ()), None, "without targets"),
+        ("mae", lambda x, y: (x, SquareLoss(Mean(x), y)), ((3,), ()), None, "without targets"),
     ],
 )
 def test_a_metric_that_does_not_fit_is_one_line(asked, model, shapes, classes, words, refused):
@@ -127,6 +128,12 @@ def test_a_regression_has_r2_and_mae_by_default_and_a_classifier_has_nothing():
         y = Input(shapes[1], np.float64 if classes is None else np.intp, classes)
         model = predicting if classes is None else classifying
         assert measures.chosen((), *model(x, y), y) == expected
+    for metric, J in ("top5", 6), ("f1", 2048):  # the fewest and the most classes
+        x, y = Input((J,), np.float64), Input((), np.intp, J)
+        assert measures.chosen((metric,), *classifying(x, y), y) == (metric,)
+    assert Labels(*classifying(x, y), y, (), True).taken.shape == (2048, 2049)
+    y.classes = 2049  # of which the pairs are too many
+    assert Labels(*classifying(x, y), y, (), True).taken is None
 
 
 # Models.
@@ -170,6 +177,7 @@ def test_a_table_is_its_numbers_and_an_embedding_of_each_column_of_categories():
     Forward(ell)
     five, many, one = (n.W.value for n in CompNodes(z) if type(n) is Embedding)
     assert not (five[0].any() or many[0].any()) and five[1:].all() and many[1:].all()
+    assert many[1:].var() == pytest.approx(1, abs=0.05)
     expected = [[*r[:2], *five[int(r[2])], *many[int(r[3])], r[4], *one[0]] for r in x.value]
     assert np.array_equal(z.value, expected)
     assert embedded(x, 4).value.shape[1:] == (3 + 3 * 4,)

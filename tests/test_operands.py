@@ -8,6 +8,7 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 import slides
+from collected import given
 from products import each
 from sliced import in_slices
 from strict import get, put
@@ -57,12 +58,6 @@ x = Input((2, 3), np.float32)
 w = Parameter(np.ones((2, 3), np.float32))
 
 
-def given(value):
-    node = Input()
-    node.value = value
-    return node
-
-
 def gradient(z, p, B=1):
     """That of the sum of z."""
     Forward(z)
@@ -106,6 +101,7 @@ REFUSED = {
     "Pad of value = 'a', expected a number": lambda: Pad(x, [(1, 1), (0, 0)], "a"),
     "Clip of min = 'a', expected a number": lambda: Clip(x, "a"),
     "Clip between nodes, expected numbers: Maximum and Minimum take nodes": lambda: Clip(x, max=x),
+    "Clip between nodes, expected numbers": lambda: Clip(x, x),
     "Elu of alpha = 'a', expected a number": lambda: Elu(x, "a"),
     "Pad by (0.5, 1), expected whole numbers": lambda: Pad(x, [(0.5, 1), (0, 0)]),
     "Clip of min = None, max = None, expected numbers": lambda: Clip(x),

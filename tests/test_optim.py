@@ -190,7 +190,9 @@ def test_a_name_in_rates_is_one_of_what_learns(refused):
         with refused("train.rates = {", *words):
             train = TrainSection(batch_size=1, learning_rate=1.0, rates={name: 0.5})
             rules.update_rule(phi, train)
-    phi.state["Phi0.w"] = np.zeros(3)
+    phi.state["Phi0.w"] = phi.state["Phi1.c"] = np.zeros(3)
+    train = TrainSection(batch_size=1, learning_rate=1.0, rates={"Phi1": 0.5})
+    assert rules.update_rule(phi, train)  # for a part of Phi1 learns
     with refused("Phi0 is frozen", "expected what learns"):
         train = TrainSection(batch_size=1, learning_rate=1.0, rates={"Phi0": 0.5})
         rules.update_rule(phi, train)

@@ -11,11 +11,12 @@ from zlib import crc32
 import h5py
 import numpy as np
 import pytest
-from conftest import ROOT, module_of
 from PIL import Image
+from shipped import ROOT, module_of
 
 from dpedf.data import Data, scatter, write
 from dpedf.data.disk import replacing
+from dpedf.data.folders import listed
 from dpedf.data.form import form_of
 from dpedf.data.recipe import drawn
 from dpedf.errors import UserError
@@ -27,7 +28,7 @@ X = np.random.default_rng(0).integers(0, 256, (500, 3, 4), np.uint8)
 Y = np.arange(500) % 7
 
 
-IMAGES, ARRAYS = (module_of(ROOT / "data" / name) for name in ("images.py", "arrays.py"))
+IMAGES, ARRAYS = module_of("data/images.py"), module_of("data/arrays.py")
 
 
 @pytest.fixture
@@ -146,11 +147,17 @@ def test_memory_does_not_grow_with_the_rows(python, tmp_path):
 def test_an_iterator_of_rows_of_growing_types_keeps_all_of_them(tmp_path, monkeypatch):
     monkeypatch.setattr("dpedf.data.spool.BLOCK", 64)  # so that there are several blocks
     x = [*map(np.uint8, range(100)), *map(np.int32, range(-50, 0)), *map(np.float32, [0.5, 2.5])]
-    write(tmp_path / "a.h5", **ABOUT, train=(iter(x), iter(x)), test=([0], [0]))
-    found = rows(tmp_path / "a.h5")["train/x"]
-    assert found.dtype == np.float64 and found.tolist() == [float(row) for row in x]
-    with pytest.raises(TypeError, match="train/x has rows of several shapes"):
-        write(tmp_path / "b.h5", **ABOUT, train=(iter([*[[1, 2]] * 99, [1]]), np.zeros(100)))
+    y = X.ravel()[: len(x)]
+    write(tmp_path / "a.h5", **ABOUT, train=(iter(x), iter(y)), test=(iter([]), iter([])))
+    found = rows(tmp_path / "a.h5")
+    assert found["train/x"].dtype == np.float64
+    assert found["train/x"].tolist() == [float(row) for row in x]
+    assert found["train/y"].dtype == np.uint8 and (found["train/y"] == y).all()
+    assert found["test/x"].shape == (0,)
+    for block, n in (64, 99), (1 << 24, 1):  # in another block than the others, and in theirs
+        monkeypatch.setattr("dpedf.data.spool.BLOCK", block)
+        with pytest.raises(TypeError, match="train/x has rows of several shapes"):
+            write(tmp_path / "b.h5", **ABOUT, train=(iter([*[[1, 2]] * n, [1]]), np.zeros(n + 1)))
     assert os.listdir(tmp_path) == ["a.h5"]
 
 
@@ -475,6 +482,7 @@ def test_a_folder_of_images_becomes_rows_in_the_order_of_their_names(run, pets):
     with h5py.File("out.h5") as file:
         assert [*file.attrs["classes"]] == ["cat", "dog"] and file.attrs["name"] == "pets"
         assert file.attrs["scale"] == 1 / 255
+    assert [path.name for path in listed(pets)[2]] == ["labels.csv", "Thumbs.db"]
 
 
 def test_the_name_of_a_class_need_not_be_utf8(run, pets):
@@ -528,6 +536,8 @@ def test_folders_train_valid_and_test_are_the_split(run, tmp_path):
             draw(tmp_path / "d" / group / "ab"[k % 2] / f"{k}.png", SMALL + np.uint8(k))
     said = "out.h5: 8 images to train, 2 to validate, 3 to test, of 2 classes: a, b"
     assert run(IMAGES, "d", "--grey") == (0, said)
+    (tmp_path / "d" / "val" / "labels.csv").write_bytes(b"?")
+    assert listed(tmp_path / "d")[2] == [tmp_path / "d" / "val" / "labels.csv"]
     assert rows()["train/x"].shape == (8, 6, 8)
     assert [rows()[f"{g}/y"].tolist() for g in ("valid", "test")] == [[0, 1], [0, 0, 1]]
     assert run(IMAGES, "d", "--valid", 0.1)[1].startswith("--valid 0.1, but there are rows")

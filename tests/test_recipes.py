@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import h5py
 import numpy as np
 import pytest
-from conftest import ROOT, module_of
+from shipped import ROOT, module_of
 
 from dpedf.data.recipe import drawn
 
@@ -44,7 +44,7 @@ def run(recipe, *arguments, **keywords):
 def imported(name, monkeypatch):
     """The module of a recipe."""
     monkeypatch.syspath_prepend(ROOT / "data")
-    return module_of(ROOT / "data" / f"{name}.py")
+    return module_of(f"data/{name}.py")
 
 
 def assert_refused(ran, *words):

@@ -4,6 +4,7 @@ import csv
 import datetime
 import io
 import os
+import shutil
 import sys
 import zipfile
 from pathlib import Path
@@ -12,9 +13,9 @@ from types import SimpleNamespace
 import h5py
 import numpy as np
 import pytest
-from conftest import ROOT, module_of
+from shipped import module_of
 
-from dpedf.data import Data, tables, write
+from dpedf.data import Data, memory, tables, write
 from dpedf.data.form import form_of, read_form
 from dpedf.data.part import Part
 from dpedf.data.recipe import drawn
@@ -23,7 +24,8 @@ from dpedf.errors import UserError
 
 pa = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
-recipe = module_of(ROOT / "data" / "table.py")
+recipe = module_of("data/table.py")
+
 random = np.random.default_rng(0)
 N = 500
 PEOPLE = {
@@ -51,7 +53,7 @@ def make(tmp_path, monkeypatch, capsys):
                 writer = csv.writer(file)
                 writer.writerow(content)
                 writer.writerows(zip(*content.values(), strict=True))
-        elif isinstance(content, dict) and suffix == ".parquet":
+        elif isinstance(content, dict | pa.Table) and suffix == ".parquet":
             parquet.write_table(pa.table(content), path)
         elif isinstance(content, dict):
             np.savez(path, **content)
@@ -111,7 +113,7 @@ def test_a_table_of_numbers_texts_and_labels_is_what_plain_python_makes_of_it(ma
     with h5py.File(path) as file:
         assert list(file.attrs["columns"]) == ["age", "fare", "town", "deck", "paid"]
         assert categories(file) == [[], [], towns, decks, truths]
-        assert list(file.attrs["classes"]) == fates
+        assert list(file.attrs["classes"]) == fates and "target_mean" not in file.attrs
         expected = [np.mean(ages), np.mean(fares), 0, 0, 0]
         np.testing.assert_allclose(file.attrs["mean"], expected, rtol=1e-12)
         expected = [np.std(ages), np.std(fares), 1, 1, 1]
@@ -142,6 +144,8 @@ def test_blocks_of_any_size_make_the_same_file(suffix, make, monkeypatch):
     whole = made(make(PEOPLE, *words, suffix=suffix))
     monkeypatch.setattr(tables, "BLOCK", 256)
     in_blocks = made(make(PEOPLE, *words, suffix=suffix))
+    its = tables.table(next(in_blocks.parent.glob(f"*{suffix}")))
+    assert len([*its.blocks(["age", "town"])]) > 30
     for key in "xy":
         here, there = groups(whole, key), groups(in_blocks, key)
         # the mean of what is missing is a sum in another order
@@ -182,34 +186,53 @@ def test_a_category_that_no_row_to_train_has_is_code_0(make):
     assert (x["train"][:, 0] == 1).all() and (x["test"][:, 0] == 0).all()
 
 
+def test_a_column_of_which_half_are_numbers_is_of_categories_and_more_are_doubtful(make):
+    for a, what in (["x", "1"] * 30, None), (["x", "1"] * 30 + ["2"], "'x' is no number, as 31 of"):
+        ran = make({"a;b": a, "y": [k % 2 for k in range(len(a))]}, "--target", "y")
+        if what:
+            assert what in ran[3][0]
+        else:
+            assert categories(h5py.File(made(ran))) == [["(other)", "1", "x"]]
+
+
 def test_floats_make_a_regression_and_integers_labels_unless_told_otherwise(make):
     table = {
         "a": range(60),
         "n": [10 * (k % 3) for k in range(60)],
         "f": [k / 7 for k in range(60)],
     }
-    y = groups(made(make(table, "--target", "f")), "y")["train"]
+    ran = make(table, "--target", "f")
+    y = groups(made(ran), "y")["train"]
+    assert not any("--classes" in line for line in ran[2])
     rows = drawn(60, None, None, 0) == 0
     assert y.dtype == np.float32 and y.shape == (54,)
     np.testing.assert_array_equal(y, np.array(table["f"], np.float32)[rows])
     path = made(make(table, "--target", "n"))
     assert list(h5py.File(path).attrs["classes"]) == ["0", "10", "20"]
     np.testing.assert_array_equal(groups(path, "y")["train"], np.array(table["n"])[rows] // 10)
-    ran = make(table | {"n": [float(k % 2) for k in range(60)]}, "--target", "n")
+    binary = table | {"n": [float(k % 2) for k in range(60)]}
+    ran = make(binary, "--target", "n")
     assert made(ran) and "column n holds only 0 and 1: --classes makes labels" in ran[2][0]
+    for words in ["n", "--regression"], ["n", "f"]:
+        assert not any("--classes" in line for line in make(binary, "--target", *words)[2])
+    path = made(make(binary, "--target", "n", "--classes"))
+    assert list(h5py.File(path).attrs["classes"]) == ["0.0", "1.0"]
     y = groups(made(make(table, "--target", "n", "--regression")), "y")["train"]
     np.testing.assert_array_equal(y, np.array(table["n"], np.float32)[rows])
     y = groups(made(make(table, "--target", "f", "n", "--standardise-target")), "y")["train"]
     expected = np.stack([table["f"], table["n"]], axis=1)[rows]
     expected = (expected - expected.mean(axis=0)) / expected.std(axis=0)
     assert y.shape == (54, 2) and np.allclose(y, expected, atol=1e-6)
-    many = {"a": range(300), "n": range(300)}
-    assert (
-        "300 different integers, expected --regression, or --classes"
-        in make(many, "--target", "n")[3][0]
-    )
+    assert made(make({"a": range(100), "n": range(100)}, "--target", "n"))
+    many = {"a": range(101), "n": range(101)}
+    said = "101 different integers, expected --regression, or --classes"
+    assert said in make(many, "--target", "n")[3][0]
+    assert made(make(many | {"n": [f"n{k}" for k in range(101)]}, "--target", "n"))
+    many = {"a": range(257), "n": range(257)}
     path = made(make(many, "--target", "n", "--classes"))
-    assert list(h5py.File(path).attrs["classes"]) == [str(n) for n in range(300)]
+    assert list(h5py.File(path).attrs["classes"]) == [str(n) for n in range(257)]
+    labels = np.concatenate([*groups(path, "y").values()])
+    assert sorted(labels.tolist()) == [*range(257)]
 
 
 def test_numbers_that_float32_would_round_away_are_kept(make):
@@ -228,6 +251,8 @@ def test_a_column_of_one_number_is_said_and_becomes_0(make):
     data.put(*data.train.load(data.train.numbers))
     assert "column c is 0.1 in all rows to train" in ran[2][0]
     assert np.abs(data.x.value[:, 0]).max() < 1e-7
+    with h5py.File(made(ran)) as file:
+        assert file.attrs["std"][0] == 1
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".npz"])
@@ -250,12 +275,14 @@ def test_types_of_parquet_and_arrays_of_npz_are_read(make):
     n = 40
     numbers = pa.array([None, *range(1, n)]), pa.array(np.r_[np.nan, 1:n], from_pandas=False)
     columns = {"i": numbers[0], "f": numbers[1], "h": pa.array(np.arange(n, dtype="f2"))}
+    columns["m"] = pa.array(range(n), pa.decimal128(9, 2))
+    columns["u"] = pa.array([k << 58 for k in range(n)], pa.uint64())  # beyond int64
     columns["d"] = pa.array([["b", "a"][k % 2] for k in range(n)]).dictionary_encode()
     columns["y"] = pa.array([k % 2 > 0 for k in range(n)])
     words = ["--target", "y", "--missing", "zero", "--test", ".5"]
     path = made(make(columns, *words, suffix=".parquet"))
     rows = np.flatnonzero(drawn(n, None, 0.5, 0) == 0)
-    x = np.stack([rows, rows, rows, 2 - rows % 2], axis=1)
+    x = np.stack([rows, rows, rows, rows, rows * 2.0**58, 2 - rows % 2], axis=1)
     np.testing.assert_array_equal(groups(path, "x")["train"], x)
     np.testing.assert_array_equal(groups(path, "y")["train"], rows % 2)
 
@@ -338,12 +365,9 @@ def test_a_table_that_was_made_otherwise_is_refused_where_it_would_mean_somethin
     ]:
         with pytest.raises(UserError, match=what):
             opened(made(make(table, *words, *more)), form)
-    swapped = [
-        {"P": "Q", "Q": "P"}.get(its, its) and its and its.replace("P", "A")
-        for its in PEOPLE["town"]
-    ]
+    town = [its and its.replace("P", "A") for its in PEOPLE["town"]]
     with pytest.raises(UserError, match="category 1 is 'A', expected 'P'"):
-        opened(made(make(PEOPLE | {"town": swapped}, *words)), form)
+        opened(made(make(PEOPLE | {"town": town}, *words)), form)
 
 
 def test_a_file_like_another_says_what_it_lacks(make):
@@ -367,17 +391,33 @@ def test_a_file_like_another_says_what_it_lacks(make):
     ]:
         status, path, _, err = make(table, *words)
         assert status == 2 and len(err) == 1 and what in err[0] and not path.exists(), err
+    for keys in ["columns", "categories"], ["targets"], ["category_names"]:
+        copy = shutil.copy(old, old.with_name(f"{keys[0]}.h5"))
+        with h5py.File(copy, "r+") as file:
+            for key in keys:
+                del file.attrs[key]
+        _, path, _, err = make(PEOPLE, "--like", copy)
+        assert f"--like {copy}: no names of columns, categories and targets" in err[0]
+        assert not path.exists()
+    for key in "mean", "std":
+        with h5py.File(old, "r+") as file:
+            kept, file.attrs[key] = file.attrs[key], [1.0, 2.0]
+        what = f"--like {old}: attribute {key} = [1.0, 2.0], expected 5 numbers"
+        assert what in make(PEOPLE, "--like", old)[3][0]
+        with h5py.File(old, "r+") as file:
+            file.attrs[key] = kept
 
 
 def test_numbers_and_truth_values_have_one_code_however_they_are_written(make):
     rows = {"id": [0, 1, 2] * 20, "ok": ["true", "false"] * 30, "zip": ["07", "7", "9"] * 20}
-    rows |= {"town": ["P", "Q"] * 30, "label": [1, 0] * 30}
-    words = ["--target", "label", "--categories", "id", "zip", "--missing", "mean"]
+    rows |= {"town": ["P", "Q"] * 30, "label": [1, 0] * 30, "twice": ["1", "1.0", "2"] * 20}
+    words = ["--target", "label", "--categories", "id", "zip", "twice", "--missing", "mean"]
     old = made(make(rows, *words))
     new = {"id": ["0.0", "2.0", "", "1e0"], "ok": [1, 0, 0, 1], "zip": ["9", "007", "7.0", "07"]}
     new |= {"town": ["Berlin", "P", "Bonn", ""], "label": ["1.0", "0.0", "0.0", "1.0"]}
+    new["twice"] = ["1", "1.0", "2", "1.00"]  # which of the first two is the last?
     ran = make(new, "--like", old, "--target", "label")
-    x = [[1, 2, 3, 0], [3, 1, 0, 1], [0, 1, 0, 0], [2, 2, 1, 0]]  # zip is of names, not numbers
+    x = [[1, 2, 3, 0, 1], [3, 1, 0, 1, 2], [0, 1, 0, 0, 3], [2, 2, 1, 0, 0]]  # zip is of names
     assert groups(made(ran), "x")["test"].tolist() == x
     assert groups(ran[1], "y")["test"].tolist() == [1, 0, 0, 1]
     assert "town: 2 of 4 rows hold what train lacks, such as 'Berlin'" in ran[2][2]
@@ -392,13 +432,17 @@ def test_codes_are_in_the_order_of_numbers_then_of_how_they_are_written(make):
         y = labels[k:] * 50
         path = made(make({"a": range(len(y)), "y": y}, "--target", "y"))
         assert list(h5py.File(path).attrs["classes"]) == sorted(set(labels[k:]), key=order.index)
+    rows = {"a": range(90), "y": ["inf", "10", "9"] * 30}  # of which one is no number
+    path = made(make(rows, "--target", "y", "--classes"))
+    assert list(h5py.File(path).attrs["classes"]) == ["9", "10", "inf"]
 
 
 def test_several_targets_keep_their_names_and_order(make):
     rows = {"a": range(60), "z": [k / 7 for k in range(60)], "y": [k / 3 for k in range(60)]}
     old = made(make(rows, "--target", "z", "y"))
     assert list(h5py.File(old).attrs["targets"]) == ["z", "y"]
-    assert made(make(rows, "--like", old, "--target", "z", "y"))
+    new = made(make(rows, "--like", old, "--target", "z", "y"))
+    assert {*h5py.File(new).attrs} == {*h5py.File(old).attrs}
     for words in ["y", "z"], ["z"], ["a", "y"]:
         _, path, _, err = make(rows, "--like", old, "--target", *words)
         assert f"--target {' '.join(words)}, expected z y as in " in err[0] and not path.exists()
@@ -487,6 +531,11 @@ BAD = {
         "column a: '?' is no number, as 40 of 41 rows have, expected --missing-text '?'",
     ),
     "semicolons": ("a;b;t\n" + ROWS.replace(",", ";"), "--target t", "expected --delimiter ';'"),
+    "semicolons and decimal commas": (
+        "a;t\n" + "1,5;2,5\n" * 40,
+        "--target t",
+        "Expected 1 columns, got 3: 1,5;2,5, expected another --delimiter, such as ';'",
+    ),
     "two of a name": ("a,a,t\n" + ROWS, "--target t", "2 columns 'a', expected names that differ"),
     "no header": (
         ROWS.replace("a", "5").replace("b", "6"),
@@ -504,10 +553,20 @@ BAD = {
     "a short row": ("a,b,t\n" + ROWS + "1,2\n", "--target t", "Expected 3 columns, got 2"),
     "another encoding": ("a,b,t\n" + ROWS, "--target t --encoding klingon", "--encoding klingon"),
     "dates": ("d,t\n" + DAYS, "--target t", "column d holds dates, expected numbers, or --drop d"),
+    "dates as categories": (
+        "d,t\n" + DAYS,
+        "--target t --categories d",
+        "column d holds dates, expected numbers, or --drop d",
+    ),
     "times with a zone": (
         "d,t\n" + DAYS.replace(",", "T10:30Z,"),
         "--target t",
         "column d holds dates",
+    ),
+    "classes of several targets": (
+        "a,b,t\n" + ROWS,
+        "--target t b --classes",
+        "--classes with several targets, expected one",
     ),
     "a regression of texts": (
         "a,b,t\n" + ROWS,
@@ -587,10 +646,13 @@ def header(shape):
         (".parquet", {"a": [datetime.date(2020, 1, 1)] * 9, "y": [0] * 9}, "column a holds dates"),
         (".parquet", {"a": pa.array([None] * 9), "y": [0] * 9}, "column a holds null"),
         (".parquet", b"PAR1 and no more PAR1", "Parquet"),
+        (".parquet", pa.table([[1], [2]], ["a", "a"]), "2 columns 'a', expected names that differ"),
         (".npz", {"a": np.array([1, "b"], object), "y": [0, 1]}, "Object arrays"),
         (".npz", {"a": np.arange(3), "y": np.arange(2)}, "y has 2 rows, a has 3 rows"),
         (".npz", {"a": np.zeros((9, 2, 2)), "y": np.arange(9)}, "array a of shape (9, 2, 2)"),
         (".npz", {"x": np.zeros(9), "y": np.zeros((9, 2))}, "no such column, expected y0 y1"),
+        (".npz", {"x": np.zeros((9, 2)), "x0": np.zeros(9)}, "2 columns 'x0', expected names that"),
+        (".npz", {"x": np.zeros(9, complex), "y": np.arange(9)}, "array x of complex128, expected"),
         (".npz", {"x": np.zeros(9, "g"), "y": np.arange(9)}, "array x of float128, expected"),
         (
             ".npz",
@@ -602,6 +664,7 @@ def header(shape):
         (".npz", zipped("x.npy", header((50,))), "array x: "),
         (".npz", zipped("x.npy", b"\x93NUMPY\x01\x00v\x00" + b"(" * 118), "array x: "),
         (".npz", b"PK", "no arrays in it"),
+        (".npz", {}, "no rows, expected some"),
         (".xls", b"?", "expected a name that ends in .csv, .parquet, .npz"),
     ],
 )
@@ -633,6 +696,12 @@ def test_what_is_no_file_is_one_line(make, tmp_path):
     for path, what in (tmp_path / "pipe.csv", "regular"), (tmp_path / "no.csv", "No such file"):
         status, _, _, err = make(path, "--target", "t")
         assert status == 2 and len(err) == 1 and what in err[0] and str(path) in err[0]
+
+
+def test_arrays_that_memory_cannot_hold_are_one_line(make, monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda: 99)
+    _, _, _, err = make({"a": np.arange(9), "y": np.arange(9)}, "--target", "y", suffix=".npz")
+    assert len(err) == 1 and "its arrays: " in err[0] and "the 99 of free memory" in err[0]
 
 
 def test_without_pyarrow_a_line_says_how_to_install_it(make, monkeypatch):

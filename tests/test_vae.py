@@ -7,8 +7,7 @@ from types import SimpleNamespace
 import h5py
 import numpy as np
 import pytest
-from conftest import module_of
-from shipped import ROOT
+from shipped import ROOT, module_of
 from threaded import on_ranks
 
 from dpedf import check, models
@@ -73,7 +72,7 @@ def test_nothing_is_sent_to_x_and_without_b_a_row_is_the_same_for_all():
     Forward(ell, train=True)
     Backward(ell)
     assert not z.batched and z.value.shape == (4,) and not p.grad.any()
-    for I in 1.5, (2, 3), True:
+    for I in 0, 1.5, (2, 3), True:
         with pytest.raises(ValueError, match="Normal by .*, expected "):
             Normal(p, I)
 
@@ -292,7 +291,7 @@ def test_a_small_vae_learns_and_its_parts_are_told_wherever_its_loss_is(digits, 
             file[name].shape == (360, 64)
             and 0 <= file[name][...].min() < file[name][...].max() <= 1
         )
-    made_up = example()
+    made_up = module_of("examples/vae_samples.py")
     found = [made_up.samples(made_up.Trained(run, made_up.CPU()), 5, seed) for seed in (0, 0, 1)]
     assert found[0].shape == (5, 8, 8) and found[0].tobytes() == found[1].tobytes()
     assert found[0].min() >= 0 and found[0].max() <= 1 and np.ptp(found[0], axis=0).max() > 0.01
@@ -300,7 +299,7 @@ def test_a_small_vae_learns_and_its_parts_are_told_wherever_its_loss_is(digits, 
 
 
 def test_samples_are_drawn_from_the_prior_where_the_encoder_is_frozen_too():
-    found = []
+    found, draw = [], module_of("examples/vae_samples.py").samples
     for freeze in [], ["Phi1", "mean", "log_variance"]:
         x, y = Input((6,), np.float64), Input((), np.intp, 3)
         settings = {"build": "vae", "sizes": [6, 5], "latent": 2, "freeze": freeze}
@@ -308,13 +307,8 @@ def test_samples_are_drawn_from_the_prior_where_the_encoder_is_frozen_too():
         Phi(ell, dtype=np.float64)
         for p in program(ell).parameters + program(ell).frozen:
             p.value += 1
-        found.append(example().samples(SimpleNamespace(Q=Q, ell=ell, x=x), 4, 0).tobytes())
+        found.append(draw(SimpleNamespace(Q=Q, ell=ell, x=x), 4, 0).tobytes())
     assert found[0] == found[1]
-
-
-def example():
-    """The example that draws images from the prior of a run."""
-    return module_of(ROOT / "examples" / "vae_samples.py")
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (3, 8, 9), (8, 9, 3), (64,), (12,), (2, 8, 8)], ids=str)
@@ -325,7 +319,7 @@ def test_samples_of_colours_and_vectors_are_drawn_and_others_are_one_line(shape)
     Q, ell = build(settings, x, y)
     Phi(ell)
     model = SimpleNamespace(Q=Q, ell=ell, x=x, run="run", settings=SimpleNamespace(model=settings))
-    drawing = example()
+    drawing = module_of("examples/vae_samples.py")
     drawing.ROWS, drawing.COLUMNS = 1, 2
     if shape in [(12,), (2, 8, 8)]:
         with pytest.raises(ValueError, match="of .* expected"):
