@@ -165,6 +165,13 @@ def test_texts_below_many_empty_cells_are_no_numbers_that_went_wrong(make, monke
     assert Data(made(make(table, "--target", "y", "--missing", "zero"))).x.categories == (3, 0)
 
 
+def test_dates_above_numbers_are_texts_that_are_no_numbers(make, monkeypatch):
+    dates = "c,y\n" + "2020-01-01,0\n2020-01-01,1\n" * 40
+    monkeypatch.setattr(tables, "BLOCK", len(dates))
+    error = make(dates + "123456,0\n123456,1\n" * 90, "--target", "y")[3][0]
+    assert "'2020-01-01' is no number, as 180 of 260" in error
+
+
 def test_inputs_have_mean_0_and_std_1_and_codes_stay_codes(make):
     path = made(make(PEOPLE, "--target", "fate", "--missing", "zero"))
     data = Data(path)

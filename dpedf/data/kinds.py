@@ -35,11 +35,12 @@ def kinds_of_texts(blocks, decimal="."):
             left[name] = [kind for kind in before if can_be(plain if kind in REAL else its, kind)]
             if "number" in left[name]:
                 numbers[name] += len(its) - its.null_count
-            elif left[name][0] == "text":
+            else:
                 count_numbers(name, its, plain, numbers, others)
         rows += len(its)
     found, remedies, kinds = {}, {}, {name: kinds[0] for name, kinds in left.items()}
-    for name, (other, meant) in others.items():
+    for name in (name for name in others if kinds[name] == "text"):
+        other, meant = others[name]
         found[name] = f"{other!r} is no number"
         if 2 * (n := numbers[name]) > rows:
             found[name] += f", as {n:,} of {plural(rows, 'row')} have"
