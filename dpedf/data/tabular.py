@@ -30,7 +30,7 @@ class Numbers:
 
     names = ()
 
-    def __init__(self, name, zero=False, scaled=False, mean=0.0, std=0.0):
+    def __init__(self, name, zero, scaled, mean, std):
         self.name, self.zero, self.scaled, self.mean, self.std = name, zero, scaled, mean, std
         self.missing = self.rows = self.n = 0
         self.squares = 0.0  # of the n values so far, from their mean

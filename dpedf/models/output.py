@@ -13,7 +13,7 @@ def outputs(y):
     return prod(y.shape) if y.classes is None else y.classes
 
 
-def classifier_or_regression(s, y, smoothing=0.0, class_weights=()):
+def classifier_or_regression(s, y, smoothing, class_weights):
     """(output, ell) of s, (B, J): scores of labels, or predictions of numbers.
 
     smoothing: PyTorch's label_smoothing.  class_weights: a number for each class, or none.
